@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+# Builds, tests, shows and installs cpr.
+#
+#   make                      build/libcpr.so, build/cpr-exec, build/cprctl
+#   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
+#   make check-unit           one part of it: -library -unit -wrap -fuzz -servers; and -neutral, which takes long
+#   make demo                 a server upgraded ten times under load, with cpr and without
+#   make install PREFIX= DESTDIR=
+#   make deps                 installs the packages that building and testing take
+#   make SANITIZE=address,undefined | SANITIZE=thread      in build-asan, build-tsan
+#   make LTO=1 CFLAGS_EXTRA=-Werror V=1                    V=1 shows the commands
+
+VERSION := 0.1.0
+
+PREFIX  ?= /usr/local
+bindir  ?= $(PREFIX)/bin
+libdir  ?= $(PREFIX)/lib
+includedir ?= $(PREFIX)/include
+datadir ?= $(PREFIX)/share
+INSTALL ?= install
+
+BUILD := $(if $(SANITIZE),$(if $(findstring thread,$(SANITIZE)),build-tsan,build-asan),build)
+Q     := $(if $(V),,@)
+export BUILD SERVERS
+
+# --- what is made of what ------------------------------------------------------------------------
+
+SHIM_SRC  := $(wildcard shim/*.c)
+# The pure layers, without interposition: the tools and the unit tests use them as ordinary objects.
+SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.c table.c rules.c state.c settings.c words.c))
+EXEC_SRC   := tools/cpr-exec.c
+CTL_SRC    := tools/cprctl.c $(wildcard tools/cmd_*.c)
+COMMON_SRC := $(filter-out $(EXEC_SRC) $(CTL_SRC),$(wildcard tools/*.c))
+UNIT_SRC   := $(wildcard tests/unit/*.c)
+
+SHIM_OBJ   := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o)
+SHARED_OBJ := $(SHARED_SRC:%.c=$(BUILD)/obj/%.o)
+EXEC_OBJ   := $(EXEC_SRC:%.c=$(BUILD)/obj/%.o)
+CTL_OBJ    := $(CTL_SRC:%.c=$(BUILD)/obj/%.o)
+COMMON_OBJ := $(COMMON_SRC:%.c=$(BUILD)/obj/%.o)
+TOOL_OBJ   := $(EXEC_OBJ) $(CTL_OBJ) $(COMMON_OBJ)
+UNIT_OBJ   := $(UNIT_SRC:%.c=$(BUILD)/obj/%.o)
+
+# Programs that know nothing of cpr, one-call programs for the wrappers, and fuzzers: a file each.
+PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c tests/servers/*.c))
+WRAPS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/wrap/*.c))
+FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
+DEMO     := $(BUILD)/demo/httpd-v1 $(BUILD)/demo/httpd-v2
+
+# --- flags ---------------------------------------------------------------------------------------
+
+CFLAGS   ?= -O2 -g
+BASE     := -std=gnu11 -D_GNU_SOURCE= -Wall -Wextra $(if $(LTO),-flto=auto) \
+            $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+OURS     := -Ishim -DCPR_VERSION='"$(VERSION)"'
+DEPFLAGS  = -MMD -MP
+COMPILE   = $(CC) $(BASE) $(OURS) $(CPPFLAGS) $(CFLAGS) -ffunction-sections -fdata-sections $(DEPFLAGS)
+LINK      = $(CC) $(BASE) $(CFLAGS) $(CFLAGS_EXTRA) $(LDFLAGS) -Wl,--as-needed
+# Not for the unit tests: Criterion finds them by a section that nothing refers to.
+GC        = -Wl,--gc-sections
+
+# The shim defines open() and its like, which fortified headers would turn into something else; and it
+# may be asked for its thread-local depth in a signal handler, where the dynamic TLS model could allocate.
+PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE
+TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
+SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
+               -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
+SHIM_LIBS  := -l:libbsd.a -ldl
+TOOL_LIBS  := -lbsd -ldl
+
+# --- building ------------------------------------------------------------------------------------
+
+.DELETE_ON_ERROR:
+.PHONY: all
+all: $(BUILD)/libcpr.so $(BUILD)/cpr-exec $(BUILD)/cprctl
+
+$(BUILD)/libcpr.so: $(SHIM_OBJ) $(BUILD)/libcpr.map
+	@echo "  LINK  $@"
+	$(Q)$(LINK) $(GC) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJ) $(SHIM_LIBS)
+
+$(BUILD)/cpr-exec: $(EXEC_OBJ) $(COMMON_OBJ) $(SHARED_OBJ)
+$(BUILD)/cprctl: $(CTL_OBJ) $(COMMON_OBJ) $(SHARED_OBJ)
+$(BUILD)/cpr-exec $(BUILD)/cprctl:
+	@echo "  LINK  $@"
+	$(Q)$(LINK) $(GC) -o $@ $^ $(TOOL_LIBS)
+
+# -std=c11: gnu11 would replace the words linux and unix.
+$(BUILD)/libcpr.map: shim/libcpr.map shim/next.def $(BUILD)/flags | $(BUILD)/.headers
+	@echo "  MAP   $@"
+	$(Q)$(CC) -std=c11 -E -P -x c -Ishim -o $@ $<
+
+$(SHIM_OBJ): $(BUILD)/pic/%.o: %.c $(BUILD)/flags | $(BUILD)/.headers
+	@echo "  CC    $@"
+	$(Q)mkdir -p $(@D)
+	$(Q)$(COMPILE) $(PIC_FLAGS) $(CFLAGS_EXTRA) -c -o $@ $<
+
+$(SHARED_OBJ) $(UNIT_OBJ) $(TOOL_OBJ): $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/.headers
+	@echo "  CC    $@"
+	$(Q)mkdir -p $(@D)
+	$(Q)$(COMPILE) $(if $(filter tools/%,$<),$(TOOL_FLAGS)) $(CFLAGS_EXTRA) -c -o $@ $<
+
+$(TOOL_OBJ): $(BUILD)/flags-tools
+
+# Rewritten only when the flags differ from the last build's, which then is not this one's.
+$(BUILD)/flags: NOW = $(COMPILE) $(PIC_FLAGS) $(CFLAGS_EXTRA) $(LINK)
+$(BUILD)/flags-tools: NOW = $(TOOL_FLAGS)
+$(BUILD)/flags $(BUILD)/flags-tools: force
+	@mkdir -p $(@D)
+	@printf '%s\n' "$(subst ",\",$(NOW))" | cmp -s - $@ || printf '%s\n' "$(subst ",\",$(NOW))" >$@
+.PHONY: force
+force:
+
+# --- dependencies --------------------------------------------------------------------------------
+
+$(BUILD)/.headers: | $(BUILD)/flags
+	@printf '#include <%s>\n' uthash.h xxhash.h bsd/stdlib.h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || \
+	    { echo "cpr needs a C compiler and the headers of uthash, xxhash and libbsd: run 'make deps'" >&2; exit 1; }
+	@touch $@
+
+.PHONY: deps
+deps:
+	@.ci/deps
+	@mkdir -p build && touch build/.deps
+
+build/.deps: .ci/deps
+	@.ci/deps
+	@mkdir -p $(@D) && touch $@
+
+# Who says check or demo on a fresh machine gets what they take; who says make is only told.
+ifneq ($(filter check% demo,$(MAKECMDGOALS)),)
+$(BUILD)/.headers $(DEMO) $(PROGRAMS) $(WRAPS) $(FUZZERS): | build/.deps
+endif
+
+# --- tests ---------------------------------------------------------------------------------------
+
+.PHONY: check check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
+PARTS := library unit wrap fuzz servers
+
+check: all
+	+@for part in $(PARTS); do \
+	    echo "== $$part"; $(MAKE) --no-print-directory check-$$part || { echo "== $$part: FAILED" >&2; exit 1; }; \
+	done
+	@echo "== all passed: $(PARTS)"
+
+# A stranger's process must not gain a library: nothing but libc.
+check-library: all
+	@test -n "$(SANITIZE)" || readelf -dW $(BUILD)/libcpr.so | awk '/NEEDED/ && !/\[libc\.so\.6\]/ { print "libcpr.so: " $$0; bad = 1 } END { exit bad }'
+
+ifeq ($(SANITIZE),thread)
+check-unit:
+	@echo "Criterion cannot run under the thread sanitizer: both want the same addresses"
+else
+check-unit: all $(BUILD)/unit-tests
+	$(BUILD)/unit-tests
+endif
+
+check-wrap check-fuzz check-neutral: check-%: all test-programs
+	@if [ -x tests/$*/run ]; then tests/$*/run; else echo "no tests/$*/run"; fi
+
+check-servers: all test-programs
+	@if [ -x tests/servers/run ]; then tests/servers/setup && tests/servers/run --build $(BUILD) $(SERVERS); else echo "no tests/servers/run"; fi
+
+test-programs: $(PROGRAMS) $(WRAPS) $(FUZZERS)
+
+$(BUILD)/unit-tests: $(UNIT_OBJ) $(SHARED_OBJ)
+	@echo "  LINK  $@"
+	$(Q)$(LINK) -o $@ $^ -lcriterion $(TOOL_LIBS)
+
+$(PROGRAMS) $(WRAPS): $(BUILD)/tests/%: tests/%.c $(BUILD)/flags
+	@echo "  CC    $@"
+	$(Q)mkdir -p $(@D)
+	$(Q)$(COMPILE) $(CFLAGS_EXTRA) -o $@ $< -pthread -ldl
+
+$(FUZZERS): $(BUILD)/tests/%: tests/%.c $(SHARED_SRC) $(wildcard shim/*.h) $(BUILD)/flags | $(BUILD)/.headers
+	@echo "  CC    $@"
+	$(Q)mkdir -p $(@D)
+	$(Q)$(filter-out $(DEPFLAGS),$(COMPILE)) $(CFLAGS_EXTRA) -fsanitize=address,undefined -o $@ $< $(SHARED_SRC) $(TOOL_LIBS)
+
+.PHONY: demo
+demo: all $(DEMO)
+	@tests/demo/run
+
+$(DEMO): $(BUILD)/demo/httpd-%: tests/programs/httpd.c $(BUILD)/flags
+	@echo "  CC    $@"
+	$(Q)mkdir -p $(@D)
+	$(Q)$(COMPILE) -DVERSION='"$*"' $(CFLAGS_EXTRA) -o $@ $<
+
+# --- installing ----------------------------------------------------------------------------------
+
+.PHONY: install uninstall clean
+D = $(DESTDIR)
+MAN1 := $(wildcard tools/man/*.1)
+MAN3 := $(wildcard tools/man/*.3)
+BASH := $(wildcard tools/completions/*.bash)
+into  = $(INSTALL) -d $(D)$(1) && $(INSTALL) -m $(2) $(3) $(D)$(1)
+
+install: all
+	$(call into,$(libdir),755,$(BUILD)/libcpr.so)
+	$(call into,$(bindir),755,$(BUILD)/cpr-exec $(BUILD)/cprctl)
+	$(call into,$(includedir),644,shim/cpr.h)
+	$(INSTALL) -d $(D)$(libdir)/pkgconfig
+	printf '%s\n' 'libdir=$(libdir)' 'includedir=$(includedir)' '' 'Name: cpr' 'Version: $(VERSION)' \
+	    'Description: restarts servers without any client noticing' \
+	    'Libs: -L$${libdir} -lcpr' 'Cflags: -I$${includedir}' >$(D)$(libdir)/pkgconfig/cpr.pc
+	$(if $(MAN1),$(call into,$(datadir)/man/man1,644,$(MAN1)))
+	$(if $(MAN3),$(call into,$(datadir)/man/man3,644,$(MAN3)))
+	$(if $(BASH),$(INSTALL) -d $(D)$(datadir)/bash-completion/completions)
+	$(foreach f,$(BASH),$(INSTALL) -m 644 $(f) $(D)$(datadir)/bash-completion/completions/$(basename $(notdir $(f))) &&) :
+
+uninstall:
+	rm -f $(D)$(libdir)/libcpr.so $(D)$(libdir)/pkgconfig/cpr.pc $(D)$(includedir)/cpr.h $(D)$(bindir)/cpr-exec $(D)$(bindir)/cprctl
+	rm -f $(addprefix $(D)$(datadir)/man/man1/,$(notdir $(MAN1))) $(addprefix $(D)$(datadir)/man/man3/,$(notdir $(MAN3)))
+	rm -f $(addprefix $(D)$(datadir)/bash-completion/completions/,$(basename $(notdir $(BASH))))
+
+clean:
+	rm -rf build build-asan build-tsan
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

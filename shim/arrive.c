@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/* Arriving: adopt, settle, report, retire. */
+#define _GNU_SOURCE
+#include "arrive.h"
+
+#include "bell.h"
+#include "claim.h"
+#include "io.h"
+#include "log.h"
+#include "next.h"
+#include "origin.h"
+#include "pool.h"
+#include "words.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MS INT64_C(1000000)
+
+enum {
+	TICK_MS = 20,          /* while somebody waits for readiness */
+	SLOW_TICK_MS = 200,
+	UNCLAIMED_MS = 2000,   /* it waits for events, but has not asked for everything: ready all the same */
+	DAEMON_MS = 3000,
+	SILENT_MS = 500,       /* it has everything, but was never seen to wait (it blocks in recv) */
+};
+
+static struct {
+	int generation;
+	int64_t first_at, started_at, asked_at, left_at, waited_at;
+	uint64_t nonce;
+	uint32_t cut;
+	int64_t took_us;
+	_Atomic bool ready;
+	int64_t kill_at; /* 0: workers not retired yet */
+	struct worker *workers;
+	size_t worker_count;
+} arrival = {.generation = 1};
+
+_Atomic bool arrive_watch;
+
+int arrive_generation(void)
+{
+	return arrival.generation;
+}
+
+int64_t arrive_first_at(void)
+{
+	return arrival.first_at;
+}
+
+int64_t arrive_started_at(void)
+{
+	return arrival.started_at;
+}
+
+bool arrive_is_ready(void)
+{
+	return atomic_load(&arrival.ready);
+}
+
+struct arrive_last arrive_last(void)
+{
+	return (struct arrive_last){arrival.took_us, arrival.cut};
+}
+
+/* ---- adopting ---- */
+
+static int state_fd(void)
+{
+	const char *value = getenv(SETTINGS_STATE_FD);
+	int fd = 0;
+
+	if (!value)
+		return -1;
+	for (const char *at = value; *at; at++) {
+		if (*at < '0' || *at > '9' || fd > 100000000) {
+			log_warn("%s=%s is not a descriptor", SETTINGS_STATE_FD, value);
+			fd = -1;
+			break;
+		}
+		fd = fd * 10 + (*at - '0');
+	}
+	unsetenv(SETTINGS_STATE_FD);
+	return fd;
+}
+
+/* Open, and what was recorded; then it is an orphan, close-on-exec until the program asks for it. */
+static void adopt_all(struct table *table)
+{
+	struct entry *e, *after;
+
+	for (e = table_first(table); e; e = after) {
+		struct object now;
+
+		after = table_after(e);
+		if (object_of(e->fd, &now) || !object_same(&now, &e->object)) {
+			log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
+			table_remove(table, e);
+			continue;
+		}
+		if (!(e->flags & ENTRY_INHERITED))
+			next_fcntl(e->fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+		if (e->flags & ENTRY_LISTENING)
+			e->flags |= ENTRY_RELISTEN;
+		table_make_orphan(table, e);
+	}
+}
+
+void arrive_read(struct state *state)
+{
+	char reason[256];
+	struct text why = TEXT_ON(reason);
+	int fd = state_fd(), r;
+
+	*state = (struct state){0};
+	arrival.started_at = arrival.first_at = io_now();
+	if (fd >= 0) {
+		r = state_read(fd, false, state, &why);
+		if (r)
+			log_error("the state in descriptor %d is not used: %s. The program starts without what the last generation held", fd, reason);
+		if (r != -EPERM) /* else it is something else that happens to have this number */
+			next_close(fd);
+	}
+	if (!state->table) {
+		cpr__table = table_new();
+		return;
+	}
+	arrival.generation = (int)state->generation + 1;
+	arrival.first_at = state->first_at;
+	adopt_all(state->table);
+	cpr__table = state->table;
+	state->table = NULL;
+}
+
+/* ---- workers of the last generation ---- */
+
+uint64_t arrive_start_time(int pid)
+{
+	char path[40], stat[1024];
+	struct text t = TEXT_ON(path);
+	const char *at;
+	uint64_t time = 0;
+
+	text_format(&t, "/proc/%d/stat", pid);
+	if (io_read_file(path, stat, sizeof(stat)) <= 0)
+		return 0;
+	at = strrchr(stat, ')'); /* the name may hold anything */
+	if (!at || !at[1] || at[2] == 'Z' || at[2] == 'X')
+		return 0;
+	for (int field = 2; field < 22 && at; field++)
+		at = strchr(at + 1, ' ');
+	for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
+		time = time * 10 + (uint64_t)(*at - '0');
+	return time;
+}
+
+static bool is_alive(const struct worker *w)
+{
+	return w->pid && arrive_start_time(w->pid) == w->start_time;
+}
+
+static void retire_workers(void)
+{
+	for (size_t i = 0; i < arrival.worker_count; i++)
+		if (is_alive(&arrival.workers[i]))
+			kill(arrival.workers[i].pid, cpr__settings.retire_signal);
+	arrival.kill_at = io_now() + cpr__settings.drain_s * 1000 * MS;
+}
+
+/* Those who are dead and were not waited for (this program does not know them), and those who would not go. True when none is left. */
+static bool workers_gone(void)
+{
+	bool gone = true, late = io_now() >= arrival.kill_at;
+
+	for (size_t i = 0; i < arrival.worker_count; i++) {
+		struct worker *w = &arrival.workers[i];
+		siginfo_t info;
+
+		if (!w->pid)
+			continue;
+		if (is_alive(w)) {
+			gone = false;
+			if (late) {
+				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid, cpr__settings.drain_s);
+				kill(w->pid, SIGKILL);
+			}
+			continue;
+		}
+		waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG);
+		w->pid = 0;
+	}
+	return gone;
+}
+
+size_t arrive_unretired(struct worker *into, size_t most)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < arrival.worker_count && n < most; i++)
+		if (is_alive(&arrival.workers[i]))
+			into[n++] = arrival.workers[i];
+	return n;
+}
+
+/* ---- readiness ---- */
+
+/* A resolver's socket of the moment: nobody will ask for it again, and nobody minds. */
+static bool is_transient(const struct entry *e)
+{
+	size_t n = strlen(e->name);
+
+	return e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0");
+}
+
+/* How many of the last generation's have not been asked for, and how many listeners not been listened on again. */
+static size_t unsettled(size_t *orphans)
+{
+	struct guard_hold hold;
+	size_t n = 0;
+
+	*orphans = 0;
+	if (!guard_lock(&hold))
+		return 0;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		bool orphan = e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED) && !is_transient(e);
+
+		*orphans += orphan;
+		n += orphan || (e->flags & ENTRY_RELISTEN && !(e->flags & ENTRY_INHERITED));
+	}
+	guard_unlock(&hold);
+	return n;
+}
+
+static void put_orphans(struct text *t)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED) && !is_transient(e) && t->used < t->size / 2) {
+			text_format(t, "warning=%s/%d is not asked for by this generation, and will be closed %d s after its start", e->name, e->id,
+				    cpr__settings.grace_s);
+			text_add(t, "\n");
+		}
+	guard_unlock(&hold);
+}
+
+static size_t kept_count(void)
+{
+	struct guard_hold hold;
+	size_t n = 0;
+
+	if (!guard_lock(&hold))
+		return 0;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		n += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
+	guard_unlock(&hold);
+	return n;
+}
+
+static void report(size_t orphans)
+{
+	char answer[2048];
+	struct text t = TEXT_ON(answer);
+
+	if (!arrival.nonce)
+		return;
+	words_put(&t, "result", "ready");
+	words_put_int(&t, "pid", getpid());
+	words_put_int(&t, "generation", arrival.generation);
+	words_put_int(&t, "descriptors", (int64_t)kept_count());
+	words_put_int(&t, "carried", 0);
+	words_put_int(&t, "cut", arrival.cut);
+	words_put_int(&t, "orphans", (int64_t)orphans);
+	words_put_int(&t, "drain_us", 0);
+	words_put_int(&t, "leave_us", (arrival.left_at - arrival.asked_at) / 1000);
+	words_put_int(&t, "exec_us", (arrival.started_at - arrival.left_at) / 1000);
+	words_put_int(&t, "ready_us", arrival.took_us);
+	put_orphans(&t);
+	bell_report(arrival.nonce, answer, t.used);
+}
+
+static void become_ready(size_t orphans)
+{
+	if (atomic_exchange(&arrival.ready, true) || arrival.generation == 1)
+		return;
+	arrival.took_us = (io_now() - (arrival.asked_at ? arrival.asked_at : arrival.started_at)) / 1000;
+	report(orphans);
+	retire_workers();
+	log_info("generation %d is ready after %lld ms", arrival.generation, (long long)arrival.took_us / 1000);
+}
+
+static void check_ready(void)
+{
+	int64_t now = io_now();
+	size_t orphans, left;
+
+	if (atomic_load(&arrival.ready) || !guard_is_owner())
+		return;
+	left = unsettled(&orphans);
+	if (left ? (arrival.waited_at && now - arrival.waited_at > UNCLAIMED_MS * MS) || now - arrival.started_at > cpr__settings.ready_timeout_s * 1000 * MS
+		 : arrival.waited_at || now - arrival.started_at > SILENT_MS * MS)
+		become_ready(orphans);
+}
+
+/* ---- grace ---- */
+
+static void close_orphans(void)
+{
+	struct guard_hold hold;
+	struct entry *e, *after;
+
+	if (!guard_lock(&hold))
+		return;
+	for (e = table_first(cpr__table); e; e = after) {
+		after = table_after(e);
+		if (!(e->flags & ENTRY_ORPHAN))
+			continue;
+		if (e->flags & ENTRY_INHERITED) {
+			table_adopt(cpr__table, e);
+			continue;
+		}
+		if (!is_transient(e))
+			log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
+		if (object_still(&e->object, e->fd))
+			next_close(e->fd);
+		table_remove(cpr__table, e);
+	}
+	guard_unlock(&hold);
+	claim_forget_notes();
+}
+
+/* The pid file names who is the owner now: a daemon is not the process that was started. */
+static void write_pidfile(void)
+{
+	static int written;
+	char line[16];
+	struct text t = TEXT_ON(line);
+	cleanup_fd int fd = -1;
+
+	if (!cpr__settings.pidfile || written == getpid())
+		return;
+	written = getpid();
+	text_format(&t, "%d\n", written);
+	fd = next_open(cpr__settings.pidfile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0 || io_write_all(fd, line, t.used))
+		log_warn("the pid file %s could not be written: %m", cpr__settings.pidfile);
+}
+
+/* ms until the next look; 0: the arrival is over. */
+static int settle(void)
+{
+	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
+	bool owner = guard_is_owner();
+
+	if (owner) {
+		write_pidfile();
+		check_ready();
+	}
+	if (table_orphans(cpr__table) && now >= grace_at)
+		close_orphans();
+	if (!table_orphans(cpr__table))
+		claim_forget_notes();
+	if (owner && !atomic_load(&arrival.ready))
+		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
+	if (!owner && !atomic_load(&arrival.ready) && arrival.nonce && now - arrival.waited_at < DAEMON_MS * MS)
+		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
+	if (owner && arrival.kill_at && !workers_gone())
+		return SLOW_TICK_MS;
+	if (table_orphans(cpr__table))
+		return grace_at > now ? (int)((grace_at - now) / MS) + 1 : 1;
+	return 0;
+}
+
+static void look(void)
+{
+	static atomic_flag looking = ATOMIC_FLAG_INIT; /* a thread's wait and another's tick */
+	int again;
+
+	if (atomic_flag_test_and_set(&looking))
+		return;
+	again = settle();
+	if (again)
+		bell_tick_in(again);
+	else
+		atomic_store(&arrive_watch, false);
+	atomic_flag_clear(&looking);
+}
+
+void arrive_waiting(void)
+{
+	int kept = errno;
+
+	guard_enter();
+	if (guard_own_memory()) {
+		arrival.waited_at = arrival.waited_at ? arrival.waited_at : io_now();
+		look();
+	}
+	guard_exit();
+	errno = kept;
+}
+
+void arrive_tick(void)
+{
+	if (atomic_load(&arrive_watch))
+		look();
+}
+
+void arrive_begin(const struct state *state)
+{
+	if (arrival.generation == 1) {
+		atomic_store(&arrival.ready, true);
+		atomic_store(&arrive_watch, cpr__settings.pidfile != NULL);
+		return;
+	}
+	arrival.nonce = state->nonce;
+	arrival.asked_at = state->asked_at;
+	arrival.left_at = state->left_at;
+	arrival.cut = state->cut;
+	arrival.workers = pool_alloc((state->worker_count + 1) * sizeof(struct worker));
+	if (arrival.workers) {
+		memcpy(arrival.workers, state->workers, state->worker_count * sizeof(struct worker));
+		arrival.worker_count = state->worker_count;
+	}
+	atomic_store(&arrive_watch, true);
+	bell_tick_in(TICK_MS);
+}

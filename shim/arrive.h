@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Arriving: what the last generation left is checked and becomes orphans; readiness; the end of what nobody claims. */
+#ifndef CPR_ARRIVE_H
+#define CPR_ARRIVE_H
+
+#include "state.h"
+
+#include <stdbool.h>
+
+/*
+ * Reads CPR_STATE_FD of this environment, removes it, and makes the table: of orphans, or empty. The state (its heirlooms) into *state, with
+ * generation 0 if there was none. A state that is not sound is named in the log, and the program starts as if there were none.
+ */
+void arrive_read(struct state *state);
+
+/* After the doorbell hangs: from here on readiness can be told. Takes what it needs of *state; then free that. */
+void arrive_begin(const struct state *state);
+
+int arrive_generation(void);
+int64_t arrive_first_at(void);   /* CLOCK_MONOTONIC, ns: when generation 1 started */
+int64_t arrive_started_at(void); /* … this one */
+bool arrive_is_ready(void);
+
+struct arrive_last { /* of the restart that made this generation */
+	int64_t took_us;
+	uint32_t cut;
+};
+struct arrive_last arrive_last(void);
+
+/* Does anybody wait for this generation to be ready, or a worker for its retirement, or an orphan for its claim? */
+extern _Atomic bool arrive_watch;
+
+/* The program is about to wait for events, in any thread: it is as ready as it will be. */
+void arrive_waiting(void);
+
+/* The timer's part: readiness without a sign, grace, retired workers. A signal handler calls it. */
+void arrive_tick(void);
+
+/* Old workers that are not gone yet, for the next state. */
+size_t arrive_unretired(struct worker *into, size_t most);
+
+/* When a process started, in clock ticks since boot; 0 if it is gone or a zombie. */
+uint64_t arrive_start_time(int pid);
+
+#endif

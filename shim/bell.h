@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* The wires of the doorbell: the timer that rings it for ourselves, and the socket back to who rang. Knows nothing of requests. */
+#ifndef CPR_BELL_H
+#define CPR_BELL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Rings this process's doorbell (si_code SI_TIMER) once, ms from now; an earlier tick that is due is replaced. A forked child makes its own
+   timer at its first call. A signal handler may call it. */
+void bell_tick_in(int ms);
+
+/*
+ * Connects to who rang with this nonce, and makes sure that it is root or this process's own user. Sends and receives take at most
+ * WORDS_TIMEOUT_MS. The socket, at a high number, close-on-exec; or -errno: -EPERM for a stranger. A signal handler may call it.
+ */
+int bell_answer(uint64_t nonce);
+
+/* One message to who rang, then goodbye. Whoever is gone is gone: no error. */
+void bell_report(uint64_t nonce, const void *bytes, size_t n);
+
+#endif

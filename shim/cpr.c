@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* The public API over the process's table. */
+#define _GNU_SOURCE
+#include "cpr.h"
+
+#include "arrive.h"
+#include "claim.h"
+#include "guard.h"
+#include "init.h"
+#include "next.h"
+#include "origin.h"
+#include "track.h"
+
+#include <errno.h>
+#include <string.h>
+
+#ifndef CPR_VERSION
+#define CPR_VERSION "0"
+#endif
+
+static cpr_thread bool walking;
+
+/* 0 or -errno to what the caller of the API sees. */
+static int outwards(int r)
+{
+	if (r >= 0)
+		return r;
+	errno = -r;
+	return -1;
+}
+
+static int check_name(const char *name)
+{
+	return !name || !*name || strnlen(name, TAG_NAME_MAX + 1) > TAG_NAME_MAX ? -EINVAL : 0;
+}
+
+/* 0 with the guard held, or -errno. */
+static int begin(const char *name, struct guard_hold *hold)
+{
+	int r = check_name(name);
+
+	if (r)
+		return r;
+	if (walking)
+		return -EDEADLK;
+	return guard_lock(hold) ? 0 : -EPERM;
+}
+
+CPR_EXPORT int cpr_state_init(void)
+{
+	return outwards(cpr__init());
+}
+
+static int save(const char *name, int id, int fd, bool agree)
+{
+	struct entry *e = table_find(cpr__table, name, id);
+	struct object object;
+	int r = object_of(fd, &object);
+
+	if (r)
+		return r;
+	if (e && !object_still(&e->object, e->fd)) { /* closed behind our back */
+		table_remove(cpr__table, e);
+		e = NULL;
+	}
+	if (e)
+		return agree && e->fd == fd ? 0 : -EEXIST;
+	e = table_by_fd(cpr__table, fd);
+	if (e && (e->kind == ENTRY_API || e->flags & ENTRY_ORPHAN) && object_still(&e->object, fd))
+		return -EEXIST;
+	table_forget_fd(cpr__table, fd); /* what the wrappers called it: the program's own name is the better one */
+	r = table_add(cpr__table, name, id, fd, &e);
+	if (r)
+		return r;
+	e->kind = ENTRY_API;
+	e->object = object;
+	track_judge(e);
+	e->flags |= ENTRY_KEPT;
+	return 0;
+}
+
+static int save_locked(const char *name, int id, int fd, bool agree)
+{
+	struct guard_hold hold;
+	int r = begin(name, &hold);
+
+	if (r)
+		return r;
+	r = save(name, id, fd, agree);
+	guard_unlock(&hold);
+	return r;
+}
+
+CPR_EXPORT int cpr_save_fd(const char *name, int id, int fd)
+{
+	return outwards(save_locked(name, id, fd, false));
+}
+
+CPR_EXPORT int cpr_resave_fd(const char *name, int id, int fd)
+{
+	return outwards(save_locked(name, id, fd, true));
+}
+
+static int find(const char *name, int id)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int r = begin(name, &hold);
+
+	if (r)
+		return r;
+	e = table_find(cpr__table, name, id);
+	if (e && !object_still(&e->object, e->fd)) {
+		table_remove(cpr__table, e);
+		e = NULL;
+	}
+	if (e)
+		claim_entry(e);
+	r = e ? e->fd : -ENOENT;
+	guard_unlock(&hold);
+	return r;
+}
+
+CPR_EXPORT int cpr_find_fd(const char *name, int id)
+{
+	return outwards(find(name, id));
+}
+
+CPR_EXPORT int cpr_delete_fd(const char *name, int id)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int r = begin(name, &hold);
+
+	if (r)
+		return outwards(r);
+	e = table_find(cpr__table, name, id);
+	if (e) {
+		claim_entry(e);
+		table_remove(cpr__table, e);
+	}
+	guard_unlock(&hold);
+	return outwards(e ? 0 : -ENOENT);
+}
+
+CPR_EXPORT int cpr_open_fd(const char *path, int flags, mode_t mode, const char *name, int id)
+{
+	int fd = find(name, id), r;
+
+	if (fd != -ENOENT)
+		return outwards(fd);
+	fd = next_open(path, flags, mode);
+	if (fd < 0)
+		return -1;
+	r = save_locked(name, id, fd, false);
+	if (!r)
+		return fd;
+	next_close(fd);
+	return outwards(r);
+}
+
+CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *arg), void *arg)
+{
+	struct guard_hold hold;
+	bool go_on = true;
+
+	if (!cb)
+		return outwards(-EINVAL);
+	if (walking)
+		return outwards(-EDEADLK);
+	if (!guard_lock(&hold))
+		return outwards(-EPERM);
+	walking = true;
+	for (const struct entry *e = table_first(cpr__table); e && go_on; e = table_after(e))
+		go_on = cb(e->name, e->id, e->fd, arg);
+	walking = false;
+	guard_unlock(&hold);
+	return go_on ? 0 : 1;
+}
+
+CPR_EXPORT int cpr_state_save(void)
+{
+	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .heirlooms = cpr__origin.heirlooms,
+			      .heirloom_count = cpr__origin.heirloom_count};
+	struct guard_hold hold;
+	int fd = begin("-", &hold);
+
+	if (fd)
+		return outwards(fd);
+	track_check_all();
+	state.table = cpr__table;
+	fd = state_write(&state, false);
+	guard_unlock(&hold);
+	return outwards(fd);
+}
+
+/* All of them sound and free here? Nothing is taken by halves. */
+static int check_load(const struct table *from)
+{
+	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
+		struct object now;
+
+		if (table_find(cpr__table, e->name, e->id) || table_by_fd(cpr__table, e->fd))
+			return -EEXIST;
+		if (object_of(e->fd, &now) || !object_same(&now, &e->object))
+			return -EBADF;
+	}
+	return 0;
+}
+
+static int take_load(const struct table *from)
+{
+	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
+		struct entry *mine;
+		int r = table_add(cpr__table, e->name, e->id, e->fd, &mine);
+
+		if (r)
+			return r;
+		mine->kind = e->kind;
+		mine->flags = e->flags & ~(unsigned)ENTRY_ORPHAN;
+		mine->backlog = e->backlog;
+		mine->access = e->access;
+		mine->object = e->object;
+		mine->path_dev = e->path_dev;
+		mine->path_ino = e->path_ino;
+		table_make_orphan(cpr__table, mine);
+	}
+	return 0;
+}
+
+CPR_EXPORT int cpr_state_load(int fd)
+{
+	struct guard_hold hold;
+	struct state state;
+	char reason[256];
+	struct text why = TEXT_ON(reason);
+	int r = begin("-", &hold);
+
+	if (r)
+		return outwards(r);
+	r = state_read(fd, false, &state, &why);
+	if (!r) {
+		r = check_load(state.table);
+		if (!r)
+			r = take_load(state.table);
+		state_free(&state);
+	}
+	guard_unlock(&hold);
+	return outwards(r);
+}
+
+CPR_EXPORT int cpr_generation(void)
+{
+	return arrive_generation();
+}
+
+CPR_EXPORT const char *cpr_version(void)
+{
+	return CPR_VERSION;
+}

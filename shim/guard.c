@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* The lock, the depth, forks and owners. */
+#define _GNU_SOURCE
+#include "guard.h"
+
+#include "io.h"
+#include "log.h"
+#include "next.h"
+#include "pool.h"
+#include "words.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct table *cpr__table;
+struct settings cpr__settings;
+
+cpr_thread int guard_depth;
+cpr_thread bool guard_noted;
+
+static void (*answer_noted)(void);
+
+/* One page-aligned block for the owner and all that it forks. */
+struct shared {
+	_Atomic int owner;
+	struct {
+		_Atomic int pid; /* 0: free */
+		_Atomic int parent;
+	} worker[GUARD_WORKERS_MAX];
+};
+
+/*
+ * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and leaves it alone in one
+ * that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without standing in front of any of them: vfork cannot
+ * be wrapped in C at all, and system() and popen() spawn inside libc where nobody stands.
+ */
+struct wiped {
+	int pid;
+	int slot; /* of the worker, -1: none */
+	int parent;
+};
+
+static struct shared *shared;
+static struct wiped *wiped;
+static _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
+static bool broken;           /* born while another thread was changing the table */
+
+/* ---- the lock ---- */
+
+void guard_block(sigset_t *before)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, before, _NSIG / 8);
+}
+
+void guard_unblock(const sigset_t *before)
+{
+	int kept = errno;
+
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, _NSIG / 8);
+	errno = kept;
+}
+
+static void acquire(void)
+{
+	int free = 0;
+
+	if (atomic_compare_exchange_strong_explicit(&lock_word, &free, 1, memory_order_acquire, memory_order_relaxed))
+		return;
+	while (atomic_exchange_explicit(&lock_word, 2, memory_order_acquire))
+		next_sys(SYS_futex, &lock_word, FUTEX_WAIT_PRIVATE, 2, NULL);
+}
+
+static void release(void)
+{
+	if (atomic_exchange_explicit(&lock_word, 0, memory_order_release) == 2)
+		next_sys(SYS_futex, &lock_word, FUTEX_WAKE_PRIVATE, 1);
+}
+
+/* ---- forks ---- */
+
+static void register_worker(void)
+{
+	int me = wiped->pid;
+
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < GUARD_WORKERS_MAX; i++) {
+			int slot = (me + i) % GUARD_WORKERS_MAX, there = atomic_load(&shared->worker[slot].pid);
+
+			if (there && (round == 0 || kill(there, 0) == 0 || errno != ESRCH))
+				continue;
+			if (!atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, me))
+				continue;
+			atomic_store(&shared->worker[slot].parent, wiped->parent);
+			wiped->slot = slot;
+			return;
+		}
+	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)GUARD_WORKERS_MAX, me);
+}
+
+/* The first thing that a child with its own copy of our memory does here. */
+static void after_birth(void)
+{
+	int kept = errno;
+
+	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid()};
+	if (atomic_load(&lock_word)) { /* not by fork(): prepare() holds the lock for that, and child() lets go of it first */
+		broken = true;
+		atomic_store(&lock_word, 0);
+	}
+	register_worker();
+	errno = kept;
+}
+
+bool guard_own_memory(void)
+{
+	int me;
+
+	if (!wiped)
+		return false;
+	me = getpid();
+	if (likely(wiped->pid == me))
+		return true;
+	if (wiped->pid)
+		return false;
+	after_birth();
+	return true;
+}
+
+static sigset_t before_fork; /* written with the lock held */
+
+static void prepare(void)
+{
+	sigset_t before;
+
+	guard_block(&before);
+	acquire();
+	before_fork = before;
+}
+
+static void parent(void)
+{
+	sigset_t before = before_fork;
+
+	release();
+	guard_unblock(&before);
+}
+
+static void child(void)
+{
+	sigset_t before = before_fork;
+
+	atomic_store(&lock_word, 0);
+	after_birth();
+	guard_unblock(&before);
+}
+
+bool guard_lock(struct guard_hold *hold)
+{
+	int kept = errno;
+
+	if (unlikely(!cpr__table || !guard_own_memory() || broken))
+		return false;
+	guard_block(&hold->mask);
+	acquire();
+	errno = kept;
+	return true;
+}
+
+void guard_unlock(const struct guard_hold *hold)
+{
+	int kept = errno;
+
+	release();
+	guard_unblock(&hold->mask);
+	errno = kept;
+}
+
+void guard_when_noted(void (*answer)(void))
+{
+	answer_noted = answer;
+}
+
+void guard_answer_noted(void)
+{
+	guard_noted = false;
+	if (answer_noted)
+		answer_noted();
+}
+
+/* ---- owners and workers ---- */
+
+/* Gone, or dead and not yet waited for. */
+static bool is_gone(int pid)
+{
+	char path[40], stat[512];
+	struct text t = TEXT_ON(path);
+	const char *end = NULL;
+	int kept = errno;
+	bool gone = kill(pid, 0) && errno == ESRCH;
+
+	errno = kept;
+	if (gone)
+		return true;
+	text_format(&t, "/proc/%d/stat", pid);
+	if (io_read_file(path, stat, sizeof(stat)) <= 0)
+		return false;
+	for (const char *at = stat; *at; at++)
+		if (*at == ')')
+			end = at;
+	return end && end[1] && (end[2] == 'Z' || end[2] == 'X');
+}
+
+int guard_owner(void)
+{
+	return shared ? atomic_load(&shared->owner) : 0;
+}
+
+bool guard_is_owner(void)
+{
+	int owner;
+
+	if (!shared || !guard_own_memory())
+		return false;
+	owner = atomic_load(&shared->owner);
+	if (owner == wiped->pid)
+		return true;
+	if (getppid() == wiped->parent || !is_gone(owner))
+		return false;
+	if (!atomic_compare_exchange_strong(&shared->owner, &owner, wiped->pid))
+		return false;
+	guard_worker_leaves();
+	log_info("the starting process %d is gone: this one is the owner now", owner);
+	return true;
+}
+
+size_t guard_workers(int *pids, size_t most)
+{
+	size_t n = 0;
+
+	for (int i = 0; shared && i < GUARD_WORKERS_MAX && n < most; i++) {
+		int pid = atomic_load(&shared->worker[i].pid);
+
+		if (pid && pid != atomic_load(&shared->owner) && !is_gone(pid))
+			pids[n++] = pid;
+	}
+	return n;
+}
+
+size_t guard_worker_count(void)
+{
+	size_t n = 0;
+
+	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++) {
+		int pid = atomic_load(&shared->worker[i].pid);
+
+		n += pid && pid != atomic_load(&shared->owner) && !is_gone(pid);
+	}
+	return n;
+}
+
+void guard_worker_leaves(void)
+{
+	if (guard_own_memory() && wiped->slot >= 0)
+		atomic_store(&shared->worker[wiped->slot].pid, 0);
+}
+
+void guard_worker_stays(void)
+{
+	int free = 0;
+
+	if (guard_own_memory() && wiped->slot >= 0 && !atomic_compare_exchange_strong(&shared->worker[wiped->slot].pid, &free, wiped->pid))
+		register_worker();
+}
+
+int guard_init(void)
+{
+	char name[32];
+	struct text t = TEXT_ON(name);
+	cleanup_fd int fd = -1;
+	void *page;
+
+	text_format(&t, WORDS_PAGE_NAME "%d", cpr__settings.signal);
+	fd = io_memfd(name);
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, sizeof(struct shared)))
+		return -errno;
+	page = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED)
+		return -errno;
+	shared = page;
+	page = pool_map(4096);
+	if (!page)
+		return -ENOMEM;
+	if (madvise(page, 4096, MADV_WIPEONFORK))
+		return -errno;
+	wiped = page;
+	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid()};
+	atomic_store(&shared->owner, wiped->pid);
+	return pthread_atfork(prepare, parent, child) ? -ENOMEM : 0;
+}

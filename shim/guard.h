@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* Who may touch the table: the lock, the depth "inside the shim", forks, and which process is the owner. */
+#ifndef CPR_GUARD_H
+#define CPR_GUARD_H
+
+#include "attr.h"
+#include "settings.h"
+#include "table.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+
+/* What this process is, made by init.c before main and never replaced: NULL before that. */
+extern struct table *cpr__table;
+extern struct settings cpr__settings;
+
+/* Workers are the forked processes that have not exec'd. */
+enum { GUARD_WORKERS_MAX = 4096 };
+
+/* Maps the shared page and takes ownership. 0, or -errno: then this process goes on without cpr. */
+int guard_init(void);
+
+struct guard_hold {
+	sigset_t mask;
+};
+
+/*
+ * Takes the lock with every signal blocked, so that no handler of the program can meet a half-made change. False: this process must not
+ * touch the table (no table yet; a vfork child, which runs on its parent's memory; a child that was born while another thread held the
+ * lock). Never held over a call that can block. A signal handler may call it.
+ */
+bool guard_lock(struct guard_hold *hold);
+void guard_unlock(const struct guard_hold *hold);
+
+/* Only the signals: for leaving, which holds the lock for good if all goes well. */
+void guard_block(sigset_t *before);
+void guard_unblock(const sigset_t *before);
+
+/*
+ * "Inside the shim": between these a doorbell is only noted, and answered by the outermost guard_exit. For wrappers that do more than one
+ * thing: a restart between bind() and the tag would leave the listener behind.
+ */
+extern cpr_thread int guard_depth;
+extern cpr_thread bool guard_noted;
+void guard_answer_noted(void);
+
+static inline void guard_enter(void)
+{
+	guard_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void guard_exit(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (--guard_depth == 0 && unlikely(guard_noted))
+		guard_answer_noted();
+}
+
+/* What to call at the end of the outermost wrapper when a doorbell was noted; the doorbell's. */
+void guard_when_noted(void (*answer)(void));
+
+/* Does this process run on its own memory? False in a vfork child. */
+bool guard_own_memory(void);
+
+/*
+ * Is this the process that restarts? The one that generation 1 is; after a daemonising fork, the child that is left when its parents are
+ * gone (worked out when asked: the parent may be gone a moment after the child asked first). Takes ownership where it has fallen to us.
+ */
+bool guard_is_owner(void);
+int guard_owner(void);
+
+/* Pids of live workers of the owner into `pids`; how many. */
+size_t guard_workers(int *pids, size_t most);
+
+/* Workers alive, this process not among them if it is one. */
+size_t guard_worker_count(void);
+
+/* This worker becomes another program; and the way back. */
+void guard_worker_leaves(void);
+void guard_worker_stays(void);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* The constructor: start order. */
+#define _GNU_SOURCE
+#include "init.h"
+
+#include "arrive.h"
+#include "doorbell.h"
+#include "guard.h"
+#include "leave.h"
+#include "log.h"
+#include "next.h"
+#include "origin.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static int argc;
+static char **argv;
+
+static int start(void)
+{
+	struct state state;
+	int r;
+
+	next_resolve();
+	settings_read(&cpr__settings, environ);
+	r = guard_init(); /* before the table is there for a wrapper to see */
+	if (r)
+		return r;
+	arrive_read(&state);
+	if (!cpr__table)
+		return -ENOMEM;
+	r = origin_init(argc, argv, environ, state.generation ? &state : NULL);
+	if (!r)
+		r = leave_init();
+	if (!r) {
+		arrive_begin(&state);
+		r = doorbell_init();
+	}
+	state_free(&state);
+	return r;
+}
+
+int cpr__init(void)
+{
+	static bool done;
+	static int result;
+	int kept = errno;
+
+	if (!done) {
+		done = true;
+		result = start();
+		errno = -result;
+		if (result)
+			log_error("not under cpr: %m");
+		errno = kept;
+	}
+	return result;
+}
+
+/* glibc passes main's arguments to constructors. 101: before any library's ordinary constructor that may open something. */
+__attribute__((constructor(101))) static void constructor(int count, char **arguments)
+{
+	argc = count;
+	argv = arguments;
+	cpr__init();
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* EINTR-safe I/O, descriptors over a socket, memfds, small files of /proc. Any signal handler may call these. */
+#ifndef CPR_IO_H
+#define CPR_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* 0, or -errno; a short write that makes no progress is -EIO. */
+int io_write_all(int fd, const void *bytes, size_t n);
+
+/* Bytes read up to end of file or n, or -errno. */
+ssize_t io_read_all(int fd, void *bytes, size_t n);
+
+/* A whole small file into `bytes` (NUL-terminated, at most size - 1 bytes of it). Bytes read, or -errno. */
+ssize_t io_read_file(const char *path, char *bytes, size_t size);
+
+/* One message, with a descriptor beside it if `pass` >= 0. MSG_NOSIGNAL. 0, or -errno. */
+int io_send(int sock, const void *bytes, size_t n, int pass);
+
+/*
+ * One message into `bytes`; a descriptor that came with it goes to *passed (close-on-exec, the caller's to close), else -1.
+ * `passed` may be NULL: then descriptors are refused by the kernel. Bytes, 0 at end of file, or -errno.
+ */
+ssize_t io_receive(int sock, void *bytes, size_t n, int *passed);
+
+/* A sealable close-on-exec memfd. The descriptor, or -errno. */
+int io_memfd(const char *name);
+
+/* Moves fd to a number at or above `least`, close-on-exec; the old number is closed. The new one, or fd where there is no room. */
+int io_move_up(int fd, int least);
+
+/* CLOCK_MONOTONIC in nanoseconds: it goes on across an exec. */
+int64_t io_now(void);
+
+void io_close(int *fd);
+#define cleanup_fd __attribute__((cleanup(io_close)))
+
+#endif

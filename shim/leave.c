@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/* Leaving, in the order of the design; and undoing it in reverse when exec comes back. */
+#define _GNU_SOURCE
+#include "leave.h"
+
+#include "arrive.h"
+#include "fds.h"
+#include "guard.h"
+#include "io.h"
+#include "log.h"
+#include "next.h"
+#include "origin.h"
+#include "pool.h"
+#include "track.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { TASK_STACK = 128 * 1024 };
+
+/* What the task that execs is given, and what it leaves behind if it could not. */
+struct plan {
+	const char *path;
+	char *const *argv;
+	char **envp;
+	int state_fd;
+	bool restart; /* by the doorbell: everything as at start. Else the program's own exec: everything as the program left it */
+	int error;
+};
+
+static atomic_flag leaving = ATOMIC_FLAG_INIT;
+static _Atomic bool under_way;
+static char *stack;
+static char **restart_env; /* cpr__origin.envp with one place more */
+static char state_variable[32];
+static int worker_pids[GUARD_WORKERS_MAX];
+static struct worker workers[GUARD_WORKERS_MAX];
+
+int leave_init(void)
+{
+	size_t n = 0;
+
+	while (cpr__origin.envp[n])
+		n++;
+	restart_env = pool_alloc((n + 2) * sizeof(char *));
+	stack = pool_map(TASK_STACK);
+	if (!restart_env || !stack)
+		return -ENOMEM;
+	memcpy(restart_env, cpr__origin.envp, n * sizeof(char *));
+	restart_env[n] = state_variable;
+	return 0;
+}
+
+bool leave_under_way(void)
+{
+	return atomic_load(&under_way);
+}
+
+/* ---- in the task ---- */
+
+static void close_at_exec(int fd, void *arg)
+{
+	(void)arg;
+	if (fd > STDERR_FILENO)
+		next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+}
+
+/* 0, 1 and 2 must be open where they were at start, or the next generation's first sockets would become its stdin and stdout. */
+static void fill_standard(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		int null;
+
+		if (origin_is_heirloom(fd) || table_tracks(cpr__table, fd))
+			continue;
+		if (next_fcntl(fd, F_GETFD, NULL) < 0)
+			continue; /* closed: by the program, and it was not open at the start either, or it wants it so */
+		null = next_open("/dev/null", O_RDWR, 0);
+		if (null >= 0 && null != fd) {
+			next_dup2(null, fd);
+			next_close(null);
+		}
+	}
+}
+
+static void set_flags(const struct plan *plan)
+{
+	if (plan->restart) {
+		if (next_close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC))
+			fds_walk(close_at_exec, NULL); /* before Linux 5.11 */
+		fill_standard();
+		for (size_t i = 0; i < cpr__origin.heirloom_count; i++)
+			if (origin_is_heirloom(cpr__origin.heirlooms[i].fd))
+				next_fcntl(cpr__origin.heirlooms[i].fd, F_SETFD, NULL);
+	}
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_KEPT)
+			next_fcntl(e->fd, F_SETFD, NULL);
+	next_fcntl(plan->state_fd, F_SETFD, NULL);
+}
+
+static int task(void *arg)
+{
+	struct plan *plan = arg;
+
+	if (plan->restart)
+		origin_restore_directory();
+	set_flags(plan);
+	if (plan->restart)
+		origin_restore_process(cpr__settings.signal);
+	next_execve(plan->path, plan->argv, plan->envp);
+	plan->error = errno;
+	if (plan->restart)
+		origin_put_back();
+	next_sys(SYS_exit, 0); /* this task only */
+	return 0;
+}
+
+/*
+ * The obvious code clears close-on-exec on the kept descriptors and calls execve. But descriptors' flags are the whole process's: a fork, or a
+ * spawn inside libc's system(), in another thread at that moment would carry the listeners into a stranger, and a failed exec has to put
+ * a thousand flags back while other threads go on opening and closing. So the exec is done by a task with a descriptor table and a working directory
+ * of its own, as vfork's child has, that is yet a thread of this process (so the pid stays): what it changes nobody else sees, and when exec
+ * fails there is nothing to put back but what is in origin_put_back.
+ */
+static int exec_in_task(struct plan *plan)
+{
+	int kept = errno;
+
+	if (clone(task, stack + TASK_STACK, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK, plan) < 0)
+		plan->error = errno;
+	errno = kept;
+	return -plan->error;
+}
+
+/* ---- before it ---- */
+
+/*
+ * While nobody accepts, a queue of 5 is full at once, the kernel drops SYNs, and a client waits a second for its retransmission. The next
+ * generation's own listen() sets it back.
+ */
+static void raise_backlogs(bool raise)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && e->flags & ENTRY_KEPT)
+			next_listen(e->fd, raise || e->backlog < 0 ? 65535 : e->backlog); /* the kernel cuts it to somaxconn */
+}
+
+struct ports {
+	uint32_t cut;
+	const struct table *table;
+};
+
+/* A connection of a kept listener: same local port (or a peer on a unix path) and connected. */
+static void count_connection(int fd, void *arg)
+{
+	struct sockaddr_storage here = {0}, there;
+	socklen_t here_len = sizeof(here), there_len = sizeof(there), type_len = sizeof(int);
+	uint32_t *count = arg;
+	int type = 0;
+
+	if (table_tracks(cpr__table, fd) || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) || type == SOCK_DGRAM)
+		return;
+	if (getpeername(fd, (struct sockaddr *)&there, &there_len) || getsockname(fd, (struct sockaddr *)&here, &here_len))
+		return;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		struct sockaddr_storage listener = {0};
+		socklen_t len = sizeof(listener);
+
+		if (e->kind != ENTRY_STREAM || !(e->flags & ENTRY_KEPT) || getsockname(e->fd, (struct sockaddr *)&listener, &len))
+			continue;
+		if (listener.ss_family == AF_UNIX
+			    ? here.ss_family == AF_UNIX && len > sizeof(sa_family_t) && here_len == len && !memcmp(&here, &listener, len)
+			    : ((struct sockaddr_in *)&here)->sin_port == ((struct sockaddr_in *)&listener)->sin_port &&
+				      here.ss_family != AF_UNIX) {
+			++*count;
+			return;
+		}
+	}
+}
+
+static size_t note_workers(void)
+{
+	size_t n = guard_workers(worker_pids, GUARD_WORKERS_MAX), used = 0;
+
+	used = arrive_unretired(workers, GUARD_WORKERS_MAX);
+	for (size_t i = 0; i < n && used < GUARD_WORKERS_MAX; i++) {
+		workers[used] = (struct worker){.pid = worker_pids[i], .start_time = arrive_start_time(worker_pids[i])};
+		used += workers[used].start_time != 0;
+	}
+	return used;
+}
+
+static void remove_files(void)
+{
+	const char *at = cpr__settings.unlink;
+	char path[TAG_NAME_MAX + 1];
+
+	while (at && *at) {
+		size_t n = strcspn(at, "\n");
+
+		if (n && n < sizeof(path)) {
+			memcpy(path, at, n);
+			path[n] = '\0';
+			if (next_unlink(path) && errno != ENOENT)
+				log_warn("%s could not be removed: %m", path);
+		}
+		at += n + (at[n] == '\n');
+	}
+}
+
+static int write_state(struct state *state, struct plan *plan)
+{
+	struct text t = TEXT_ON(state_variable);
+
+	state->generation = (uint32_t)arrive_generation();
+	state->first_at = arrive_first_at();
+	state->table = cpr__table;
+	state->heirlooms = cpr__origin.heirlooms;
+	state->heirloom_count = cpr__origin.heirloom_count;
+	state->left_at = io_now();
+	plan->state_fd = state_write(state, false);
+	if (plan->state_fd < 0)
+		return plan->state_fd;
+	text_format(&t, "CPR_STATE_FD=%d", plan->state_fd);
+	return 0;
+}
+
+/* With the guard held: the state, then the exec. Returns only if it failed. */
+static int leave_now(struct state *state, struct plan *plan, const struct leave_request *request, struct text *why)
+{
+	int r = write_state(state, plan);
+
+	if (r < 0) {
+		errno = -r;
+		text_format(why, "the state could not be written: %m");
+		return r;
+	}
+	raise_backlogs(true);
+	if (request && request->leaving)
+		request->leaving(request->arg);
+	if (plan->restart)
+		remove_files();
+	r = exec_in_task(plan);
+	errno = -r;
+	text_format(why, "exec of %s failed: %m", plan->path);
+	raise_backlogs(false);
+	next_close(plan->state_fd);
+	return r;
+}
+
+static bool begin(struct guard_hold *hold)
+{
+	if (atomic_flag_test_and_set(&leaving))
+		return false;
+	if (!guard_lock(hold)) {
+		atomic_flag_clear(&leaving);
+		return false;
+	}
+	atomic_store(&under_way, true);
+	return true;
+}
+
+static void give_up(const struct guard_hold *hold)
+{
+	atomic_store(&under_way, false);
+	guard_unlock(hold);
+	atomic_flag_clear(&leaving);
+}
+
+int leave_restart(const struct leave_request *request, struct text *why)
+{
+	struct plan plan = {.path = request->path ? request->path : cpr__origin.path, .argv = cpr__origin.argv, .envp = restart_env, .restart = true};
+	struct state state = {.nonce = request->nonce, .asked_at = request->asked_at};
+	struct guard_hold hold;
+	int r;
+
+	if (!begin(&hold))
+		return -EBUSY;
+	if (!origin_unchanged(why)) {
+		give_up(&hold);
+		return -EPERM;
+	}
+	track_check_all();
+	fds_walk(count_connection, &state.cut);
+	state.workers = workers;
+	state.worker_count = note_workers();
+	r = leave_now(&state, &plan, request, why);
+	give_up(&hold);
+	return r;
+}
+
+/* ---- the program's own exec ---- */
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool leave_is_own(const char *path, char *const argv[])
+{
+	char absolute[TAG_NAME_MAX + 1];
+	int kept = errno;
+	bool own = false;
+
+	if (!cpr__table || !path || !argv || !guard_is_owner() || tag_path(AT_FDCWD, path, absolute))
+		goto out;
+	if (!strcmp(absolute, cpr__origin.path) || same_file(absolute, cpr__origin.path) || same_file(absolute, "/proc/self/exe"))
+		own = true;
+	/* the script itself is exec'ed, or its interpreter with the same script in front of other arguments */
+	if (own && cpr__origin.script && strcmp(absolute, cpr__origin.path) == 0 && !strcmp(cpr__origin.script, cpr__origin.path))
+		goto out;
+	if (own && cpr__origin.script) {
+		own = false;
+		for (int i = 1; argv[0] && argv[i] && !own; i++)
+			own = same_file(argv[i], cpr__origin.script);
+	}
+out:
+	errno = kept;
+	return own;
+}
+
+static bool is_ours(const char *variable)
+{
+	return !strncmp(variable, "CPR_", 4) || !strncmp(variable, "LD_PRELOAD=", 11);
+}
+
+static bool has(char *const envp[], const char *variable)
+{
+	size_t n = strcspn(variable, "=") + 1;
+
+	for (; *envp; envp++)
+		if (!strncmp(*envp, variable, n))
+			return true;
+	return false;
+}
+
+/* The program's environment, with what it dropped of ours (nginx clears everything) and the state. One block of `*size` bytes. */
+static char **own_environment(char *const envp[], size_t *size)
+{
+	static char *const nothing[] = {NULL};
+	size_t n = 0, ours = 0, used = 0;
+	char **room;
+
+	envp = envp ? envp : nothing;
+	while (envp[n])
+		n++;
+	while (cpr__origin.envp[ours])
+		ours++;
+	*size = (n + ours + 2) * sizeof(char *);
+	room = pool_map(*size);
+	if (!room)
+		return NULL;
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(envp[i], "CPR_STATE_FD=", 13))
+			room[used++] = envp[i];
+	for (size_t i = 0; i < ours; i++)
+		if (is_ours(cpr__origin.envp[i]) && !has(envp, cpr__origin.envp[i]))
+			room[used++] = cpr__origin.envp[i];
+	room[used] = state_variable;
+	return room;
+}
+
+/* What is open across the program's own exec anyway is the next image's to use as it is: never hidden, never closed by us. */
+static void mark_inherited(bool on)
+{
+	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (on && !(e->flags & (ENTRY_CLOEXEC | ENTRY_ORPHAN)))
+			e->flags |= ENTRY_INHERITED;
+		else if (!on && !(e->flags & ENTRY_ORPHAN))
+			e->flags &= ~(unsigned)ENTRY_INHERITED;
+}
+
+int leave_by_itself(const char *path, char *const argv[], char *const envp[])
+{
+	struct plan plan = {.path = path, .argv = argv};
+	struct state state = {.nonce = 0};
+	char reason[256];
+	struct text why = TEXT_ON(reason);
+	struct guard_hold hold;
+	size_t size;
+	int r;
+
+	if (!begin(&hold))
+		return next_execve(path, argv, envp), -errno;
+	plan.envp = own_environment(envp, &size);
+	if (!plan.envp) {
+		give_up(&hold);
+		return -ENOMEM;
+	}
+	track_check_all();
+	mark_inherited(true);
+	/* the program's own mask, with the doorbell: a ring must wait for the next generation's handler, not kill it */
+	sigaddset(&hold.mask, cpr__settings.signal);
+	guard_unblock(&hold.mask);
+	r = leave_now(&state, &plan, NULL, &why);
+	guard_block(&(sigset_t){0});
+	sigdelset(&hold.mask, cpr__settings.signal);
+	mark_inherited(false);
+	pool_unmap(plan.envp, size);
+	give_up(&hold);
+	return r;
+}

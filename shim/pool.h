@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory of our own: a signal handler may have interrupted malloc, so nothing of ours comes from there. */
+#ifndef CPR_POOL_H
+#define CPR_POOL_H
+
+#include <stddef.h>
+
+/*
+ * size bytes, zeroed, aligned to 16; NULL when the kernel gives no more. Freed with the same size.
+ * Not locked: the caller holds the guard, with all signals blocked. Keeps errno.
+ */
+void *pool_alloc(size_t size);
+void pool_free(void *memory, size_t size);
+
+/* Whole pages straight from the kernel, for what a signal handler will need later. NULL when there are none. */
+void *pool_map(size_t size);
+void pool_unmap(void *memory, size_t size);
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The state: what one generation leaves to the next, as bytes in a sealed memfd. Every byte is checked before it is believed. */
+#ifndef CPR_STATE_H
+#define CPR_STATE_H
+
+#include "table.h"
+#include "text.h"
+
+enum {
+	STATE_VERSION = 1,
+	STATE_RECORDS_MAX = 1 << 24, /* of one kind: 16 times what must work */
+};
+
+/* A descriptor that was open when generation 1 started. */
+struct heirloom {
+	int fd;
+	uint64_t dev;
+	uint64_t ino;
+};
+
+/* A forked process of the generation that left; its start time (ticks, /proc/PID/stat) tells it from a reuse of its pid. */
+struct worker {
+	int pid;
+	uint64_t start_time;
+};
+
+struct state {
+	uint32_t generation; /* of the one that wrote it; 1 is the first */
+	uint32_t cut;        /* connections that it had to close */
+	uint64_t nonce;      /* the restart that is under way (who asked is told so by this name), 0: nobody waits */
+	int64_t asked_at;    /* CLOCK_MONOTONIC, ns: when the restart was asked for */
+	int64_t left_at;     /* … and when exec was called */
+	int64_t first_at;    /* … and when generation 1 started */
+	struct table *table; /* the entries; flags as ENTRY_SAVED_FLAGS, none of them orphans yet */
+	struct heirloom *heirlooms;
+	size_t heirloom_count;
+	struct worker *workers;
+	size_t worker_count;
+};
+
+/*
+ * A sealed memfd with these bytes: of the table, the entries that are ENTRY_KEPT (all of them if `whole`, for a listing).
+ * The descriptor (close-on-exec, the caller's), or -errno of memfd_create, ftruncate, mmap or fcntl; -E2BIG. A signal handler may call
+ * it if it holds the guard.
+ */
+int state_write(const struct state *state, bool whole);
+
+/*
+ * Reads a sealed memfd (or, `unsealed_too`, any file) into *state. 0; -EPERM: not sealed; -EBADMSG: not a sound state, or one from a
+ * newer version: `why` says what is wrong with it; -ENOMEM. On failure *state is untouched. Free it with state_free.
+ */
+int state_read(int fd, bool unsealed_too, struct state *state, struct text *why);
+
+/* The same over bytes in memory. */
+int state_decode(const void *bytes, size_t size, struct state *state, struct text *why);
+
+void state_free(struct state *state);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* The table: (name, id) -> descriptor in a uthash, with an index by descriptor beside it. */
+#ifndef CPR_TABLE_H
+#define CPR_TABLE_H
+
+#include "tag.h"
+
+struct table;
+
+enum entry_kind { ENTRY_STREAM, ENTRY_DATAGRAM, ENTRY_FIFO, ENTRY_DEVICE, ENTRY_FILE, ENTRY_MEMFD, ENTRY_API, ENTRY_KINDS };
+
+/* Flags of an entry. Those of ENTRY_SAVED_FLAGS go into the state. */
+enum {
+	ENTRY_KEPT = 1 << 0,       /* the rules say that it survives a restart */
+	ENTRY_LISTENING = 1 << 1,  /* listen() was called */
+	ENTRY_CLOEXEC = 1 << 2,    /* the program's own flag, noted when the state is written */
+	ENTRY_INHERITED = 1 << 3,  /* came through the program's own exec without close-on-exec: visible, never closed by us */
+	ENTRY_V6ONLY = 1 << 4,
+	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
+	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
+	ENTRY_RELISTEN = 1 << 6,   /* listened in the last generation, and this one has not called listen() yet */
+};
+
+/* One tag. What is above the line is for everyone to read and write; names and numbers change only through the functions. */
+struct entry {
+	enum entry_kind kind;
+	unsigned flags;
+	int backlog;           /* listen()'s; -1: not known */
+	int queue;             /* when listed: connections (stream) or bytes (datagram) that wait; -1: not known */
+	int access;            /* opened paths: O_RDONLY, O_WRONLY, O_RDWR */
+	struct object object;  /* what it was when it was tagged: an entry is a belief until this is checked */
+	uint64_t path_dev;     /* unix sockets: the file in the directory, 0 when there is none */
+	uint64_t path_ino;
+	/* ---- */
+	const char *name;
+	int id;
+	int fd;                /* the first of its descriptors */
+	int fds;               /* how many descriptors are this entry's (dup) */
+};
+
+/* An empty table, or NULL without memory. The memory is the pool's: see pool.h for who may call these, and when. */
+struct table *table_new(void);
+void table_free(struct table *t);
+
+/*
+ * Puts (name, id) -> fd. 0 and *made (may be NULL); -EEXIST: the tag, or the descriptor, stands in the table already; -EINVAL:
+ * empty or over TAG_NAME_MAX; -EBADF: a negative or impossibly high fd; -ENOMEM. The name is copied.
+ */
+int table_add(struct table *t, const char *name, int id, int fd, struct entry **made);
+
+/* The same with the id that is next for this name: 0 for the first, and again 0 when none of the name is left. */
+int table_add_next(struct table *t, const char *name, int fd, struct entry **made);
+
+struct entry *table_find(const struct table *t, const char *name, int id);
+struct entry *table_by_fd(const struct table *t, int fd);
+
+/* May this number be in the table? No lock; a number that this thread's program owns is answered exactly. */
+bool table_tracks(const struct table *t, int fd);
+
+/* The first number from `fd` on that is in the table, or -1. */
+int table_next_fd(const struct table *t, int fd);
+
+/* Another descriptor of the same entry. 0, -EEXIST, -EBADF, -ENOMEM. */
+int table_alias(struct table *t, struct entry *e, int fd);
+
+/* The number is closed: the entry goes with its last number. Returns whether the entry is gone. */
+bool table_forget_fd(struct table *t, int fd);
+void table_remove(struct table *t, struct entry *e);
+
+/* The entry's object stands at another number now, and only there. 0, -EBADF, -ENOMEM (then nothing changed). */
+int table_move(struct table *t, struct entry *e, int fd);
+
+/* The orphans of a name, in the order of their ids: the first, and the one after. */
+struct entry *table_orphan(const struct table *t, const char *name);
+struct entry *table_orphan_after(const struct table *t, const struct entry *e);
+void table_make_orphan(struct table *t, struct entry *e);
+void table_adopt(struct table *t, struct entry *e); /* an orphan no more */
+
+/* Every entry, oldest first. The one at hand may be removed if the next was asked for before. */
+struct entry *table_first(const struct table *t);
+struct entry *table_after(const struct entry *e);
+
+size_t table_count(const struct table *t);
+size_t table_orphans(const struct table *t);
+
+#endif

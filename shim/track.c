@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* From the program's calls to the table. */
+#define _GNU_SOURCE
+#include "track.h"
+
+#include "io.h"
+#include "log.h"
+#include "next.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
+
+static bool is_hidden(const struct entry *e)
+{
+	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED);
+}
+
+bool track_hidden(int fd)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	bool hidden;
+
+	if (likely(!track_orphans()) || !track_knows(fd) || !guard_lock(&hold))
+		return false;
+	e = table_by_fd(cpr__table, fd);
+	hidden = e && is_hidden(e);
+	guard_unlock(&hold);
+	return hidden;
+}
+
+void track_judge(struct entry *e)
+{
+	e->flags &= ~(unsigned)ENTRY_KEPT;
+	if (rules_keep(&cpr__settings.rules, e))
+		e->flags |= ENTRY_KEPT;
+}
+
+/* Adds a tag; a stale entry at the number goes first. Holding the guard. */
+static struct entry *add(const char *name, int fd, enum entry_kind kind, const struct object *object)
+{
+	struct entry *e;
+	int r;
+
+	table_forget_fd(cpr__table, fd);
+	r = table_add_next(cpr__table, name, fd, &e);
+	if (r) {
+		errno = -r;
+		log_warn("%s will not be kept: %m", name);
+		return NULL;
+	}
+	e->kind = kind;
+	e->object = *object;
+	track_judge(e);
+	return e;
+}
+
+static bool is_v6only(int fd, const struct object *object)
+{
+	int on = 0;
+	socklen_t len = sizeof(on);
+
+	return object->domain == AF_INET6 && !getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len) && on;
+}
+
+void track_bound(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	char name[TAG_NAME_MAX + 1], path[109];
+	struct guard_hold hold;
+	struct object object;
+	struct stat st = {0};
+	struct entry *e;
+	int kept = errno;
+
+	if (!cpr__table || object_of(fd, &object) || tag_socket(&object, addr, len, name))
+		goto out;
+	if (tag_unix_path(addr, len, path) && stat(path, &st))
+		st = (struct stat){0};
+	if (!guard_lock(&hold))
+		goto out;
+	e = add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+	if (e) {
+		e->path_dev = st.st_dev;
+		e->path_ino = st.st_ino;
+		if (is_v6only(fd, &object))
+			e->flags |= ENTRY_V6ONLY;
+	}
+	guard_unlock(&hold);
+out:
+	errno = kept;
+}
+
+void track_listening(int fd, int backlog)
+{
+	struct guard_hold hold;
+	struct entry *e;
+
+	if (!track_knows(fd) || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, fd);
+	if (e) {
+		e->flags = (e->flags | ENTRY_LISTENING) & ~(unsigned)ENTRY_RELISTEN;
+		e->backlog = backlog;
+		track_judge(e);
+	}
+	guard_unlock(&hold);
+}
+
+static enum entry_kind kind_of(const struct object *object)
+{
+	return object->mode == S_IFCHR ? ENTRY_DEVICE : object->mode == S_IFIFO ? ENTRY_FIFO : ENTRY_FILE;
+}
+
+void track_opened(int fd, int dir, const char *path, int flags)
+{
+	char name[TAG_NAME_MAX + 8], absolute[TAG_NAME_MAX + 1];
+	struct text t = TEXT_ON(name);
+	struct guard_hold hold;
+	struct object object;
+	const char *prefix;
+	struct entry *e;
+	int kept = errno;
+
+	track_fresh(fd);
+	if (!cpr__table || flags & (O_PATH | O_DIRECTORY) || object_of(fd, &object))
+		return;
+	prefix = tag_prefix(&object);
+	if (!prefix || (kind_of(&object) == ENTRY_FILE && ((flags & O_TMPFILE) == O_TMPFILE || !rules_may_keep(&cpr__settings.rules, "file:"))))
+		return;
+	if (tag_path(dir, path, absolute))
+		goto out;
+	text_add(&t, prefix);
+	text_add(&t, absolute);
+	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || !strncmp(absolute, "/proc/", 6) || !strncmp(absolute, "/dev/fd/", 8))
+		goto out;
+	if (!guard_lock(&hold))
+		goto out;
+	e = add(name, fd, kind_of(&object), &object);
+	if (e)
+		e->access = flags & O_ACCMODE;
+	guard_unlock(&hold);
+out:
+	errno = kept;
+}
+
+void track_memfd(int fd, const char *given)
+{
+	char name[TAG_NAME_MAX + 1];
+	struct text t = TEXT_ON(name);
+	struct guard_hold hold;
+	struct object object;
+
+	track_fresh(fd);
+	if (!cpr__table || !rules_may_keep(&cpr__settings.rules, "memfd:") || object_of(fd, &object))
+		return;
+	text_add(&t, "memfd:");
+	text_add(&t, given);
+	if (t.cut || !guard_lock(&hold))
+		return;
+	add(name, fd, ENTRY_MEMFD, &object);
+	guard_unlock(&hold);
+}
+
+void track_duplicated(int from, int to)
+{
+	struct guard_hold hold;
+	struct entry *e;
+
+	track_fresh(to);
+	if (likely(!track_knows(from)) || from == to || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, from);
+	if (e && object_still(&e->object, from))
+		table_alias(cpr__table, e, to);
+	guard_unlock(&hold);
+}
+
+static void forget(int fd)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	table_forget_fd(cpr__table, fd);
+	guard_unlock(&hold);
+}
+
+void track_socket_connected(int fd)
+{
+	struct guard_hold hold;
+	struct entry *e;
+
+	if (likely(!track_knows(fd)) || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, fd);
+	if (e && e->kind == ENTRY_STREAM && !(e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN)))
+		table_forget_fd(cpr__table, fd);
+	guard_unlock(&hold);
+}
+
+bool track_closing(int fd)
+{
+	if (likely(!track_knows(fd)))
+		return true;
+	if (track_hidden(fd))
+		return false;
+	forget(fd);
+	return true;
+}
+
+void track_fresh(int fd)
+{
+	if (unlikely(track_knows(fd)))
+		forget(fd);
+}
+
+void track_make_way(int fd)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int elsewhere;
+
+	if (!track_orphans() || !track_knows(fd) || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, fd);
+	if (e && is_hidden(e)) {
+		elsewhere = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)(fd + 1));
+		if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
+			next_close(elsewhere);
+		} else if (elsewhere < 0) {
+			log_warn("%s is lost: its descriptor %d is wanted, and no other number is free", e->name, fd);
+			table_remove(cpr__table, e);
+		}
+	}
+	guard_unlock(&hold);
+}
+
+static int read_queue(const struct entry *e)
+{
+	uint32_t memory[16] = {0};
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && !getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return (int)info.tcpi_unacked; /* of a listener: what waits for accept() */
+	len = sizeof(memory);
+	if (e->kind == ENTRY_DATAGRAM && !getsockopt(e->fd, SOL_SOCKET, SO_MEMINFO, memory, &len))
+		return (int)memory[0];
+	return -1;
+}
+
+/* Is it still what was tagged? A number that was closed by libc itself, or by a raw system call, and given out again, is not. */
+static bool still_there(struct entry *e)
+{
+	while (!object_still(&e->object, e->fd)) {
+		log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
+		if (table_forget_fd(cpr__table, e->fd))
+			return false;
+	}
+	return true;
+}
+
+void track_check_all(void)
+{
+	struct entry *e, *after;
+	int kept = errno;
+
+	for (e = table_first(cpr__table); e; e = after) {
+		int flags;
+
+		after = table_after(e);
+		if (!still_there(e))
+			continue;
+		if (!(e->flags & ENTRY_ORPHAN)) {
+			track_judge(e);
+			flags = next_fcntl(e->fd, F_GETFD, NULL);
+			e->flags = flags & FD_CLOEXEC ? e->flags | ENTRY_CLOEXEC : e->flags & ~(unsigned)ENTRY_CLOEXEC;
+		}
+		e->queue = read_queue(e);
+	}
+	errno = kept;
+}

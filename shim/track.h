@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* From the program's calls to the table: what was bound, opened, duplicated, closed. Any signal handler may call these; all keep errno. */
+#ifndef CPR_TRACK_H
+#define CPR_TRACK_H
+
+#include "guard.h"
+
+/* May the table know this number? One load or two, no lock. */
+static inline bool track_knows(int fd)
+{
+	return cpr__table && table_tracks(cpr__table, fd);
+}
+
+/* Are there orphans? While there are none, no call of the program costs more than this. */
+static inline bool track_orphans(void)
+{
+	return cpr__table && table_orphans(cpr__table);
+}
+
+/* Is this number ours to the program, that is: not open? An orphan, handed over and not claimed. */
+bool track_hidden(int fd);
+
+/* The program called these, and they succeeded. */
+void track_bound(int fd, const struct sockaddr *addr, socklen_t len);
+void track_listening(int fd, int backlog);
+void track_opened(int fd, int dir, const char *path, int flags);
+void track_memfd(int fd, const char *name);
+void track_duplicated(int from, int to);
+void track_socket_connected(int fd); /* a client's socket: not to be kept */
+
+/* The number is about to be closed (or overwritten): forgets it. False: it is hidden, and must stay open. */
+bool track_closing(int fd);
+
+/* The kernel gave this number out: what the table believed of it was closed behind our back. */
+void track_fresh(int fd);
+
+/* The program wants this number for itself (dup2): an orphan there moves elsewhere. */
+void track_make_way(int fd);
+
+/* Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. */
+void track_check_all(void);
+
+/* The entry's flags from the rules and the kernel. Holding the guard. */
+void track_judge(struct entry *e);
+
+#endif

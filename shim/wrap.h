@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* What wrappers share: the named functions behind those that a program can reach by several names, or by syscall(2). */
+#ifndef CPR_WRAP_H
+#define CPR_WRAP_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct epoll_event;
+
+int cpr__openat(int dir, const char *path, int flags, mode_t mode);
+int cpr__close(int fd);
+int cpr__execve(const char *path, char *const argv[], char *const envp[]);
+
+/* A mask that leaves the doorbell out: `mask` itself when it is not in there, else *room. */
+const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room);
+
+#endif

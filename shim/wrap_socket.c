@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* Sockets: claimed at bind(), tagged when bound, kept when listening. */
+#define _GNU_SOURCE
+#include "arrive.h"
+#include "claim.h"
+#include "next.h"
+#include "wrap.h"
+
+#include <errno.h>
+
+/* The kernel gave these numbers out: nothing that the table believed of them is true any more. */
+static int fresh(int fd)
+{
+	if (fd >= 0)
+		track_fresh(fd);
+	return fd;
+}
+
+CPR_EXPORT int socket(int domain, int type, int protocol)
+{
+	return fresh(next_socket(domain, type, protocol));
+}
+
+CPR_EXPORT int socketpair(int domain, int type, int protocol, int pair[2])
+{
+	int r = next_socketpair(domain, type, protocol, pair);
+
+	if (!r) {
+		fresh(pair[0]);
+		fresh(pair[1]);
+	}
+	return r;
+}
+
+CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = 0;
+
+	if (track_hidden(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	guard_enter();
+	if (!claim_bind(fd, addr, len)) {
+		r = next_bind(fd, addr, len);
+		if (r && errno == EADDRINUSE && claim_release_port(fd, addr, len))
+			r = next_bind(fd, addr, len);
+		if (!r)
+			track_bound(fd, addr, len);
+	}
+	guard_exit();
+	return r;
+}
+
+CPR_EXPORT int listen(int fd, int backlog)
+{
+	int r;
+
+	guard_enter();
+	r = next_listen(fd, backlog);
+	if (!r)
+		track_listening(fd, backlog);
+	guard_exit();
+	return r;
+}
+
+/* "Is one of me running?" To the program nobody is: what answers there is its own next generation's. */
+static bool refuses(const struct sockaddr *addr, socklen_t len)
+{
+	if (likely(!claim_guards_address(addr, len)))
+		return false;
+	errno = ECONNREFUSED;
+	return true;
+}
+
+static int connected(int fd, int r)
+{
+	if (!r || errno == EINPROGRESS)
+		track_socket_connected(fd);
+	return r;
+}
+
+CPR_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return refuses(addr, len) ? -1 : connected(fd, next_connect(fd, addr, len));
+}
+
+CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return refuses(addr, len) ? -1 : connected(fd, next___connect(fd, addr, len));
+}
+
+CPR_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	if (unlikely(arrive_watch))
+		arrive_waiting();
+	return fresh(next_accept(fd, addr, len));
+}
+
+CPR_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	if (unlikely(arrive_watch))
+		arrive_waiting();
+	return fresh(next_accept4(fd, addr, len, flags));
+}
+
+CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	int r = next_setsockopt(fd, level, name, value, len);
+
+	if (!r && unlikely(track_orphans()))
+		claim_note_option(fd, level, name, value, len);
+	return r;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* syscall(2): node, nginx and others reach accept4, memfd_create and more by their numbers. */
+#define _GNU_SOURCE
+#include "doorbell.h"
+#include "guard.h"
+#include "log.h"
+#include "next.h"
+#include "wrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void note_io_uring(void)
+{
+	static atomic_flag said = ATOMIC_FLAG_INIT;
+
+	if (!atomic_flag_test_and_set(&said))
+		log_warn("the program uses io_uring: connections that it accepts there are not seen by cpr, and are closed at a restart");
+}
+
+/* The kernel's sets are shorter than libc's, and its struct of sigaction another: only what concerns the doorbell is done here. */
+static long mask_by_number(long how, const void *set, void *old, long size)
+{
+	sigset_t room;
+
+	if (set && how != SIG_UNBLOCK && size == _NSIG / 8)
+		set = cpr__spared(set, &room);
+	return next_sys(SYS_rt_sigprocmask, how, set, old, size);
+}
+
+static long sockets(long nr, const long *a, bool *known)
+{
+	switch (nr) {
+	case SYS_socket:
+		return socket((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_socketpair:
+		return socketpair((int)a[0], (int)a[1], (int)a[2], (int *)a[3]);
+	case SYS_bind:
+		return bind((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
+	case SYS_listen:
+		return listen((int)a[0], (int)a[1]);
+	case SYS_connect:
+		return connect((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
+	case SYS_accept:
+		return accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
+	case SYS_accept4:
+		return accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
+	case SYS_setsockopt:
+		return setsockopt((int)a[0], (int)a[1], (int)a[2], (const void *)a[3], (socklen_t)a[4]);
+	case SYS_epoll_create1:
+		return epoll_create1((int)a[0]);
+	case SYS_epoll_ctl:
+		return epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
+	case SYS_epoll_pwait:
+		return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], (const sigset_t *)a[4]);
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+static long descriptors(long nr, const long *a, bool *known)
+{
+	switch (nr) {
+	case SYS_close:
+		return cpr__close((int)a[0]);
+	case SYS_close_range:
+		return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+	case SYS_dup:
+		return dup((int)a[0]);
+	case SYS_dup3:
+		return dup3((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_fcntl:
+		return fcntl((int)a[0], (int)a[1], a[2]);
+	case SYS_ioctl:
+		return ioctl((int)a[0], (unsigned long)a[1], a[2]);
+	case SYS_memfd_create:
+		return memfd_create((const char *)a[0], (unsigned)a[1]);
+	case SYS_openat:
+		return cpr__openat((int)a[0], (const char *)a[1], (int)a[2], (mode_t)a[3]);
+	case SYS_unlinkat:
+		return unlinkat((int)a[0], (const char *)a[1], (int)a[2]);
+	case SYS_renameat2:
+		return renameat2((int)a[0], (const char *)a[1], (int)a[2], (const char *)a[3], (unsigned)a[4]);
+	case SYS_execve:
+		return cpr__execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);
+	case SYS_execveat:
+		return execveat((int)a[0], (const char *)a[1], (char *const *)a[2], (char *const *)a[3], (int)a[4]);
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+/* Those that newer architectures do without. */
+static long old_numbers(long nr, const long *a, bool *known)
+{
+	switch (nr) {
+#ifdef SYS_open
+	case SYS_open:
+		return cpr__openat(AT_FDCWD, (const char *)a[0], (int)a[1], (mode_t)a[2]);
+	case SYS_creat:
+		return cpr__openat(AT_FDCWD, (const char *)a[0], O_CREAT | O_WRONLY | O_TRUNC, (mode_t)a[1]);
+	case SYS_dup2:
+		return dup2((int)a[0], (int)a[1]);
+	case SYS_unlink:
+		return unlink((const char *)a[0]);
+	case SYS_rename:
+		return rename((const char *)a[0], (const char *)a[1]);
+	case SYS_renameat:
+		return renameat((int)a[0], (const char *)a[1], (int)a[2], (const char *)a[3]);
+	case SYS_epoll_create:
+		return epoll_create((int)a[0]);
+	case SYS_epoll_wait:
+		return epoll_wait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3]);
+#endif
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+static long by_number(long nr, const long *a)
+{
+	bool known = true;
+	long r = sockets(nr, a, &known);
+
+	if (known)
+		return r;
+	known = true;
+	r = descriptors(nr, a, &known);
+	if (known)
+		return r;
+	known = true;
+	r = old_numbers(nr, a, &known);
+	if (known)
+		return r;
+	if (nr == SYS_rt_sigprocmask)
+		return mask_by_number(a[0], (const void *)a[1], (void *)a[2], a[3]);
+	if (nr == SYS_rt_sigaction && a[1] && doorbell_owns((int)a[0]))
+		return 0;
+#ifdef SYS_io_uring_setup
+	if (nr == SYS_io_uring_setup)
+		note_io_uring();
+#endif
+	return next_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+CPR_EXPORT long syscall(long nr, ...)
+{
+	long a[6];
+	va_list args;
+
+	va_start(args, nr);
+	for (size_t i = 0; i < countof(a); i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	return by_number(nr, a);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a program waits for events: it is ready then; and the doorbell is not one of its events. */
+#define _GNU_SOURCE
+#include "arrive.h"
+#include "claim.h"
+#include "doorbell.h"
+#include "io.h"
+#include "next.h"
+#include "wrap.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+
+static inline unsigned waiting(void)
+{
+	if (unlikely(arrive_watch))
+		arrive_waiting();
+	return doorbell_rings;
+}
+
+/*
+ * SA_RESTART does not reach these calls (signal(7)): they say EINTR after any handler, and many a small server ends at that. So who was interrupted
+ * by the doorbell alone goes on waiting. (A ring beside which another signal was delivered does not count: see doorbell.c.)
+ */
+static inline bool only_rang(int r, unsigned rings)
+{
+	return unlikely(r < 0 && errno == EINTR && doorbell_rings != rings);
+}
+
+static int64_t deadline_in(int ms)
+{
+	return ms < 0 ? -1 : io_now() + ms * INT64_C(1000000);
+}
+
+static int ms_until(int64_t deadline)
+{
+	int64_t left = deadline - io_now();
+
+	return deadline < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
+}
+
+/* The time that is left of a timeout as a timespec; NULL stays NULL. */
+static const struct timespec *left_until(int64_t deadline, struct timespec *room)
+{
+	int64_t left = deadline < 0 ? 0 : deadline - io_now();
+
+	if (deadline < 0)
+		return NULL;
+	left = left < 0 ? 0 : left;
+	*room = (struct timespec){left / 1000000000, left % 1000000000};
+	return room;
+}
+
+static int64_t deadline_of(const struct timespec *timeout)
+{
+	if (!timeout || timeout->tv_sec < 0 || timeout->tv_sec > 1000000000)
+		return -1;
+	return io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_nsec;
+}
+
+/* The first call gets the program's own arguments; only after a ring is there a time to reckon. */
+#define WAIT_MS(timeout, first, again)                                                                                 \
+	({                                                                                                             \
+		unsigned rings_ = waiting();                                                                           \
+		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                 \
+		int r_ = (first);                                                                                      \
+		while (only_rang(r_, rings_)) {                                                                        \
+			int left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                   \
+			rings_ = waiting();                                                                            \
+			r_ = (again);                                                                                  \
+		}                                                                                                      \
+		r_;                                                                                                    \
+	})
+
+#define WAIT_SPEC(timeout, first, again)                                                                               \
+	({                                                                                                             \
+		unsigned rings_ = waiting();                                                                           \
+		int64_t deadline_ = deadline_of(timeout);                                                              \
+		int r_ = (first);                                                                                      \
+		while (only_rang(r_, rings_)) {                                                                        \
+			struct timespec room_;                                                                         \
+			const struct timespec *left_ = left_until(deadline_, &room_);                                  \
+			rings_ = waiting();                                                                            \
+			r_ = (again);                                                                                  \
+		}                                                                                                      \
+		r_;                                                                                                    \
+	})
+
+CPR_EXPORT int epoll_create(int size)
+{
+	int fd = next_epoll_create(size);
+
+	if (fd >= 0)
+		track_fresh(fd);
+	return fd;
+}
+
+CPR_EXPORT int epoll_create1(int flags)
+{
+	int fd = next_epoll_create1(flags);
+
+	if (fd >= 0)
+		track_fresh(fd);
+	return fd;
+}
+
+CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	int r;
+
+	if (unlikely(track_hidden(fd))) {
+		errno = EBADF;
+		return -1;
+	}
+	r = next_epoll_ctl(epfd, op, fd, event);
+	if (!r && unlikely(track_orphans()))
+		claim_note_epoll(epfd, op, fd, event);
+	return r;
+}
+
+CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
+{
+	return WAIT_MS(timeout, next_epoll_wait(epfd, events, max, timeout), next_epoll_wait(epfd, events, max, left_));
+}
+
+CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask)
+{
+	sigset_t room;
+
+	mask = cpr__spared(mask, &room);
+	return WAIT_MS(timeout, next_epoll_pwait(epfd, events, max, timeout, mask), next_epoll_pwait(epfd, events, max, left_, mask));
+}
+
+CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout, const sigset_t *mask)
+{
+	sigset_t room;
+
+	mask = cpr__spared(mask, &room);
+	return WAIT_SPEC(timeout, next_epoll_pwait2(epfd, events, max, timeout, mask), next_epoll_pwait2(epfd, events, max, left_, mask));
+}
+
+CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	return WAIT_MS(timeout, next_poll(fds, n, timeout), next_poll(fds, n, left_));
+}
+
+CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	return WAIT_MS(timeout, next___poll(fds, n, timeout), next___poll(fds, n, left_));
+}
+
+CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
+{
+	return WAIT_MS(timeout, next___poll_chk(fds, n, timeout, size), next___poll_chk(fds, n, left_, size));
+}
+
+CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	sigset_t room;
+
+	mask = cpr__spared(mask, &room);
+	return WAIT_SPEC(timeout, next_ppoll(fds, n, timeout, mask), next_ppoll(fds, n, left_, mask));
+}
+
+CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size)
+{
+	sigset_t room;
+
+	mask = cpr__spared(mask, &room);
+	return WAIT_SPEC(timeout, next___ppoll_chk(fds, n, timeout, mask, size), next___ppoll_chk(fds, n, left_, mask, size));
+}
+
+/* select leaves in `timeout` what is left of it, and its sets as they were, when it says EINTR. */
+CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	unsigned rings = waiting();
+	int done = next_select(n, r, w, x, timeout);
+
+	while (only_rang(done, rings)) {
+		rings = waiting();
+		done = next_select(n, r, w, x, timeout);
+	}
+	return done;
+}
+
+CPR_EXPORT int __select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	return select(n, r, w, x, timeout);
+}
+
+CPR_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
+{
+	sigset_t room;
+
+	mask = cpr__spared(mask, &room);
+	return WAIT_SPEC(timeout, next_pselect(n, r, w, x, timeout, mask), next_pselect(n, r, w, x, left_, mask));
+}

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""What every trial stands on: its room, the server's process, the load's process, and waiting with a bound."""
+
+import dataclasses
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import proc
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+READY_WITHIN = 30.0         # seconds from start to the first accepted connection
+STOPPED_WITHIN = 10.0       # seconds from SIGTERM to the end
+TAIL_LINES = 20
+PORTS = range(20000, 32000)     # below the ports that the kernel gives to the load's own connections
+SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class Failure(Exception):
+    """A trial cannot go on; the text says why."""
+
+
+@dataclasses.dataclass
+class Options:
+    """What the command line says: cpr_exec and cprctl are None without cpr."""
+    restarts: int
+    cpr_exec: str | None
+    cprctl: str | None
+
+
+@dataclasses.dataclass
+class Result:
+    """One row of the report."""
+    name: str
+    restarts: int = 0
+    requests: int = 0
+    refused: int = 0
+    timed_out: int = 0
+    cut: int = 0
+    idle_closed: int = 0
+    longest_ms: int = 0
+    restart_ms: list = dataclasses.field(default_factory=list)
+    reasons: list = dataclasses.field(default_factory=list)
+    samples: list = dataclasses.field(default_factory=list)
+    tail: str = ""
+    seconds: float = 0.0
+
+    def expect(self, holds, reason):
+        if not holds:
+            self.reasons.append(reason)
+
+
+def program(name):
+    """The path of an installed program."""
+    path = shutil.which(name, path=SYSTEM_PATH)
+    if not path:
+        raise Failure(f"{name} is not installed: run tests/servers/setup")
+    return path
+
+
+def await_until(condition, seconds, step=0.01):
+    """For what gives no event to wait on, such as /proc: look again until it holds; what the last look saw."""
+    until = time.monotonic() + seconds
+    while True:
+        seen = condition()
+        if seen or time.monotonic() >= until:
+            return seen
+        time.sleep(step)
+
+
+class Room:
+    """A trial's own directory and address."""
+
+    used_ports = set()
+
+    def __init__(self, name, unix=False):
+        self.dir = tempfile.mkdtemp(prefix=f"cpr-{name}-")
+        os.chmod(self.dir, 0o755)       # for workers that are not root
+        self.port = None if unix else self._free_port()
+        self.socket_path = self.path("server.sock") if unix else None
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        return self.path(name)
+
+    def directory(self, name):
+        os.makedirs(self.path(name), exist_ok=True)
+        return self.path(name)
+
+    def leave(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    @classmethod
+    def _free_port(cls):
+        for port in PORTS:
+            if port in cls.used_ports:
+                continue
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    if kind == socket.SOCK_STREAM:
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    try:
+                        probe.bind(("127.0.0.1", port))
+                    except OSError:
+                        break
+            else:
+                cls.used_ports.add(port)
+                return port
+        raise Failure("no free port")
+
+
+class Server:
+    """The server under test, in the foreground of a session of its own."""
+
+    def __init__(self, command, room, options, stdout=None):
+        self.room, self.log = room, room.path("output")
+        if options.cpr_exec:
+            command = [options.cpr_exec, "--", *command]
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, cwd=room.dir, stdin=subprocess.DEVNULL, stdout=stdout or log,
+                                            stderr=log, start_new_session=True)
+        self.pid = self.process.pid
+
+    def running(self):
+        return self.process.poll() is None
+
+    def require_running(self):
+        code = self.process.poll()
+        if code is not None:
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+            raise Failure(f"the server ended {how}")
+
+    def await_ready(self):
+        def accepts():
+            self.require_running()
+            return self._try_to_connect()
+        if not await_until(accepts, READY_WITHIN):
+            raise Failure(f"not listening after {READY_WITHIN:.0f} s")
+
+    def _try_to_connect(self):
+        unix = self.room.socket_path
+        with socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.settimeout(5)
+            return probe.connect_ex(unix or ("127.0.0.1", self.room.port)) == 0
+
+    def stop(self):
+        """SIGTERM, then SIGKILL, then whatever is left of its session; whether SIGTERM was enough."""
+        polite = True
+        if self.running():
+            self.process.terminate()
+            try:
+                self.process.wait(STOPPED_WITHIN)
+            except subprocess.TimeoutExpired:
+                polite = False
+                self.process.kill()
+                self.process.wait(STOPPED_WITHIN)
+        for pid in proc.family(self.pid) - {self.pid}:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return polite
+
+    def tail(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return "".join(log.readlines()[-TAIL_LINES:])
+
+
+class Load:
+    """The load's process; every method asks it one thing and returns its counters."""
+
+    def __init__(self, protocol, room):
+        where = ["unix", room.socket_path] if room.socket_path else ["tcp", str(room.port)]
+        command = [sys.executable, "-B", os.path.join(HERE, "load.py"), protocol, *where]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.process.stdout, selectors.EVENT_READ)
+
+    def ask(self, command, patience=30.0):
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+        if not self.selector.select(patience):
+            raise Failure(f"the load does not answer {command}")
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failure("the load ended")
+        return json.loads(line)
+
+    def progress(self, fresh, kept, within=20.0):
+        """Wait until so many new requests of both kinds of client went well; false if they did not in time."""
+        command = {"do": "await", "fresh": fresh, "kept": kept, "within": within}
+        return self.ask(command, within + 10)["done"]
+
+    def pause(self):
+        return self.ask({"do": "pause"})
+
+    def resume(self):
+        return self.ask({"do": "resume"})
+
+    def end(self):
+        self.process.stdin.close()      # it leaves at the end of its input
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.selector.close()

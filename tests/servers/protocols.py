@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""What the load says to a server, and how it judges what comes back."""
+
+BODY = b"the answer that every server under test gives\n"
+PATH = "/answer.txt"
+
+PENDING, GOOD, LAST, WRONG = "pending", "good", "last", "wrong"
+
+
+def http(_number):
+    """One GET; LAST when the server says that it will close the connection, as HTTP/1.0 does."""
+    request = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    return request, judge_http
+
+
+def judge_http(received):
+    head, end_of_head, body = received.partition(b"\r\n\r\n")
+    if not end_of_head:
+        return PENDING
+    status, *lines = head.lower().split(b"\r\n")
+    fields = dict(line.split(b":", 1) for line in lines if b":" in line)
+    length = fields.get(b"content-length", b"").strip()
+    if length.isdigit() and len(body) < int(length):
+        return PENDING
+    if b" 200" not in status or body != BODY:
+        return WRONG
+    connection = fields.get(b"connection", b"").strip()
+    if connection == b"close" or (status.startswith(b"http/1.0") and connection != b"keep-alive"):
+        return LAST
+    return GOOD
+
+
+def one_of(*answers):
+    """A judge for protocols whose whole answer is known beforehand."""
+    def judge(received):
+        if received in answers:
+            return GOOD
+        return PENDING if any(answer.startswith(received) for answer in answers) else WRONG
+    return judge
+
+
+def redis(number):
+    """An inline PING with a word in it: an answer that went to the wrong client shows."""
+    word = b"word-%d" % number
+    return b"PING %s\r\n" % word, one_of(b"$%d\r\n%s\r\n" % (len(word), word))
+
+
+def memcached(number):
+    """set and get in turns; a get may miss, since a restart empties the cache."""
+    key, value = b"key-%d" % (number // 2 % 8), b"value"
+    if number % 2 == 0:
+        return b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value), one_of(b"STORED\r\n")
+    hit = b"VALUE %s 0 %d\r\n%s\r\nEND\r\n" % (key, len(value), value)
+    return b"get %s\r\n" % key, one_of(hit, b"END\r\n")
+
+
+BY_NAME = {"http": http, "redis": redis, "memcached": memcached}

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""How each server under test is set up: a function a server, which fills its room and gives the command to run."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from harness import HERE, Failure, program
+from protocols import BODY, PATH
+
+ROOT = os.geteuid() == 0
+APACHE_MODULES = "/usr/lib/apache2/modules"
+SETUPS = {}
+
+
+@dataclasses.dataclass
+class Setup:
+    name: str
+    prepare: Callable           # (room) -> command
+    protocol: str = "http"
+    unix: bool = False
+    hangs_up: bool = False      # it restarts itself on SIGHUP
+
+
+def setup(name, **details):
+    def register(prepare):
+        SETUPS[name] = Setup(name, prepare, **details)
+        return prepare
+    return register
+
+
+def documents(room):
+    """A directory with the answer as a file."""
+    directory = room.directory("documents")
+    room.write("documents" + PATH, BODY.decode())
+    return directory
+
+
+def python(script, *arguments):
+    return [sys.executable, "-B", os.path.join(HERE, script), *arguments]
+
+
+def nginx_command(room, processes):
+    user = "user www-data;" if ROOT else ""
+    temporary = "\n".join(f"    {kind}_temp_path {room.directory('tmp')}/{kind};"
+                          for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    configuration = room.write("nginx.conf", f"""
+daemon off;
+{user}
+{processes}
+pid {room.path("nginx.pid")};
+error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+{temporary}
+    sendfile on;
+    server {{
+        listen 127.0.0.1:{room.port};
+        root {documents(room)};
+    }}
+}}
+""")
+    return [program("nginx"), "-p", room.dir, "-c", configuration, "-e", "stderr"]
+
+
+@setup("nginx")
+def nginx(room):
+    return nginx_command(room, "worker_processes 2;")
+
+
+@setup("nginx-single")
+def nginx_single(room):
+    return nginx_command(room, "master_process off;")
+
+
+@setup("redis", protocol="redis")
+def redis(room):
+    configuration = room.write("redis.conf", f"""
+bind 127.0.0.1
+port {room.port}
+dir {room.dir}
+daemonize no
+save ""
+appendonly no
+""")
+    return [program("redis-server"), configuration]
+
+
+@setup("memcached", protocol="memcached")
+def memcached(room):
+    user = ["-u", "root"] if ROOT else []
+    return [program("memcached"), *user, "-l", "127.0.0.1", "-p", str(room.port), "-U", "0"]
+
+
+@setup("haproxy")
+def haproxy(room):
+    answer = room.write("answer", BODY.decode())
+    configuration = room.write("haproxy.cfg", f"""
+global
+    maxconn 256
+defaults
+    mode http
+    timeout client 60s
+    timeout connect 5s
+    timeout server 60s
+frontend test
+    bind 127.0.0.1:{room.port}
+    http-request return status 200 content-type text/plain file {answer}
+""")
+    return [program("haproxy"), "-db", "-f", configuration]
+
+
+@setup("lighttpd")
+def lighttpd(room):
+    configuration = room.write("lighttpd.conf", f"""
+server.bind = "127.0.0.1"
+server.port = {room.port}
+server.document-root = "{documents(room)}"
+server.upload-dirs = ( "{room.directory("tmp")}" )
+server.pid-file = "{room.path("lighttpd.pid")}"
+mimetype.assign = ( ".txt" => "text/plain" )
+""")
+    return [program("lighttpd"), "-D", "-f", configuration]
+
+
+@setup("python-http.server")
+def python_http_server(room):
+    return [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", documents(room),
+            str(room.port)]
+
+
+@setup("python-threading")
+def python_threading(room):
+    return python("http_threading.py", str(room.port))
+
+
+@setup("node")
+def node(room):
+    return [program("node"), os.path.join(HERE, "http_node.js"), str(room.port)]
+
+
+@setup("java")
+def java(room):
+    source = os.path.join(HERE, "HttpJava.java")
+    compile_into(room, [program("javac"), "-d", room.dir, source])
+    return [program("java"), "-Dsun.net.httpserver.nodelay=true", "-cp", room.dir, "HttpJava", str(room.port)]
+
+
+@setup("apache")
+def apache(room):
+    user = "User www-data\nGroup www-data" if ROOT else ""
+    configuration = room.write("apache.conf", f"""
+ServerRoot {room.dir}
+ServerName localhost
+DefaultRuntimeDir {room.dir}
+PidFile {room.path("apache.pid")}
+ErrorLog /dev/stderr
+LoadModule mpm_event_module {APACHE_MODULES}/mod_mpm_event.so
+LoadModule authz_core_module {APACHE_MODULES}/mod_authz_core.so
+{user}
+Listen 127.0.0.1:{room.port}
+DocumentRoot {documents(room)}
+KeepAlive On
+KeepAliveTimeout 60
+MaxKeepAliveRequests 0
+# a fixed number of processes, so that they can be counted
+ServerLimit 2
+StartServers 2
+ThreadsPerChild 25
+MaxRequestWorkers 50
+MinSpareThreads 1
+MaxSpareThreads 50
+""")
+    return [program("apache2"), "-f", configuration, "-DFOREGROUND"]
+
+
+@setup("unix", unix=True)
+def unix(room):
+    return python("http_unix.py", room.socket_path)
+
+
+@setup("selfexec-python", hangs_up=True)
+def selfexec_python(room):
+    return python("selfexec.py", str(room.port))
+
+
+@setup("selfexec-c", hangs_up=True)
+def selfexec_c(room):
+    binary = room.path("selfexec")
+    compile_into(room, [program("cc"), "-O2", "-o", binary, os.path.join(HERE, "selfexec.c")])
+    return [binary, str(room.port)]
+
+
+def compile_into(room, command):
+    done = subprocess.run(command, cwd=room.dir, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise Failure("does not compile: " + done.stderr.strip()[-500:])

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""The trial of a stream server: restart it again and again under load, and look at what must not change."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import time
+
+import proc
+from harness import Failure, Load, Result, Room, Server, await_until
+
+RESTART_TIMEOUT = 20            # seconds, for cprctl
+IMAGE_CHANGED_WITHIN = 20.0     # seconds, for a server that executes itself
+FRESH_PER_RESTART = 8           # requests of each kind that must go well after every restart
+FRESH_AT_THE_END = 100
+SETTLED_WITHIN = 7.0            # old workers may take their time to leave
+STABLE_FOR = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Census:
+    descriptors: int
+    memfds: int
+    processes: int
+
+    def __str__(self):
+        return f"{self.descriptors} descriptors, {self.memfds} memfds, {self.processes} processes"
+
+    def exceeds(self, other):
+        return (self.descriptors > other.descriptors or self.memfds > other.memfds
+                or self.processes > other.processes)
+
+
+def census(pid):
+    targets = proc.descriptors(pid).values()
+    return Census(len(targets), len(proc.memfds(targets)), len(proc.family(pid)))
+
+
+def settled_census(server, fits):
+    """The census once it fits and has not changed for a moment; after a bound, whatever it is then."""
+    last, since = None, 0.0
+
+    def settled():
+        nonlocal last, since
+        server.require_running()
+        now, seen = time.monotonic(), census(server.pid)
+        if seen != last:
+            last, since = seen, now
+        return fits(seen) and now - since >= STABLE_FOR
+    await_until(settled, SETTLED_WITHIN, step=0.05)
+    return last
+
+
+def quiet_census(server, load, fits):
+    """The census without the load's connections in it."""
+    load.pause()
+    seen = settled_census(server, fits)
+    load.resume()
+    return seen
+
+
+def restart_by_cprctl(server, options):
+    command = [options.cprctl, "restart", str(server.pid), "--timeout", str(RESTART_TIMEOUT), "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RESTART_TIMEOUT + 10, check=False)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"cprctl did not return within {RESTART_TIMEOUT + 10} s") from None
+    if done.returncode:
+        server.require_running()
+        raise Failure(f"cprctl restart: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+    try:
+        json.loads(done.stdout)
+    except ValueError:
+        raise Failure(f"cprctl restart --json: not JSON: {done.stdout[:200]!r}") from None
+
+
+def restart_once(server, load, options, hangs_up):
+    """One restart, waited for until the new image serves; the ms until cprctl, or else the first answers, said so."""
+    before = proc.stack(server.pid)
+
+    def image_changed():
+        server.require_running()
+        return proc.stack(server.pid) not in (None, before)
+
+    began = time.monotonic()
+    if hangs_up:
+        os.kill(server.pid, signal.SIGHUP)
+    else:
+        restart_by_cprctl(server, options)
+    if not await_until(image_changed, IMAGE_CHANGED_WITHIN if hangs_up else 1.0, step=0.002):
+        raise Failure("the image did not change: [stack] is where it was")
+    took = (time.monotonic() - began) * 1000
+    if not load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+        server.require_running()
+        raise Failure("new requests are not answered after the restart")
+    return (time.monotonic() - began) * 1000 if hangs_up else took
+
+
+def restarts(server, load, setup, options, result):
+    """All restarts, and the two looks at what must not grow."""
+    start = quiet_census(server, load, lambda seen: True)
+    first = None
+    for number in range(1, options.restarts + 1):
+        result.restart_ms.append(restart_once(server, load, options, setup.hangs_up))
+        result.restarts = number
+        if number == 1:
+            first = quiet_census(server, load, lambda seen: not seen.exceeds(start))
+    if not load.progress(FRESH_AT_THE_END, FRESH_AT_THE_END):
+        raise Failure("it no longer serves after the last restart")
+    if first:
+        last = quiet_census(server, load, lambda seen: not seen.exceeds(first))
+        result.expect(not last.exceeds(first), f"it grew: {first} after the first restart, {last} after the last")
+        result.expect(first.processes <= start.processes,
+                      f"{start.processes} processes before the first restart, {first.processes} after it")
+
+
+def listeners_of(server):
+    """What must stay the same: the listening sockets, and the inode of a unix path."""
+    room = server.room
+    if room.port:
+        return proc.listeners(server.pid, room.port)
+    status = os.stat(room.socket_path)
+    return proc.unix_listeners(server.pid, room.socket_path) | {("path", status.st_dev, status.st_ino)}
+
+
+def check_listeners(server, before, result):
+    after = listeners_of(server)
+    result.expect(before and after == before, f"the listeners were {sorted(map(str, before))}, "
+                                              f"they are {sorted(map(str, after))}")
+    sockets = {inode for inode in after if isinstance(inode, int)}
+    result.expect(proc.holds(server.pid, sockets), "the server's own process does not hold its listeners")
+
+
+def take_counters(counters, result):
+    for name in ("refused", "timed_out", "cut", "idle_closed", "longest_ms", "samples"):
+        setattr(result, name, counters[name])
+    result.requests = counters["ok"]
+    result.expect(not counters["refused"], f"{counters['refused']} connections were refused")
+    result.expect(not counters["timed_out"], f"{counters['timed_out']} connects timed out")
+    result.expect(not counters["stalled"], f"{counters['stalled']} requests got no answer and no end")
+    result.expect(not counters["wrong"], f"{counters['wrong']} wrong answers")
+
+
+def under_load(server, load, setup, options, result):
+    try:
+        if not load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+            raise Failure("it does not serve, even before any restart")
+        before = listeners_of(server)
+        if options.cprctl:
+            restarts(server, load, setup, options, result)
+        elif not load.progress(FRESH_AT_THE_END, FRESH_AT_THE_END):
+            raise Failure("it does not serve under load")
+        check_listeners(server, before, result)
+    finally:
+        take_counters(load.pause(), result)
+
+
+def run(setup, options):
+    """The whole trial: set up, start, load, restart, look, stop."""
+    result = Result(setup.name)
+    room = Room(setup.name, setup.unix)
+    server = load = None
+    try:
+        server = Server(setup.prepare(room), room, options)
+        server.await_ready()
+        load = Load(setup.protocol, room)
+        under_load(server, load, setup, options, result)
+    except (Failure, OSError, subprocess.SubprocessError) as failure:
+        result.reasons.append(str(failure))
+    finally:
+        if load:
+            load.end()
+        if server:
+            result.expect(server.stop(), "SIGTERM does not stop it")
+            result.tail = server.tail()
+        room.leave()
+    return result

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Can a command be served? Finds it as execvp(3) would, and says what stands in the way. */
+#ifndef CPR_CHECK_H
+#define CPR_CHECK_H
+
+#include "text.h"
+
+#include <linux/limits.h>
+
+/*
+ * The absolute path of a command: in PATH if it has no slash. 0; -ENOENT: there is none; -EACCES: it may not be executed;
+ * -ENAMETOOLONG. On failure *path is untouched, and `why` says what is wrong.
+ */
+int check_find(const char *command, char path[PATH_MAX], struct text *why);
+
+/*
+ * Can the library get into what stands at `path`, or into the interpreter of this script? The answer does not depend on who asks.
+ * 0; -ENOTSUP, or -errno of reading it, and `why` says why not.
+ */
+int check_served(const char *path, struct text *why);
+
+#endif

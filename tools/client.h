@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* Rings the doorbell of a process under cpr, and hears what it answers. */
+#ifndef CPR_CLIENT_H
+#define CPR_CLIENT_H
+
+#include "words.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* How it went: these are cprctl's exit statuses. */
+enum outcome {
+	OUTCOME_DONE = 0,
+	OUTCOME_FAILED = 1, /* … and the old generation serves on */
+	OUTCOME_USAGE = 2,
+	OUTCOME_ABSENT = 3, /* no such process, or not under cpr */
+	OUTCOME_SILENT = 4, /* no answer in time */
+};
+
+struct client {
+	pid_t pid;
+	uid_t uid;   /* the process's effective user */
+	gid_t gid;
+	int signo;   /* the doorbell's */
+	int pidfd;
+	int listener;
+	int line;    /* the connection of who talks to us; -1: nobody */
+	pid_t speaker; /* who that is: the process, or the one that took its place */
+	bool asked;  /* the request went out */
+	int64_t died; /* when the process was seen to be dead, 0: it lives */
+	struct words_request request;
+};
+
+/* What was said: lines of key=value (words_get), and a descriptor that came with them, or -1. */
+struct answer {
+	char text[WORDS_ANSWER_MAX + 1];
+	int fd;
+};
+
+#define ANSWER_NONE ((struct answer){.fd = -1})
+
+/*
+ * A process that can be rung. `patient`: waits up to a second for one that is just between exec and its first instruction.
+ * OUTCOME_DONE, or another with the reason in `why`; then there is nothing to close.
+ */
+enum outcome client_open(struct client *client, pid_t pid, bool patient, struct text *why);
+void client_close(struct client *client);
+
+/* Rings: the request goes to the process when it connects. May be called again for a next request. OUTCOME_DONE or OUTCOME_FAILED
+   (or OUTCOME_ABSENT: it died). */
+enum outcome client_ring(struct client *client, const struct words_request *request, struct text *why);
+
+/*
+ * The next message, heard before `until` (io_now). OUTCOME_DONE; OUTCOME_SILENT; OUTCOME_ABSENT: the process died, and nobody took
+ * its place. `answer` is changed only by OUTCOME_DONE: a descriptor that it held before is closed.
+ */
+enum outcome client_hear(struct client *client, int64_t until, struct answer *answer, struct text *why);
+
+/* One simple question from beginning to end: client_open, client_ring, client_hear, and the answer must be "ok" or "worker". */
+enum outcome client_ask(pid_t pid, enum words_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why);
+
+/* Appends the value of a key as it may be shown: what does not print as \xHH. Nothing if the key is missing. */
+void answer_show(const char *answer, const char *key, struct text *t);
+
+/* Appends why the process would not: its reason, or its result's word. */
+void answer_reason(const char *answer, struct text *t);
+
+/* Is this the "result=" of the answer? */
+bool answer_is(const char *answer, const char *result);
+
+void answer_close(struct answer *answer);
+
+#define cleanup_client __attribute__((cleanup(client_close)))
+#define cleanup_answer __attribute__((cleanup(answer_close)))
+
+#endif

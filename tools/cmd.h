@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* The commands of cprctl, and what they have in common. */
+#ifndef CPR_CMD_H
+#define CPR_CMD_H
+
+#include "client.h"
+#include "table.h"
+
+/* Each takes its own words (argv[0] is its name) and returns cprctl's exit status; wrong usage exits with 2 by itself. */
+enum outcome cmd_ps(int argc, char **argv);
+enum outcome cmd_list(int argc, char **argv);
+enum outcome cmd_status(int argc, char **argv);
+enum outcome cmd_restart(int argc, char **argv);
+enum outcome cmd_dump(int argc, char **argv);
+
+/*
+ * The options of a command that knows --json and --help only, and its words: exactly `words` of them, which then begin at
+ * argv[optind]. --help prints `usage` and exits.
+ */
+bool cmd_json_option(int argc, char **argv, int words, const char *usage);
+
+/* getopt's '?' or 'h': prints `usage` and exits, or points to it and exits with 2. */
+void cmd_help_or_usage(int option, const char *command, const char *usage) __attribute__((noreturn));
+
+/* Are there exactly `words` words behind the options? If not, says so and exits with 2. */
+void cmd_expect_words(int argc, char **argv, int words);
+
+/* A process id, or exit with 2. */
+pid_t cmd_pid(const char *word);
+
+/* Says why on stderr, and returns the outcome. */
+enum outcome cmd_fail(enum outcome outcome, const struct text *why);
+
+/* "12 ms", "3 s", "5 min 12 s", "3 h 5 min", "4 d 3 h". */
+void cmd_duration(int64_t ms, struct text *t);
+
+/* "stream", "device" … */
+const char *cmd_kind(enum entry_kind kind);
+
+#endif

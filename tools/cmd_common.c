@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands of cprctl have in common: options, durations, names. */
+#define _GNU_SOURCE
+#include "cmd.h"
+
+#include "attr.h"
+
+#include <bsd/stdlib.h>
+#include <err.h>
+#include <getopt.h>
+#include <stdio.h>
+
+void cmd_help_or_usage(int option, const char *command, const char *usage)
+{
+	if (option == 'h') {
+		fputs(usage, stdout);
+		exit(fflush(stdout) ? OUTCOME_FAILED : OUTCOME_DONE);
+	}
+	fprintf(stderr, "Try 'cprctl %s --help'.\n", command);
+	exit(OUTCOME_USAGE);
+}
+
+void cmd_expect_words(int argc, char **argv, int words)
+{
+	const char *command = argv[0];
+	int given = argc - optind;
+
+	if (given == words)
+		return;
+	if (given > words)
+		warnx("%s: \"%s\" is one word too many", command, argv[optind + words]);
+	else
+		warnx("%s: something is missing", command);
+	cmd_help_or_usage('?', command, NULL);
+}
+
+bool cmd_json_option(int argc, char **argv, int words, const char *usage)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	bool json = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option != 'j')
+			cmd_help_or_usage(option, argv[0], usage);
+		json = true;
+	}
+	cmd_expect_words(argc, argv, words);
+	return json;
+}
+
+pid_t cmd_pid(const char *word)
+{
+	const char *error;
+	long long pid = strtonum(word, 1, INT32_MAX, &error);
+
+	if (error)
+		errx(OUTCOME_USAGE, "\"%s\" is not a process id: that is a number from 1; `cprctl ps` shows those under cpr", word);
+	return (pid_t)pid;
+}
+
+enum outcome cmd_fail(enum outcome outcome, const struct text *why)
+{
+	warnx("%s", why->bytes);
+	return outcome;
+}
+
+void cmd_duration(int64_t ms, struct text *t)
+{
+	const long long s = ms / 1000;
+
+	if (ms < 1000)
+		text_format(t, "%lld ms", (long long)ms);
+	else if (s < 60)
+		text_format(t, "%lld s", s);
+	else if (s < 3600)
+		text_format(t, "%lld min %lld s", s / 60, s % 60);
+	else if (s < 86400)
+		text_format(t, "%lld h %lld min", s / 3600, s / 60 % 60);
+	else
+		text_format(t, "%lld d %lld h", s / 86400, s / 3600 % 24);
+}
+
+const char *cmd_kind(enum entry_kind kind)
+{
+	static const char *const names[] = {
+		[ENTRY_STREAM] = "stream", [ENTRY_DATAGRAM] = "datagram", [ENTRY_FIFO] = "fifo", [ENTRY_DEVICE] = "device",
+		[ENTRY_FILE] = "file",     [ENTRY_MEMFD] = "memfd",       [ENTRY_API] = "api",
+	};
+
+	return (size_t)kind < countof(names) && names[kind] ? names[kind] : "?";
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* cprctl list: the tags of a process. */
+#define _GNU_SOURCE
+#include "cmd.h"
+
+#include "attr.h"
+#include "grid.h"
+#include "json.h"
+#include "state.h"
+
+#include <stdlib.h>
+
+enum { TIMEOUT_MS = 5000 };
+
+static const char usage_text[] =
+	"Usage: cprctl list PID [--json]\n"
+	"Shows the descriptors that a process under cpr has by name.\n"
+	"  STATE  kept: survives a restart; not kept; orphan: came over in the last restart, and the program has not asked for it yet;\n"
+	"         inherited: came through the program's own exec\n"
+	"  QUEUE  connections that wait for accept, and how many may (streams); bytes that wait (datagrams)\n";
+
+static const char *state_of(const struct entry *e)
+{
+	if (e->flags & ENTRY_ORPHAN)
+		return "orphan";
+	if (e->flags & ENTRY_INHERITED)
+		return "inherited";
+	return e->flags & ENTRY_KEPT ? "kept" : "not kept";
+}
+
+static void add_queue(struct grid *grid, const struct entry *e)
+{
+	if (e->queue < 0 || (e->kind == ENTRY_STREAM && !(e->flags & ENTRY_LISTENING)))
+		grid_add(grid, "-");
+	else if (e->kind == ENTRY_STREAM && e->backlog >= 0)
+		grid_add(grid, "%d/%d", e->queue, e->backlog);
+	else if (e->kind == ENTRY_STREAM)
+		grid_add(grid, "%d", e->queue);
+	else if (e->kind == ENTRY_DATAGRAM)
+		grid_add(grid, "%d B", e->queue);
+	else
+		grid_add(grid, "-");
+}
+
+static void print_human(const struct state *state)
+{
+	static const struct grid_column columns[] = {
+		{"TAG", false}, {"ID", true}, {"FD", true}, {"KIND", false}, {"STATE", false}, {"QUEUE", false},
+	};
+	cleanup_grid struct grid *grid = grid_new(columns, countof(columns));
+
+	for (const struct entry *e = table_first(state->table); e; e = table_after(e)) {
+		grid_add(grid, "%s", e->name);
+		grid_add(grid, "%d", e->id);
+		grid_add(grid, "%d", e->fd);
+		grid_add(grid, "%s", cmd_kind(e->kind));
+		grid_add(grid, "%s", state_of(e));
+		add_queue(grid, e);
+	}
+	grid_print(grid, stdout);
+}
+
+static void print_json(pid_t pid, const struct state *state)
+{
+	struct json json = {.out = stdout};
+
+	json_object(&json, NULL);
+	json_int(&json, "pid", pid);
+	json_int(&json, "generation", state->generation);
+	json_array(&json, "tags");
+	for (const struct entry *e = table_first(state->table); e; e = table_after(e)) {
+		json_object(&json, NULL);
+		json_string(&json, "tag", e->name);
+		json_int(&json, "id", e->id);
+		json_int(&json, "fd", e->fd);
+		json_string(&json, "kind", cmd_kind(e->kind));
+		json_string(&json, "state", state_of(e));
+		json_bool(&json, "listening", e->flags & ENTRY_LISTENING);
+		if (e->queue >= 0)
+			json_int(&json, "queue", e->queue);
+		if (e->backlog >= 0)
+			json_int(&json, "backlog", e->backlog);
+		json_end(&json, '}');
+	}
+	json_end(&json, ']');
+	json_end(&json, '}');
+}
+
+enum outcome cmd_list(int argc, char **argv)
+{
+	bool json = cmd_json_option(argc, argv, 1, usage_text);
+	pid_t pid = cmd_pid(argv[optind]);
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[WORDS_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+	enum outcome outcome = client_ask(pid, WORDS_LIST, TIMEOUT_MS, true, &answer, &why);
+	struct state state;
+
+	if (outcome)
+		return cmd_fail(outcome, &why);
+	if (answer.fd < 0) {
+		text_format(&why, "PID %d answered without its list", (int)pid);
+		return cmd_fail(OUTCOME_FAILED, &why);
+	}
+	text_format(&why, "PID %d sent a list that cannot be read: ", (int)pid);
+	if (state_read(answer.fd, false, &state, &why))
+		return cmd_fail(OUTCOME_FAILED, &why);
+	if (json)
+		print_json(pid, &state);
+	else
+		print_human(&state);
+	state_free(&state);
+	return OUTCOME_DONE;
+}

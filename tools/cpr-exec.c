@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/* Starts a program under cpr: says how it is to be served, puts the library in front, and becomes the program. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "launch.h"
+#include "log.h"
+#include "own.h"
+#include "rulebook.h"
+#include "settings.h"
+#include "signame.h"
+#include "words.h"
+
+#include <bsd/stdlib.h>
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FAILED = 1, USAGE = 2, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
+enum { SECONDS_MAX = 86400 };
+
+static const char usage_text[] =
+	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
+	"       cpr-exec --check COMMAND\n"
+	"Starts COMMAND so that `cprctl restart PID` can restart it without any client noticing.\n"
+	"\n"
+	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default)\n"
+	"  -k, --keep=GLOB           descriptors of such a name survive a restart\n"
+	"  -x, --drop=GLOB           ... and such ones do not\n"
+	"  -c, --carry=GLOB          idle connections of such listeners are carried over\n"
+	"      --no-carry            no connection is carried over\n"
+	"  -f, --rules=FILE          rules like the four above, one a line; the first that matches counts\n"
+	"  -d, --drain=SEC           how long a restart waits for requests under way (5)\n"
+	"  -g, --grace=SEC           when a descriptor that nobody asked for again is closed (30)\n"
+	"  -p, --pidfile=FILE        holds the program's pid\n"
+	"  -u, --unlink=FILE         is removed before the program is started again\n"
+	"  -t, --test=COMMAND        must succeed before a restart, like `nginx -t`\n"
+	"      --ready-timeout=SEC   how long a new generation may take to be ready (60)\n"
+	"      --retire-signal=SIG   ends the workers of an old generation (TERM)\n"
+	"      --restart-signal=SIG  a signal that restarts the program (none)\n"
+	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
+	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
+	"  -h, --help                this text\n"
+	"  -V, --version             the version\n"
+	"\n"
+	"Exit status: 1 cpr cannot start it, 2 usage, 126 COMMAND cannot be executed or served, 127 not found;\n"
+	"otherwise that of COMMAND.\n";
+
+/* Long options without a letter. */
+enum { OPT_NO_CARRY = 256, OPT_READY_TIMEOUT, OPT_RETIRE_SIGNAL, OPT_RESTART_SIGNAL, OPT_CHECK };
+
+static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV"; /* +: the first word that is no option is the command */
+
+static const struct option long_options[] = {
+	{"mode", required_argument, NULL, 'm'},
+	{"keep", required_argument, NULL, 'k'},
+	{"drop", required_argument, NULL, 'x'},
+	{"carry", required_argument, NULL, 'c'},
+	{"no-carry", no_argument, NULL, OPT_NO_CARRY},
+	{"rules", required_argument, NULL, 'f'},
+	{"drain", required_argument, NULL, 'd'},
+	{"grace", required_argument, NULL, 'g'},
+	{"pidfile", required_argument, NULL, 'p'},
+	{"unlink", required_argument, NULL, 'u'},
+	{"test", required_argument, NULL, 't'},
+	{"ready-timeout", required_argument, NULL, OPT_READY_TIMEOUT},
+	{"retire-signal", required_argument, NULL, OPT_RETIRE_SIGNAL},
+	{"restart-signal", required_argument, NULL, OPT_RESTART_SIGNAL},
+	{"log", required_argument, NULL, 'l'},
+	{"check", no_argument, NULL, OPT_CHECK},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{NULL, 0, NULL, 0},
+};
+
+/* What an option does: `word` is the setting that it makes, or the rule. */
+struct action {
+	int option;
+	void (*take)(const struct action *action, const char *value);
+	const char *name;
+	const char *word;
+	int least;
+};
+
+static void set(const char *name, const char *value)
+{
+	if (setenv(name, value, 1))
+		err(FAILED, "%s", name);
+}
+
+/* The name of a file, absolute: the library, and the next generation, may stand elsewhere. The result is the caller's. */
+static char *absolute(const char *option, const char *file)
+{
+	cleanup_free char *cwd = *file == '/' ? NULL : getcwd(NULL, 0);
+	char *path;
+
+	if (!*file || strchr(file, '\n'))
+		errx(USAGE, "%s \"%s\" is not a file name that can be used: it is empty or holds a newline", option, file);
+	if (*file != '/' && !cwd)
+		err(FAILED, "%s %s: the working directory", option, file);
+	if (asprintf(&path, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", file) < 0)
+		err(FAILED, NULL);
+	return path;
+}
+
+static void take_mode(const struct action *action, const char *mode)
+{
+	if (!strcmp(mode, "handover"))
+		errx(USAGE, "%s handover is not in this version; %s exec is", action->name, action->name);
+	if (strcmp(mode, "exec"))
+		errx(USAGE, "%s \"%s\": there are exec and handover", action->name, mode);
+}
+
+static void take_rule(const struct action *action, const char *glob)
+{
+	rulebook_add(action->name, action->word, glob);
+}
+
+static void take_rules(const struct action *action, const char *path)
+{
+	(void)action;
+	rulebook_read(path);
+}
+
+static void take_number(const struct action *action, const char *value)
+{
+	char digits[24];
+	const char *error;
+	long long number = strtonum(value, action->least, SECONDS_MAX, &error);
+
+	if (error)
+		errx(USAGE, "%s \"%s\" is %s: give seconds, from %d to %d", action->name, value, error, action->least, (int)SECONDS_MAX);
+	snprintf(digits, sizeof(digits), "%lld", number); /* as the library reads it: no blanks, no + */
+	set(action->word, digits);
+}
+
+static void take_file(const struct action *action, const char *file)
+{
+	cleanup_free char *path = absolute(action->name, file);
+
+	set(action->word, path);
+}
+
+/* Adds to the list, which the options of this command line make up, not one that the environment brought. */
+static void take_file_too(const struct action *action, const char *file)
+{
+	static char *list;
+	cleanup_free char *path = absolute(action->name, file);
+	char *longer;
+
+	if (asprintf(&longer, "%s%s%s", list ? list : "", list ? "\n" : "", path) < 0)
+		err(FAILED, NULL);
+	free(list);
+	list = longer;
+	set(action->word, list);
+}
+
+static void take_command(const struct action *action, const char *command)
+{
+	if (!*command)
+		errx(USAGE, "%s is given an empty command", action->name);
+	set(action->word, command);
+}
+
+/* LEVEL, or LEVEL:FILE with the file made absolute. */
+static void take_log(const struct action *action, const char *value)
+{
+	cleanup_free char *level = strdup(value);
+	cleanup_free char *path = NULL, *setting = NULL;
+	enum log_level parsed;
+	char *file;
+
+	if (!level)
+		err(FAILED, NULL);
+	file = strchr(level, ':');
+	if (file)
+		*file++ = '\0';
+	if (log_level_parse(level, &parsed))
+		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon", action->name, value);
+	path = file ? absolute(action->name, file) : NULL;
+	if (asprintf(&setting, "%s%s%s", level, path ? ":" : "", path ? path : "") < 0)
+		err(FAILED, NULL);
+	set(action->word, setting);
+}
+
+static int doorbell(void)
+{
+	const char *given = getenv(SETTINGS_SIGNAL), *error = NULL;
+	long long number = given ? strtonum(given, SIGRTMIN, SIGRTMAX, &error) : 0;
+
+	return given && !error ? (int)number : SIGRTMAX - WORDS_SIGNAL_DEFAULT_BELOW_MAX;
+}
+
+static void take_signal(const struct action *action, const char *value)
+{
+	int signo = signame_parse(value);
+	char digits[16];
+
+	if (signo < 0)
+		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`", action->name, value);
+	if (signo == SIGSTOP || (signo == SIGKILL && action->option == OPT_RESTART_SIGNAL))
+		errx(USAGE, "%s %s: no program can catch that signal", action->name, value);
+	if (signo == doorbell())
+		errx(USAGE, "%s %s: that is the signal that cprctl rings with (%s changes it)", action->name, value, SETTINGS_SIGNAL);
+	snprintf(digits, sizeof(digits), "%d", signo);
+	set(action->word, digits);
+}
+
+static const struct action actions[] = {
+	{'m', take_mode, "--mode", NULL, 0},
+	{'k', take_rule, "--keep", "keep", 0},
+	{'x', take_rule, "--drop", "drop", 0},
+	{'c', take_rule, "--carry", "carry", 0},
+	{OPT_NO_CARRY, take_rule, "--no-carry", "no-carry", 0},
+	{'f', take_rules, "--rules", NULL, 0},
+	{'d', take_number, "--drain", SETTINGS_DRAIN, 0},
+	{'g', take_number, "--grace", SETTINGS_GRACE, 0},
+	{'p', take_file, "--pidfile", SETTINGS_PIDFILE, 0},
+	{'u', take_file_too, "--unlink", SETTINGS_UNLINK, 0},
+	{'t', take_command, "--test", SETTINGS_TEST, 0},
+	{OPT_READY_TIMEOUT, take_number, "--ready-timeout", SETTINGS_READY_TIMEOUT, 1},
+	{OPT_RETIRE_SIGNAL, take_signal, "--retire-signal", SETTINGS_RETIRE_SIGNAL, 0},
+	{OPT_RESTART_SIGNAL, take_signal, "--restart-signal", SETTINGS_RESTART_SIGNAL, 0},
+	{'l', take_log, "--log", SETTINGS_LOG, 0},
+};
+
+static void take_option(int option, const char *value, bool *only_check)
+{
+	for (size_t i = 0; i < countof(actions); i++)
+		if (actions[i].option == option)
+			actions[i].take(&actions[i], value);
+	switch (option) {
+	case OPT_CHECK:
+		*only_check = true;
+		break;
+	case 'h':
+		fputs(usage_text, stdout);
+		exit(0);
+	case 'V':
+		puts("cpr-exec " CPR_VERSION);
+		exit(0);
+	case '?': /* getopt has said what was wrong */
+		fputs("Try 'cpr-exec --help'.\n", stderr);
+		exit(USAGE);
+	}
+}
+
+/* All that the program's environment must say; the pid file too. Ends this program if it cannot be. */
+static void prepare(void)
+{
+	char library[PATH_MAX], reason[2 * PATH_MAX];
+	struct text why = TEXT_ON(reason);
+	const char *pidfile = getenv(SETTINGS_PIDFILE);
+	pid_t other = 0;
+	int r;
+
+	if (launch_library(library, &why))
+		errx(FAILED, "%s", reason);
+	r = launch_preload(library);
+	if (r || (rulebook_text() && setenv(SETTINGS_RULES, rulebook_text(), 1)))
+		errx(FAILED, "out of memory");
+	unsetenv(SETTINGS_STATE_FD); /* only ever from one generation to the next */
+	r = pidfile && *pidfile ? launch_pidfile(pidfile, &other) : 0;
+	if (r == -EEXIST && other > 0)
+		errx(FAILED, "already running as PID %d, says %s", (int)other, pidfile);
+	if (r == -EEXIST)
+		errx(FAILED, "already running: %s is locked by another process", pidfile);
+	if (r)
+		errx(FAILED, "--pidfile %s: %s", pidfile, strerror(-r));
+}
+
+static int start(const char *path, char **argv)
+{
+	int error;
+
+	prepare();
+	execv(path, argv);
+	error = errno;
+	launch_pidfile_remove();
+	warnx("%s: %s", path, strerror(error));
+	return error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE;
+}
+
+int main(int argc, char **argv)
+{
+	char path[PATH_MAX], reason[4 * PATH_MAX];
+	struct text why = TEXT_ON(reason);
+	bool only_check = false;
+	int option, r;
+
+	if (argc)
+		argv[0] = program_invocation_short_name; /* getopt's messages begin with it */
+	while ((option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
+		take_option(option, optarg, &only_check);
+	if (optind >= argc) {
+		warnx("which command is to be %s?\nTry 'cpr-exec --help'.", only_check ? "checked" : "started");
+		return USAGE;
+	}
+	r = check_find(argv[optind], path, &why);
+	if (!r)
+		r = check_served(path, &why);
+	if (r)
+		warnx("%s", reason);
+	if (only_check && !r)
+		printf("%s can be served\n", path);
+	if (only_check)
+		return r ? FAILED : 0;
+	if (r)
+		return r == -ENOENT ? NOT_FOUND : NOT_EXECUTABLE;
+	return start(path, argv + optind);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* Looks at processes under cpr, and restarts them: one command a file, cmd_*.c. */
+#define _GNU_SOURCE
+#include "cmd.h"
+
+#include "attr.h"
+
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage_text[] =
+	"Usage: cprctl COMMAND [ARG...]\n"
+	"\n"
+	"  ps [--json]                  what runs under cpr on this machine\n"
+	"  list PID [--json]            the descriptors that the process has by name\n"
+	"  status PID [--json]          generation, uptime, the last restart\n"
+	"  restart PID [--timeout SEC] [--exec PATH] [--json]\n"
+	"                               restart it without any client noticing\n"
+	"  dump FILE|- [--json]         decode a state\n"
+	"\n"
+	"  -h, --help                   this text; `cprctl COMMAND --help` says more\n"
+	"  -V, --version                the version\n"
+	"\n"
+	"Exit status: 0 done; 1 failed, and the old generation serves on; 2 usage; 3 no such process, or not under cpr;\n"
+	"4 no answer in time.\n";
+
+static const struct command {
+	const char *name;
+	enum outcome (*run)(int argc, char **argv);
+} commands[] = {
+	{"ps", cmd_ps}, {"list", cmd_list}, {"status", cmd_status}, {"restart", cmd_restart}, {"dump", cmd_dump},
+};
+
+static const struct option options[] = {
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{NULL, 0, NULL, 0},
+};
+
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < countof(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+/* A pipe that nobody reads, a full disk: what was not written was not done. */
+static enum outcome written(enum outcome outcome)
+{
+	if (!ferror(stdout) && !fflush(stdout))
+		return outcome;
+	if (errno != EPIPE)
+		warn("writing the result");
+	return outcome ? outcome : OUTCOME_FAILED;
+}
+
+static enum outcome usage(void)
+{
+	fputs("Try 'cprctl --help'.\n", stderr);
+	return OUTCOME_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *command;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc)
+		argv[0] = program_invocation_short_name; /* getopt's messages begin with it */
+	switch (getopt_long(argc, argv, "+hV", options, NULL)) {
+	case 'h':
+		fputs(usage_text, stdout);
+		return (int)written(OUTCOME_DONE);
+	case 'V':
+		puts("cprctl " CPR_VERSION);
+		return (int)written(OUTCOME_DONE);
+	case '?':
+		return (int)usage();
+	}
+	if (optind >= argc) {
+		warnx("which command?");
+		return (int)usage();
+	}
+	command = find(argv[optind]);
+	if (!command) {
+		warnx("\"%s\" is not a command: there are ps, list, status, restart, dump", argv[optind]);
+		return (int)usage();
+	}
+	argc -= optind;
+	argv += optind;
+	optind = 0; /* 0: begin anew */
+	return (int)written(command->run(argc, argv));
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* What an executable file is, read with as much care as a stranger's file asks for. */
+#define _GNU_SOURCE
+#include "image.h"
+
+#include "attr.h"
+#include "io.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+static const char own_image[] = "/proc/self/exe";
+
+static const struct {
+	unsigned machine;
+	const char *name;
+} machines[] = {
+	{EM_386, "i386"},   {EM_X86_64, "x86_64"}, {EM_ARM, "arm"},     {EM_AARCH64, "aarch64"}, {EM_RISCV, "riscv"},
+	{EM_PPC, "ppc"},    {EM_PPC64, "ppc64"},   {EM_S390, "s390x"},  {EM_MIPS, "mips"},       {EM_SPARCV9, "sparc64"},
+	{EM_IA_64, "ia64"}, {EM_68K, "m68k"},      {EM_LOONGARCH, "loongarch"},
+};
+
+const char *image_machine(unsigned machine)
+{
+	for (size_t i = 0; i < countof(machines); i++)
+		if (machines[i].machine == machine)
+			return machines[i].name;
+	return NULL;
+}
+
+/* Exactly n bytes at an offset: 0, -EBADMSG when the file ends before, -errno. */
+static int read_at(int fd, uint64_t at, void *bytes, size_t n)
+{
+	ssize_t done;
+
+	if (at > INT64_MAX - n)
+		return -EBADMSG;
+	do
+		done = pread(fd, bytes, n, (off_t)at);
+	while (done < 0 && errno == EINTR);
+	if (done < 0)
+		return -errno;
+	return (size_t)done == n ? 0 : -EBADMSG;
+}
+
+static int read_loader(int fd, const ElfW(Ehdr) *head, struct image *image)
+{
+	for (unsigned i = 0; i < head->e_phnum; i++) {
+		ElfW(Phdr) segment;
+		int r = read_at(fd, head->e_phoff + (uint64_t)i * sizeof(segment), &segment, sizeof(segment));
+
+		if (r)
+			return r;
+		if (segment.p_type != PT_INTERP)
+			continue;
+		if (segment.p_filesz < 2 || segment.p_filesz > sizeof(image->loader))
+			return -EBADMSG;
+		r = read_at(fd, segment.p_offset, image->loader, segment.p_filesz);
+		if (!r && image->loader[segment.p_filesz - 1])
+			r = -EBADMSG;
+		return r;
+	}
+	return 0;
+}
+
+static bool is_go_section(const char *name)
+{
+	return !strcmp(name, ".note.go.buildid") || !strcmp(name, ".go.buildinfo");
+}
+
+/* Section heads are not needed to run a program: unsound ones are passed over, they do not make it a bad one. */
+static bool made_by_go(int fd, const ElfW(Ehdr) *head)
+{
+	ElfW(Shdr) names, section;
+	uint64_t at = head->e_shoff;
+
+	if (!at || head->e_shentsize != sizeof(section) || head->e_shstrndx >= head->e_shnum)
+		return false;
+	if (read_at(fd, at + (uint64_t)head->e_shstrndx * sizeof(names), &names, sizeof(names)))
+		return false;
+	for (unsigned i = 0; i < head->e_shnum; i++) {
+		char name[sizeof(".note.go.buildid") + 1] = "";
+
+		if (read_at(fd, at + (uint64_t)i * sizeof(section), &section, sizeof(section)))
+			return false;
+		/* fewer bytes than asked for are fine: the file may end with the names */
+		if (pread(fd, name, sizeof(name) - 1, (off_t)(names.sh_offset + section.sh_name)) > 0 && is_go_section(name))
+			return true;
+	}
+	return false;
+}
+
+/* The class, byte order and machine that this tool, and so the library beside it, was built for. */
+static bool is_ours(const unsigned char *ident, unsigned machine)
+{
+	cleanup_fd int fd = open(own_image, O_RDONLY | O_CLOEXEC);
+	ElfW(Ehdr) own;
+
+	if (fd < 0 || read_at(fd, 0, &own, sizeof(own)))
+		return false;
+	return ident[EI_CLASS] == own.e_ident[EI_CLASS] && ident[EI_DATA] == own.e_ident[EI_DATA] && machine == own.e_machine;
+}
+
+static unsigned machine_of(const unsigned char *bytes)
+{
+	const unsigned char *at = bytes + offsetof(Elf32_Ehdr, e_machine); /* the same place in both classes */
+
+	return bytes[EI_DATA] == ELFDATA2MSB ? (unsigned)(at[0] << 8 | at[1]) : (unsigned)(at[1] << 8 | at[0]);
+}
+
+static int read_elf(int fd, const unsigned char *bytes, struct image *image)
+{
+	ElfW(Ehdr) head;
+	int r;
+
+	image->kind = IMAGE_ELF;
+	image->machine = machine_of(bytes);
+	image->bits = bytes[EI_CLASS] == ELFCLASS64 ? 64 : 32;
+	image->same_machine = is_ours(bytes, image->machine);
+	if (!image->same_machine)
+		return 0;
+	r = read_at(fd, 0, &head, sizeof(head));
+	if (r)
+		return r;
+	if ((head.e_type != ET_EXEC && head.e_type != ET_DYN) || !head.e_phnum || head.e_phentsize != sizeof(ElfW(Phdr)))
+		return -EBADMSG;
+	r = read_loader(fd, &head, image);
+	if (!r)
+		image->go = made_by_go(fd, &head);
+	return r;
+}
+
+/* As the kernel reads it: up to the end of the line, without the blanks around. */
+static void read_script(const char *bytes, size_t n, struct image *image)
+{
+	static const char blanks[] = " \t\r";
+	char line[sizeof(image->line)];
+	size_t len;
+
+	memcpy(line, bytes + 2, n - 2);
+	line[n - 2] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	for (len = strlen(line); len && strchr(blanks, line[len - 1]); len--)
+		line[len - 1] = '\0';
+	image->kind = IMAGE_SCRIPT;
+	memcpy(image->line, line + strspn(line, " \t"), len + 1 - strspn(line, " \t"));
+}
+
+int image_read(const char *path, struct image *into)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	unsigned char bytes[256];
+	struct image image = {0};
+	struct stat st;
+	ssize_t n;
+	int r = 0;
+
+	if (fd < 0 || fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EACCES;
+	n = io_read_all(fd, bytes, sizeof(bytes));
+	if (n < 0)
+		return (int)n;
+	image.mode = st.st_mode;
+	image.capabilities = fgetxattr(fd, "security.capability", NULL, 0) > 0;
+	if (n >= 2 && !memcmp(bytes, "#!", 2))
+		read_script((const char *)bytes, (size_t)n, &image);
+	else if (n >= (ssize_t)sizeof(Elf32_Ehdr) && !memcmp(bytes, ELFMAG, SELFMAG))
+		r = read_elf(fd, bytes, &image);
+	if (!r)
+		*into = image;
+	return r;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* What must be so before the program starts. */
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include "attr.h"
+#include "io.h"
+#include "own.h"
+#include "proc.h"
+
+#include <bsd/libutil.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char library_name[] = "libcpr.so";
+
+#if defined(__x86_64__) && defined(__LP64__)
+#define MULTIARCH "x86_64-linux-gnu"
+#elif defined(__x86_64__)
+#define MULTIARCH "x86_64-linux-gnux32"
+#elif defined(__i386__)
+#define MULTIARCH "i386-linux-gnu"
+#elif defined(__aarch64__)
+#define MULTIARCH "aarch64-linux-gnu"
+#elif defined(__ARM_PCS_VFP)
+#define MULTIARCH "arm-linux-gnueabihf"
+#elif defined(__riscv) && __riscv_xlen == 64
+#define MULTIARCH "riscv64-linux-gnu"
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+#define MULTIARCH "powerpc64le-linux-gnu"
+#elif defined(__s390x__)
+#define MULTIARCH "s390x-linux-gnu"
+#else
+#define MULTIARCH "."
+#endif
+
+/* `%s` is the directory that this tool stands in. */
+static const char *const places[] = {
+	"%s/", "%s/../lib/", "%s/../lib/" MULTIARCH "/", "%s/../lib64/",
+#ifdef CPR_LIBDIR
+	CPR_LIBDIR "/",
+#endif
+};
+
+/* The directory of this tool, whatever link it was called by. */
+static int own_directory(char *dir, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", dir, size - 1);
+	char *slash;
+
+	if (n < 0)
+		return -errno;
+	dir[n] = '\0';
+	slash = strrchr(dir, '/');
+	if (slash)
+		*slash = '\0';
+	return 0;
+}
+
+int launch_library(char path[PATH_MAX], struct text *why)
+{
+	char dir[PATH_MAX], candidate[PATH_MAX], real[PATH_MAX];
+	int r = own_directory(dir, sizeof(dir));
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < countof(places); i++) {
+		struct text t = TEXT_ON(candidate);
+
+		text_format(&t, places[i], dir); /* CPR_LIBDIR may not hold a per cent sign */
+		text_add(&t, library_name);
+		if (t.cut || access(candidate, R_OK) || !realpath(candidate, real))
+			continue;
+		if (strpbrk(real, " :\t\n")) {
+			text_format(why, "%s: the loader parts LD_PRELOAD at blanks and colons; install cpr in a directory without", real);
+			return -EINVAL;
+		}
+		strcpy(path, real);
+		return 0;
+	}
+	text_format(why, "%s is neither beside this tool (%s) nor in the lib directory next to it", library_name, dir);
+	return -ENOENT;
+}
+
+static bool is_library(const char *word)
+{
+	const char *slash = strrchr(word, '/');
+
+	return !strcmp(slash ? slash + 1 : word, library_name);
+}
+
+int launch_preload(const char *library)
+{
+	const char *old = getenv("LD_PRELOAD");
+	cleanup_free char *words = strdup(old ? old : "");
+	cleanup_free char *list = NULL;
+	char *rest = words, *word;
+	struct text t;
+	size_t size;
+
+	if (!words)
+		return -ENOMEM;
+	size = strlen(library) + strlen(words) + 2;
+	list = malloc(size);
+	if (!list)
+		return -ENOMEM;
+	t = text_on(list, size);
+	text_add(&t, library);
+	while ((word = strsep(&rest, " :"))) /* the loader parts at both */
+		if (*word && !is_library(word)) {
+			text_add(&t, ":");
+			text_add(&t, word);
+		}
+	return setenv("LD_PRELOAD", list, 1) ? -errno : 0;
+}
+
+static struct pidfh *pidfile;
+
+/* The process that the file names, if that is under cpr and was there before the file was last written (else its pid was used
+   again). 0: none. */
+static pid_t holder(const char *path)
+{
+	char digits[32];
+	struct proc_page page;
+	struct stat st;
+	time_t started;
+	int pid;
+
+	if (io_read_file(path, digits, sizeof(digits)) <= 0 || stat(path, &st))
+		return 0;
+	pid = atoi(digits);
+	if (pid <= 0 || pid == getpid() || proc_page(pid, &page) || proc_started(pid, &started))
+		return 0;
+	return started <= st.st_mtime + 1 ? pid : 0; /* the clock's tick may have been rounded up */
+}
+
+int launch_pidfile(const char *path, pid_t *other)
+{
+	pid_t running = holder(path);
+
+	if (running) {
+		*other = running;
+		return -EEXIST;
+	}
+	pidfile = pidfile_open(path, 0644, other);
+	if (!pidfile)
+		return -errno;
+	if (pidfile_write(pidfile)) {
+		int error = errno;
+
+		pidfile_remove(pidfile);
+		pidfile = NULL;
+		return -error;
+	}
+	return 0;
+}
+
+void launch_pidfile_remove(void)
+{
+	pidfile_remove(pidfile);
+	pidfile = NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* What must be so before the program starts: the library in front of LD_PRELOAD, a pid file that is nobody else's. */
+#ifndef CPR_LAUNCH_H
+#define CPR_LAUNCH_H
+
+#include "text.h"
+
+#include <linux/limits.h>
+#include <sys/types.h>
+
+/*
+ * Where libcpr.so is: beside this tool, or where it is installed with it. 0; -ENOENT: nowhere; -EINVAL: the path has a blank or a
+ * colon, where the loader would part it. On failure `why` says so.
+ */
+int launch_library(char path[PATH_MAX], struct text *why);
+
+/* Puts the library in front of what LD_PRELOAD holds; another libcpr.so there goes. 0, or -ENOMEM. */
+int launch_preload(const char *library);
+
+/*
+ * Writes our pid, which will be the program's. 0; -EEXIST: *other is running already, it holds a lock on the file or was started with
+ * it; -errno. The lock ends with the exec: it is the file's content that says who runs.
+ */
+int launch_pidfile(const char *path, pid_t *other);
+
+/* After an exec that failed: the file goes again. */
+void launch_pidfile_remove(void);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* What /proc says of a process. */
+#define _GNU_SOURCE
+#include "proc.h"
+
+#include "io.h"
+#include "own.h"
+#include "words.h"
+
+#include <bsd/stdlib.h>
+#include <err.h>
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FILE_NAME_MAX = 64 };
+
+static const char *file_of(pid_t pid, const char *name, char room[FILE_NAME_MAX])
+{
+	snprintf(room, FILE_NAME_MAX, "/proc/%d/%s", (int)pid, name);
+	return room;
+}
+
+static FILE *open_of(pid_t pid, const char *name)
+{
+	char room[FILE_NAME_MAX];
+
+	return fopen(file_of(pid, name, room), "re");
+}
+
+/* A process that is gone shows as a missing directory, or as ESRCH once the file was open. */
+static int failure(int error)
+{
+	return error == ENOENT ? -ESRCH : -error;
+}
+
+bool proc_has_signal(uint64_t set, int signo)
+{
+	return set >> (signo - 1) & 1;
+}
+
+static void read_field(const char *line, struct proc *proc)
+{
+	unsigned long long set;
+	unsigned real, effective;
+	int number;
+	char state;
+
+	if (sscanf(line, "Tgid: %d", &number) == 1)
+		proc->tgid = number;
+	else if (sscanf(line, "State: %c", &state) == 1)
+		proc->state = state;
+	else if (sscanf(line, "Uid: %u %u", &real, &effective) == 2)
+		proc->uid = effective;
+	else if (sscanf(line, "Gid: %u %u", &real, &effective) == 2)
+		proc->gid = effective;
+	else if (sscanf(line, "SigCgt: %llx", &set) == 1)
+		proc->caught = set;
+	else if (sscanf(line, "SigBlk: %llx", &set) == 1)
+		proc->blocked = set;
+	else if (sscanf(line, "Seccomp: %d", &number) == 1)
+		proc->filters = number == 2; /* a kernel before 5.9 does not count them */
+	else if (sscanf(line, "Seccomp_filters: %d", &number) == 1)
+		proc->filters = number;
+}
+
+int proc_read(pid_t pid, struct proc *into)
+{
+	cleanup_file FILE *file = open_of(pid, "status");
+	cleanup_free char *line = NULL;
+	struct proc proc = {0};
+	size_t room = 0;
+
+	if (!file)
+		return failure(errno);
+	while (getline(&line, &room, file) > 0)
+		read_field(line, &proc);
+	if (ferror(file) || !proc.tgid)
+		return -ESRCH;
+	*into = proc;
+	return 0;
+}
+
+/* "59" or "59.1" behind the name, up to the kernel's " (deleted)". */
+static bool parse_page(const char *at, struct proc_page *page)
+{
+	int signo, filters = -1, n = 0;
+
+	if (sscanf(at, "%d%n.%d%n", &signo, &n, &filters, &n) < 1 || signo < SIGRTMIN || signo > SIGRTMAX)
+		return false;
+	if (strcmp(at + n, " (deleted)\n") && strcmp(at + n, "\n"))
+		return false;
+	*page = (struct proc_page){signo, filters};
+	return true;
+}
+
+int proc_page(pid_t pid, struct proc_page *page)
+{
+	static const char name[] = "/memfd:" WORDS_PAGE_NAME;
+	cleanup_file FILE *file = open_of(pid, "maps");
+	cleanup_free char *line = NULL;
+	size_t room = 0;
+
+	if (!file)
+		return failure(errno);
+	errno = 0;
+	while (getline(&line, &room, file) > 0) {
+		char *at = strchr(line, '/'); /* the mapping's name is the last field, and the only one with a slash */
+
+		if (at && !strncmp(at, name, sizeof(name) - 1) && parse_page(at + sizeof(name) - 1, page))
+			return 0;
+	}
+	return ferror(file) && errno ? failure(errno) : -ENXIO;
+}
+
+int proc_started(pid_t pid, time_t *started)
+{
+	char stat[1024], room[FILE_NAME_MAX], *at;
+	unsigned long long ticks;
+	struct timespec since_boot;
+	ssize_t n = io_read_file(file_of(pid, "stat", room), stat, sizeof(stat));
+
+	if (n <= 0)
+		return n ? failure((int)-n) : -ESRCH;
+	at = strrchr(stat, ')'); /* the name before it may hold anything */
+	if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &ticks) != 1)
+		return -ESRCH;
+	clock_gettime(CLOCK_BOOTTIME, &since_boot);
+	*started = time(NULL) - (since_boot.tv_sec - (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK)));
+	return 0;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	return *(const pid_t *)a < *(const pid_t *)b ? -1 : 1;
+}
+
+pid_t *proc_pids(size_t *count)
+{
+	cleanup_dir DIR *dir = opendir("/proc");
+	size_t room = 0, used = 0;
+	struct dirent *entry;
+	pid_t *pids = NULL;
+
+	if (!dir)
+		err(1, "/proc");
+	while ((entry = readdir(dir))) {
+		const char *error;
+		pid_t pid = (pid_t)strtonum(entry->d_name, 1, INT32_MAX, &error);
+
+		if (error)
+			continue;
+		if (used == room) {
+			room = room ? 2 * room : 256;
+			pids = reallocarray(pids, room, sizeof(*pids));
+			if (!pids)
+				err(1, NULL);
+		}
+		pids[used++] = pid;
+	}
+	if (used)
+		qsort(pids, used, sizeof(*pids), ascending);
+	*count = used;
+	return pids;
+}
+
+void proc_user(uid_t uid, struct text *t)
+{
+	const struct passwd *user = getpwuid(uid);
+
+	if (user)
+		text_add(t, user->pw_name);
+	else
+		text_add_int(t, uid);
+}
+
+void proc_command(pid_t pid, struct text *t)
+{
+	char words[4096], room[FILE_NAME_MAX];
+	ssize_t n = io_read_file(file_of(pid, "cmdline", room), words, sizeof(words));
+
+	while (n > 0 && !words[n - 1]) /* setproctitle leaves many */
+		n--;
+	for (ssize_t i = 0; i < n; i++)
+		words[i] = words[i] ? words[i] : ' ';
+	if (n > 0) {
+		text_add_bytes(t, words, (size_t)n);
+		return;
+	}
+	n = io_read_file(file_of(pid, "comm", room), words, sizeof(words));
+	words[n > 0 ? strcspn(words, "\n") : 0] = '\0';
+	text_format(t, "[%s]", words);
+}
