@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -93,10 +94,11 @@ static enum outcome look(struct client *c, struct text *why)
 enum outcome client_open(struct client *client, pid_t pid, bool patient, struct text *why)
 {
 	const struct timespec pause = {.tv_nsec = 5000000};
-	struct client c = {.pid = pid, .pidfd = -1, .listener = -1, .line = -1};
+	struct client c = CLIENT_NONE;
 	int64_t until = io_now() + (patient ? SECOND : 0);
 	enum outcome outcome;
 
+	c.pid = pid;
 	c.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	/* EINVAL: a thread, which look() explains. The rest needs no pidfd: ESRCH is what look() will find too */
 	while ((outcome = look(&c, why)) == OUTCOME_SILENT && io_now() < until)
@@ -118,7 +120,7 @@ void client_close(struct client *client)
 	io_close(&client->line);
 	io_close(&client->listener);
 	io_close(&client->pidfd);
-	*client = (struct client){.pidfd = -1, .listener = -1, .line = -1};
+	*client = CLIENT_NONE;
 }
 
 /* ---- ringing ---- */
@@ -310,7 +312,7 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 
 enum outcome client_ask(pid_t pid, enum words_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why)
 {
-	cleanup_client struct client client = {.pidfd = -1, .listener = -1, .line = -1};
+	cleanup_client struct client client = CLIENT_NONE;
 	const struct words_request request = {.verb = verb};
 	enum outcome outcome = client_open(&client, pid, patient, why);
 

@@ -38,6 +38,7 @@ struct answer {
 };
 
 #define ANSWER_NONE ((struct answer){.fd = -1})
+#define CLIENT_NONE ((struct client){.pidfd = -1, .listener = -1, .line = -1})
 
 /*
  * A process that can be rung. `patient`: waits up to a second for one that is just between exec and its first instruction.

@@ -70,7 +70,7 @@ static void print_tags(const struct state *state)
 		grid_add(grid, "%d", e->fd);
 		grid_add(grid, "%s", cmd_kind(e->kind));
 		grid_add(grid, "%s", t.used ? flags : "-");
-		grid_add(grid, e->backlog < 0 ? "-" : "%d", e->backlog);
+		grid_add(grid, "%d", e->backlog);
 		grid_add(grid, "%llx", (unsigned long long)e->object.dev);
 		grid_add(grid, "%llu", (unsigned long long)e->object.ino);
 		if (e->object.domain < 0)

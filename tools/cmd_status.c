@@ -9,6 +9,7 @@
 #include "proc.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { TIMEOUT_MS = 5000 };
 

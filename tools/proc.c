@@ -83,6 +83,31 @@ int proc_read(pid_t pid, struct proc *into)
 	return 0;
 }
 
+int proc_groups(pid_t pid, gid_t *groups, int most)
+{
+	cleanup_file FILE *file = open_of(pid, "status");
+	cleanup_free char *line = NULL;
+	size_t room = 0;
+	int count = 0;
+
+	if (!file)
+		return failure(errno);
+	while (getline(&line, &room, file) > 0)
+		if (!strncmp(line, "Groups:", 7)) {
+			char *at = line + 7, *end;
+
+			for (; count < most; at = end) {
+				unsigned long group = strtoul(at, &end, 10);
+
+				if (end == at)
+					break;
+				groups[count++] = (gid_t)group;
+			}
+			return count;
+		}
+	return -ESRCH;
+}
+
 /* "59" or "59.1" behind the name, up to the kernel's " (deleted)". */
 static bool parse_page(const char *at, struct proc_page *page)
 {

@@ -8,6 +8,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+enum { PROC_GROUPS_MAX = 65536 }; /* the kernel's own limit */
+
 struct proc {
 	pid_t tgid;       /* not the pid: it is a thread of this process */
 	char state;       /* R S D T Z … */
@@ -29,6 +31,9 @@ int proc_read(pid_t pid, struct proc *proc);
 
 /* 0; -ENXIO: not under cpr; -ESRCH: no such process; -EACCES: another user's; -errno. */
 int proc_page(pid_t pid, struct proc_page *page);
+
+/* Its supplementary groups, at most `most`. How many, or -errno. */
+int proc_groups(pid_t pid, gid_t *groups, int most);
 
 /* When it started, by the wall clock. 0, -ESRCH, -errno. */
 int proc_started(pid_t pid, time_t *started);

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/* cprctl restart: the test, the request, and waiting until the next generation is ready. */
+#define _GNU_SOURCE
+#include "cmd.h"
+
+#include "check.h"
+#include "io.h"
+#include "json.h"
+#include "trial.h"
+#include "utf8.h"
+
+#include <err.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1000000000)
+
+enum { TIMEOUT_DEFAULT = 60, TIMEOUT_MAX = 86400, REASON_SIZE = WORDS_ANSWER_MAX };
+
+static const char usage_text[] =
+	"Usage: cprctl restart PID [--timeout SEC] [--exec PATH] [--json]\n"
+	"Restarts a process under cpr and returns when its next generation is ready.\n"
+	"  --timeout SEC  how long to wait for that (60; decimals are fine)\n"
+	"  --exec PATH    starts PATH in the place of the program, with its arguments\n"
+	"  --json         says what happened in JSON\n"
+	"If the process was started with --test, that command must succeed first.\n"
+	"Exit status: 0 done; 1 failed, the old generation serves on unless it is said that it died; 3 not under cpr; 4 not ready in time.\n";
+
+struct restart {
+	pid_t pid;
+	int64_t began;
+	int64_t until;
+	const char *exec; /* NULL: the same program */
+	bool json;
+	bool left;        /* the old generation is gone */
+	bool shown;       /* a line of progress stands on the terminal */
+	int64_t generation; /* the one that is to leave; 0: it did not say */
+	struct answer answer;
+};
+
+/* What was said so far is not the reason. */
+static void begin_anew(struct text *t)
+{
+	*t = text_on(t->bytes, t->size);
+}
+
+/* ---- words ---- */
+
+static int64_t parse_timeout(const char *word)
+{
+	char *end;
+	double seconds = strtod(word, &end);
+
+	if (!*word || strspn(word, "0123456789.") != strlen(word) || *end || !(seconds > 0 && seconds <= TIMEOUT_MAX))
+		errx(OUTCOME_USAGE, "--timeout \"%s\": give seconds, more than 0, at most %d", word, (int)TIMEOUT_MAX);
+	return (int64_t)(seconds * (double)SECOND);
+}
+
+static void parse(int argc, char **argv, struct restart *r)
+{
+	static const struct option options[] = {
+		{"timeout", required_argument, NULL, 't'}, {"exec", required_argument, NULL, 'e'}, {"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+	};
+	int64_t timeout = TIMEOUT_DEFAULT * SECOND;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option == 't')
+			timeout = parse_timeout(optarg);
+		else if (option == 'e')
+			r->exec = optarg;
+		else if (option == 'j')
+			r->json = true;
+		else
+			cmd_help_or_usage(option, argv[0], usage_text);
+	}
+	cmd_expect_words(argc, argv, 1);
+	r->pid = cmd_pid(argv[optind]);
+	r->began = io_now();
+	r->until = r->began + timeout;
+}
+
+/* ---- before ---- */
+
+/* Does the process's own test succeed? */
+static enum outcome test(const struct restart *r, const struct client *client, struct text *why)
+{
+	char command[WORDS_ANSWER_MAX], directory[WORDS_ANSWER_MAX] = "", reason[REASON_SIZE];
+	struct text inner = TEXT_ON(reason);
+
+	if (words_get(r->answer.text, "test", command, sizeof(command)) || !*command)
+		return OUTCOME_DONE;
+	words_get(r->answer.text, "directory", directory, sizeof(directory));
+	if (!trial_run(command, directory, r->pid, client->uid, client->gid, r->until, &inner))
+		return OUTCOME_DONE;
+	text_add(why, "refused: ");
+	utf8_add_printable(why, reason);
+	return OUTCOME_FAILED;
+}
+
+/* The path of --exec into the request. */
+static enum outcome choose_program(const struct restart *r, struct words_request *request, struct text *why)
+{
+	char path[PATH_MAX];
+
+	if (!r->exec)
+		return OUTCOME_DONE;
+	text_add(why, "refused: --exec ");
+	if (check_find(r->exec, path, why) || check_served(path, why))
+		return OUTCOME_FAILED;
+	_Static_assert(sizeof(request->path) >= sizeof(path), "a path fits");
+	strcpy(request->path, path);
+	return OUTCOME_DONE;
+}
+
+/* Asks how things stand, and refuses what should not be restarted. */
+static enum outcome look_first(struct restart *r, struct client *client, struct text *why)
+{
+	const struct words_request request = {.verb = WORDS_STATUS};
+	enum outcome outcome = client_ring(client, &request, why);
+	int64_t owner;
+
+	if (!outcome)
+		outcome = client_hear(client, r->until, &r->answer, why);
+	if (outcome)
+		return outcome;
+	if (!words_get_int(r->answer.text, "owner", &owner) && owner != r->pid) {
+		text_format(why, "PID %d is a worker of %lld; restart that one: cprctl restart %lld", (int)r->pid, (long long)owner,
+			    (long long)owner);
+		return OUTCOME_FAILED;
+	}
+	if (!answer_is(r->answer.text, "ok")) {
+		text_format(why, "PID %d: ", (int)r->pid);
+		answer_reason(r->answer.text, why);
+		return OUTCOME_FAILED;
+	}
+	if (words_get_int(r->answer.text, "generation", &r->generation))
+		r->generation = 0;
+	return test(r, client, why);
+}
+
+/* ---- meanwhile ---- */
+
+/* One line that is written over, on a terminal only. */
+static void show_progress(struct restart *r)
+{
+	long long seconds = (long long)((io_now() - r->began) / SECOND);
+
+	if (seconds < 1 || !isatty(STDERR_FILENO))
+		return;
+	if (r->left)
+		fprintf(stderr, "\r\033[Kwaiting for generation %lld to be ready, %lld s ...", (long long)r->generation + 1, seconds);
+	else
+		fprintf(stderr, "\r\033[Kwaiting for generation %lld to leave, %lld s ...", (long long)r->generation, seconds);
+	r->shown = true;
+}
+
+static void clear_progress(struct restart *r)
+{
+	if (r->shown)
+		fputs("\r\033[K", stderr);
+	r->shown = false;
+}
+
+/* Every "warning=" of the message, on stderr. */
+static void show_warnings(struct restart *r)
+{
+	const char *line = r->answer.text;
+
+	clear_progress(r);
+	while (*line) {
+		size_t n = strcspn(line, "\n");
+		char value[4 * WORDS_ANSWER_MAX];
+		struct text t = TEXT_ON(value);
+
+		if (!strncmp(line, "warning=", 8)) {
+			answer_show(line, "warning", &t);
+			warnx("%s", value);
+		}
+		line += n + (line[n] == '\n');
+	}
+}
+
+static enum outcome not_in_time(const struct restart *r, struct text *why)
+{
+	const char *stands = r->left ? "its next generation is not ready" : "it has not left: it may still do so";
+
+	begin_anew(why);
+	text_format(why, "PID %d: %s after %lld s (--timeout)", (int)r->pid, stands, (long long)((r->until - r->began) / SECOND));
+	return OUTCOME_SILENT;
+}
+
+static enum outcome died(const struct restart *r, struct text *why)
+{
+	begin_anew(why);
+	text_format(why, "PID %d died while restarting: nobody serves; start it anew", (int)r->pid);
+	return OUTCOME_FAILED;
+}
+
+/* What one message says: OUTCOME_DONE: it is ready. OUTCOME_SILENT: that was not the last word yet. */
+static enum outcome take(struct restart *r, struct text *why)
+{
+	const char *answer = r->answer.text;
+
+	show_warnings(r);
+	if (answer_is(answer, "ready"))
+		return OUTCOME_DONE;
+	if (answer_is(answer, "leaving"))
+		r->left = true;
+	if (answer_is(answer, "leaving") || answer_is(answer, "warn"))
+		return OUTCOME_SILENT;
+	if (answer_is(answer, "refused") || answer_is(answer, "failed"))
+		answer_show(answer, "result", why);
+	else
+		text_format(why, "PID %d", (int)r->pid);
+	text_add(why, ": ");
+	answer_reason(answer, why);
+	return OUTCOME_FAILED;
+}
+
+static enum outcome follow(struct restart *r, struct client *client, struct text *why)
+{
+	for (;;) {
+		int64_t slice = io_now() + SECOND;
+		enum outcome outcome = client_hear(client, slice < r->until ? slice : r->until, &r->answer, why);
+
+		if (outcome == OUTCOME_DONE) {
+			begin_anew(why);
+			outcome = take(r, why);
+			if (outcome != OUTCOME_SILENT)
+				return outcome;
+		} else if (outcome == OUTCOME_ABSENT) {
+			return died(r, why);
+		} else if (outcome != OUTCOME_SILENT) {
+			return outcome;
+		}
+		if (io_now() >= r->until)
+			return not_in_time(r, why);
+		begin_anew(why);
+		show_progress(r);
+	}
+}
+
+/* ---- after ---- */
+
+static const struct count {
+	const char *key;
+	const char *one, *many;
+} counts[] = {
+	{"descriptors", "descriptor", "descriptors"},
+	{"carried", "connection carried", "connections carried"},
+	{"cut", "cut", "cut"},
+};
+
+static void print_human(const struct restart *r, pid_t pid)
+{
+	const char *answer = r->answer.text;
+	int64_t number;
+
+	printf("restarted %d", (int)r->pid);
+	if (pid != r->pid)
+		printf(" (now PID %d)", (int)pid);
+	if (!words_get_int(answer, "generation", &number))
+		printf(": generation %lld", (long long)number);
+	else
+		printf(": generation -");
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+		if (!words_get_int(answer, counts[i].key, &number))
+			printf(", %lld %s", (long long)number, number == 1 ? counts[i].one : counts[i].many);
+	if (words_get_int(answer, "ready_us", &number))
+		number = (io_now() - r->began) / 1000;
+	printf(", %lld ms\n", (long long)(number + 500) / 1000);
+}
+
+static void print_json(const struct restart *r, pid_t pid)
+{
+	static const char *const keys[] = {"generation", "descriptors", "carried", "cut", "orphans", "drain_us", "exec_us", "ready_us"};
+	struct json json = {.out = stdout};
+	int64_t number;
+
+	json_object(&json, NULL);
+	json_int(&json, "pid", pid);
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (!words_get_int(r->answer.text, keys[i], &number))
+			json_int(&json, keys[i], number);
+	json_end(&json, '}');
+}
+
+static void report(const struct restart *r, pid_t speaker)
+{
+	pid_t pid = speaker > 0 ? speaker : r->pid;
+	int64_t orphans;
+
+	if (!words_get_int(r->answer.text, "orphans", &orphans) && orphans > 0)
+		warnx("%lld %s of the generation before %s not been asked for yet: see cprctl list %d", (long long)orphans,
+		      orphans == 1 ? "descriptor" : "descriptors", orphans == 1 ? "has" : "have", (int)pid);
+	if (r->json)
+		print_json(r, pid);
+	else
+		print_human(r, pid);
+}
+
+static enum outcome restart(struct restart *r, struct text *why)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	struct words_request request = {.verb = WORDS_RESTART};
+	enum outcome outcome = client_open(&client, r->pid, true, why);
+
+	if (!outcome)
+		outcome = look_first(r, &client, why);
+	if (!outcome)
+		outcome = choose_program(r, &request, why);
+	if (outcome)
+		return outcome;
+	begin_anew(why);
+	outcome = client_ring(&client, &request, why);
+	if (!outcome)
+		outcome = follow(r, &client, why);
+	clear_progress(r);
+	if (!outcome)
+		report(r, client.speaker);
+	return outcome;
+}
+
+enum outcome cmd_restart(int argc, char **argv)
+{
+	struct restart r = {.answer = ANSWER_NONE};
+	char reason[4 * REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+	enum outcome outcome;
+
+	parse(argc, argv, &r);
+	outcome = restart(&r, &why);
+	answer_close(&r.answer);
+	return outcome ? cmd_fail(outcome, &why) : OUTCOME_DONE;
+}
