@@ -61,7 +61,7 @@ GC        = -Wl,--gc-sections
 
 # The shim defines open() and its like, which fortified headers would turn into something else; and it
 # may be asked for its thread-local depth in a signal handler, where the dynamic TLS model could allocate.
-PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE
+PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks -Wno-nonnull-compare
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
 SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map

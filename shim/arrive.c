@@ -24,6 +24,7 @@
 enum {
 	TICK_MS = 20,          /* while somebody waits for readiness */
 	SLOW_TICK_MS = 200,
+	GREATEST_BACKLOG = 65535, /* the kernel cuts it to somaxconn */
 	UNCLAIMED_MS = 2000,   /* it waits for events, but has not asked for everything: ready all the same */
 	DAEMON_MS = 3000,
 	SILENT_MS = 500,       /* it has everything, but was never seen to wait (it blocks in recv) */
@@ -31,7 +32,9 @@ enum {
 
 static struct {
 	int generation;
-	int64_t first_at, started_at, asked_at, left_at, waited_at;
+	int64_t first_at, started_at, asked_at, left_at;
+	int64_t waited_at, claimed_at; /* first seen to wait; to have claimed everything */
+	int64_t ready_at;
 	uint64_t nonce;
 	uint32_t cut;
 	int64_t took_us;
@@ -106,7 +109,7 @@ static void adopt_all(struct table *table)
 		if (!(e->flags & ENTRY_INHERITED))
 			next_fcntl(e->fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 		if (e->flags & ENTRY_LISTENING)
-			e->flags |= ENTRY_RELISTEN;
+			e->flags |= ENTRY_RAISED; /* leaving did that */
 		table_make_orphan(table, e);
 	}
 }
@@ -217,23 +220,53 @@ static bool is_transient(const struct entry *e)
 	return e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0");
 }
 
-/* How many of the last generation's have not been asked for, and how many listeners not been listened on again. */
-static size_t unsettled(size_t *orphans)
+static bool is_unclaimed(const struct entry *e)
+{
+	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED) && !is_transient(e);
+}
+
+/* How many of the last generation's have not been asked for. */
+static size_t unclaimed(void)
 {
 	struct guard_hold hold;
 	size_t n = 0;
 
-	*orphans = 0;
-	if (!guard_lock(&hold))
+	if (!table_orphans(cpr__table) || !guard_lock(&hold))
 		return 0;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
-		bool orphan = e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED) && !is_transient(e);
-
-		*orphans += orphan;
-		n += orphan || (e->flags & ENTRY_RELISTEN && !(e->flags & ENTRY_INHERITED));
-	}
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		n += is_unclaimed(e);
 	guard_unlock(&hold);
 	return n;
+}
+
+int arrive_backlog(int fd, int backlog)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	bool raised;
+
+	if (likely(!arrive_watch) || !guard_lock(&hold))
+		return backlog;
+	e = table_by_fd(cpr__table, fd);
+	raised = e && e->flags & ENTRY_RAISED;
+	guard_unlock(&hold);
+	return raised ? GREATEST_BACKLOG : backlog;
+}
+
+/* Some servers (haproxy) see that the socket listens and do not call listen() again: theirs is the last generation's. */
+static void lower_backlogs(void)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_RAISED && !(e->flags & ENTRY_ORPHAN)) {
+			e->flags &= ~(unsigned)ENTRY_RAISED;
+			if (e->backlog >= 0 && object_still(&e->object, e->fd))
+				next_listen(e->fd, e->backlog);
+		}
+	guard_unlock(&hold);
 }
 
 static void put_orphans(struct text *t)
@@ -243,7 +276,7 @@ static void put_orphans(struct text *t)
 	if (!guard_lock(&hold))
 		return;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED) && !is_transient(e) && t->used < t->size / 2) {
+		if (is_unclaimed(e) && t->used < t->size / 2) {
 			text_format(t, "warning=%s/%d is not asked for by this generation, and will be closed %d s after its start", e->name, e->id,
 				    cpr__settings.grace_s);
 			text_add(t, "\n");
@@ -290,23 +323,30 @@ static void become_ready(size_t orphans)
 {
 	if (atomic_exchange(&arrival.ready, true) || arrival.generation == 1)
 		return;
-	arrival.took_us = (io_now() - (arrival.asked_at ? arrival.asked_at : arrival.started_at)) / 1000;
+	arrival.ready_at = io_now();
+	arrival.took_us = (arrival.ready_at - (arrival.asked_at ? arrival.asked_at : arrival.started_at)) / 1000;
 	report(orphans);
 	retire_workers();
 	log_info("generation %d is ready after %lld ms", arrival.generation, (long long)arrival.took_us / 1000);
 }
 
-static void check_ready(void)
+/* `waits`: the program is about to wait for events. With everything claimed that is readiness; the rest is for programs of which we see less. */
+static void check_ready(bool waits)
 {
 	int64_t now = io_now();
-	size_t orphans, left;
+	size_t left;
 
 	if (atomic_load(&arrival.ready) || !guard_is_owner())
 		return;
-	left = unsettled(&orphans);
-	if (left ? (arrival.waited_at && now - arrival.waited_at > UNCLAIMED_MS * MS) || now - arrival.started_at > cpr__settings.ready_timeout_s * 1000 * MS
-		 : arrival.waited_at || now - arrival.started_at > SILENT_MS * MS)
-		become_ready(orphans);
+	left = unclaimed();
+	if (!left && !arrival.claimed_at)
+		arrival.claimed_at = now;
+	if (waits && !arrival.waited_at)
+		arrival.waited_at = now;
+	if (left ? arrival.waited_at && now - arrival.waited_at > UNCLAIMED_MS * MS : waits || now - arrival.claimed_at > SILENT_MS * MS)
+		become_ready(left);
+	else if (now - arrival.started_at > cpr__settings.ready_timeout_s * 1000 * MS)
+		become_ready(left);
 }
 
 /* ---- grace ---- */
@@ -354,14 +394,14 @@ static void write_pidfile(void)
 }
 
 /* ms until the next look; 0: the arrival is over. */
-static int settle(void)
+static int settle(bool waits)
 {
 	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
 	bool owner = guard_is_owner();
 
 	if (owner) {
 		write_pidfile();
-		check_ready();
+		check_ready(waits);
 	}
 	if (table_orphans(cpr__table) && now >= grace_at)
 		close_orphans();
@@ -369,8 +409,12 @@ static int settle(void)
 		claim_forget_notes();
 	if (owner && !atomic_load(&arrival.ready))
 		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
-	if (!owner && !atomic_load(&arrival.ready) && arrival.nonce && now - arrival.waited_at < DAEMON_MS * MS)
+	if (!owner && !atomic_load(&arrival.ready) && arrival.nonce && now - arrival.started_at < DAEMON_MS * MS)
 		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
+	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
+		return SLOW_TICK_MS;
+	if (owner)
+		lower_backlogs();
 	if (owner && arrival.kill_at && !workers_gone())
 		return SLOW_TICK_MS;
 	if (table_orphans(cpr__table))
@@ -378,14 +422,14 @@ static int settle(void)
 	return 0;
 }
 
-static void look(void)
+static void look(bool waits)
 {
 	static atomic_flag looking = ATOMIC_FLAG_INIT; /* a thread's wait and another's tick */
 	int again;
 
 	if (atomic_flag_test_and_set(&looking))
 		return;
-	again = settle();
+	again = settle(waits);
 	if (again)
 		bell_tick_in(again);
 	else
@@ -399,8 +443,7 @@ void arrive_waiting(void)
 
 	guard_enter();
 	if (guard_own_memory()) {
-		arrival.waited_at = arrival.waited_at ? arrival.waited_at : io_now();
-		look();
+		look(true);
 	}
 	guard_exit();
 	errno = kept;
@@ -409,7 +452,7 @@ void arrive_waiting(void)
 void arrive_tick(void)
 {
 	if (atomic_load(&arrive_watch))
-		look();
+		look(false);
 }
 
 void arrive_begin(const struct state *state)

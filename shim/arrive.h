@@ -33,6 +33,10 @@ extern _Atomic bool arrive_watch;
 /* The program is about to wait for events, in any thread: it is as ready as it will be. */
 void arrive_waiting(void);
 
+/* What listen() is to be called with: the program's own number, or, for a claimed listener, the system's greatest until the queue that grew while nobody
+   accepted is worked off. */
+int arrive_backlog(int fd, int backlog);
+
 /* The timer's part: readiness without a sign, grace, retired workers. A signal handler calls it. */
 void arrive_tick(void);
 

@@ -18,7 +18,7 @@ enum {
 	ENTRY_V6ONLY = 1 << 4,
 	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
-	ENTRY_RELISTEN = 1 << 6,   /* listened in the last generation, and this one has not called listen() yet */
+	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
 };
 
 /* One tag. What is above the line is for everyone to read and write; names and numbers change only through the functions. */

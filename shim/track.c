@@ -34,7 +34,7 @@ bool track_hidden(int fd)
 	if (likely(!track_orphans()) || !track_knows(fd) || !guard_lock(&hold))
 		return false;
 	e = table_by_fd(cpr__table, fd);
-	hidden = e && is_hidden(e);
+	hidden = e && is_hidden(e) && object_still(&e->object, fd); /* else: closed behind our back, and somebody else's number now */
 	guard_unlock(&hold);
 	return hidden;
 }
@@ -109,7 +109,7 @@ void track_listening(int fd, int backlog)
 		return;
 	e = table_by_fd(cpr__table, fd);
 	if (e) {
-		e->flags = (e->flags | ENTRY_LISTENING) & ~(unsigned)ENTRY_RELISTEN;
+		e->flags |= ENTRY_LISTENING;
 		e->backlog = backlog;
 		track_judge(e);
 	}

@@ -21,18 +21,18 @@
 		}                                                                                                      \
 	} while (0)
 
-/* What follows an open, whichever it was: call is evaluated only if nothing was claimed. */
+/*
+ * What follows an open, whichever it was: call is evaluated only if nothing was claimed. Not "inside the shim": opening a FIFO can block for
+ * ever, and the doorbell must not wait for that. (A restart that comes between the open and its tag makes the next generation open anew.)
+ */
 #define OPENED(dir, path, flags, call)                                                                                 \
 	({                                                                                                             \
-		int fd_;                                                                                               \
-		guard_enter();                                                                                         \
-		fd_ = claim_open((dir), (path), (flags));                                                              \
-		if (fd_ < 0) {                                                                                         \
+		int fd_ = claim_open((dir), (path), (flags));                                                          \
+		if (likely(fd_ < 0)) {                                                                                 \
 			fd_ = (call);                                                                                  \
 			if (fd_ >= 0)                                                                                  \
 				track_opened(fd_, (dir), (path), (flags));                                             \
 		}                                                                                                      \
-		guard_exit();                                                                                          \
 		fd_;                                                                                                   \
 	})
 
@@ -171,51 +171,31 @@ static FILE *opened(FILE *stream, const char *path, const char *mode)
 
 CPR_EXPORT FILE *fopen(const char *path, const char *mode)
 {
-	FILE *stream;
+	FILE *stream = claim_stream(path, mode);
 
-	guard_enter();
-	stream = claim_stream(path, mode);
-	if (!stream)
-		stream = opened(next_fopen(path, mode), path, mode);
-	guard_exit();
-	return stream;
+	return stream ? stream : opened(next_fopen(path, mode), path, mode);
 }
 
 CPR_EXPORT FILE *fopen64(const char *path, const char *mode)
 {
-	FILE *stream;
+	FILE *stream = claim_stream(path, mode);
 
-	guard_enter();
-	stream = claim_stream(path, mode);
-	if (!stream)
-		stream = opened(next_fopen64(path, mode), path, mode);
-	guard_exit();
-	return stream;
+	return stream ? stream : opened(next_fopen64(path, mode), path, mode);
 }
 
 /* freopen closes and opens inside libc: what stood at the old number is forgotten, what comes is tagged, nothing is claimed. */
 CPR_EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
 {
-	FILE *again;
-
-	guard_enter();
 	if (stream && fileno(stream) >= 0)
 		track_closing(fileno(stream));
-	again = opened(next_freopen(path, mode, stream), path, mode);
-	guard_exit();
-	return again;
+	return opened(next_freopen(path, mode, stream), path, mode);
 }
 
 CPR_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
 {
-	FILE *again;
-
-	guard_enter();
 	if (stream && fileno(stream) >= 0)
 		track_closing(fileno(stream));
-	again = opened(next_freopen64(path, mode, stream), path, mode);
-	guard_exit();
-	return again;
+	return opened(next_freopen64(path, mode, stream), path, mode);
 }
 
 CPR_EXPORT int memfd_create(const char *name, unsigned flags)

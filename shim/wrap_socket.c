@@ -57,7 +57,7 @@ CPR_EXPORT int listen(int fd, int backlog)
 	int r;
 
 	guard_enter();
-	r = next_listen(fd, backlog);
+	r = next_listen(fd, arrive_backlog(fd, backlog));
 	if (!r)
 		track_listening(fd, backlog);
 	guard_exit();

@@ -103,7 +103,7 @@ static int find_at(const char *command, char path[PATH_MAX], struct text *why)
 	if (r)
 		return cannot(why, r, "%s: %m", command);
 	if (stat(found, &st))
-		return cannot(why, errno == EACCES ? -EACCES : -ENOENT, "%s: %m", command);
+		return cannot(why, errno == EACCES ? -EACCES : -ENOENT, "%s: %s", command, strerror(errno));
 	if (S_ISDIR(st.st_mode))
 		return cannot(why, -EACCES, "%s: is a directory", command);
 	r = executable(found);
@@ -129,22 +129,26 @@ static const char *base_of(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* A loader of the same name belongs to the same libc; one of another name does if it is the same file (LSB's link). */
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A loader of our own's name belongs to the same libc; one of another name does if it is the same file (LSB's link). */
 static int check_loader(const char *path, const char *loader, struct text *why)
 {
 	cleanup_free struct image *own = malloc(sizeof(*own));
-	struct stat theirs, ours;
 
 	if (!own)
 		return cannot(why, -ENOMEM, "%s: %m", path);
-	if (stat(loader, &theirs))
+	if (!image_read("/proc/self/exe", own) && strcmp(base_of(own->loader), base_of(loader)) && !same_file(own->loader, loader))
+		return cannot(why, -ENOTSUP, "%s is linked with another C library%s (its loader is %s): libcpr.so is built for glibc", path,
+			      strstr(loader, "ld-musl") ? ", musl" : "", loader);
+	if (access(loader, X_OK))
 		return cannot(why, -ENOTSUP, "%s needs the loader %s, which is not there", path, loader);
-	if (image_read("/proc/self/exe", own) || !strcmp(base_of(own->loader), base_of(loader)))
-		return 0;
-	if (!stat(own->loader, &ours) && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
-		return 0;
-	return cannot(why, -ENOTSUP, "%s is linked with another C library%s (its loader is %s): libcpr.so is built for glibc", path,
-		      strstr(loader, "ld-musl") ? ", musl" : "", loader);
+	return 0;
 }
 
 static int check_elf(const char *path, const struct image *image, struct text *why)

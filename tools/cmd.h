@@ -6,7 +6,7 @@
 #include "client.h"
 #include "table.h"
 
-/* Each takes its own words (argv[0] is its name) and returns cprctl's exit status; wrong usage exits with 2 by itself. */
+/* Each takes its own words (argv[0] is "cprctl NAME") and returns cprctl's exit status; wrong usage exits with 2 by itself. */
 enum outcome cmd_ps(int argc, char **argv);
 enum outcome cmd_list(int argc, char **argv);
 enum outcome cmd_status(int argc, char **argv);
@@ -14,16 +14,16 @@ enum outcome cmd_restart(int argc, char **argv);
 enum outcome cmd_dump(int argc, char **argv);
 
 /*
- * The options of a command that knows --json and --help only, and its words: exactly `words` of them, which then begin at
- * argv[optind]. --help prints `usage` and exits.
+ * The options of a command that knows --json and --help only, and its word: the one called `word` in messages, which then is
+ * argv[optind], or none if that is NULL. --help prints `usage` and exits. True: --json.
  */
-bool cmd_json_option(int argc, char **argv, int words, const char *usage);
+bool cmd_json_option(int argc, char **argv, const char *word, const char *usage);
 
 /* getopt's '?' or 'h': prints `usage` and exits, or points to it and exits with 2. */
 void cmd_help_or_usage(int option, const char *command, const char *usage) __attribute__((noreturn));
 
-/* Are there exactly `words` words behind the options? If not, says so and exits with 2. */
-void cmd_expect_words(int argc, char **argv, int words);
+/* Is there exactly that one word behind the options (none if NULL)? If not, says so and exits with 2. */
+void cmd_expect_word(int argc, char **argv, const char *word);
 
 /* A process id, or exit with 2. */
 pid_t cmd_pid(const char *word);

@@ -16,25 +16,24 @@ void cmd_help_or_usage(int option, const char *command, const char *usage)
 		fputs(usage, stdout);
 		exit(fflush(stdout) ? OUTCOME_FAILED : OUTCOME_DONE);
 	}
-	fprintf(stderr, "Try 'cprctl %s --help'.\n", command);
+	fprintf(stderr, "Try '%s --help'.\n", command);
 	exit(OUTCOME_USAGE);
 }
 
-void cmd_expect_words(int argc, char **argv, int words)
+void cmd_expect_word(int argc, char **argv, const char *word)
 {
-	const char *command = argv[0];
-	int given = argc - optind;
+	int wanted = word != NULL, given = argc - optind;
 
-	if (given == words)
+	if (given == wanted)
 		return;
-	if (given > words)
-		warnx("%s: \"%s\" is one word too many", command, argv[optind + words]);
+	if (given > wanted)
+		warnx("\"%s\" is one word too many", argv[optind + wanted]);
 	else
-		warnx("%s: something is missing", command);
-	cmd_help_or_usage('?', command, NULL);
+		warnx("%s is missing", word);
+	cmd_help_or_usage('?', argv[0], NULL);
 }
 
-bool cmd_json_option(int argc, char **argv, int words, const char *usage)
+bool cmd_json_option(int argc, char **argv, const char *word, const char *usage)
 {
 	static const struct option options[] = {
 		{"json", no_argument, NULL, 'j'},
@@ -49,7 +48,7 @@ bool cmd_json_option(int argc, char **argv, int words, const char *usage)
 			cmd_help_or_usage(option, argv[0], usage);
 		json = true;
 	}
-	cmd_expect_words(argc, argv, words);
+	cmd_expect_word(argc, argv, word);
 	return json;
 }
 

@@ -162,7 +162,7 @@ static void print_json(const struct state *state)
 
 enum outcome cmd_dump(int argc, char **argv)
 {
-	bool json = cmd_json_option(argc, argv, 1, usage_text);
+	bool json = cmd_json_option(argc, argv, "FILE", usage_text);
 	const char *name = argv[optind];
 	bool standard_input = !strcmp(name, "-");
 	cleanup_fd int file = standard_input ? -1 : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);

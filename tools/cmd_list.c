@@ -89,7 +89,7 @@ static void print_json(pid_t pid, const struct state *state)
 
 enum outcome cmd_list(int argc, char **argv)
 {
-	bool json = cmd_json_option(argc, argv, 1, usage_text);
+	bool json = cmd_json_option(argc, argv, "PID", usage_text);
 	pid_t pid = cmd_pid(argv[optind]);
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[WORDS_ANSWER_MAX];

@@ -174,7 +174,7 @@ static void print_json(const struct rows *rows)
 
 enum outcome cmd_ps(int argc, char **argv)
 {
-	bool json = cmd_json_option(argc, argv, 0, usage_text);
+	bool json = cmd_json_option(argc, argv, NULL, usage_text);
 	__attribute__((cleanup(free_rows))) struct rows rows = {0};
 
 	collect(&rows);

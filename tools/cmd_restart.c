@@ -77,7 +77,7 @@ static void parse(int argc, char **argv, struct restart *r)
 		else
 			cmd_help_or_usage(option, argv[0], usage_text);
 	}
-	cmd_expect_words(argc, argv, 1);
+	cmd_expect_word(argc, argv, "PID");
 	r->pid = cmd_pid(argv[optind]);
 	r->began = io_now();
 	r->until = r->began + timeout;
@@ -189,7 +189,9 @@ static enum outcome not_in_time(const struct restart *r, struct text *why)
 	const char *stands = r->left ? "its next generation is not ready" : "it has not left: it may still do so";
 
 	begin_anew(why);
-	text_format(why, "PID %d: %s after %lld s (--timeout)", (int)r->pid, stands, (long long)((r->until - r->began) / SECOND));
+	text_format(why, "PID %d: %s after ", (int)r->pid, stands);
+	cmd_duration((r->until - r->began) / 1000000, why);
+	text_add(why, " (--timeout)");
 	return OUTCOME_SILENT;
 }
 

@@ -106,7 +106,7 @@ static void print_human(const char *answer)
 
 enum outcome cmd_status(int argc, char **argv)
 {
-	bool json = cmd_json_option(argc, argv, 1, usage_text);
+	bool json = cmd_json_option(argc, argv, "PID", usage_text);
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[WORDS_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);

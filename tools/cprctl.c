@@ -30,10 +30,11 @@ static const char usage_text[] =
 	"4 no answer in time.\n";
 
 static const struct command {
-	const char *name;
+	const char *full_name;
 	enum outcome (*run)(int argc, char **argv);
 } commands[] = {
-	{"ps", cmd_ps}, {"list", cmd_list}, {"status", cmd_status}, {"restart", cmd_restart}, {"dump", cmd_dump},
+	{"cprctl ps", cmd_ps},           {"cprctl list", cmd_list}, {"cprctl status", cmd_status},
+	{"cprctl restart", cmd_restart}, {"cprctl dump", cmd_dump},
 };
 
 static const struct option options[] = {
@@ -45,7 +46,7 @@ static const struct option options[] = {
 static const struct command *find(const char *name)
 {
 	for (size_t i = 0; i < countof(commands); i++)
-		if (!strcmp(commands[i].name, name))
+		if (!strcmp(commands[i].full_name + strlen("cprctl "), name))
 			return &commands[i];
 	return NULL;
 }
@@ -94,6 +95,7 @@ int main(int argc, char **argv)
 	}
 	argc -= optind;
 	argv += optind;
-	optind = 0; /* 0: begin anew */
+	argv[0] = (char *)command->full_name; /* getopt's messages begin with it */
+	optind = 0;                           /* 0: begin anew */
 	return (int)written(command->run(argc, argv));
 }

@@ -10,6 +10,7 @@
 
 #include <bsd/libutil.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,9 +145,11 @@ int launch_pidfile(const char *path, pid_t *other)
 		*other = running;
 		return -EEXIST;
 	}
+	*other = 0;
 	pidfile = pidfile_open(path, 0644, other);
-	if (!pidfile)
-		return -errno;
+	if (!pidfile) /* EINVAL, EAGAIN: locked too, by one that wrote more than a number into it, or nothing yet */
+		return errno == EINVAL || errno == EAGAIN ? -EEXIST : -errno;
+	fcntl(pidfile_fileno(pidfile), F_SETFD, FD_CLOEXEC); /* libbsd before 0.12 leaves it open across exec, whatever its manual says */
 	if (pidfile_write(pidfile)) {
 		int error = errno;
 
