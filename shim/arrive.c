@@ -393,6 +393,12 @@ static void write_pidfile(void)
 		log_warn("the pid file %s could not be written: %m", cpr__settings.pidfile);
 }
 
+/* Is there something that a daemon would have to do, once it is the owner? */
+static bool awaits_ownership(void)
+{
+	return cpr__settings.pidfile || (arrival.nonce && !atomic_load(&arrival.ready));
+}
+
 /* ms until the next look; 0: the arrival is over. */
 static int settle(bool waits)
 {
@@ -409,7 +415,7 @@ static int settle(bool waits)
 		claim_forget_notes();
 	if (owner && !atomic_load(&arrival.ready))
 		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
-	if (!owner && !atomic_load(&arrival.ready) && arrival.nonce && now - arrival.started_at < DAEMON_MS * MS)
+	if (!owner && awaits_ownership() && now - arrival.started_at < DAEMON_MS * MS)
 		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
 	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
 		return SLOW_TICK_MS;

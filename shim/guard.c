@@ -47,6 +47,7 @@ struct wiped {
 
 static struct shared *shared;
 static struct wiped *wiped;
+static int born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
 static _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
 static bool broken;           /* born while another thread was changing the table */
 
@@ -110,7 +111,8 @@ static void after_birth(void)
 {
 	int kept = errno;
 
-	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid()};
+	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = born_as};
+	born_as = wiped->pid;
 	if (atomic_load(&lock_word)) { /* not by fork(): prepare() holds the lock for that, and child() lets go of it first */
 		broken = true;
 		atomic_store(&lock_word, 0);
@@ -304,6 +306,7 @@ int guard_init(void)
 		return -errno;
 	wiped = page;
 	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid()};
+	born_as = wiped->pid;
 	atomic_store(&shared->owner, wiped->pid);
 	return pthread_atfork(prepare, parent, child) ? -ENOMEM : 0;
 }
