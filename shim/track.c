@@ -208,13 +208,43 @@ void track_socket_connected(int fd)
 	guard_unlock(&hold);
 }
 
+/*
+ * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket would be gone then; a claimed one
+ * may live on in the workers of the last generation, and the second bind would find the port in use. So it becomes an orphan again.
+ */
+static bool give_back(struct entry *e)
+{
+	int elsewhere;
+
+	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !guard_is_owner())
+		return false;
+	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
+	if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
+		next_close(elsewhere);
+		return false;
+	}
+	if (elsewhere >= 0)
+		table_make_orphan(cpr__table, e);
+	return elsewhere >= 0;
+}
+
 bool track_closing(int fd)
 {
+	struct guard_hold hold;
+	struct entry *e;
+	int kept = errno;
+
 	if (likely(!track_knows(fd)))
 		return true;
 	if (track_hidden(fd))
 		return false;
-	forget(fd);
+	if (guard_lock(&hold)) {
+		e = table_by_fd(cpr__table, fd);
+		if (e && !give_back(e))
+			table_forget_fd(cpr__table, fd);
+		guard_unlock(&hold);
+	}
+	errno = kept;
 	return true;
 }
 
@@ -243,6 +273,14 @@ void track_make_way(int fd)
 		}
 	}
 	guard_unlock(&hold);
+}
+
+static int socket_number(int fd, int option)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &len) ? 0 : value;
 }
 
 static int read_queue(const struct entry *e)
@@ -282,6 +320,8 @@ void track_check_all(void)
 		if (!still_there(e))
 			continue;
 		if (!(e->flags & ENTRY_ORPHAN)) {
+			if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN))
+				e->flags |= ENTRY_LISTENING; /* by a worker, after the fork (varnish) */
 			track_judge(e);
 			flags = next_fcntl(e->fd, F_GETFD, NULL);
 			e->flags = flags & FD_CLOEXEC ? e->flags | ENTRY_CLOEXEC : e->flags & ~(unsigned)ENTRY_CLOEXEC;

@@ -158,16 +158,19 @@ static int check_elf(const char *path, const struct image *image, struct text *w
 	if (!image->same_machine && machine)
 		return cannot(why, -ENOTSUP, "%s is built for another architecture (%s, %d bits) than cpr", path, machine, image->bits);
 	if (!image->same_machine)
-		return cannot(why, -ENOTSUP, "%s is built for another architecture (ELF machine %u, %d bits) than cpr", path, image->machine,
-			      image->bits);
+		return cannot(why, -ENOTSUP, "%s is built for another architecture (ELF machine %u, %d bits) than cpr", path,
+			      image->machine, image->bits);
 	if (image->mode & (S_ISUID | S_ISGID))
 		return cannot(why, -ENOTSUP, "%s is %s: for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it", path,
 			      image->mode & S_ISUID ? "setuid" : "setgid");
 	if (image->capabilities)
-		return cannot(why, -ENOTSUP,
-			      "%s has file capabilities (getcap): for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it", path);
+		return cannot(
+			why, -ENOTSUP,
+			"%s has file capabilities (getcap): for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it",
+			path);
 	if (image->go)
-		return cannot(why, -ENOTSUP, "%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing", path);
+		return cannot(why, -ENOTSUP, "%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing",
+			      path);
 	if (!*image->loader)
 		return cannot(why, -ENOTSUP, "%s is statically linked: nothing can be preloaded into it, so cpr cannot get into it", path);
 	return check_loader(path, image->loader, why);
@@ -205,7 +208,8 @@ static int check_script(const char *path, const struct image *image, int depth, 
 	if (!*interpreter)
 		return cannot(why, -ENOTSUP, "%s: its first line, #!, names no interpreter", path);
 	if (depth == NESTED_MAX)
-		return cannot(why, -ENOTSUP, "%s: more than %d interpreters, one of the other: the kernel gives up here", path, (int)NESTED_MAX);
+		return cannot(why, -ENOTSUP, "%s: more than %d interpreters, one of the other: the kernel gives up here", path,
+			      (int)NESTED_MAX);
 	if (rest && !strcmp(base_of(interpreter), "env"))
 		r = find_for_env(rest, found, &inner);
 	else

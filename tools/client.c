@@ -80,7 +80,8 @@ static enum outcome look(struct client *c, struct text *why)
 	c->signo = page.signo;
 	if (!r && proc.filters > (page.filters >= 0 ? page.filters : own_filters()))
 		return fail(OUTCOME_FAILED, why,
-			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left alone; start it anew to restart it",
+			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left alone; start it "
+			    "anew to restart it",
 			    (int)c->pid);
 	if (!r && proc_has_signal(proc.caught, page.signo))
 		return OUTCOME_DONE;
@@ -104,7 +105,8 @@ enum outcome client_open(struct client *client, pid_t pid, bool patient, struct 
 	while ((outcome = look(&c, why)) == OUTCOME_SILENT && io_now() < until)
 		nanosleep(&pause, NULL);
 	if (outcome == OUTCOME_SILENT)
-		outcome = fail(OUTCOME_ABSENT, why, "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked", (int)pid);
+		outcome = fail(OUTCOME_ABSENT, why, "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked",
+			       (int)pid);
 	if (!outcome && c.pidfd < 0)
 		outcome = fail(OUTCOME_FAILED, why, "PID %d: the kernel gives no pidfd of it; Linux 5.11 or newer is needed", (int)pid);
 	if (outcome) {

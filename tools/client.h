@@ -19,15 +19,15 @@ enum outcome {
 
 struct client {
 	pid_t pid;
-	uid_t uid;   /* the process's effective user */
+	uid_t uid; /* the process's effective user */
 	gid_t gid;
-	int signo;   /* the doorbell's */
+	int signo; /* the doorbell's */
 	int pidfd;
 	int listener;
-	int line;    /* the connection of who talks to us; -1: nobody */
+	int line;      /* the connection of who talks to us; -1: nobody */
 	pid_t speaker; /* who that is: the process, or the one that took its place */
-	bool asked;  /* the request went out */
-	int64_t died; /* when the process was seen to be dead, 0: it lives */
+	bool asked;    /* the request went out */
+	int64_t died;  /* when the process was seen to be dead, 0: it lives */
 	struct words_request request;
 };
 

@@ -46,7 +46,7 @@ static int copy_of(int from)
 static void print_tags(const struct state *state)
 {
 	static const struct grid_column columns[] = {
-		{"TAG", false},     {"ID", true},      {"FD", true},  {"KIND", false}, {"FLAGS", false},
+		{"TAG", false},    {"ID", true},  {"FD", true},    {"KIND", false},   {"FLAGS", false},
 		{"BACKLOG", true}, {"DEV", true}, {"INODE", true}, {"SOCKET", false},
 	};
 	static const struct {
@@ -86,8 +86,8 @@ static void print_human(const struct state *state)
 	printf("generation %u, %zu tags, %zu heirlooms, %zu workers, %u connections cut\n", state->generation, table_count(state->table),
 	       state->heirloom_count, state->worker_count, state->cut);
 	if (state->left_at)
-		printf("asked for at %lld ns, left at %lld ns (CLOCK_MONOTONIC); generation 1 started at %lld ns\n", (long long)state->asked_at,
-		       (long long)state->left_at, (long long)state->first_at);
+		printf("asked for at %lld ns, left at %lld ns (CLOCK_MONOTONIC); generation 1 started at %lld ns\n",
+		       (long long)state->asked_at, (long long)state->left_at, (long long)state->first_at);
 	putchar('\n');
 	print_tags(state);
 	for (size_t i = 0; i < state->heirloom_count; i++)

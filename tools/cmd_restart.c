@@ -26,7 +26,8 @@ static const char usage_text[] =
 	"  --exec PATH    starts PATH in the place of the program, with its arguments\n"
 	"  --json         says what happened in JSON\n"
 	"If the process was started with --test, that command must succeed first.\n"
-	"Exit status: 0 done; 1 failed, the old generation serves on unless it is said that it died; 3 not under cpr; 4 not ready in time.\n";
+	"Exit status: 0 done; 1 failed, the old generation serves on unless it is said that it died; 3 not under cpr;\n"
+	"4 not ready in time.\n";
 
 struct restart {
 	pid_t pid;
@@ -34,8 +35,8 @@ struct restart {
 	int64_t until;
 	const char *exec; /* NULL: the same program */
 	bool json;
-	bool left;        /* the old generation is gone */
-	bool shown;       /* a line of progress stands on the terminal */
+	bool left;          /* the old generation is gone */
+	bool shown;         /* a line of progress stands on the terminal */
 	int64_t generation; /* the one that is to leave; 0: it did not say */
 	struct answer answer;
 };
@@ -61,8 +62,11 @@ static int64_t parse_timeout(const char *word)
 static void parse(int argc, char **argv, struct restart *r)
 {
 	static const struct option options[] = {
-		{"timeout", required_argument, NULL, 't'}, {"exec", required_argument, NULL, 'e'}, {"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+		{"timeout", required_argument, NULL, 't'},
+		{"exec", required_argument, NULL, 'e'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	int64_t timeout = TIMEOUT_DEFAULT * SECOND;
 	int option;

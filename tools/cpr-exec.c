@@ -178,7 +178,8 @@ static void take_log(const struct action *action, const char *value)
 	if (file)
 		*file++ = '\0';
 	if (log_level_parse(level, &parsed))
-		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon", action->name, value);
+		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon", action->name,
+		     value);
 	path = file ? absolute(action->name, file) : NULL;
 	if (asprintf(&setting, "%s%s%s", level, path ? ":" : "", path ? path : "") < 0)
 		err(FAILED, NULL);
@@ -199,7 +200,8 @@ static void take_signal(const struct action *action, const char *value)
 	char digits[16];
 
 	if (signo < 0)
-		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`", action->name, value);
+		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`", action->name,
+		     value);
 	if (signo == SIGSTOP || (signo == SIGKILL && action->option == OPT_RESTART_SIGNAL))
 		errx(USAGE, "%s %s: no program can catch that signal", action->name, value);
 	if (signo == doorbell())

@@ -21,9 +21,19 @@ static const struct {
 	unsigned machine;
 	const char *name;
 } machines[] = {
-	{EM_386, "i386"},   {EM_X86_64, "x86_64"}, {EM_ARM, "arm"},     {EM_AARCH64, "aarch64"}, {EM_RISCV, "riscv"},
-	{EM_PPC, "ppc"},    {EM_PPC64, "ppc64"},   {EM_S390, "s390x"},  {EM_MIPS, "mips"},       {EM_SPARCV9, "sparc64"},
-	{EM_IA_64, "ia64"}, {EM_68K, "m68k"},      {EM_LOONGARCH, "loongarch"},
+	{EM_386, "i386"},
+	{EM_X86_64, "x86_64"},
+	{EM_ARM, "arm"},
+	{EM_AARCH64, "aarch64"},
+	{EM_RISCV, "riscv"},
+	{EM_PPC, "ppc"},
+	{EM_PPC64, "ppc64"},
+	{EM_S390, "s390x"},
+	{EM_MIPS, "mips"},
+	{EM_SPARCV9, "sparc64"},
+	{EM_IA_64, "ia64"},
+	{EM_68K, "m68k"},
+	{EM_LOONGARCH, "loongarch"},
 };
 
 const char *image_machine(unsigned machine)
@@ -49,7 +59,7 @@ static int read_at(int fd, uint64_t at, void *bytes, size_t n)
 	return (size_t)done == n ? 0 : -EBADMSG;
 }
 
-static int read_loader(int fd, const ElfW(Ehdr) *head, struct image *image)
+static int read_loader(int fd, const ElfW(Ehdr) * head, struct image *image)
 {
 	for (unsigned i = 0; i < head->e_phnum; i++) {
 		ElfW(Phdr) segment;
@@ -75,7 +85,7 @@ static bool is_go_section(const char *name)
 }
 
 /* Section heads are not needed to run a program: unsound ones are passed over, they do not make it a bad one. */
-static bool made_by_go(int fd, const ElfW(Ehdr) *head)
+static bool made_by_go(int fd, const ElfW(Ehdr) * head)
 {
 	ElfW(Shdr) names, section;
 	uint64_t at = head->e_shoff;

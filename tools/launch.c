@@ -39,7 +39,7 @@ static const char library_name[] = "libcpr.so";
 
 /* `%s` is the directory that this tool stands in. */
 static const char *const places[] = {
-	"%s/", "%s/../lib/", "%s/../lib/" MULTIARCH "/", "%s/../lib64/",
+	"%s/",          "%s/../lib/", "%s/../lib/" MULTIARCH "/", "%s/../lib64/",
 #ifdef CPR_LIBDIR
 	CPR_LIBDIR "/",
 #endif

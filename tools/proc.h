@@ -11,9 +11,9 @@
 enum { PROC_GROUPS_MAX = 65536 }; /* the kernel's own limit */
 
 struct proc {
-	pid_t tgid;       /* not the pid: it is a thread of this process */
-	char state;       /* R S D T Z … */
-	uid_t uid;        /* effective, as gid */
+	pid_t tgid; /* not the pid: it is a thread of this process */
+	char state; /* R S D T Z … */
+	uid_t uid;  /* effective, as gid */
 	gid_t gid;
 	uint64_t caught;  /* signals, bit 0 is signal 1 */
 	uint64_t blocked; /* by its first thread */

@@ -68,7 +68,8 @@ static void add_from_file(const char *path, size_t number, const char *line, siz
 	if (r == -E2BIG)
 		errx(USAGE, "%s:%zu: there may be %d rules, of %d bytes together", path, number, (int)RULES_MAX, (int)TEXT_MAX);
 	if (r)
-		errx(USAGE, "%s:%zu: \"%s\" is not a rule; a line is one of: keep GLOB, drop GLOB, carry GLOB, no-carry", path, number, line);
+		errx(USAGE, "%s:%zu: \"%s\" is not a rule; a line is one of: keep GLOB, drop GLOB, carry GLOB, no-carry", path, number,
+		     line);
 }
 
 void rulebook_read(const char *path)

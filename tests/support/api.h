@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* The public API as a preloaded program finds it: by dlsym, since nothing is linked against it. */
+#ifndef API_H
+#define API_H
+
+#include "../../shim/cpr.h"
+#include "wrap.h"
+
+#define API(name) ((__typeof__(&name))found_by_name(#name))
+
+static inline void *found_by_name(const char *name)
+{
+	void *found = dlsym(RTLD_DEFAULT, name);
+
+	CHECK(found);
+	return found;
+}
+
+/* Does the table hold this descriptor? */
+static inline bool is_it(const char *name, int id, int fd, void *arg)
+{
+	int *wanted = arg;
+
+	(void)name, (void)id;
+	if (fd != *wanted)
+		return true;
+	*wanted = -1;
+	return false;
+}
+
+static inline bool in_table(int fd)
+{
+	API(cpr_walk_fd)(is_it, &fd);
+	return fd == -1;
+}
+
+static inline bool count_one(const char *name, int id, int fd, void *arg)
+{
+	(void)name, (void)id, (void)fd;
+	++*(int *)arg;
+	return true;
+}
+
+static inline int table_size(void)
+{
+	int n = 0;
+
+	CHECK(API(cpr_walk_fd)(count_one, &n) == 0);
+	return n;
+}
+
+#endif

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""What a case of tests/wrap may ask of the runner, one line each, and the runner's answers, one line each."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import ring
+
+SECONDS = 20.0      # the longest that anything here may take
+
+
+class Wrong(Exception):
+    """The case cannot go on; the text says why."""
+
+
+class Conversation:
+    """The program's standard output and input."""
+
+    def __init__(self, process, cprctl):
+        self.process, self.pid, self.cprctl = process, process.pid, cprctl
+        self.until = time.monotonic() + SECONDS
+        self.peers, self.restarts, self.rings = [], [], None
+        self._buffer = b""
+
+    def hold(self):
+        """Talks until the program says "end" or ends."""
+        while True:
+            line = self._line()
+            if line is None:
+                return
+            word, *rest = line.split(" ")
+            if word == "end":
+                self._settle()
+                self.process.stdin.write(b"\n")
+                self.process.stdin.flush()
+                return
+            answer = getattr(self, "do_" + word.replace("-", "_"))(*rest)
+            if answer is not None:
+                self.process.stdin.write(answer.encode() + b"\n")
+                self.process.stdin.flush()
+
+    def close(self):
+        for peer in self.peers:
+            peer.close()
+
+    # --- restarts and rings
+
+    def do_restart(self):
+        """cprctl restart, while the next generation goes on talking; no answer."""
+        self._settle()
+        command = [self.cprctl, "restart", str(self.pid), "--timeout", "10"]
+        self.restarts.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+
+    def do_try_restart(self, path=""):
+        """A restart that is expected to come back: its last answer."""
+        self._settle()
+        answer = ring.restart(self.pid, path=path.encode())
+        return " ".join(f"{key}={value}" for key, value in answer.items())
+
+    def do_status(self):
+        answer = ring.ask(self.pid, ring.STATUS)
+        return " ".join(f"{key}={value}" for key, value in answer.items())
+
+    def do_rings(self, count, every_ms):
+        """Status rings from now on, in the background."""
+        def work():
+            for _ in range(int(count)):
+                try:
+                    self.heard += ring.ask(self.pid, ring.STATUS, 5.0).get("result") == "ok"
+                except (ring.Silence, OSError):
+                    pass
+                time.sleep(int(every_ms) / 1000)
+        self.heard = 0
+        self.rings = threading.Thread(target=work, daemon=True)
+        self.rings.start()
+        return "ok"
+
+    def do_rung(self):
+        """How many of them were answered, when they are over."""
+        self.rings.join(SECONDS)
+        return str(self.heard)
+
+    def do_signal(self, name, count="1", every_ms="0"):
+        """Signals of the program's own, in the background."""
+        def work():
+            for _ in range(int(count)):
+                time.sleep(int(every_ms) / 1000)
+                self.process.send_signal(signal.Signals[name])
+        threading.Thread(target=work, daemon=True).start()
+        return "ok"
+
+    # --- a client
+
+    def do_connect(self, family, *where):
+        """A connection: its number, or the error's name."""
+        if family == "unix":
+            address = where[0].encode() if not where[0].startswith("@") else b"\0" + where[0][1:].encode()
+            kind = getattr(socket, where[1] if len(where) > 1 else "SOCK_STREAM")
+            peer = socket.socket(socket.AF_UNIX, kind)
+        else:
+            address = (where[0], int(where[1]))
+            kind = socket.SOCK_STREAM if family.startswith("tcp") else socket.SOCK_DGRAM
+            peer = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET, kind)
+        peer.settimeout(5)
+        try:
+            peer.connect(address)
+        except OSError as error:
+            peer.close()
+            return type(error).__name__
+        self.peers.append(peer)
+        return str(len(self.peers) - 1)
+
+    def do_send(self, number, *words):
+        self.peers[int(number)].send(" ".join(words).encode())
+        return "ok"
+
+    def do_recv(self, number):
+        try:
+            return self.peers[int(number)].recv(4096).decode() or "eof"
+        except OSError as error:
+            return type(error).__name__
+
+    def do_children(self):
+        """How many processes are this program's children."""
+        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as children:
+            return str(len(children.read().split()))
+
+    # --- within
+
+    def _line(self):
+        while b"\n" not in self._buffer:
+            left = self.until - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise Wrong(f"still not done after {SECONDS:g} s")
+            more = os.read(self.process.stdout.fileno(), 4096)
+            if not more:
+                return None
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode(errors="replace")
+
+    def _settle(self):
+        """The last restart must have gone well before the next begins."""
+        for restart in self.restarts:
+            try:
+                said, _ = restart.communicate(timeout=max(0.1, self.until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                restart.kill()
+                raise Wrong("cprctl restart did not end") from None
+            if restart.returncode:
+                raise Wrong(f"cprctl restart said {restart.returncode}: {said.decode(errors='replace').strip()}")
+        self.restarts = []

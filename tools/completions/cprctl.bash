@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+# bash completion for cprctl: commands, their options, and the pids of what runs under cpr.
+
+# Pids whose maps have the page that every process under cpr has: nobody is rung for this.
+_cprctl_pids() {
+    local maps
+    maps=$(grep -ls '/memfd:cpr\.[0-9]' /proc/[0-9]*/maps 2>/dev/null)
+    tr -dc '0-9\n' <<<"$maps"
+}
+
+_cprctl() {
+    local cur prev command=
+    cur=${COMP_WORDS[COMP_CWORD]}
+    prev=${COMP_WORDS[COMP_CWORD - 1]}
+    ((COMP_CWORD > 1)) && command=${COMP_WORDS[1]}
+
+    case $command:$prev in
+    restart:--exec)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    restart:--timeout)
+        return
+        ;;
+    esac
+    case $command:$cur in
+    :-*)
+        mapfile -t COMPREPLY < <(compgen -W '--help --version' -- "$cur")
+        ;;
+    :*)
+        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart dump' -- "$cur")
+        ;;
+    restart:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --json --help' -- "$cur")
+        ;;
+    *:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
+        ;;
+    list:* | status:* | restart:*)
+        mapfile -t COMPREPLY < <(compgen -W "$(_cprctl_pids)" -- "$cur")
+        ;;
+    dump:*)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    esac
+}
+
+complete -o filenames -F _cprctl cprctl
