@@ -13,6 +13,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+struct sembuf;
+
 typedef void (*next_handler)(int);
 
 /*

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
@@ -17,5 +18,9 @@ int cpr__execve(const char *path, char *const argv[], char *const envp[]);
 
 /* A mask that leaves the doorbell out: `mask` itself when it is not in there, else *room. */
 const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room);
+
+/* A relative timeout as a time of CLOCK_MONOTONIC in ns, -1 for none; and what is left of it, NULL for none. */
+int64_t cpr__deadline_of(const struct timespec *timeout);
+const struct timespec *cpr__left_until(int64_t deadline, struct timespec *room);
 
 #endif

@@ -137,7 +137,7 @@ CPR_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
 		set = to_wait_for(set, &room);
 		rings = doorbell_rings;
 		r = next_sigwaitinfo(set, info);
-	} while (r < 0 && errno == EINTR && doorbell_rings != rings);
+	} while (doorbell_only_rang(r, rings));
 	return r;
 }
 
@@ -151,7 +151,7 @@ CPR_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct t
 		set = to_wait_for(set, &room);
 		rings = doorbell_rings;
 		r = next_sigtimedwait(set, info, timeout);
-	} while (r < 0 && errno == EINTR && doorbell_rings != rings);
+	} while (doorbell_only_rang(r, rings));
 	return r;
 }
 
@@ -172,7 +172,7 @@ CPR_EXPORT int sigsuspend(const sigset_t *mask)
 		mask = to_wait_for(mask, &room);
 		rings = doorbell_rings;
 		r = next_sigsuspend(mask);
-	} while (r < 0 && errno == EINTR && doorbell_rings != rings);
+	} while (doorbell_only_rang(r, rings));
 	return r;
 }
 

@@ -20,15 +20,6 @@ static inline unsigned waiting(void)
 	return doorbell_rings;
 }
 
-/*
- * SA_RESTART does not reach these calls (signal(7)): they say EINTR after any handler, and many a small server ends at that. So who was interrupted
- * by the doorbell alone goes on waiting. (A ring beside which another signal was delivered does not count: see doorbell.c.)
- */
-static inline bool only_rang(int r, unsigned rings)
-{
-	return unlikely(r < 0 && errno == EINTR && doorbell_rings != rings);
-}
-
 static int64_t deadline_in(int ms)
 {
 	return ms < 0 ? -1 : io_now() + ms * INT64_C(1000000);
@@ -41,32 +32,13 @@ static int ms_until(int64_t deadline)
 	return deadline < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-/* The time that is left of a timeout as a timespec; NULL stays NULL. */
-static const struct timespec *left_until(int64_t deadline, struct timespec *room)
-{
-	int64_t left = deadline < 0 ? 0 : deadline - io_now();
-
-	if (deadline < 0)
-		return NULL;
-	left = left < 0 ? 0 : left;
-	*room = (struct timespec){left / 1000000000, left % 1000000000};
-	return room;
-}
-
-static int64_t deadline_of(const struct timespec *timeout)
-{
-	if (!timeout || timeout->tv_sec < 0 || timeout->tv_sec > 1000000000)
-		return -1;
-	return io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_nsec;
-}
-
 /* The first call gets the program's own arguments; only after a ring is there a time to reckon. */
 #define WAIT_MS(timeout, first, again)                                                                                 \
 	({                                                                                                             \
 		unsigned rings_ = waiting();                                                                           \
 		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                 \
 		int r_ = (first);                                                                                      \
-		while (only_rang(r_, rings_)) {                                                                        \
+		while (doorbell_only_rang(r_, rings_)) {                                                                        \
 			int left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                   \
 			rings_ = waiting();                                                                            \
 			r_ = (again);                                                                                  \
@@ -77,11 +49,11 @@ static int64_t deadline_of(const struct timespec *timeout)
 #define WAIT_SPEC(timeout, first, again)                                                                               \
 	({                                                                                                             \
 		unsigned rings_ = waiting();                                                                           \
-		int64_t deadline_ = deadline_of(timeout);                                                              \
+		int64_t deadline_ = cpr__deadline_of(timeout);                                                              \
 		int r_ = (first);                                                                                      \
-		while (only_rang(r_, rings_)) {                                                                        \
+		while (doorbell_only_rang(r_, rings_)) {                                                                        \
 			struct timespec room_;                                                                         \
-			const struct timespec *left_ = left_until(deadline_, &room_);                                  \
+			const struct timespec *left_ = cpr__left_until(deadline_, &room_);                                  \
 			rings_ = waiting();                                                                            \
 			r_ = (again);                                                                                  \
 		}                                                                                                      \
@@ -178,7 +150,7 @@ CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *ti
 	unsigned rings = waiting();
 	int done = next_select(n, r, w, x, timeout);
 
-	while (only_rang(done, rings)) {
+	while (doorbell_only_rang(done, rings)) {
 		rings = waiting();
 		done = next_select(n, r, w, x, timeout);
 	}

@@ -33,8 +33,8 @@ static int executable(const char *path)
 {
 	struct stat st;
 
-	if (stat(path, &st))
-		return errno == EACCES ? -EACCES : -ENOENT;
+	if (stat(path, &st)) /* EACCES too: a directory of PATH that is closed to us holds nothing for us */
+		return -ENOENT;
 	return S_ISREG(st.st_mode) && !eaccess(path, X_OK) ? 0 : -EACCES;
 }
 

@@ -31,13 +31,13 @@ static const char *state_of(const struct entry *e)
 
 static void add_queue(struct grid *grid, const struct entry *e)
 {
-	if (e->queue < 0 || (e->kind == ENTRY_STREAM && !(e->flags & ENTRY_LISTENING)))
-		grid_add(grid, "-");
-	else if (e->kind == ENTRY_STREAM && e->backlog >= 0)
+	bool listens = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING;
+
+	if (listens && e->queue >= 0 && e->backlog >= 0)
 		grid_add(grid, "%d/%d", e->queue, e->backlog);
-	else if (e->kind == ENTRY_STREAM)
+	else if (listens && e->queue >= 0)
 		grid_add(grid, "%d", e->queue);
-	else if (e->kind == ENTRY_DATAGRAM)
+	else if (e->kind == ENTRY_DATAGRAM && e->queue >= 0)
 		grid_add(grid, "%d B", e->queue);
 	else
 		grid_add(grid, "-");

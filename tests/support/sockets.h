@@ -6,6 +6,7 @@
 #include "wrap.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -145,6 +146,12 @@ static inline bool is_cloexec(int fd)
 static inline bool has_status(int fd, int flag)
 {
 	return MUST(fcntl(fd, F_GETFL)) & flag;
+}
+
+/* The runner's answer to "connect": the number of a connection, or an error's name. */
+static inline bool is_connection(const char *answer)
+{
+	return isdigit((unsigned char)*answer);
 }
 
 /* Is this number open, whoever hides it? /proc tells. */

@@ -113,6 +113,13 @@ static inline long now_ms(void)
 		held__;                                                                                                \
 	})
 
+/* Whatever wakes us meanwhile. For what must not happen, there is no event to wait for. */
+static inline void sleep_through(long ms)
+{
+	for (long until = now_ms() + ms, left; (left = until - now_ms()) > 0;)
+		nanosleep(&(struct timespec){left / 1000, left % 1000 * 1000000}, NULL);
+}
+
 /* ---- what one generation leaves for the next: files in the case's own directory ---- */
 
 static inline const char *in_room(const char *name)

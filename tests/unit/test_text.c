@@ -6,22 +6,30 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 /* The same format through text_format and snprintf, each into a buffer of `size`. */
-#define SAME_AS_SNPRINTF(size, ...)                                                                                    \
-	do {                                                                                                           \
-		char ours[size], theirs[size];                                                                         \
-		struct text t = TEXT_ON(ours);                                                                         \
-		int n = snprintf(theirs, sizeof(theirs), __VA_ARGS__);                                                 \
-                                                                                                                       \
-		text_format(&t, __VA_ARGS__);                                                                          \
-		cr_assert_str_eq(ours, theirs);                                                                        \
-		cr_assert_eq(t.used, strlen(theirs));                                                                  \
-		cr_assert_eq(t.cut, (size_t)n >= sizeof(theirs));                                                      \
-	} while (0)
+static __attribute__((format(printf, 2, 3))) void same_as_snprintf(size_t size, const char *format, ...)
+{
+	char ours[200], theirs[200];
+	struct text t = text_on(ours, size);
+	int kept = errno, n;
+	va_list args;
+
+	va_start(args, format);
+	n = vsnprintf(theirs, size, format, args);
+	va_end(args);
+	errno = kept;
+	va_start(args, format);
+	text_vformat(&t, format, args);
+	va_end(args);
+	cr_assert_str_eq(ours, theirs);
+	cr_assert_eq(t.used, strlen(theirs));
+	cr_assert_eq(t.cut, (size_t)n >= size);
+}
 
 Test(text, begins_empty_and_terminated)
 {
@@ -35,29 +43,29 @@ Test(text, begins_empty_and_terminated)
 
 Test(text, writes_every_conversion_as_snprintf_does)
 {
-	SAME_AS_SNPRINTF(100, "plain");
-	SAME_AS_SNPRINTF(100, "%s and %s", "one", "");
-	SAME_AS_SNPRINTF(100, "%d %d %d", INT_MIN, 0, INT_MAX);
-	SAME_AS_SNPRINTF(100, "%u %x", UINT_MAX, UINT_MAX);
-	SAME_AS_SNPRINTF(100, "%ld %lu %lx", LONG_MIN, ULONG_MAX, ULONG_MAX);
-	SAME_AS_SNPRINTF(100, "%lld %llu %llx", LLONG_MIN, ULLONG_MAX, ULLONG_MAX);
-	SAME_AS_SNPRINTF(100, "%zu %zd", SIZE_MAX, (ssize_t)-1);
-	SAME_AS_SNPRINTF(100, "%c%c%%", 'o', 'k');
-	SAME_AS_SNPRINTF(100, "100%% of %d%%", 7);
-	SAME_AS_SNPRINTF(100, "%x", 0u);
+	same_as_snprintf(100, "plain");
+	same_as_snprintf(100, "%s and %s", "one", "");
+	same_as_snprintf(100, "%d %d %d", INT_MIN, 0, INT_MAX);
+	same_as_snprintf(100, "%u %x", UINT_MAX, UINT_MAX);
+	same_as_snprintf(100, "%ld %lu %lx", LONG_MIN, ULONG_MAX, ULONG_MAX);
+	same_as_snprintf(100, "%lld %llu %llx", LLONG_MIN, ULLONG_MAX, ULLONG_MAX);
+	same_as_snprintf(100, "%zu %zd", SIZE_MAX, (ssize_t)-1);
+	same_as_snprintf(100, "%c%c%%", 'o', 'k');
+	same_as_snprintf(100, "100%% of %d%%", 7);
+	same_as_snprintf(100, "%x", 0u);
 }
 
 Test(text, reads_arguments_of_mixed_width_in_order)
 {
-	SAME_AS_SNPRINTF(200, "%d %lld %s %u %zu %c %x %ld", -1, -1ll, "s", 1u, (size_t)1 << 40, 'c', 0xabcu, -1l);
+	same_as_snprintf(200, "%d %lld %s %u %zu %c %x %ld", -1, -1ll, "s", 1u, (size_t)1 << 40, 'c', 0xabcu, -1l);
 }
 
 Test(text, names_the_error_of_errno)
 {
 	errno = ENOENT;
-	SAME_AS_SNPRINTF(100, "open: %m");
+	same_as_snprintf(100, "open: %m");
 	errno = 0;
-	SAME_AS_SNPRINTF(100, "%m");
+	same_as_snprintf(100, "%m");
 }
 
 Test(text, survives_an_error_that_has_no_name)
@@ -82,11 +90,11 @@ Test(text, writes_a_null_string_as_null)
 
 Test(text, cuts_what_does_not_fit_and_remembers_it)
 {
-	SAME_AS_SNPRINTF(8, "%s", "1234567");
-	SAME_AS_SNPRINTF(8, "%s", "12345678");
-	SAME_AS_SNPRINTF(8, "%s-%d", "12345", 6789);
-	SAME_AS_SNPRINTF(1, "%d", 5);
-	SAME_AS_SNPRINTF(1, "%s", "");
+	same_as_snprintf(8, "%s", "1234567");
+	same_as_snprintf(8, "%s", "12345678");
+	same_as_snprintf(8, "%s-%d", "12345", 6789);
+	same_as_snprintf(1, "%d", 5);
+	same_as_snprintf(1, "%s", "");
 }
 
 Test(text, touches_nothing_behind_its_buffer)

@@ -2,16 +2,10 @@
 /* Claims of TCP and UDP sockets: the next generation asks as the last one did, and gets the very socket. */
 #include "../support/sockets.h"
 
-#include <ctype.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 
 /* Generation 1 leaves this socket with a client in its queue; generation 2 asks anew, and must get the same, client and all. */
-static bool is_connection(const char *answer)
-{
-	return isdigit((unsigned char)*answer);
-}
-
 static void is_claimed(struct address a, const char *client)
 {
 	int fd, peer;

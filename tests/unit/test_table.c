@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/* table: one descriptor per tag and one tag per descriptor, whatever is added, moved, duplicated and forgotten. */
+#include "table.h"
+
+#include "../support/entries.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+
+static struct table *t;
+
+static void enter(void)
+{
+	t = table_new();
+	cr_assert_not_null(t);
+}
+
+TestSuite(table, .init = enter);
+
+static struct entry *add(const char *name, int id, int fd)
+{
+	struct entry *e = NULL;
+
+	cr_assert_eq(table_add(t, name, id, fd, &e), 0, "%s/%d at %d", name, id, fd);
+	return e;
+}
+
+static struct entry *add_next(const char *name, int fd)
+{
+	struct entry *e = NULL;
+
+	cr_assert_eq(table_add_next(t, name, fd, &e), 0, "%s at %d", name, fd);
+	return e;
+}
+
+Test(table, is_empty_when_new)
+{
+	cr_assert_eq(table_count(t), 0);
+	cr_assert_eq(table_orphans(t), 0);
+	cr_assert_null(table_first(t));
+	cr_assert_null(table_find(t, "a", 0));
+	cr_assert_null(table_orphan(t, "a"));
+	cr_assert_eq(table_next_fd(t, 0), -1);
+	cr_assert_not(table_tracks(t, 0));
+	cr_assert_not(table_forget_fd(t, 0));
+	table_free(t);
+	table_free(NULL);
+}
+
+Test(table, finds_an_entry_by_its_tag_and_by_its_descriptor)
+{
+	char name[] = "tcp:0.0.0.0:80";
+	struct entry *e = add(name, 3, 7);
+
+	cr_assert_eq(table_find(t, name, 3), e);
+	cr_assert_eq(table_by_fd(t, 7), e);
+	cr_assert(table_tracks(t, 7));
+	cr_assert_null(table_find(t, name, 2));
+	cr_assert_null(table_find(t, "tcp:0.0.0.0:8", 3));
+	cr_assert_null(table_by_fd(t, 3));
+	cr_assert(e->id == 3 && e->fd == 7 && e->fds == 1 && e->backlog == -1 && e->queue == -1 && e->flags == 0);
+	name[0] = 'x'; /* the name was copied */
+	cr_assert_eq(table_find(t, "tcp:0.0.0.0:80", 3), e);
+	cr_assert_str_eq(e->name, "tcp:0.0.0.0:80");
+}
+
+Test(table, takes_any_int_as_id)
+{
+	static const int ids[] = {0, 1, -1, INT_MIN, INT_MAX};
+
+	for (int i = 0; i < 5; i++)
+		add("a", ids[i], 10 + i);
+	for (int i = 0; i < 5; i++)
+		cr_assert_eq(table_find(t, "a", ids[i])->fd, 10 + i);
+}
+
+Test(table, says_eexist_for_a_tag_or_a_descriptor_that_stands)
+{
+	struct entry *e = add("a", 0, 7), *made = NULL;
+
+	cr_assert_eq(table_add(t, "a", 0, 8, &made), -EEXIST);
+	cr_assert_eq(table_add(t, "a", 0, 7, &made), -EEXIST);
+	cr_assert_eq(table_add(t, "b", 0, 7, &made), -EEXIST);
+	cr_assert_eq(table_add_next(t, "b", 7, &made), -EEXIST);
+	cr_assert_null(made);
+	cr_assert_eq(table_count(t), 1);
+	cr_assert_eq(table_find(t, "a", 0), e);
+	cr_assert_null(table_find(t, "b", 0));
+	cr_assert_not(table_tracks(t, 8));
+	cr_assert_eq(add_next("b", 8)->id, 0, "what was refused counted as the first of its name");
+}
+
+Test(table, takes_names_of_4095_bytes_and_refuses_4096_and_none)
+{
+	char *longest = long_name("unix:/", TAG_NAME_MAX), *longer = long_name("unix:/", TAG_NAME_MAX + 1);
+
+	cr_assert_eq(add(longest, 0, 5)->fd, 5);
+	cr_assert_eq(add_next(longest, 6)->id, 1);
+	cr_assert_eq(table_add(t, longer, 0, 7, NULL), -EINVAL);
+	cr_assert_eq(table_add_next(t, longer, 7, NULL), -EINVAL);
+	cr_assert_eq(table_add(t, "", 0, 7, NULL), -EINVAL);
+	cr_assert_eq(table_add_next(t, "", 7, NULL), -EINVAL);
+	cr_assert_eq(table_count(t), 2);
+	cr_assert_eq(strlen(table_find(t, longest, 1)->name), TAG_NAME_MAX);
+	cr_assert_null(table_find(t, longer, 0));
+}
+
+Test(table, refuses_descriptors_that_cannot_be)
+{
+	static const int wrong[] = {-1, INT_MIN, INT_MAX, 1 << 24};
+	struct entry *e = add("a", 0, 7);
+
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(table_add(t, "b", 0, wrong[i], NULL), -EBADF);
+		cr_assert_eq(table_add_next(t, "b", wrong[i], NULL), -EBADF);
+		cr_assert_eq(table_alias(t, e, wrong[i]), -EBADF);
+		cr_assert_eq(table_move(t, e, wrong[i]), -EBADF);
+		cr_assert_not(table_tracks(t, wrong[i]));
+		cr_assert_null(table_by_fd(t, wrong[i]));
+		cr_assert_not(table_forget_fd(t, wrong[i]));
+	}
+	cr_assert(e->fd == 7 && e->fds == 1 && table_count(t) == 1);
+	cr_assert_eq(table_next_fd(t, -1), -1);
+	cr_assert_eq(table_next_fd(t, INT_MAX), -1);
+	cr_assert_eq(add("b", 0, (1 << 24) - 1)->fd, (1 << 24) - 1);
+	cr_assert_eq(table_next_fd(t, 8), (1 << 24) - 1);
+}
+
+/* ---- ids ---- */
+
+Test(table, counts_the_ids_of_a_name_from_0)
+{
+	for (int i = 0; i < 4; i++)
+		cr_assert_eq(add_next("tcp:0.0.0.0:80", 10 + i)->id, i);
+	cr_assert_eq(add_next("tcp:0.0.0.0:81", 20)->id, 0);
+	for (int i = 0; i < 4; i++)
+		cr_assert_eq(table_find(t, "tcp:0.0.0.0:80", i)->fd, 10 + i);
+}
+
+Test(table, does_not_reuse_an_id_while_one_of_the_name_is_left)
+{
+	for (int i = 0; i < 3; i++)
+		add_next("a", 10 + i);
+	cr_assert(table_forget_fd(t, 10));
+	cr_assert(table_forget_fd(t, 12));
+	cr_assert_eq(add_next("a", 10)->id, 3);
+}
+
+Test(table, counts_from_0_again_when_none_of_the_name_is_left)
+{
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 3; i++)
+			cr_assert_eq(add_next("a", 10 + i)->id, i);
+		for (int i = 0; i < 3; i++)
+			cr_assert(table_forget_fd(t, 10 + i));
+	}
+}
+
+Test(table, passes_over_ids_that_a_caller_chose)
+{
+	add("a", 0, 10);
+	add("a", 2, 12);
+	cr_assert_eq(add_next("a", 11)->id, 1);
+	cr_assert_eq(add_next("a", 13)->id, 3);
+}
+
+/* ---- aliases ---- */
+
+Test(table, keeps_an_entry_until_its_last_descriptor_is_forgotten)
+{
+	struct entry *e = add_next("a", 5);
+
+	cr_assert_eq(table_alias(t, e, 3), 0);
+	cr_assert_eq(table_alias(t, e, 2000), 0);
+	cr_assert_eq(e->fds, 3);
+	cr_assert_eq(table_by_fd(t, 2000), e);
+	cr_assert_not(table_forget_fd(t, 5));
+	cr_assert_eq(e->fd, 3);
+	cr_assert_not(table_tracks(t, 5));
+	cr_assert_not(table_forget_fd(t, 3));
+	cr_assert_eq(e->fd, 2000);
+	cr_assert_eq(table_find(t, "a", 0), e);
+	cr_assert(table_forget_fd(t, 2000));
+	cr_assert_null(table_find(t, "a", 0));
+	cr_assert_eq(table_next_fd(t, 0), -1);
+}
+
+Test(table, refuses_an_alias_at_a_number_that_stands)
+{
+	struct entry *a = add("a", 0, 5), *b = add("b", 0, 6);
+
+	cr_assert_eq(table_alias(t, a, 6), -EEXIST);
+	cr_assert_eq(table_alias(t, a, 5), -EEXIST);
+	cr_assert_eq(a->fds, 1);
+	cr_assert_eq(table_by_fd(t, 6), b);
+}
+
+Test(table, removes_an_entry_with_all_its_descriptors)
+{
+	struct entry *a = add("a", 0, 5), *b = add("b", 0, 6);
+
+	table_alias(t, a, 7);
+	table_alias(t, b, 8);
+	table_alias(t, a, 5000);
+	table_remove(t, a);
+	cr_assert_eq(table_count(t), 1);
+	cr_assert(!table_tracks(t, 5) && !table_tracks(t, 7) && !table_tracks(t, 5000));
+	cr_assert(table_by_fd(t, 6) == b && table_by_fd(t, 8) == b && b->fds == 2);
+}
+
+/* ---- moving ---- */
+
+Test(table, moves_an_entry_to_one_number_and_only_there)
+{
+	struct entry *e = add("a", 0, 5);
+
+	table_alias(t, e, 6);
+	cr_assert_eq(table_move(t, e, 3000), 0);
+	cr_assert(e->fd == 3000 && e->fds == 1);
+	cr_assert(!table_tracks(t, 5) && !table_tracks(t, 6) && table_by_fd(t, 3000) == e);
+	cr_assert_eq(table_find(t, "a", 0), e);
+	cr_assert(table_forget_fd(t, 3000));
+}
+
+Test(table, moves_an_entry_to_its_own_number_or_alias)
+{
+	struct entry *e = add("a", 0, 5);
+
+	cr_assert_eq(table_move(t, e, 5), 0);
+	cr_assert(e->fd == 5 && e->fds == 1 && table_by_fd(t, 5) == e);
+	table_alias(t, e, 6);
+	cr_assert_eq(table_move(t, e, 6), 0);
+	cr_assert(e->fd == 6 && e->fds == 1 && table_by_fd(t, 6) == e && !table_tracks(t, 5));
+}
+
+/* ---- orphans ---- */
+
+static struct entry *orphan(const char *name, int id, int fd)
+{
+	struct entry *e = add(name, id, fd);
+
+	table_make_orphan(t, e);
+	return e;
+}
+
+static void orphans_are(const char *name, int n, const int *ids)
+{
+	struct entry *e = table_orphan(t, name);
+
+	for (int i = 0; i < n; i++, e = table_orphan_after(t, e)) {
+		cr_assert_not_null(e);
+		cr_assert_eq(e->id, ids[i], "%d where %d should be", e->id, ids[i]);
+		cr_assert(e->flags & ENTRY_ORPHAN);
+	}
+	cr_assert_null(e);
+}
+
+Test(table, gives_orphans_in_the_order_of_their_ids)
+{
+	static const int arrival[] = {3, 0, 7, 1, 9, 2}, expected[] = {0, 1, 2, 3, 7, 9};
+
+	for (int i = 0; i < 6; i++)
+		orphan("a", arrival[i], 10 + i);
+	orphan("b", 0, 30);
+	add("a", 5, 31); /* not an orphan */
+	orphans_are("a", 6, expected);
+	cr_assert_eq(table_orphans(t), 7);
+}
+
+Test(table, takes_an_adopted_orphan_out_wherever_it_stands)
+{
+	struct entry *e[5];
+
+	for (int i = 0; i < 5; i++)
+		e[i] = orphan("a", i, 10 + i);
+	table_adopt(t, e[2]);
+	orphans_are("a", 4, (const int[]){0, 1, 3, 4});
+	table_adopt(t, e[0]);
+	table_adopt(t, e[4]);
+	orphans_are("a", 2, (const int[]){1, 3});
+	table_adopt(t, e[0]); /* twice is once */
+	table_make_orphan(t, e[1]);
+	cr_assert_eq(table_orphans(t), 2);
+	table_make_orphan(t, e[4]);
+	table_make_orphan(t, e[0]);
+	orphans_are("a", 4, (const int[]){0, 1, 3, 4});
+	cr_assert_not(e[2]->flags & ENTRY_ORPHAN);
+	cr_assert_eq(table_find(t, "a", 2), e[2]);
+}
+
+Test(table, forgets_orphans_with_their_descriptors)
+{
+	orphan("a", 0, 10);
+	orphan("a", 1, 11);
+	orphan("a", 2, 12);
+	cr_assert(table_forget_fd(t, 11));
+	orphans_are("a", 2, (const int[]){0, 2});
+	cr_assert(table_forget_fd(t, 10));
+	cr_assert(table_forget_fd(t, 12));
+	orphans_are("a", 0, NULL);
+	cr_assert_eq(table_orphans(t), 0);
+}
+
+Test(table, counts_new_ids_behind_those_of_the_orphans)
+{
+	orphan("a", 0, 10);
+	orphan("a", 4, 14);
+	cr_assert_eq(add_next("a", 20)->id, 5);
+}
+
+Test(table, counts_on_from_the_largest_id_that_there_can_be)
+{
+	struct entry *e;
+
+	orphan("a", INT_MAX - 1, 10);
+	e = add_next("a", 11);
+	cr_assert_eq(table_find(t, "a", e->id), e);
+	e = add_next("a", 12);
+	cr_assert_eq(table_find(t, "a", e->id), e);
+	cr_assert_geq(e->id, 0);
+}
+
+Test(table, orders_a_hundred_thousand_orphans_that_come_backwards)
+{
+	enum { MANY = 100000 };
+	double before = seconds();
+	int id = 0;
+
+	for (int i = MANY - 1; i >= 0; i--)
+		orphan("a", i, i);
+	for (struct entry *e = table_orphan(t, "a"); e; e = table_orphan_after(t, e))
+		cr_assert_eq(e->id, id++);
+	cr_assert_eq(id, MANY);
+	cr_assert_lt(seconds() - before, 2.0, "it took %.1f s", seconds() - before);
+}
+
+/* ---- many ---- */
+
+Test(table, walks_its_entries_oldest_first_while_they_are_removed)
+{
+	struct entry *e, *after;
+	int expected = 0;
+
+	for (int i = 0; i < 1000; i++)
+		add("a", i, 2000 - i);
+	for (e = table_first(t); e; e = after) {
+		after = table_after(e);
+		cr_assert_eq(e->id, expected++);
+		if (e->id % 2)
+			table_remove(t, e);
+	}
+	cr_assert_eq(expected, 1000);
+	cr_assert_eq(table_count(t), 500);
+}
+
+Test(table, walks_its_descriptors_across_holes)
+{
+	static const int fds[] = {0, 1, 1023, 1024, 5000, 1 << 20};
+	int fd = -1;
+
+	for (int i = 0; i < 6; i++)
+		add("a", i, fds[i]);
+	for (int i = 0; i < 6; i++) {
+		fd = table_next_fd(t, fd + 1);
+		cr_assert_eq(fd, fds[i]);
+	}
+	cr_assert_eq(table_next_fd(t, fd + 1), -1);
+}
+
+Test(table, holds_a_hundred_thousand_entries_of_many_names)
+{
+	enum { MANY = 100000 };
+	double before = seconds();
+	char name[40];
+
+	for (int fd = 0; fd < MANY; fd++) {
+		snprintf(name, sizeof(name), "udp:0.0.0.0:%d", fd % 1000);
+		cr_assert_eq(add_next(name, fd)->id, fd / 1000);
+	}
+	cr_assert_eq(table_count(t), MANY);
+	for (int fd = 0; fd < MANY; fd++) {
+		snprintf(name, sizeof(name), "udp:0.0.0.0:%d", fd % 1000);
+		cr_assert_eq(table_find(t, name, fd / 1000), table_by_fd(t, fd));
+	}
+	for (int fd = 0; fd < MANY; fd += 2)
+		cr_assert(table_forget_fd(t, fd));
+	cr_assert_eq(table_count(t), MANY / 2);
+	for (int fd = 0; fd < MANY; fd++)
+		cr_assert_eq(table_tracks(t, fd), fd % 2);
+	table_free(t);
+	cr_assert_lt(seconds() - before, 2.0);
+}
+
+Test(table, agrees_with_a_plain_list_after_a_long_random_life)
+{
+	enum { FDS = 64, STEPS = 200000 };
+	static struct entry *at[FDS]; /* what each number should say */
+	unsigned seed = 1;
+	char name[8];
+
+	for (int step = 0; step < STEPS; step++) {
+		int fd = rand_r(&seed) % FDS, other = rand_r(&seed) % FDS;
+		struct entry *e = at[fd];
+		bool last;
+
+		snprintf(name, sizeof(name), "n%d", rand_r(&seed) % 8);
+		switch (rand_r(&seed) % 6) {
+		case 0:
+			cr_assert_eq(table_add_next(t, name, fd, e ? NULL : &at[fd]), e ? -EEXIST : 0);
+			break;
+		case 1:
+			if (e)
+				cr_assert_eq(table_alias(t, e, other), at[other] ? -EEXIST : 0);
+			if (e && !at[other])
+				at[other] = e;
+			break;
+		case 2:
+			last = e && e->fds == 1;
+			cr_assert_eq(table_forget_fd(t, fd), last);
+			at[fd] = NULL;
+			break;
+		case 3:
+			if (!e || at[other])
+				break;
+			cr_assert_eq(table_move(t, e, other), 0);
+			for (int i = 0; i < FDS; i++)
+				at[i] = at[i] == e ? NULL : at[i];
+			at[other] = e;
+			break;
+		case 4:
+			if (e)
+				table_make_orphan(t, e);
+			break;
+		default:
+			if (e)
+				table_adopt(t, e);
+		}
+		for (int i = 0; i < FDS; i++)
+			cr_assert_eq(table_by_fd(t, i), at[i], "step %d", step);
+		if (at[fd])
+			cr_assert(at[at[fd]->fd] == at[fd] && table_find(t, at[fd]->name, at[fd]->id) == at[fd]);
+	}
+}
