@@ -134,7 +134,7 @@ endif
 # --- tests ---------------------------------------------------------------------------------------
 
 .PHONY: check check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
-PARTS := library unit wrap fuzz servers
+PARTS := library unit tools wrap fuzz servers
 
 check: all
 	+@for part in $(PARTS); do \
@@ -154,7 +154,7 @@ check-unit: all $(BUILD)/unit-tests
 	$(BUILD)/unit-tests
 endif
 
-check-wrap check-fuzz check-neutral: check-%: all test-programs
+check-tools check-wrap check-fuzz check-neutral: check-%: all test-programs
 	@if [ -x tests/$*/run ]; then tests/$*/run; else echo "no tests/$*/run"; fi
 
 check-servers: all test-programs

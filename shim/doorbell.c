@@ -79,11 +79,12 @@ static void answer_status(struct call *call)
 {
 	struct text *t = &call->text;
 	int64_t now = io_now();
+	bool owner = guard_is_owner();
 
 	words_put(t, "result", "ok");
 	words_put_int(t, "pid", getpid());
 	words_put_int(t, "owner", guard_owner());
-	words_put(t, "role", guard_is_owner() ? "owner" : "worker");
+	words_put(t, "role", owner ? "owner" : "worker");
 	words_put_int(t, "generation", arrive_generation());
 	words_put(t, "mode", "exec");
 	words_put_int(t, "uptime_ms", (now - arrive_first_at()) / MS);
@@ -94,13 +95,13 @@ static void answer_status(struct call *call)
 	if (cpr__settings.test)
 		words_put(t, "test", cpr__settings.test);
 	put_counts(t);
-	words_put_int(t, "workers", (int64_t)guard_worker_count());
+	words_put_int(t, "workers", owner ? (int64_t)guard_worker_count() : 0);
 	words_put_int(t, "restarts", arrive_generation() - 1);
-	if (arrive_generation() > 1 && arrive_is_ready()) {
+	if (owner && arrive_generation() > 1 && arrive_is_ready()) {
 		words_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);
 		words_put_int(t, "last_restart_cut", arrive_last().cut);
 	}
-	words_put_int(t, "arriving", !arrive_is_ready());
+	words_put_int(t, "arriving", owner && !arrive_is_ready());
 	words_put_int(t, "signal", cpr__settings.signal);
 	words_put(t, "version", CPR_VERSION);
 	io_send(call->sock, t->bytes, t->used, -1);

@@ -282,14 +282,14 @@ void guard_worker_stays(void)
 		register_worker();
 }
 
-int guard_init(void)
+int guard_init(int filters)
 {
 	char name[32];
 	struct text t = TEXT_ON(name);
 	cleanup_fd int fd = -1;
 	void *page;
 
-	text_format(&t, WORDS_PAGE_NAME "%d", cpr__settings.signal);
+	text_format(&t, WORDS_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
 	fd = io_memfd(name);
 	if (fd < 0)
 		return fd;

@@ -17,8 +17,8 @@ extern struct settings cpr__settings;
 /* Workers are the forked processes that have not exec'd. */
 enum { GUARD_WORKERS_MAX = 4096 };
 
-/* Maps the shared page and takes ownership. 0, or -errno: then this process goes on without cpr. */
-int guard_init(void);
+/* Maps the shared page (named for the tools: words.h; `filters` are seccomp's) and takes ownership. 0, or -errno: then this process goes on without cpr. */
+int guard_init(int filters);
 
 struct guard_hold {
 	sigset_t mask;

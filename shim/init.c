@@ -24,7 +24,7 @@ static int start(void)
 
 	next_resolve();
 	settings_read(&cpr__settings, environ);
-	r = guard_init(); /* before the table is there for a wrapper to see */
+	r = guard_init(origin_seccomp_filters()); /* before the table is there for a wrapper to see */
 	if (r)
 		return r;
 	arrive_read(&state);

@@ -33,6 +33,7 @@ struct identity { /* what exec cannot bring back */
 	struct __user_cap_data_struct caps[2];
 	uint64_t root_dev, root_ino;
 	uint64_t namespace_ino[countof(namespaces)];
+	int filters;
 };
 
 static struct {
@@ -53,13 +54,28 @@ static struct { /* what origin_restore_process replaced */
 	cpu_set_t processors;
 } before;
 
+int origin_seccomp_filters(void)
+{
+	static const char key[] = "\nSeccomp_filters:\t";
+	char status[4096];
+	const char *at;
+	int filters = 0;
+
+	if (io_read_file("/proc/self/status", status, sizeof(status)) <= 0)
+		return 0;
+	at = strstr(status, key);
+	for (at = at ? at + strlen(key) : ""; *at >= '0' && *at <= '9'; at++)
+		filters = filters * 10 + (*at - '0');
+	return filters;
+}
+
 static void read_identity(struct identity *id)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	char path[64];
 	struct stat st;
 
-	*id = (struct identity){0};
+	*id = (struct identity){.filters = origin_seccomp_filters()};
 	getresuid(&id->uid[0], &id->uid[1], &id->uid[2]);
 	getresgid(&id->gid[0], &id->gid[1], &id->gid[2]);
 	next_sys(SYS_capget, &head, id->caps);
@@ -80,7 +96,6 @@ bool origin_unchanged(struct text *why)
 {
 	static struct identity now; /* too large for a small signal stack; the caller is the only one who leaves */
 	const struct identity *then = &start.identity;
-	char status[4096];
 
 	read_identity(&now);
 	if (memcmp(now.uid, then->uid, sizeof(now.uid)) || memcmp(now.gid, then->gid, sizeof(now.gid)))
@@ -93,12 +108,8 @@ bool origin_unchanged(struct text *why)
 	for (size_t i = 0; i < countof(namespaces) && !why->used; i++)
 		if (now.namespace_ino[i] && then->namespace_ino[i] && now.namespace_ino[i] != then->namespace_ino[i])
 			text_format(why, "it has entered another %s namespace since its start. Use handover mode", namespaces[i]);
-	if (!why->used && io_read_file("/proc/self/status", status, sizeof(status)) > 0) {
-		const char *mode = strstr(status, "\nSeccomp:");
-
-		if (mode && mode[9] == '\t' && mode[10] != '0')
-			text_add(why, "a seccomp filter is on: the next generation would start under it. Use handover mode");
-	}
+	if (!why->used && now.filters != then->filters)
+		text_add(why, "it has put a seccomp filter on since its start: the next generation would start under it. Use handover mode");
 	return !why->used;
 }
 

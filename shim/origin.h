@@ -23,6 +23,9 @@ extern struct origin cpr__origin;
  */
 int origin_init(int argc, char **argv, char **envp, const struct state *state);
 
+/* How many seccomp filters are on: a container's, or a supervisor's, are there from the start. */
+int origin_seccomp_filters(void);
+
 /*
  * Is this process still what it was at its start, as far as exec cannot bring it back: user, groups, capabilities, root directory,
  * namespaces, seccomp? True; or false and the reason, for a person, in `why`. A signal handler may call it.

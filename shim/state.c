@@ -310,6 +310,8 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 	if (r) {
 		if (r == -ENOMEM)
 			text_add(why, "out of memory");
+		state.heirloom_count = h->heirlooms; /* what was mapped, however far we came */
+		state.worker_count = h->workers;
 		state_free(&state);
 		return r;
 	}

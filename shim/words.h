@@ -32,8 +32,10 @@ enum {
 	WORDS_TIMEOUT_MS = 2000,            /* how long a process waits for a caller that rang and then says nothing */
 };
 
-/* The memfd that every process under cpr has mapped is called so, with the doorbell's signal behind it: /memfd:cpr.59 in
-   /proc/PID/maps is how the tools know such a process, and how to ring. */
+/*
+ * The memfd that every process under cpr has mapped is called so, with the doorbell's signal and the number of seccomp filters at the start behind it:
+ * /memfd:cpr.59.0 in /proc/PID/maps is how the tools know such a process, how to ring, and whether answering could kill it.
+ */
 #define WORDS_PAGE_NAME "cpr."
 
 struct words_request {

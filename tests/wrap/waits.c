@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/* Waiting calls under a rain of status rings: no EINTR that is ours, the timeouts right, and the program's own signals still seen. */
+#include "../support/sockets.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/select.h>
+#include <sys/sem.h>
+#include <sys/time.h>
+
+enum { RINGS = 25, EVERY_MS = 10, TIMEOUT_MS = 400, LATE_MS = 350 };
+
+static volatile sig_atomic_t alarms;
+
+static void count_alarm(int sig)
+{
+	(void)sig;
+	alarms++;
+}
+
+static void on_alarm(int flags)
+{
+	struct sigaction action = {.sa_handler = count_alarm, .sa_flags = flags};
+
+	MUST(sigaction(SIGALRM, &action, NULL));
+}
+
+static struct timespec spec_of(int ms)
+{
+	return (struct timespec){ms / 1000, ms % 1000 * 1000000L};
+}
+
+/* One way to wait for `ms` (-1: for good) for fd to become readable: the call's result. */
+typedef int waiter(int fd, int ms);
+
+static int by_poll(int fd, int ms)
+{
+	struct pollfd one = {fd, POLLIN, 0};
+
+	return poll(&one, 1, ms);
+}
+
+static int by_ppoll(int fd, int ms)
+{
+	struct pollfd one = {fd, POLLIN, 0};
+	struct timespec timeout = spec_of(ms);
+	sigset_t most;
+
+	sigfillset(&most);
+	sigdelset(&most, SIGALRM);
+	return ppoll(&one, 1, ms < 0 ? NULL : &timeout, &most);
+}
+
+static int by_select(int fd, int ms)
+{
+	struct timeval timeout = {ms / 1000, ms % 1000 * 1000};
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	return select(fd + 1, &set, NULL, NULL, ms < 0 ? NULL : &timeout);
+}
+
+static int by_pselect(int fd, int ms)
+{
+	struct timespec timeout = spec_of(ms);
+	sigset_t most;
+	fd_set set;
+
+	sigfillset(&most);
+	sigdelset(&most, SIGALRM);
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	return pselect(fd + 1, &set, NULL, NULL, ms < 0 ? NULL : &timeout, &most);
+}
+
+static int epoll_with(int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	int epfd = MUST(epoll_create1(EPOLL_CLOEXEC));
+
+	MUST(epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event));
+	return epfd;
+}
+
+static int by_epoll_wait(int fd, int ms)
+{
+	struct epoll_event event;
+
+	return epoll_wait(epoll_with(fd), &event, 1, ms);
+}
+
+static int by_epoll_pwait(int fd, int ms)
+{
+	struct epoll_event event;
+	sigset_t most;
+
+	sigfillset(&most);
+	sigdelset(&most, SIGALRM);
+	return epoll_pwait(epoll_with(fd), &event, 1, ms, &most);
+}
+
+static int by_epoll_pwait2(int fd, int ms)
+{
+	struct timespec timeout = spec_of(ms);
+	struct epoll_event event;
+
+	return epoll_pwait2(epoll_with(fd), &event, 1, ms < 0 ? NULL : &timeout, NULL);
+}
+
+static void begin_rings(void)
+{
+	CHECK(!strcmp(ask("rings %d %d", RINGS, EVERY_MS), "ok"));
+}
+
+static void end_rings(void)
+{
+	CHECK_INT(atoi(ask("rung")), RINGS);
+}
+
+/* What every one of them must do while the doorbell rings. */
+static void waits_well(waiter *wait)
+{
+	int pipes[2];
+	long began;
+
+	MUST(pipe2(pipes, O_CLOEXEC));
+	on_alarm(SA_RESTART); /* which does not reach these calls */
+	begin_rings();
+	began = now_ms();
+	CHECK_INT(wait(pipes[0], TIMEOUT_MS), 0);
+	CHECK(now_ms() - began >= TIMEOUT_MS - 1);
+	CHECK(now_ms() - began < TIMEOUT_MS + LATE_MS);
+	end_rings();
+
+	begin_rings();
+	CHECK(!strcmp(ask("signal SIGALRM 1 100"), "ok"));
+	CHECK_FAILS(wait(pipes[0], -1), EINTR);
+	CHECK_INT(alarms, 1);
+	write_text(pipes[1], "x");
+	CHECK_INT(wait(pipes[0], -1), 1);
+	end_rings();
+	CHECK_INT(wait(pipes[0], 0), 1);
+}
+
+#define WAITS_WELL(name)                                                                                               \
+	TEST(name##_waits_on_when_rung, ONCE)                                                                          \
+	{                                                                                                              \
+		waits_well(by_##name);                                                                                 \
+	}
+
+WAITS_WELL(poll)
+WAITS_WELL(ppoll)
+WAITS_WELL(select)
+WAITS_WELL(pselect)
+WAITS_WELL(epoll_wait)
+WAITS_WELL(epoll_pwait)
+WAITS_WELL(epoll_pwait2)
+
+/* Two signals at one moment: the program's must not be taken for the doorbell's. Lost once is enough to hang a server for good. */
+TEST(a_signal_beside_a_ring_is_never_lost, ONCE)
+{
+	struct itimerval timer = {{0, 2000}, {0, 2000}};
+	int seen = 0;
+
+	on_alarm(0);
+	CHECK(!strcmp(ask("rings 400 0"), "ok"));
+	setitimer(ITIMER_REAL, &timer, NULL);
+	for (long until = now_ms() + 1500; now_ms() < until; seen++) {
+		int before = alarms;
+		long began = now_ms();
+
+		CHECK_FAILS(poll(NULL, 0, 5000), EINTR);
+		CHECK(now_ms() - began < 1000);
+		CHECK(alarms > before);
+	}
+	timer = (struct itimerval){0};
+	setitimer(ITIMER_REAL, &timer, NULL);
+	CHECK(seen > 100);
+	ask("rung");
+}
+
+/* The program's handler interrupts by siglongjmp or by a flag; the doorbell's must do neither to a blocking read or accept. */
+TEST(blocking_reads_and_accepts_go_on, ONCE)
+{
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), peer, pipes[2];
+
+	begin_rings();
+	end_rings();
+	begin_rings();
+	CHECK(!strcmp(ask("signal SIGALRM 1 150"), "ok"));
+	on_alarm(0);
+	CHECK_FAILS(accept(fd, NULL, NULL), EINTR);
+	CHECK_INT(alarms, 1);
+	MUST(pipe2(pipes, O_CLOEXEC));
+	CHECK(!strcmp(ask("signal SIGALRM 1 150"), "ok"));
+	CHECK_FAILS(read(pipes[0], &peer, 1), EINTR);
+	CHECK_INT(alarms, 2);
+	end_rings();
+}
+
+TEST(sleeps_are_not_cut_short, ONCE)
+{
+	struct timespec ms400 = spec_of(TIMEOUT_MS), at;
+	long began;
+
+	begin_rings();
+	began = now_ms();
+	CHECK_INT(nanosleep(&ms400, NULL), 0);
+	CHECK(now_ms() - began >= TIMEOUT_MS);
+	end_rings();
+	begin_rings();
+	began = now_ms();
+	CHECK_INT(clock_nanosleep(CLOCK_MONOTONIC, 0, &ms400, NULL), 0);
+	CHECK(now_ms() - began >= TIMEOUT_MS);
+	end_rings();
+	begin_rings();
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	at.tv_sec++;
+	CHECK_INT(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL), 0);
+	end_rings();
+	begin_rings();
+	CHECK_INT(usleep(TIMEOUT_MS * 1000), 0);
+	end_rings();
+	begin_rings();
+	CHECK_INT(sleep(1), 0);
+	end_rings();
+}
+
+TEST(a_sleep_is_cut_short_by_the_programs_own_signal, ONCE)
+{
+	struct timespec left = {0};
+
+	on_alarm(SA_RESTART);
+	begin_rings();
+	CHECK(!strcmp(ask("signal SIGALRM 1 150"), "ok"));
+	CHECK_FAILS(nanosleep(&(struct timespec){10, 0}, &left), EINTR);
+	CHECK_INT(alarms, 1);
+	CHECK(left.tv_sec == 9);
+	end_rings();
+}
+
+TEST(pause_is_not_ended_by_a_ring, ONCE)
+{
+	on_alarm(SA_RESTART);
+	begin_rings();
+	CHECK(!strcmp(ask("signal SIGALRM 1 350"), "ok"));
+	CHECK_FAILS(pause(), EINTR);
+	CHECK_INT(alarms, 1);
+	end_rings();
+}
+
+TEST(system_v_waits_are_not_ended_by_a_ring, ONCE)
+{
+	struct {
+		long type;
+		char text[8];
+	} message;
+	int queue = MUST(msgget(IPC_PRIVATE, 0600)), sems = MUST(semget(IPC_PRIVATE, 1, 0600)), received, gained;
+	struct sembuf take = {0, -1, 0};
+
+	on_alarm(SA_RESTART);
+	begin_rings();
+	CHECK(!strcmp(ask("signal SIGALRM 1 350"), "ok"));
+	received = (int)msgrcv(queue, &message, sizeof(message.text), 0, 0) < 0 && errno == EINTR ? alarms : -1;
+	end_rings();
+	begin_rings();
+	CHECK(!strcmp(ask("signal SIGALRM 1 350"), "ok"));
+	gained = semop(sems, &take, 1) < 0 && errno == EINTR ? alarms : -1;
+	end_rings();
+	msgctl(queue, IPC_RMID, NULL);
+	semctl(sems, 0, IPC_RMID);
+	CHECK_INT(received, 1);
+	CHECK_INT(gained, 2);
+}
+
+TEST(semaphores_and_conditions_go_on, ONCE)
+{
+	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+	struct timespec until;
+	sem_t sem;
+
+	begin_rings();
+	sem_init(&sem, 0, 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	CHECK_FAILS(sem_timedwait(&sem, &until), ETIMEDOUT);
+	end_rings();
+	begin_rings();
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	pthread_mutex_lock(&mutex);
+	CHECK_INT(pthread_cond_timedwait(&cond, &mutex, &until), ETIMEDOUT);
+	end_rings();
+}
