@@ -4,6 +4,7 @@
 #define CPR_NEXT_H
 
 #include <poll.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>

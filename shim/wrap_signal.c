@@ -126,7 +126,7 @@ CPR_EXPORT int sigwait(const sigset_t *set, int *sig)
 	return next_sigwait(to_wait_for(set, &room), sig);
 }
 
-/* These two say EINTR after any other handler; after the doorbell's alone they wait on (a timeout begins anew: it is rung seldom). */
+/* These say EINTR after any other handler; after the doorbell's alone they wait on. */
 CPR_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
 {
 	unsigned rings;
@@ -134,23 +134,28 @@ CPR_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
 	int r;
 
 	do {
-		set = to_wait_for(set, &room);
+		const sigset_t *spared = to_wait_for(set, &room);
+
 		rings = doorbell_rings;
-		r = next_sigwaitinfo(set, info);
+		r = next_sigwaitinfo(spared, info);
 	} while (doorbell_only_rang(r, rings));
 	return r;
 }
 
 CPR_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
 {
+	int64_t deadline = cpr__deadline_of(timeout);
+	struct timespec left;
 	unsigned rings;
 	sigset_t room;
 	int r;
 
 	do {
-		set = to_wait_for(set, &room);
+		const sigset_t *spared = to_wait_for(set, &room);
+
 		rings = doorbell_rings;
-		r = next_sigtimedwait(set, info, timeout);
+		r = next_sigtimedwait(spared, info, timeout);
+		timeout = cpr__left_until(deadline, &left);
 	} while (doorbell_only_rang(r, rings));
 	return r;
 }
@@ -169,9 +174,10 @@ CPR_EXPORT int sigsuspend(const sigset_t *mask)
 	int r;
 
 	do {
-		mask = to_wait_for(mask, &room);
+		const sigset_t *spared = to_wait_for(mask, &room);
+
 		rings = doorbell_rings;
-		r = next_sigsuspend(mask);
+		r = next_sigsuspend(spared);
 	} while (doorbell_only_rang(r, rings));
 	return r;
 }

@@ -100,6 +100,17 @@ CPR_EXPORT int pause(void)
 	return AGAIN(next_pause());
 }
 
+/* With a time, the kernel does not restart these either, whatever signal(7) says. The time is absolute. */
+CPR_EXPORT int sem_timedwait(sem_t *sem, const struct timespec *at)
+{
+	return AGAIN(next_sem_timedwait(sem, at));
+}
+
+CPR_EXPORT int sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *at)
+{
+	return AGAIN(next_sem_clockwait(sem, clock, at));
+}
+
 CPR_EXPORT int semop(int set, struct sembuf *ops, size_t n)
 {
 	return AGAIN(next_semop(set, ops, n));
