@@ -65,7 +65,7 @@ PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOUR
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
 SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
-SHIM_LIBS  := -l:libbsd.a -ldl
+SHIM_LIBS  := -l:libhttp_parser.a -l:libbsd.a -ldl
 TOOL_LIBS  := -lbsd -ldl
 
 # --- building ------------------------------------------------------------------------------------

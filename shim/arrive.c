@@ -4,6 +4,7 @@
 #include "arrive.h"
 
 #include "bell.h"
+#include "carry.h"
 #include "claim.h"
 #include "io.h"
 #include "log.h"
@@ -36,8 +37,8 @@ static struct {
 	int64_t waited_at, claimed_at; /* first seen to wait; to have claimed everything */
 	int64_t ready_at;
 	uint64_t nonce;
-	uint32_t cut;
-	int64_t took_us;
+	uint32_t cut, carried, closed;
+	int64_t drained_at, took_us;
 	_Atomic bool ready;
 	int64_t kill_at; /* 0: workers not retired yet */
 	struct worker *workers;
@@ -68,7 +69,7 @@ bool arrive_is_ready(void)
 
 struct arrive_last arrive_last(void)
 {
-	return (struct arrive_last){arrival.took_us, arrival.cut};
+	return (struct arrive_last){arrival.took_us, (arrival.drained_at - arrival.asked_at) / 1000, arrival.carried, arrival.cut};
 }
 
 /* ---- adopting ---- */
@@ -217,7 +218,7 @@ static bool is_transient(const struct entry *e)
 {
 	size_t n = strlen(e->name);
 
-	return e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0");
+	return (e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0")) || !strncmp(e->name, CARRY_PREFIX, strlen(CARRY_PREFIX));
 }
 
 static bool is_unclaimed(const struct entry *e)
@@ -308,11 +309,12 @@ static void report(size_t orphans)
 	words_put_int(&t, "pid", getpid());
 	words_put_int(&t, "generation", arrival.generation);
 	words_put_int(&t, "descriptors", (int64_t)kept_count());
-	words_put_int(&t, "carried", 0);
+	words_put_int(&t, "carried", arrival.carried);
+	words_put_int(&t, "closed", arrival.closed);
 	words_put_int(&t, "cut", arrival.cut);
 	words_put_int(&t, "orphans", (int64_t)orphans);
-	words_put_int(&t, "drain_us", 0);
-	words_put_int(&t, "leave_us", (arrival.left_at - arrival.asked_at) / 1000);
+	words_put_int(&t, "drain_us", (arrival.drained_at - arrival.asked_at) / 1000);
+	words_put_int(&t, "leave_us", (arrival.left_at - arrival.drained_at) / 1000);
 	words_put_int(&t, "exec_us", (arrival.started_at - arrival.left_at) / 1000);
 	words_put_int(&t, "ready_us", arrival.took_us);
 	put_orphans(&t);
@@ -403,7 +405,7 @@ static bool awaits_ownership(void)
 static int settle(bool waits)
 {
 	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
-	bool owner = guard_is_owner();
+	bool owner = guard_is_owner(), carried = carry_settle(now >= grace_at);
 
 	if (owner) {
 		write_pidfile();
@@ -421,6 +423,8 @@ static int settle(bool waits)
 		return SLOW_TICK_MS;
 	if (owner)
 		lower_backlogs();
+	if (!carried)
+		return SLOW_TICK_MS;
 	if (owner && arrival.kill_at && !workers_gone())
 		return SLOW_TICK_MS;
 	if (table_orphans(cpr__table))
@@ -472,6 +476,10 @@ void arrive_begin(const struct state *state)
 	arrival.asked_at = state->asked_at;
 	arrival.left_at = state->left_at;
 	arrival.cut = state->cut;
+	arrival.carried = state->carried;
+	arrival.closed = state->closed;
+	arrival.drained_at = state->drained_at;
+	carry_adopt(state->passed, state->passed_count);
 	arrival.workers = pool_alloc((state->worker_count + 1) * sizeof(struct worker));
 	if (arrival.workers) {
 		memcpy(arrival.workers, state->workers, state->worker_count * sizeof(struct worker));

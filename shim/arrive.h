@@ -22,8 +22,8 @@ int64_t arrive_started_at(void); /* … this one */
 bool arrive_is_ready(void);
 
 struct arrive_last { /* of the restart that made this generation */
-	int64_t took_us;
-	uint32_t cut;
+	int64_t took_us, drain_us;
+	uint32_t carried, cut;
 };
 struct arrive_last arrive_last(void);
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Rings this process's doorbell (si_code SI_TIMER) once, ms from now; an earlier tick that is due is replaced. A forked child makes its own
+/* Rings this process's doorbell (si_code SI_TIMER) once, ms from now, or earlier if an earlier tick is due. A forked child makes its own
    timer at its first call. A signal handler may call it. */
 void bell_tick_in(int ms);
 

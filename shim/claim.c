@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "claim.h"
 
+#include "carry.h"
 #include "log.h"
 #include "next.h"
 #include "pool.h"
@@ -165,6 +166,7 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 		return false;
 	next_close(old);
 	table_adopt(cpr__table, e);
+	carry_knock(e->name, fd);
 	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	take_status_flags(fd, status, O_NONBLOCK);
 	replay(fd, fresh->ino);

@@ -5,13 +5,14 @@
 
 #include "arrive.h"
 #include "bell.h"
+#include "conn.h"
 #include "guard.h"
 #include "io.h"
-#include "leave.h"
 #include "log.h"
 #include "next.h"
 #include "origin.h"
 #include "pool.h"
+#include "restart.h"
 #include "track.h"
 #include "words.h"
 
@@ -75,6 +76,26 @@ static void put_counts(struct text *t)
 	words_put_int(t, "orphans", (int64_t)orphans);
 }
 
+static void put_connections(struct text *t)
+{
+	int64_t now = io_now();
+	int64_t all = 0, fresh = 0, idle = 0;
+
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		all++;
+		if (c && conn_untouched(c))
+			fresh++;
+		else if (c && conn_at_boundary(c, now))
+			idle++;
+	}
+	words_put_int(t, "connections", all);
+	words_put_int(t, "connections_fresh", fresh);
+	words_put_int(t, "connections_idle", idle);
+	words_put_int(t, "connections_busy", all - fresh - idle);
+}
+
 static void answer_status(struct call *call)
 {
 	struct text *t = &call->text;
@@ -95,10 +116,13 @@ static void answer_status(struct call *call)
 	if (cpr__settings.test)
 		words_put(t, "test", cpr__settings.test);
 	put_counts(t);
+	put_connections(t);
 	words_put_int(t, "workers", owner ? (int64_t)guard_worker_count() : 0);
 	words_put_int(t, "restarts", arrive_generation() - 1);
 	if (owner && arrive_generation() > 1 && arrive_is_ready()) {
 		words_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);
+		words_put_int(t, "last_restart_drain_ms", arrive_last().drain_us / 1000);
+		words_put_int(t, "last_restart_carried", arrive_last().carried);
 		words_put_int(t, "last_restart_cut", arrive_last().cut);
 	}
 	words_put_int(t, "arriving", owner && !arrive_is_ready());
@@ -143,7 +167,31 @@ static void say_leaving(void *arg)
 	say(call, "leaving", NULL);
 }
 
-static void answer_restart(struct call *call, uint64_t nonce)
+static void end_call(struct call *call)
+{
+	next_close(call->sock);
+	pool_unmap(call, sizeof(*call));
+}
+
+static void say_failed(struct call *call, int result, const char *why)
+{
+	if (result == -EBUSY)
+		say(call, "busy", "a restart is under way already");
+	else
+		say(call, result == -EPERM ? "refused" : "failed", why);
+	if (result != -EBUSY)
+		log_error("the restart was called off: %s", why);
+}
+
+/* The drain is over, and so was the exec: back to serving. */
+static void restart_is_over(void *arg, int result, const char *why)
+{
+	say_failed(arg, result, why);
+	end_call(arg);
+}
+
+/* True if the call goes on after this: until the drain is over. */
+static bool answer_restart(struct call *call, uint64_t nonce)
 {
 	struct leave_request request = {.nonce = nonce, .asked_at = io_now(), .path = call->request.path[0] ? call->request.path : NULL,
 					.leaving = say_leaving, .arg = call};
@@ -154,15 +202,12 @@ static void answer_restart(struct call *call, uint64_t nonce)
 		words_put(&call->text, "result", "worker");
 		words_put_int(&call->text, "owner", guard_owner());
 		io_send(call->sock, call->text.bytes, call->text.used, -1);
-		return;
+		return false;
 	}
-	r = arrive_is_ready() ? leave_restart(&request, &why) : -EBUSY;
-	if (r == -EBUSY)
-		say(call, "busy", "a restart is under way already");
-	else
-		say(call, r == -EPERM ? "refused" : "failed", call->reason);
-	if (r != -EBUSY)
-		log_error("the restart was called off: %s", call->reason);
+	r = arrive_is_ready() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
+	if (r)
+		say_failed(call, r, call->reason);
+	return !r;
 }
 
 static void answer_caller(uint64_t nonce)
@@ -181,13 +226,21 @@ static void answer_caller(uint64_t nonce)
 			answer_status(call);
 		else if (call->request.verb == WORDS_LIST)
 			answer_list(call);
-		else if (call->request.verb == WORDS_RESTART)
-			answer_restart(call, nonce);
-		else
+		else if (call->request.verb == WORDS_RESTART) {
+			if (answer_restart(call, nonce))
+				return;
+		} else
 			say(call, "refused", "retiring is handover mode's, and this process runs in exec mode");
 		next_close(call->sock);
 	}
 	pool_unmap(call, sizeof(*call));
+}
+
+static void signalled_is_over(void *arg, int result, const char *why)
+{
+	(void)arg;
+	(void)result;
+	log_error("the restart by signal was called off: %s", why);
 }
 
 static void restart_by_signal(void)
@@ -195,9 +248,9 @@ static void restart_by_signal(void)
 	struct leave_request request = {.asked_at = io_now()};
 	char reason[512];
 	struct text why = TEXT_ON(reason);
-	int r = !guard_is_owner() || !arrive_is_ready() ? -EBUSY : leave_restart(&request, &why);
+	int r = !guard_is_owner() || !arrive_is_ready() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
 
-	if (r != -EBUSY)
+	if (r && r != -EBUSY)
 		log_error("the restart by signal was called off: %s", reason);
 }
 
@@ -211,6 +264,7 @@ static void answer_noted(void)
 	if (noted_tick) {
 		noted_tick = false;
 		arrive_tick();
+		restart_tick();
 	}
 	if (noted_restart) {
 		noted_restart = false;

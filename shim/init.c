@@ -5,6 +5,7 @@
 
 #include "arrive.h"
 #include "doorbell.h"
+#include "drain.h"
 #include "guard.h"
 #include "leave.h"
 #include "log.h"
@@ -35,6 +36,7 @@ static int start(void)
 		r = leave_init();
 	if (!r) {
 		arrive_begin(&state);
+		drain_init();
 		r = doorbell_init();
 	}
 	state_free(&state);

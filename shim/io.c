@@ -18,7 +18,7 @@ int io_write_all(int fd, const void *bytes, size_t n)
 	const char *at = bytes;
 
 	while (n) {
-		ssize_t done = write(fd, at, n);
+		ssize_t done = next_write(fd, at, n);
 
 		if (done < 0 && errno == EINTR)
 			continue;
@@ -35,7 +35,7 @@ ssize_t io_read_all(int fd, void *bytes, size_t n)
 	char *at = bytes;
 
 	while (n) {
-		ssize_t done = read(fd, at, n);
+		ssize_t done = next_read(fd, at, n);
 
 		if (done < 0 && errno == EINTR)
 			continue;
@@ -83,7 +83,7 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 		memcpy(CMSG_DATA(head), &pass, sizeof(int));
 	}
 	do
-		done = sendmsg(sock, &message, MSG_NOSIGNAL);
+		done = next_sendmsg(sock, &message, MSG_NOSIGNAL);
 	while (done < 0 && errno == EINTR);
 	return done < 0 ? -errno : 0;
 }
@@ -105,7 +105,7 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 		message.msg_controllen = sizeof(control.room);
 	}
 	do
-		done = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+		done = next_recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
 	while (done < 0 && errno == EINTR);
 	if (done < 0)
 		return -errno;

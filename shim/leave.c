@@ -4,6 +4,7 @@
 #include "leave.h"
 
 #include "arrive.h"
+#include "carry.h"
 #include "fds.h"
 #include "guard.h"
 #include "io.h"
@@ -16,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -42,6 +42,10 @@ static char **restart_env; /* cpr__origin.envp with one place more */
 static char state_variable[32];
 static int worker_pids[GUARD_WORKERS_MAX];
 static struct worker workers[GUARD_WORKERS_MAX];
+static struct passed *passed; /* connections that go with the state */
+static size_t passed_count;
+
+enum { PASSED_MAX = 1 << 17 }; /* what is beyond is closed by exec */
 
 int leave_init(void)
 {
@@ -51,7 +55,8 @@ int leave_init(void)
 		n++;
 	restart_env = pool_alloc((n + 2) * sizeof(char *));
 	stack = pool_map(TASK_STACK);
-	if (!restart_env || !stack)
+	passed = pool_map(PASSED_MAX * sizeof(*passed));
+	if (!restart_env || !stack || !passed)
 		return -ENOMEM;
 	memcpy(restart_env, cpr__origin.envp, n * sizeof(char *));
 	restart_env[n] = state_variable;
@@ -103,6 +108,8 @@ static void set_flags(const struct plan *plan)
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (e->flags & ENTRY_KEPT)
 			next_fcntl(e->fd, F_SETFD, NULL);
+	for (size_t i = 0; plan->restart && i < passed_count; i++)
+		next_fcntl(passed[i].fd, F_SETFD, NULL);
 	next_fcntl(plan->state_fd, F_SETFD, NULL);
 }
 
@@ -151,39 +158,6 @@ static void raise_backlogs(bool raise)
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && e->flags & ENTRY_KEPT)
 			next_listen(e->fd, raise || e->backlog < 0 ? 65535 : e->backlog); /* the kernel cuts it to somaxconn */
-}
-
-struct ports {
-	uint32_t cut;
-	const struct table *table;
-};
-
-/* A connection of a kept listener: same local port (or a peer on a unix path) and connected. */
-static void count_connection(int fd, void *arg)
-{
-	struct sockaddr_storage here = {0}, there;
-	socklen_t here_len = sizeof(here), there_len = sizeof(there), type_len = sizeof(int);
-	uint32_t *count = arg;
-	int type = 0;
-
-	if (table_tracks(cpr__table, fd) || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) || type == SOCK_DGRAM)
-		return;
-	if (getpeername(fd, (struct sockaddr *)&there, &there_len) || getsockname(fd, (struct sockaddr *)&here, &here_len))
-		return;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
-		struct sockaddr_storage listener = {0};
-		socklen_t len = sizeof(listener);
-
-		if (e->kind != ENTRY_STREAM || !(e->flags & ENTRY_KEPT) || getsockname(e->fd, (struct sockaddr *)&listener, &len))
-			continue;
-		if (listener.ss_family == AF_UNIX
-			    ? here.ss_family == AF_UNIX && len > sizeof(sa_family_t) && here_len == len && !memcmp(&here, &listener, len)
-			    : ((struct sockaddr_in *)&here)->sin_port == ((struct sockaddr_in *)&listener)->sin_port &&
-				      here.ss_family != AF_UNIX) {
-			++*count;
-			return;
-		}
-	}
 }
 
 static size_t note_workers(void)
@@ -278,7 +252,8 @@ static void give_up(const struct guard_hold *hold)
 int leave_restart(const struct leave_request *request, struct text *why)
 {
 	struct plan plan = {.path = request->path ? request->path : cpr__origin.path, .argv = cpr__origin.argv, .envp = restart_env, .restart = true};
-	struct state state = {.nonce = request->nonce, .asked_at = request->asked_at};
+	struct state state = {.nonce = request->nonce, .asked_at = request->asked_at, .drained_at = io_now()};
+	struct carry_count count;
 	struct guard_hold hold;
 	int r;
 
@@ -289,7 +264,12 @@ int leave_restart(const struct leave_request *request, struct text *why)
 		return -EPERM;
 	}
 	track_check_all();
-	fds_walk(count_connection, &state.cut);
+	passed_count = carry_choose(passed, PASSED_MAX, &count);
+	state.passed = passed;
+	state.passed_count = passed_count;
+	state.carried = (uint32_t)count.carried;
+	state.closed = (uint32_t)count.closed;
+	state.cut = (uint32_t)count.cut;
 	state.workers = workers;
 	state.worker_count = note_workers();
 	r = leave_now(&state, &plan, request, why);

@@ -102,6 +102,14 @@ bool rules_keep(const struct rules *rules, const struct entry *e)
 	return kept_by_default(e);
 }
 
+bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		if (rules->rule[i].verb == verb && (!verbs[verb].glob || matches(rules->rule[i].glob, name)))
+			return true;
+	return false;
+}
+
 bool rules_may_keep(const struct rules *rules, const char *prefix)
 {
 	for (size_t i = 0; i < rules->count; i++) {

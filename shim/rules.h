@@ -31,6 +31,9 @@ int rules_parse(struct rules *rules, char *text, const char **bad);
    allocate for names under 1,024 bytes; a longer name that only a glob could keep is compared as it is). */
 bool rules_keep(const struct rules *rules, const struct entry *e);
 
+/* Does a rule of this verb (carry, no-carry) name it? */
+bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name);
+
 /* Could any rule keep a name that begins so? Opening a file costs nothing more than before unless one can. */
 bool rules_may_keep(const struct rules *rules, const char *prefix);
 

@@ -34,9 +34,11 @@ struct header {
 	uint32_t descriptors;
 	uint32_t heirlooms;
 	uint32_t workers;
+	uint32_t connections;
+	uint32_t reserved;
 };
 
-enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART };
+enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION };
 enum { RECORD_REQUIRED = 1 };
 
 struct record {
@@ -59,18 +61,18 @@ struct descriptor_record {
 	char name[]; /* name_length bytes, then zeroes up to a multiple of 8 */
 };
 
-struct pair_record { /* heirloom: fd, dev, ino. worker: pid, start time, 0 */
+struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, 0, start time, 0. connection: fd, listener's or -1, ino, 0 */
 	struct record head;
 	int32_t number;
-	uint32_t reserved;
+	int32_t other;
 	uint64_t first, second;
 };
 
 struct restart_record {
 	struct record head;
-	uint32_t cut, reserved;
+	uint32_t cut, carried, closed, reserved;
 	uint64_t nonce;
-	int64_t asked_at, left_at, first_at;
+	int64_t asked_at, drained_at, left_at, first_at;
 };
 
 static uint64_t hash_of(const void *bytes, size_t size)
@@ -107,10 +109,11 @@ static void put_descriptor(char **at, const struct entry *e)
 	*at += r->head.length;
 }
 
-static void put_pair(char **at, uint16_t type, int number, uint64_t first, uint64_t second)
+static void put_pair(char **at, uint16_t type, int number, int other, uint64_t first, uint64_t second)
 {
 	*(struct pair_record *)*at = (struct pair_record){
-		.head = {type, RECORD_REQUIRED, sizeof(struct pair_record)}, .number = number, .first = first, .second = second};
+		.head = {type, RECORD_REQUIRED, sizeof(struct pair_record)}, 
+		.number = number, .other = other, .first = first, .second = second};
 	*at += sizeof(struct pair_record);
 }
 
@@ -127,13 +130,16 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 	uint32_t descriptors = 0;
 
 	*(struct restart_record *)at = (struct restart_record){
-		.head = {RECORD_RESTART, 0, sizeof(struct restart_record)}, .cut = state->cut, .nonce = state->nonce,
-		.asked_at = state->asked_at, .left_at = state->left_at, .first_at = state->first_at};
+		.head = {RECORD_RESTART, 0, sizeof(struct restart_record)}, .cut = state->cut, .carried = state->carried,
+		.closed = state->closed, .nonce = state->nonce,
+		.asked_at = state->asked_at, .drained_at = state->drained_at, .left_at = state->left_at, .first_at = state->first_at};
 	at += sizeof(struct restart_record);
 	for (size_t i = 0; i < state->heirloom_count; i++)
-		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, state->heirlooms[i].dev, state->heirlooms[i].ino);
+		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev, state->heirlooms[i].ino);
 	for (size_t i = 0; i < state->worker_count; i++)
-		put_pair(&at, RECORD_WORKER, state->workers[i].pid, state->workers[i].start_time, 0);
+		put_pair(&at, RECORD_WORKER, state->workers[i].pid, 0, state->workers[i].start_time, 0);
+	for (size_t i = 0; i < state->passed_count; i++)
+		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino, 0);
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
 		if (goes_in(e, whole)) {
 			put_descriptor(&at, e);
@@ -141,7 +147,7 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 		}
 	*header = (struct header){.version = STATE_VERSION, .size = sizeof(*header), .total = size, .generation = state->generation,
 				  .descriptors = descriptors, .heirlooms = (uint32_t)state->heirloom_count,
-				  .workers = (uint32_t)state->worker_count};
+				  .workers = (uint32_t)state->worker_count, .connections = (uint32_t)state->passed_count};
 	memcpy(header->magic, magic, sizeof(magic));
 	header->hash = hash_of(bytes, size);
 }
@@ -149,7 +155,7 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 int state_write(const struct state *state, bool whole)
 {
 	size_t size = sizeof(struct header) + sizeof(struct restart_record) +
-		      (state->heirloom_count + state->worker_count) * sizeof(struct pair_record);
+		      (state->heirloom_count + state->worker_count + state->passed_count) * sizeof(struct pair_record);
 	cleanup_fd int fd = -1;
 	char *bytes;
 
@@ -196,7 +202,7 @@ static int check_header(const struct header *h, size_t size, const char *bytes, 
 		return bad(why, "it says %llu bytes and has %zu", (unsigned long long)h->total, size);
 	if (h->hash != hash_of(bytes, size))
 		return bad(why, "its checksum is wrong");
-	if (h->descriptors > STATE_RECORDS_MAX || h->heirlooms > STATE_RECORDS_MAX || h->workers > STATE_RECORDS_MAX)
+	if (h->descriptors > STATE_RECORDS_MAX || h->heirlooms > STATE_RECORDS_MAX || h->workers > STATE_RECORDS_MAX || h->connections > STATE_RECORDS_MAX)
 		return bad(why, "it counts more than %d records of a kind", (int)STATE_RECORDS_MAX);
 	if (!h->generation || h->generation > INT32_MAX)
 		return bad(why, "its generation is %u", h->generation);
@@ -245,6 +251,13 @@ static int take_record(struct state *state, const struct header *h, const struct
 	switch (r->type) {
 	case RECORD_DESCRIPTOR:
 		return take_descriptor(state, (const struct descriptor_record *)r, why);
+	case RECORD_CONNECTION:
+		if (r->length != sizeof(*pair) || pair->number < 0 || pair->other < -1)
+			return bad(why, "a connection's record has %u bytes and descriptor %d", r->length, pair->number);
+		if (state->passed_count == h->connections)
+			return bad(why, "it has more connections than it counts");
+		state->passed[state->passed_count++] = (struct passed){pair->number, pair->other, pair->first};
+		return 0;
 	case RECORD_HEIRLOOM:
 	case RECORD_WORKER:
 		if (r->length != sizeof(*pair) || pair->number < 0)
@@ -262,6 +275,9 @@ static int take_record(struct state *state, const struct header *h, const struct
 		state->cut = restart->cut;
 		state->nonce = restart->nonce;
 		state->asked_at = restart->asked_at;
+		state->carried = restart->carried;
+		state->closed = restart->closed;
+		state->drained_at = restart->drained_at;
 		state->left_at = restart->left_at;
 		state->first_at = restart->first_at;
 		return 0;
@@ -279,14 +295,15 @@ static int take_records(struct state *state, const struct header *h, const char 
 		if (h->total - at < sizeof(*r) || r->length < sizeof(*r) || r->length % 8 || r->length > h->total - at)
 			return bad(why, "the record at byte %zu runs past the end", at);
 		/* every record that we know is at least a pair long: shorter ones must not be looked into */
-		if (r->type <= RECORD_RESTART && r->length < sizeof(struct pair_record))
+		if (r->type <= RECORD_CONNECTION && r->length < sizeof(struct pair_record))
 			return bad(why, "the record at byte %zu is too short", at);
 		taken = take_record(state, h, r, why);
 		if (taken)
 			return taken;
 		at += r->length;
 	}
-	if (table_count(state->table) != h->descriptors || state->heirloom_count != h->heirlooms || state->worker_count != h->workers)
+	if (table_count(state->table) != h->descriptors || state->heirloom_count != h->heirlooms || state->worker_count != h->workers ||
+	    state->passed_count != h->connections)
 		return bad(why, "it does not have as many records as it counts");
 	return 0;
 }
@@ -300,18 +317,20 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 	if (r)
 		return r;
 	/* a count is no reason to ask for memory: each record has its bytes here */
-	if ((uint64_t)h->heirlooms + h->workers > size / sizeof(struct pair_record))
+	if ((uint64_t)h->heirlooms + h->workers + h->connections > size / sizeof(struct pair_record))
 		return bad(why, "it counts more records than it has bytes for");
 	state.generation = h->generation;
 	state.table = table_new();
 	state.heirlooms = pool_map(h->heirlooms * sizeof(struct heirloom) + 1);
 	state.workers = pool_map(h->workers * sizeof(struct worker) + 1);
-	r = state.table && state.heirlooms && state.workers ? take_records(&state, h, bytes, why) : -ENOMEM;
+	state.passed = pool_map(h->connections * sizeof(struct passed) + 1);
+	r = state.table && state.heirlooms && state.workers && state.passed ? take_records(&state, h, bytes, why) : -ENOMEM;
 	if (r) {
 		if (r == -ENOMEM)
 			text_add(why, "out of memory");
 		state.heirloom_count = h->heirlooms; /* what was mapped, however far we came */
 		state.worker_count = h->workers;
+		state.passed_count = h->connections;
 		state_free(&state);
 		return r;
 	}
@@ -346,5 +365,6 @@ void state_free(struct state *state)
 	table_free(state->table);
 	pool_unmap(state->heirlooms, state->heirloom_count * sizeof(struct heirloom) + 1);
 	pool_unmap(state->workers, state->worker_count * sizeof(struct worker) + 1);
+	pool_unmap(state->passed, state->passed_count * sizeof(struct passed) + 1);
 	*state = (struct state){0};
 }

@@ -24,6 +24,13 @@ struct worker {
 	uint64_t start_time;
 };
 
+/* A connection that goes with the state: to be carried to the listener of that number, or, -1, to be ended as its server would. */
+struct passed {
+	int fd;
+	int listener;
+	uint64_t ino;
+};
+
 struct state {
 	uint32_t generation; /* of the one that wrote it; 1 is the first */
 	uint32_t cut;        /* connections that it had to close */
@@ -36,6 +43,10 @@ struct state {
 	size_t heirloom_count;
 	struct worker *workers;
 	size_t worker_count;
+	struct passed *passed;
+	size_t passed_count;
+	int64_t drained_at;  /* … when everyone stood at a boundary */
+	uint32_t carried, closed;
 };
 
 /*

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "track.h"
 
+#include "conn.h"
 #include "io.h"
 #include "log.h"
 #include "next.h"
@@ -174,9 +175,12 @@ void track_memfd(int fd, const char *given)
 void track_duplicated(int from, int to)
 {
 	struct guard_hold hold;
+	struct conn *c = conn_at(from);
 	struct entry *e;
 
 	track_fresh(to);
+	if (unlikely(c != NULL)) /* bytes may pass by either number now */
+		atomic_fetch_or(&c->flags, CONN_BLIND);
 	if (likely(!track_knows(from)) || from == to || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, from);
@@ -234,6 +238,8 @@ bool track_closing(int fd)
 	struct entry *e;
 	int kept = errno;
 
+	if (unlikely(conn_at(fd) != NULL) && guard_own_memory())
+		conn_end(fd);
 	if (likely(!track_knows(fd)))
 		return true;
 	if (track_hidden(fd))
@@ -250,6 +256,7 @@ bool track_closing(int fd)
 
 void track_fresh(int fd)
 {
+	conn_end(fd);
 	if (unlikely(track_knows(fd)))
 		forget(fd);
 }

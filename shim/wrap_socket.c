@@ -2,7 +2,10 @@
 /* Sockets: claimed at bind(), tagged when bound, kept when listening. */
 #define _GNU_SOURCE
 #include "arrive.h"
+#include "carry.h"
 #include "claim.h"
+#include "doorbell.h"
+#include "drain.h"
 #include "next.h"
 #include "wrap.h"
 
@@ -90,18 +93,49 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return refuses(addr, len) ? -1 : connected(fd, next___connect(fd, addr, len));
 }
 
+/*
+ * A connection: what stood at its number is forgotten, and its record begins. During a drain nobody accepts: the queue waits for the next generation. A knock
+ * becomes the connection that was carried; one for which none is left was never there.
+ */
+#define ACCEPT(fd, flags, call)                                                                                        \
+	({                                                                                                             \
+		int r_, knock_ = 0;                                                                                    \
+		unsigned rings_;                                                                                       \
+		if (unlikely(arrive_watch))                                                                            \
+			arrive_waiting();                                                                              \
+		do {                                                                                                   \
+			if (!drain_enter(fd, NULL, false)) {                                                           \
+				errno = EAGAIN;                                                                        \
+				r_ = -1;                                                                               \
+				break;                                                                                 \
+			}                                                                                              \
+			rings_ = doorbell_rings;                                                                       \
+			r_ = (call);                                                                                   \
+			if (r_ >= 0) {                                                                                 \
+				fresh(r_);                                                                             \
+				knock_ = unlikely(carry_waiting) ? carry_accepted(fd, r_, flags, addr, len) : 0;       \
+				if (knock_ >= 0)                                                                       \
+					conn_begin(r_, fd);                                                            \
+				if (knock_ > 0)                                                                        \
+					conn_resume(r_);                                                               \
+			}                                                                                              \
+			drain_exit();                                                                                  \
+		} while (knock_ < 0 || doorbell_only_rang(r_, rings_));                                                \
+		r_;                                                                                                    \
+	})
+
 CPR_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	if (unlikely(arrive_watch))
-		arrive_waiting();
-	return fresh(next_accept(fd, addr, len));
+	socklen_t room = len ? *len : 0;
+
+	return ACCEPT(fd, 0, (len ? *len = room : 0, next_accept(fd, addr, len)));
 }
 
 CPR_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	if (unlikely(arrive_watch))
-		arrive_waiting();
-	return fresh(next_accept4(fd, addr, len, flags));
+	socklen_t room = len ? *len : 0;
+
+	return ACCEPT(fd, flags, (len ? *len = room : 0, next_accept4(fd, addr, len, flags)));
 }
 
 CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)

@@ -4,6 +4,7 @@
 #include "arrive.h"
 #include "claim.h"
 #include "doorbell.h"
+#include "drain.h"
 #include "io.h"
 #include "next.h"
 #include "wrap.h"
@@ -86,6 +87,8 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		errno = EBADF;
 		return -1;
 	}
+	if (drain_epoll(epfd, op, fd, event))
+		return 0;
 	r = next_epoll_ctl(epfd, op, fd, event);
 	if (!r && unlikely(track_orphans()))
 		claim_note_epoll(epfd, op, fd, event);
@@ -113,14 +116,25 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	return WAIT_SPEC(timeout, next_epoll_pwait2(epfd, events, max, timeout, mask), next_epoll_pwait2(epfd, events, max, left_, mask));
 }
 
+/* During a drain, what is frozen is not ready, or the program would run in circles until its other connections are done. */
+static int polled(struct pollfd *fds, nfds_t n, int timeout)
+{
+	return unlikely(drain_active) ? drain_poll(fds, n, timeout) : next_poll(fds, n, timeout);
+}
+
+static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	return unlikely(drain_active) ? drain_select(n, r, w, x, timeout) : next_select(n, r, w, x, timeout);
+}
+
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(timeout, next_poll(fds, n, timeout), next_poll(fds, n, left_));
+	return WAIT_MS(timeout, polled(fds, n, timeout), polled(fds, n, left_));
 }
 
 CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(timeout, next___poll(fds, n, timeout), next___poll(fds, n, left_));
+	return WAIT_MS(timeout, polled(fds, n, timeout), polled(fds, n, left_));
 }
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
@@ -148,11 +162,11 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
 	unsigned rings = waiting();
-	int done = next_select(n, r, w, x, timeout);
+	int done = selected(n, r, w, x, timeout);
 
 	while (doorbell_only_rang(done, rings)) {
 		rings = waiting();
-		done = next_select(n, r, w, x, timeout);
+		done = selected(n, r, w, x, timeout);
 	}
 	return done;
 }

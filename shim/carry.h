@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* Carry: an idle connection goes to the next generation through its own accept(). */
+#ifndef CPR_CARRY_H
+#define CPR_CARRY_H
+
+#include "conn.h"
+#include "state.h"
+
+#include <sys/socket.h>
+
+/* ---- the generation that leaves ---- */
+
+struct carry_count {
+	size_t carried, closed, cut;
+};
+
+/* Would this connection, which stands at a boundary, be carried? */
+bool carry_may(const struct conn *c, int fd);
+
+/*
+ * What becomes of each connection: carried (idle, and of a protocol without state), or closed by the next generation as the server would, after its last
+ * byte. Those that are not at a boundary are counted as cut. Into `into`, `most` at the most (the rest is closed by exec); how many.
+ */
+size_t carry_choose(struct passed *into, size_t most, struct carry_count *count);
+
+/* ---- the generation that arrives ---- */
+
+/* What waits for a knock is in the table as an orphan of this name. */
+#define CARRY_PREFIX "carried:"
+
+/* Takes what was passed on: descriptors that are no longer what they were are left alone. The table must be there. */
+void carry_adopt(const struct passed *passed, size_t n);
+
+/* The listener of that name listens again at fd: one local connection is made to it (a knock) for each that was carried from it. */
+void carry_knock(const char *name, int fd);
+
+/* Are there knocks that the program has not accepted? */
+extern _Atomic bool carry_waiting;
+
+/*
+ * accept() on `listener` gave `fd`. 0: a client. 1: a knock; a carried connection stands at fd now, and addr, len (may be NULL) name its peer. -1: a knock, and nobody
+ * left to carry: fd is closed, accept again. `flags` as accept4's. Keeps errno.
+ */
+int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
+
+/* How many were put into the program's hands so far. */
+size_t carry_done(void);
+
+/* From the tick: ends what is closing; after grace (`late`) also what nobody accepted. True: nothing is left to do. */
+bool carry_settle(bool late);
+
+#endif

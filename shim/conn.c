@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* Where each accepted connection stands. */
+#define _GNU_SOURCE
+#include "conn.h"
+
+#include "next.h"
+#include "pool.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+_Atomic(struct conn *) conn_pages[CONN_PAGES];
+
+/* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
+static struct conn *make_page(int index)
+{
+	size_t size = sizeof(struct conn) << CONN_PAGE_SHIFT;
+	struct conn *page = atomic_load_explicit(&conn_pages[index], memory_order_acquire), *fresh;
+
+	if (page)
+		return page;
+	fresh = pool_map(size);
+	if (!fresh)
+		return NULL;
+	if (atomic_compare_exchange_strong(&conn_pages[index], &page, fresh))
+		return fresh;
+	pool_unmap(fresh, size);
+	return page;
+}
+
+void conn_begin(int fd, int listener)
+{
+	struct conn *page, *c;
+
+	if (fd < 0 || fd >> CONN_PAGE_SHIFT >= CONN_PAGES)
+		return;
+	page = make_page(fd >> CONN_PAGE_SHIFT);
+	if (!page)
+		return;
+	c = &page[fd & ((1 << CONN_PAGE_SHIFT) - 1)];
+	atomic_store(&c->flags, 0);
+	c->listener = listener;
+	c->in = c->out = 0;
+	c->answers = 0;
+	c->wrote_at = 0;
+	c->epfd = -1;
+	memset(&c->http, 0, sizeof(c->http));
+	atomic_store_explicit(&c->state, CONN_FRESH, memory_order_release);
+}
+
+void conn_end(int fd)
+{
+	struct conn *c = conn_at(fd);
+
+	if (c)
+		atomic_store_explicit(&c->state, CONN_NONE, memory_order_release);
+}
+
+void conn_read(struct conn *c, const void *bytes, uint64_t n)
+{
+	c->in += n;
+	if (bytes)
+		http_read(&c->http, bytes, n);
+	else
+		http_read_unseen(&c->http, n);
+	atomic_fetch_and_explicit(&c->flags, (uint8_t)~CONN_ASKED, memory_order_relaxed);
+	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
+}
+
+void conn_wrote(struct conn *c, const void *bytes, uint64_t n, bool in_full, int64_t now)
+{
+	uint8_t flags = atomic_load_explicit(&c->flags, memory_order_relaxed) & (uint8_t) ~(CONN_SHORT | CONN_ASKED);
+
+	if (c->state == CONN_ANSWERED)
+		flags |= CONN_PIECES;
+	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
+		c->answers++;
+	c->out += n;
+	c->wrote_at = now;
+	if (bytes)
+		http_wrote(&c->http, bytes, n);
+	else
+		http_wrote_body(&c->http, n);
+	atomic_store_explicit(&c->flags, in_full ? flags : flags | CONN_SHORT, memory_order_relaxed);
+	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
+}
+
+/* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. */
+static bool counts_agree(const struct conn *c, int fd, const struct tcp_info *info, socklen_t len, bool *quiet)
+{
+	int unread = 0;
+
+	*quiet = info->tcpi_last_data_sent <= info->tcpi_last_data_recv && info->tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
+	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info->tcpi_bytes_received))
+		return true;
+	if (next_ioctl(fd, SIOCINQ, &unread))
+		return true;
+	return info->tcpi_bytes_received == c->in + (uint64_t)unread;
+}
+
+enum conn_view conn_look(struct conn *c, int fd, int64_t now)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info), peer_len = sizeof(struct sockaddr_storage);
+	struct sockaddr_storage peer;
+	bool quiet;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &peer_len))
+		return CONN_GONE; /* closed by a raw system call, or reset */
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket: nobody counts there */
+		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
+	if (counts_agree(c, fd, &info, len, &quiet))
+		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
+	return quiet ? CONN_STANDS : CONN_GOES_ON;
+}
+
+void conn_resume(int fd)
+{
+	struct conn *c = conn_at(fd);
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int unread = 0;
+
+	if (c && !getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) && !next_ioctl(fd, SIOCINQ, &unread))
+		c->in = info.tcpi_bytes_received - (uint64_t)unread;
+}
+
+bool conn_has_unread(int fd)
+{
+	int unread = 0;
+
+	return !next_ioctl(fd, SIOCINQ, &unread) && unread > 0;
+}
+
+bool conn_seen_whole(const struct conn *c, int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	bool quiet;
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || counts_agree(c, fd, &info, len, &quiet);
+}
+
+bool conn_untouched(const struct conn *c)
+{
+	return c->state == CONN_FRESH && !c->out;
+}
+
+/* Every answer so far, and there were some, came in one write: then so does this one. (A busy client leaves no 50 ms between an answer and its next request.) */
+static bool answers_at_once(const struct conn *c)
+{
+	return c->answers > 1 && !(c->flags & CONN_PIECES);
+}
+
+bool conn_at_boundary(const struct conn *c, int64_t now)
+{
+	switch (http_kind(&c->http)) {
+	case HTTP_OVER:
+		return !http_partial(&c->http); /* the server will close it: so do we */
+	case HTTP_YES:
+		return http_at_boundary(&c->http);
+	case HTTP_NEVER:
+		return false;
+	default:
+		if (c->state == CONN_FRESH)
+			return true;
+		if (c->flags & CONN_ENDED) /* the peer has no more to say, and the server is about to close it, or to answer still */
+			return now - c->wrote_at >= CONN_QUIET_NS && c->state == CONN_ANSWERED;
+		if (c->state != CONN_ANSWERED || c->flags & CONN_SHORT)
+			return false;
+		return c->flags & CONN_ASKED || now - c->wrote_at >= CONN_QUIET_NS || answers_at_once(c);
+	}
+}
+
+int conn_next(int fd)
+{
+	for (; fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES; fd++) {
+		if (!atomic_load_explicit(&conn_pages[fd >> CONN_PAGE_SHIFT], memory_order_acquire))
+			fd |= (1 << CONN_PAGE_SHIFT) - 1;
+		else if (conn_at(fd))
+			return fd;
+	}
+	return -1;
+}

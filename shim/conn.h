@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* Where each accepted connection stands: fresh, busy, answered; between two requests or not. A flat array by descriptor, without a lock. */
+#ifndef CPR_CONN_H
+#define CPR_CONN_H
+
+#include "attr.h"
+#include "http.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum conn_state {
+	CONN_NONE,
+	CONN_FRESH,    /* accepted, nothing read */
+	CONN_BUSY,     /* last: read */
+	CONN_ANSWERED, /* last: written */
+};
+
+enum {
+	CONN_SHORT = 1 << 0,  /* the last write took less than it was given */
+	CONN_ASKED = 1 << 1,  /* the program has asked to read since the last write, and there was nothing */
+	CONN_FROZEN = 1 << 2, /* out of its epoll set, and reads say EAGAIN, until the drain is over */
+	CONN_POLLED = 1 << 3, /* in the epoll set below */
+	CONN_BLIND = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
+	CONN_PIECES = 1 << 6, /* an answer of this connection took more than one write */
+	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
+};
+
+struct conn {
+	_Atomic uint8_t state;
+	_Atomic uint8_t flags;
+	uint8_t answers;   /* requests that were answered, as far as it counts */
+	int listener;      /* the descriptor it was accepted on */
+	uint64_t in, out;  /* bytes read and written */
+	int64_t wrote_at;  /* CLOCK_MONOTONIC, ns; protocols without framing only */
+	int epfd;
+	uint32_t events;   /* what the program wants to hear of, and with what word */
+	uint64_t data;
+	struct http http;
+};
+
+/* How long a protocol that we cannot frame must have been quiet after an answer (and not asked to read): 50 ms. */
+#define CONN_QUIET_NS INT64_C(50000000)
+
+enum {
+	CONN_PAGE_SHIFT = 8,
+	CONN_PAGES = 1 << 16, /* 16 million descriptors, as the table has */
+};
+
+extern _Atomic(struct conn *) conn_pages[CONN_PAGES];
+
+/* The record of a number, or NULL if that never was a connection. Two loads; any signal handler may call it. */
+static inline struct conn *conn_at(int fd)
+{
+	struct conn *page;
+
+	if (unlikely((unsigned)fd >> CONN_PAGE_SHIFT >= CONN_PAGES))
+		return NULL;
+	page = atomic_load_explicit(&conn_pages[fd >> CONN_PAGE_SHIFT], memory_order_acquire);
+	if (likely(!page))
+		return NULL;
+	page += fd & ((1 << CONN_PAGE_SHIFT) - 1);
+	return atomic_load_explicit(&page->state, memory_order_relaxed) ? page : NULL;
+}
+
+/* A new record, of a connection that was just accepted; what stood at the number is gone. Nothing happens without memory. */
+void conn_begin(int fd, int listener);
+
+/* The number is closed, or was given out again. */
+void conn_end(int fd);
+
+/* What the program read and wrote; `bytes` NULL: it went by unseen (sendfile, splice). */
+void conn_read(struct conn *c, const void *bytes, uint64_t n);
+void conn_wrote(struct conn *c, const void *bytes, uint64_t n, bool in_full, int64_t now);
+
+/* Does it stand between two requests at this time? */
+bool conn_at_boundary(const struct conn *c, int64_t now);
+
+/*
+ * The same, asked of the kernel too: is the descriptor still that connection, and did as many bytes come and go as we saw? What was read behind our back (stdio,
+ * io_uring) is judged by the kernel's own clocks.
+ */
+enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS };
+enum conn_view conn_look(struct conn *c, int fd, int64_t now);
+
+/* A carried connection has a past: the kernel's counts of it are where ours begin. */
+void conn_resume(int fd);
+
+/* Does the kernel hold bytes that the program has not read? */
+bool conn_has_unread(int fd);
+
+/* Did every byte that the kernel gave out pass by us? */
+bool conn_seen_whole(const struct conn *c, int fd);
+
+/* This program has said and heard nothing on it yet: as good as still in the accept queue. */
+bool conn_untouched(const struct conn *c);
+
+/* The next number from fd on that has a record, or -1. */
+int conn_next(int fd);
+
+#endif

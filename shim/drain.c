@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/* Drain: freeze at the boundary, count who is not there, thaw. */
+#define _GNU_SOURCE
+#include "drain.h"
+
+#include "carry.h"
+#include "guard.h"
+#include "io.h"
+#include "log.h"
+#include "next.h"
+#include "pool.h"
+#include "track.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	CALLERS = 1024,   /* threads that serve connections; what is beyond is served, but may be cut */
+	LISTENERS = 256,  /* registrations of listeners in epoll sets */
+	SLICE_MS = 10,    /* how long poll and select sleep at a time during a drain */
+};
+
+_Atomic bool drain_active;
+static _Atomic int parked_word; /* changes when a drain ends */
+
+/* ---- who is inside a call that takes bytes or connections ---- */
+
+static struct caller {
+	_Atomic int tid; /* 0: free */
+	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
+} callers[CALLERS];
+
+static cpr_thread struct caller *self;
+static cpr_thread int self_pid; /* a forked child's thread has another tid */
+
+static struct caller *become_caller(void)
+{
+	int tid = (int)next_sys(SYS_gettid), pid = getpid();
+
+	for (int i = 0; i < CALLERS; i++) {
+		struct caller *slot = &callers[(tid + i) % CALLERS];
+		int there = atomic_load(&slot->tid);
+
+		if (there && (there == tid || (!next_sys(SYS_tgkill, pid, there, 0) || errno != ESRCH)))
+			if (there != tid)
+				continue;
+		if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
+			continue;
+		atomic_store(&slot->fd, -1);
+		self = slot;
+		self_pid = pid;
+		return slot;
+	}
+	return NULL;
+}
+
+/* ---- freezing ---- */
+
+static struct registration {
+	_Atomic int fd; /* -1: free */
+	int epfd;
+	struct epoll_event event;
+} registrations[LISTENERS];
+static int registration_count;
+
+/*
+ * What is not carried is ended here and now, while the peer has nothing under way: FIN right behind the last answer leaves the least time for a next request to
+ * cross it. If a request has come already, the connection is not frozen, but served once more: false.
+ */
+static bool freeze(int fd, struct conn *c)
+{
+	bool carried = carry_may(c, fd);
+
+	if (!carried && conn_has_unread(fd))
+		return false;
+	if (atomic_fetch_or(&c->flags, CONN_FROZEN) & CONN_FROZEN)
+		return true;
+	if (!carried)
+		next_shutdown(fd, SHUT_WR);
+	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it */
+	if (c->flags & CONN_POLLED)
+		next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL);
+	return true;
+}
+
+static void thaw(int fd, struct conn *c)
+{
+	struct epoll_event event = {.events = c->events, .data.u64 = c->data};
+
+	if (!(atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN) & CONN_FROZEN))
+		return;
+	if (c->flags & CONN_POLLED)
+		next_epoll_ctl(c->epfd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void freeze_listeners(bool on)
+{
+	for (int i = 0; i < registration_count; i++) {
+		struct registration *r = &registrations[i];
+		struct epoll_event event = r->event;
+
+		if (r->fd >= 0)
+			next_epoll_ctl(r->epfd, on ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, r->fd, &event);
+	}
+}
+
+static void note_registration(int epfd, int op, int fd, const struct epoll_event *event)
+{
+	struct registration *found = NULL, *free = NULL;
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	for (int i = 0; i < registration_count; i++) {
+		if (registrations[i].fd == fd && registrations[i].epfd == epfd)
+			found = &registrations[i];
+		else if (registrations[i].fd < 0)
+			free = &registrations[i];
+	}
+	if (op == EPOLL_CTL_DEL) {
+		if (found)
+			found->fd = -1;
+	} else {
+		if (!found)
+			found = free ? free : registration_count < LISTENERS ? &registrations[registration_count++] : NULL;
+		if (found) {
+			found->epfd = epfd;
+			found->event = *event;
+			found->fd = fd;
+		}
+	}
+	guard_unlock(&hold);
+}
+
+bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
+{
+	struct conn *c = conn_at(fd);
+
+	if (likely(!c)) {
+		if (unlikely(track_knows(fd)) && (event || op == EPOLL_CTL_DEL))
+			note_registration(epfd, op, fd, event);
+		return false;
+	}
+	if (op == EPOLL_CTL_DEL && c->epfd == epfd) {
+		atomic_fetch_and(&c->flags, (uint8_t)~CONN_POLLED);
+	} else if (event && op != EPOLL_CTL_DEL) {
+		if (c->flags & CONN_POLLED && c->epfd != epfd)
+			atomic_fetch_or(&c->flags, CONN_BLIND);
+		c->epfd = epfd;
+		c->events = event->events;
+		c->data = event->data.u64;
+		atomic_fetch_or(&c->flags, CONN_POLLED);
+	}
+	return c->flags & CONN_FROZEN;
+}
+
+static bool blocks(int fd)
+{
+	return !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
+}
+
+/* Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. */
+static void park(void)
+{
+	int word = atomic_load(&parked_word);
+
+	while (atomic_load(&drain_active) && atomic_load(&parked_word) == word)
+		next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL);
+}
+
+bool drain_enter(int fd, struct conn *c, bool now)
+{
+	struct caller *me = likely(self) ? self : become_caller();
+	int kept = errno;
+
+	for (;;) {
+		if (likely(me != NULL))
+			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
+		/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
+		atomic_signal_fence(memory_order_seq_cst);
+		if (likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)))
+			return true;
+		if (c && c->state == CONN_ANSWERED)
+			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
+		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
+			return true;
+		if (c && !freeze(fd, c))
+			return true;
+		drain_exit();
+		if (now || !blocks(fd))
+			return false;
+		park();
+		errno = kept;
+	}
+}
+
+void drain_exit(void)
+{
+	if (likely(self != NULL))
+		atomic_store_explicit(&self->fd, -1, memory_order_release);
+}
+
+void drain_wrote(int fd, struct conn *c)
+{
+	if (conn_at_boundary(c, c->wrote_at))
+		freeze(fd, c);
+}
+
+/* ---- the handler's part ---- */
+
+void drain_init(void)
+{
+	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
+
+static void restart_calls(bool on)
+{
+	struct sigaction action;
+
+	if (next_sigaction(cpr__settings.signal, NULL, &action))
+		return;
+	action.sa_flags = on ? action.sa_flags | SA_RESTART : action.sa_flags & ~SA_RESTART;
+	next_sigaction(cpr__settings.signal, &action, NULL);
+}
+
+void drain_begin(void)
+{
+	int kept = errno;
+
+	atomic_store(&drain_active, true);
+	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
+		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	restart_calls(false); /* who sleeps in a read is to come out of it, and find the drain */
+	freeze_listeners(true);
+	errno = kept;
+}
+
+/* Rings every thread that is inside a call: it comes out, and parks or says EAGAIN. How many there are. */
+static size_t call_out(void)
+{
+	int pid = getpid();
+	size_t inside = 0;
+
+	for (int i = 0; i < CALLERS; i++) {
+		int tid = atomic_load(&callers[i].tid), fd = atomic_load(&callers[i].fd);
+		struct conn *c = conn_at(fd);
+
+		if (!tid || fd < 0)
+			continue;
+		if (c && !conn_at_boundary(c, io_now()))
+			continue; /* reads the rest of a request: counted as busy already */
+		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
+			atomic_store(&callers[i].tid, 0);
+			continue;
+		}
+		inside++;
+	}
+	return inside;
+}
+
+size_t drain_busy(void)
+{
+	int64_t now = io_now();
+	size_t busy = 0;
+
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (!c || c->flags & CONN_FROZEN)
+			continue;
+		switch (conn_look(c, fd, now)) {
+		case CONN_GONE:
+			conn_end(fd);
+			break;
+		case CONN_STANDS:
+			busy += !freeze(fd, c);
+			break;
+		case CONN_GOES_ON:
+			busy++;
+		}
+	}
+	return busy + call_out();
+}
+
+void drain_thaw(void)
+{
+	int kept = errno;
+
+	atomic_store(&drain_active, false);
+	restart_calls(true);
+	freeze_listeners(false);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (c)
+			thaw(fd, c);
+	}
+	atomic_fetch_add(&parked_word, 1);
+	next_sys(SYS_futex, &parked_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	errno = kept;
+}
+
+/* ---- poll and select ---- */
+
+static bool is_frozen(int fd)
+{
+	struct conn *c = conn_at(fd);
+	struct entry *e;
+
+	if (c)
+		return c->flags & CONN_FROZEN || conn_at_boundary(c, io_now());
+	e = track_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
+	return e && e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING;
+}
+
+/* ms of this slice; less when the program's own time ends before */
+static int slice(int64_t deadline)
+{
+	int64_t left = deadline < 0 ? SLICE_MS : (deadline - io_now() + 999999) / 1000000;
+
+	return left < 0 ? 0 : left < SLICE_MS ? (int)left : SLICE_MS;
+}
+
+int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+	int64_t deadline = timeout_ms < 0 ? -1 : io_now() + timeout_ms * INT64_C(1000000);
+	size_t size = (n + 1) * sizeof(*fds);
+	struct pollfd *some = pool_map(size);
+	int r = 0;
+
+	if (!some)
+		return next_poll(fds, n, timeout_ms);
+	do {
+		memcpy(some, fds, n * sizeof(*fds));
+		for (nfds_t i = 0; i < n; i++)
+			if (is_frozen(some[i].fd))
+				some[i].fd = -1; /* poll passes over those */
+		r = next_poll(some, n, slice(deadline));
+		for (nfds_t i = 0; r > 0 && i < n; i++)
+			fds[i].revents = some[i].fd < 0 ? 0 : some[i].revents;
+	} while (r == 0 && atomic_load(&drain_active) && (deadline < 0 || io_now() < deadline));
+	pool_unmap(some, size);
+	if (r == 0 && !atomic_load(&drain_active) && (deadline < 0 || io_now() < deadline))
+		return next_poll(fds, n, deadline < 0 ? -1 : (int)((deadline - io_now()) / 1000000) + 1);
+	for (nfds_t i = 0; r == 0 && i < n; i++)
+		fds[i].revents = 0;
+	return r;
+}
+
+static void filter(int n, const fd_set *from, fd_set *to)
+{
+	size_t words = ((size_t)n + 8 * sizeof(long) - 1) / (8 * sizeof(long));
+
+	memcpy(to, from, words * sizeof(long));
+	for (int fd = 0; fd < n; fd++)
+		if (FD_ISSET(fd, to) && is_frozen(fd))
+			FD_CLR(fd, to);
+}
+
+int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	int64_t deadline = timeout ? io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_usec * 1000 : -1;
+	fd_set from[3], *sets[3] = {r, w, x};
+	int done;
+
+	if (n > FD_SETSIZE)
+		return next_select(n, r, w, x, timeout);
+	for (int i = 0; i < 3; i++)
+		if (sets[i])
+			from[i] = *sets[i];
+	do {
+		int64_t left = atomic_load(&drain_active) || deadline < 0 ? slice(deadline) * INT64_C(1000000) : deadline - io_now();
+		struct timeval time = {left / 1000000000, left % 1000000000 / 1000};
+
+		for (int i = 0; i < 3; i++)
+			if (sets[i])
+				filter(n, &from[i], sets[i]);
+		done = next_select(n, r, w, x, &time);
+	} while (done == 0 && (deadline < 0 || io_now() < deadline));
+	return done;
+}

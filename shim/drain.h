@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Drain: waiting until every accepted connection stands between two requests, and keeping it there. */
+#ifndef CPR_DRAIN_H
+#define CPR_DRAIN_H
+
+#include "conn.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+
+/* A drain is on: reads and accepts are frozen. */
+extern _Atomic bool drain_active;
+
+/* Once, at the start. */
+void drain_init(void);
+
+/*
+ * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says whether to make the call: if not, the descriptor
+ * is frozen and does not block, and the caller says EAGAIN; a frozen one that would block waits in there until the drain is called off. `now`
+ * says that the call does not block whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
+ */
+bool drain_enter(int fd, struct conn *c, bool now);
+void drain_exit(void);
+
+/* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
+bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event);
+
+/* poll and select while a drain is on: the frozen ones never become ready. */
+int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
+int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout);
+
+/* The answer was written: during a drain the connection freezes at once. */
+void drain_wrote(int fd, struct conn *c);
+
+/* ---- for the doorbell's handler, all signals blocked ---- */
+
+void drain_begin(void);
+
+/* How many connections do not stand at a boundary yet, and whether a thread is inside a call that could take something (which counts as one more). */
+size_t drain_busy(void);
+
+/* Called off: everything as it was. */
+void drain_thaw(void);
+
+#endif

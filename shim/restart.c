@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* A restart from request to exec. */
+#define _GNU_SOURCE
+#include "restart.h"
+
+#include "bell.h"
+#include "conn.h"
+#include "drain.h"
+#include "guard.h"
+#include "io.h"
+#include "origin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEP_MS = 5 };
+
+static struct {
+	struct leave_request request;
+	void (*over)(void *arg, int result, const char *why);
+	int64_t deadline;
+	char path[TAG_NAME_MAX + 1];
+	char reason[1024];
+} pending;
+
+static atomic_flag taken = ATOMIC_FLAG_INIT;    /* a restart is under way */
+static _Atomic bool draining;
+static atomic_flag stepping = ATOMIC_FLAG_INIT; /* one thread at a time looks, and exactly one leaves */
+
+bool restart_under_way(void)
+{
+	return atomic_load(&draining) || leave_under_way();
+}
+
+static void call_off(int result, const char *why)
+{
+	drain_thaw();
+	atomic_store(&draining, false);
+	atomic_flag_clear(&taken);
+	if (pending.over)
+		pending.over(pending.request.arg, result, why);
+}
+
+static void step(void)
+{
+	struct text why = TEXT_ON(pending.reason);
+	int r;
+
+	if (drain_busy() && io_now() < pending.deadline) {
+		bell_tick_in(STEP_MS);
+		return;
+	}
+	r = leave_restart(&pending.request, &why);
+	call_off(r, pending.reason);
+}
+
+void restart_tick(void)
+{
+	if (!atomic_load(&draining) || atomic_flag_test_and_set(&stepping))
+		return;
+	if (atomic_load(&draining))
+		step();
+	atomic_flag_clear(&stepping);
+}
+
+/* What would fail at the end is better said before connections are ended for it. */
+static int foreseen(const struct leave_request *request, struct text *why)
+{
+	const char *path = request->path ? request->path : cpr__origin.path;
+
+	if (!origin_unchanged(why))
+		return -EPERM;
+	if (!faccessat(AT_FDCWD, path, X_OK, AT_EACCESS))
+		return 0;
+	text_format(why, "exec of %s would fail: %m", path);
+	return -errno;
+}
+
+int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why)
+{
+	int r;
+
+	if (atomic_flag_test_and_set(&taken))
+		return -EBUSY;
+	r = foreseen(request, why);
+	if (r) {
+		atomic_flag_clear(&taken);
+		return r;
+	}
+	if (!cpr__settings.drain_s || conn_next(0) < 0) {
+		r = leave_restart(request, why);
+		atomic_flag_clear(&taken);
+		return r;
+	}
+	pending.request = *request;
+	pending.over = over;
+	pending.deadline = request->asked_at + cpr__settings.drain_s * INT64_C(1000000000);
+	if (request->path) {
+		memcpy(pending.path, request->path, strnlen(request->path, TAG_NAME_MAX) + 1);
+		pending.request.path = pending.path;
+	}
+	drain_begin();
+	atomic_store(&draining, true);
+	restart_tick();
+	return 0;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* What is read and written: on connections it is noted, and held back while a drain is on; on everything else it costs a look. */
+#define _GNU_SOURCE
+#include "doorbell.h"
+#include "drain.h"
+#include "io.h"
+#include "next.h"
+#include "wrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+static int64_t coarse_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* one clock with io_now's, some ms behind it, at a fourth of the price */
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* ---- reading ---- */
+
+static void took(struct conn *c, ssize_t r, const void *bytes, bool peek)
+{
+	if (r > 0 && !peek)
+		conn_read(c, bytes, (uint64_t)r);
+	else if (r == 0 && !peek)
+		atomic_fetch_or_explicit(&c->flags, CONN_ENDED, memory_order_relaxed);
+	else if (r < 0 && errno == EAGAIN)
+		atomic_fetch_or_explicit(&c->flags, CONN_ASKED, memory_order_relaxed);
+}
+
+static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t n, bool peek)
+{
+	if (r <= 0 || peek) {
+		took(c, r, NULL, peek);
+		return;
+	}
+	for (size_t i = 0; i < n && r > 0; i++) {
+		size_t part = iov[i].iov_len < (size_t)r ? iov[i].iov_len : (size_t)r;
+
+		conn_read(c, iov[i].iov_base, part);
+		r -= (ssize_t)part;
+	}
+}
+
+/*
+ * A read on a connection: `call` is made, and `note` with its result r_, unless the connection is frozen. A ring that cut the call short (during a drain SA_RESTART
+ * is off) makes it again: then it finds the drain.
+ */
+#define READ(fd, flags, size, call, note)                                                                              \
+	({                                                                                                             \
+		struct conn *c_ = conn_at(fd);                                                                         \
+		__typeof__(call) r_;                                                                                   \
+		if (likely(!c_)) {                                                                                     \
+			r_ = (call);                                                                                   \
+		} else {                                                                                               \
+			unsigned rings_;                                                                               \
+			do {                                                                                           \
+				if (!drain_enter(fd, c_, (flags) & MSG_DONTWAIT)) {                                    \
+					errno = EAGAIN;                                                                \
+					r_ = -1;                                                                       \
+					break;                                                                         \
+				}                                                                                      \
+				rings_ = doorbell_rings;                                                               \
+				r_ = (call);                                                                           \
+				if ((size) > 0)                                                                        \
+					note;                                                                          \
+				drain_exit();                                                                          \
+			} while (doorbell_only_rang(r_, rings_));                                                      \
+		}                                                                                                      \
+		r_;                                                                                                    \
+	})
+
+CPR_EXPORT ssize_t read(int fd, void *bytes, size_t n)
+{
+	return READ(fd, 0, n, next_read(fd, bytes, n), took(c_, r_, bytes, false));
+}
+
+CPR_EXPORT ssize_t __read(int fd, void *bytes, size_t n)
+{
+	return READ(fd, 0, n, next___read(fd, bytes, n), took(c_, r_, bytes, false));
+}
+
+CPR_EXPORT ssize_t __read_chk(int fd, void *bytes, size_t n, size_t size)
+{
+	return READ(fd, 0, n, next___read_chk(fd, bytes, n, size), took(c_, r_, bytes, false));
+}
+
+CPR_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	return READ(fd, 0, n, next_readv(fd, iov, n), took_iov(c_, r_, iov, (size_t)n, false));
+}
+
+CPR_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t at, int flags)
+{
+	return READ(fd, 0, n, next_preadv2(fd, iov, n, at, flags), took_iov(c_, r_, iov, (size_t)n, false));
+}
+
+CPR_EXPORT ssize_t recv(int fd, void *bytes, size_t n, int flags)
+{
+	return READ(fd, flags, n, next_recv(fd, bytes, n, flags), took(c_, r_, bytes, flags & MSG_PEEK));
+}
+
+CPR_EXPORT ssize_t __recv_chk(int fd, void *bytes, size_t n, size_t size, int flags)
+{
+	return READ(fd, flags, n, next___recv_chk(fd, bytes, n, size, flags), took(c_, r_, bytes, flags & MSG_PEEK));
+}
+
+CPR_EXPORT ssize_t recvfrom(int fd, void *bytes, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	return READ(fd, flags, n, next_recvfrom(fd, bytes, n, flags, addr, len), took(c_, r_, bytes, flags & MSG_PEEK));
+}
+
+CPR_EXPORT ssize_t __recvfrom_chk(int fd, void *bytes, size_t n, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	return READ(fd, flags, n, next___recvfrom_chk(fd, bytes, n, size, flags, addr, len), took(c_, r_, bytes, flags & MSG_PEEK));
+}
+
+CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	return READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_iov(c_, r_, message->msg_iov, message->msg_iovlen, flags & MSG_PEEK));
+}
+
+static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, bool peek)
+{
+	if (r < 0)
+		took(c, r, NULL, peek);
+	for (int i = 0; i < r; i++)
+		took_iov(c, messages[i].msg_len, messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen, peek);
+}
+
+CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout)
+{
+	return READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags & MSG_PEEK));
+}
+
+/* ---- writing ---- */
+
+static void wrote(int fd, struct conn *c, ssize_t r, const void *bytes, size_t n)
+{
+	int kept = errno;
+
+	if (r > 0)
+		conn_wrote(c, bytes, (uint64_t)r, (size_t)r == n, coarse_now());
+	else if (r < 0 && errno == EAGAIN)
+		atomic_fetch_or_explicit(&c->flags, CONN_SHORT, memory_order_relaxed);
+	if (unlikely(drain_active))
+		drain_wrote(fd, c);
+	errno = kept;
+}
+
+static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov, size_t n)
+{
+	size_t asked = 0;
+	ssize_t left = r;
+
+	for (size_t i = 0; i < n; i++)
+		asked += iov[i].iov_len;
+	for (size_t i = 0; i < n && left > 0; i++) {
+		size_t part = iov[i].iov_len < (size_t)left ? iov[i].iov_len : (size_t)left;
+
+		if (part)
+			conn_wrote(c, iov[i].iov_base, part, (size_t)r == asked, coarse_now());
+		left -= (ssize_t)part;
+	}
+	wrote(fd, c, r > 0 ? 0 : r, NULL, 0);
+}
+
+/* A write on a connection. A connection is written to in a drain as always. */
+#define WRITE(fd, call, note)                                                                                          \
+	({                                                                                                             \
+		__typeof__(call) r_ = (call);                                                                          \
+		struct conn *c_ = conn_at(fd);                                                                         \
+		if (unlikely(c_ != NULL))                                                                              \
+			note;                                                                                          \
+		r_;                                                                                                    \
+	})
+
+CPR_EXPORT ssize_t write(int fd, const void *bytes, size_t n)
+{
+	return WRITE(fd, next_write(fd, bytes, n), wrote(fd, c_, r_, bytes, n));
+}
+
+CPR_EXPORT ssize_t __write(int fd, const void *bytes, size_t n)
+{
+	return WRITE(fd, next___write(fd, bytes, n), wrote(fd, c_, r_, bytes, n));
+}
+
+CPR_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	return WRITE(fd, next_writev(fd, iov, n), wrote_iov(fd, c_, r_, iov, (size_t)n));
+}
+
+CPR_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t at, int flags)
+{
+	return WRITE(fd, next_pwritev2(fd, iov, n, at, flags), wrote_iov(fd, c_, r_, iov, (size_t)n));
+}
+
+CPR_EXPORT ssize_t send(int fd, const void *bytes, size_t n, int flags)
+{
+	return WRITE(fd, next_send(fd, bytes, n, flags), wrote(fd, c_, r_, bytes, n));
+}
+
+CPR_EXPORT ssize_t __send(int fd, const void *bytes, size_t n, int flags)
+{
+	return WRITE(fd, next___send(fd, bytes, n, flags), wrote(fd, c_, r_, bytes, n));
+}
+
+CPR_EXPORT ssize_t sendto(int fd, const void *bytes, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	return WRITE(fd, next_sendto(fd, bytes, n, flags, addr, len), wrote(fd, c_, r_, bytes, n));
+}
+
+CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	return WRITE(fd, next_sendmsg(fd, message, flags), wrote_iov(fd, c_, r_, message->msg_iov, message->msg_iovlen));
+}
+
+static void wrote_messages(int fd, struct conn *c, int r, const struct mmsghdr *messages)
+{
+	if (r < 0)
+		wrote(fd, c, r, NULL, 0);
+	for (int i = 0; i < r; i++)
+		wrote_iov(fd, c, messages[i].msg_len, messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen);
+}
+
+CPR_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
+{
+	return WRITE(fd, next_sendmmsg(fd, messages, n, flags), wrote_messages(fd, c_, r_, messages));
+}
+
+/* Less than was asked for is the file's end as often as a full socket: the framing knows, and what is not framed is asked for its quiet. */
+CPR_EXPORT ssize_t sendfile(int to, int from, off_t *at, size_t n)
+{
+	return WRITE(to, next_sendfile(to, from, at, n), wrote(to, c_, r_, NULL, (size_t)(r_ > 0 ? r_ : 0)));
+}
+
+CPR_EXPORT ssize_t sendfile64(int to, int from, off64_t *at, size_t n)
+{
+	return WRITE(to, next_sendfile64(to, from, at, n), wrote(to, c_, r_, NULL, (size_t)(r_ > 0 ? r_ : 0)));
+}
+
+static ssize_t splice_from(int from, off64_t *from_at, int to, off64_t *to_at, size_t n, unsigned flags)
+{
+	return READ(from, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0, n, next_splice(from, from_at, to, to_at, n, flags),
+		    took(c_, r_, NULL, false));
+}
+
+CPR_EXPORT ssize_t splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t n, unsigned flags)
+{
+	return WRITE(to, splice_from(from, from_at, to, to_at, n, flags), wrote(to, c_, r_, NULL, (size_t)(r_ > 0 ? r_ : 0)));
+}
+
+CPR_EXPORT int shutdown(int fd, int how)
+{
+	int r = next_shutdown(fd, how);
+	struct conn *c = conn_at(fd);
+
+	if (unlikely(c != NULL) && !r && how != SHUT_RD)
+		atomic_fetch_or_explicit(&c->flags, CONN_ENDED, memory_order_relaxed);
+	return r;
+}
