@@ -27,7 +27,7 @@ export BUILD SERVERS
 
 SHIM_SRC  := $(wildcard shim/*.c)
 # The pure layers, without interposition: the tools and the unit tests use them as ordinary objects.
-SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.c table.c rules.c state.c settings.c words.c))
+SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.c table.c rules.c state.c settings.c words.c http.c))
 EXEC_SRC   := tools/cpr-exec.c
 CTL_SRC    := tools/cprctl.c $(wildcard tools/cmd_*.c)
 COMMON_SRC := $(filter-out $(EXEC_SRC) $(CTL_SRC),$(wildcard tools/*.c))
@@ -65,8 +65,8 @@ PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOUR
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
 SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
-SHIM_LIBS  := -l:libhttp_parser.a -l:libbsd.a -ldl
-TOOL_LIBS  := -lbsd -ldl
+SHIM_LIBS  := -l:libbsd.a -l:libhttp_parser.a -ldl
+TOOL_LIBS  := -lbsd -l:libhttp_parser.a -ldl
 
 # --- building ------------------------------------------------------------------------------------
 
@@ -113,8 +113,8 @@ force:
 # --- dependencies --------------------------------------------------------------------------------
 
 $(BUILD)/.headers: | $(BUILD)/flags
-	@printf '#include <%s>\n' uthash.h xxhash.h bsd/stdlib.h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || \
-	    { echo "cpr needs a C compiler and the headers of uthash, xxhash and libbsd: run 'make deps'" >&2; exit 1; }
+	@printf '#include <%s>\n' uthash.h xxhash.h bsd/stdlib.h http_parser.h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || \
+	    { echo "cpr needs a C compiler and the headers of uthash, xxhash, libbsd and http-parser: run 'make deps'" >&2; exit 1; }
 	@touch $@
 
 .PHONY: deps

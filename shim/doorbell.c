@@ -300,7 +300,6 @@ static void rang(int sig, siginfo_t *info, void *context)
 
 	if (!guard_own_memory()) /* a vfork child: this is its parent's memory, and the ring was not for it */
 		return;
-	doorbell_rings += interrupted_alone(context);
 	guard_noted = guard_depth > 0;
 	if (sig == cpr__settings.signal && info->si_code == SI_QUEUE && noted_count < NOTED_MAX)
 		noted[noted_count++] = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
@@ -310,6 +309,8 @@ static void rang(int sig, siginfo_t *info, void *context)
 		noted_restart = true;
 	if (!guard_noted)
 		answer_noted();
+	/* last: what came while we answered is pending, and counts as well */
+	doorbell_rings += interrupted_alone(context);
 	errno = kept;
 }
 

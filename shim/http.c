@@ -25,7 +25,7 @@ static bool alive(const struct http *h)
 
 static void lost(struct http *h)
 {
-	h->kind = h->kind == HTTP_UNKNOWN ? HTTP_NO : HTTP_NEVER;
+	h->kind = h->kind == HTTP_UNKNOWN || h->kind == HTTP_NO ? HTTP_NO : HTTP_NEVER;
 	h->request.open = false;
 }
 
@@ -143,6 +143,11 @@ static bool plain_lines(struct plain *plain, const char *line, const char *end)
 		case 'T':
 			if (n < 4 || (line[3] | 0x20) == 'n')
 				return false;
+			break;
+		case 'p': /* Proxy-Connection: http_parser heeds it */
+		case 'P':
+			if (n < 6 || line[5] == '-')
+				return false;
 		}
 	}
 	return false;
@@ -226,6 +231,11 @@ static int on_begin(http_parser *p)
 	return 0;
 }
 
+static bool has_length(const http_parser *p)
+{
+	return p->content_length != UINT64_MAX;
+}
+
 /* 0: chunks follow. 1: nothing that http_parser need know of. */
 static int expect_body(http_parser *p)
 {
@@ -233,7 +243,7 @@ static int expect_body(http_parser *p)
 
 	if (p->flags & F_CHUNKED)
 		return 0;
-	if ((p->flags & F_CONTENTLENGTH) && p->content_length > 0) {
+	if (has_length(p) && p->content_length > 0) {
 		way->body = BODY_COUNTED;
 		way->left = p->content_length;
 	}
@@ -249,8 +259,7 @@ static int on_request_head(http_parser *p)
 		return -1;
 	if (!http_should_keep_alive(p))
 		h->asked_last = true;
-	p->upgrade = 0; /* that is for the server to say: with 101, or not */
-	return expect_body(p);
+	return expect_body(p); /* whether Upgrade changes anything is for the server to say: with 101, or not */
 }
 
 static int on_response_head(http_parser *p)
@@ -260,13 +269,12 @@ static int on_response_head(http_parser *p)
 
 	if (p->http_major != 1 || p->status_code == 101)
 		return -1;
-	if (!bare && !(p->flags & F_CHUNKED) && (!(p->flags & F_CONTENTLENGTH) || p->uses_transfer_encoding))
+	if (!bare && !(p->flags & F_CHUNKED) && !has_length(p))
 		return -1; /* ends when the connection does */
 	if (bare)
 		p->flags |= F_SKIPBODY;
 	if (p->status_code / 100 != 1 && !http_should_keep_alive(p))
 		h->says_last = true;
-	p->upgrade = 0;
 	return bare ? 1 : expect_body(p);
 }
 
@@ -385,7 +393,7 @@ static void seen(struct http *h, struct http_way *way, const char *bytes, size_t
 		if (way->body != BODY_NONE && way->left > 0) {
 			took = n < way->left ? n : (size_t)way->left;
 			pass(h, way, took);
-		} else if (!way->open && way->parser == 0) {
+		} else if (!way->open) {
 			took = way == &h->request ? plain_request(h, bytes, n) : plain_response(h, bytes, n);
 		}
 		if (took == 0)
