@@ -72,7 +72,16 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n)
 	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
 }
 
-void conn_wrote(struct conn *c, const void *bytes, uint64_t n, bool in_full, int64_t now)
+void conn_sent(struct conn *c, const void *bytes, uint64_t n)
+{
+	c->out += n;
+	if (bytes)
+		http_wrote(&c->http, bytes, n);
+	else
+		http_wrote_body(&c->http, n);
+}
+
+void conn_wrote(struct conn *c, bool in_full, int64_t now)
 {
 	uint8_t flags = atomic_load_explicit(&c->flags, memory_order_relaxed) & (uint8_t) ~(CONN_SHORT | CONN_ASKED);
 
@@ -80,12 +89,7 @@ void conn_wrote(struct conn *c, const void *bytes, uint64_t n, bool in_full, int
 		flags |= CONN_PIECES;
 	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
 		c->answers++;
-	c->out += n;
 	c->wrote_at = now;
-	if (bytes)
-		http_wrote(&c->http, bytes, n);
-	else
-		http_wrote_body(&c->http, n);
 	atomic_store_explicit(&c->flags, in_full ? flags : flags | CONN_SHORT, memory_order_relaxed);
 	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
 }

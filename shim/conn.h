@@ -70,9 +70,12 @@ void conn_begin(int fd, int listener);
 /* The number is closed, or was given out again. */
 void conn_end(int fd);
 
-/* What the program read and wrote; `bytes` NULL: it went by unseen (sendfile, splice). */
+/* What the program read; `bytes` NULL: it went by unseen (splice). */
 void conn_read(struct conn *c, const void *bytes, uint64_t n);
-void conn_wrote(struct conn *c, const void *bytes, uint64_t n, bool in_full, int64_t now);
+
+/* A write of the program took these bytes (NULL: unseen, as by sendfile): each part of it, and then the whole, with whether all of it was taken, and when. */
+void conn_sent(struct conn *c, const void *bytes, uint64_t n);
+void conn_wrote(struct conn *c, bool in_full, int64_t now);
 
 /* Does it stand between two requests at this time? */
 bool conn_at_boundary(const struct conn *c, int64_t now);

@@ -88,6 +88,26 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 	return done < 0 ? -errno : 0;
 }
 
+/* The descriptor that came with a message, or -1. There is room for one more beside it on 64 bits: what nobody wants is closed. */
+static int first_passed(struct msghdr *message)
+{
+	struct cmsghdr *head = CMSG_FIRSTHDR(message);
+	int first = -1;
+
+	if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+		return -1;
+	for (size_t at = 0; at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(head) + at, sizeof(int));
+		if (at)
+			next_close(fd);
+		else
+			first = fd;
+	}
+	return first;
+}
+
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 {
 	union {
@@ -96,7 +116,6 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 	} control;
 	struct iovec iov = {bytes, n};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *head;
 	ssize_t done;
 
 	if (passed) {
@@ -109,10 +128,13 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 	while (done < 0 && errno == EINTR);
 	if (done < 0)
 		return -errno;
-	head = CMSG_FIRSTHDR(&message);
-	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
-		memcpy(passed, CMSG_DATA(head), sizeof(int));
-	return done;
+	if (passed)
+		*passed = first_passed(&message);
+	if (!(message.msg_flags & MSG_TRUNC))
+		return done;
+	if (passed)
+		io_close(passed);
+	return -EMSGSIZE;
 }
 
 int io_memfd(const char *name)

@@ -21,7 +21,8 @@ int io_send(int sock, const void *bytes, size_t n, int pass);
 
 /*
  * One message into `bytes`; a descriptor that came with it goes to *passed (close-on-exec, the caller's to close), else -1.
- * `passed` may be NULL: then descriptors are refused by the kernel. Bytes, 0 at end of file, or -errno.
+ * `passed` may be NULL: then descriptors are refused by the kernel. Bytes, 0 at end of file, or -errno; -EMSGSIZE when
+ * the message was longer.
  */
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed);
 

@@ -55,10 +55,13 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 	({                                                                                                             \
 		struct conn *c_ = conn_at(fd);                                                                         \
 		__typeof__(call) r_;                                                                                   \
+		unsigned rings_;                                                                                       \
 		if (likely(!c_)) {                                                                                     \
-			r_ = (call);                                                                                   \
+			do {                                                                                           \
+				rings_ = doorbell_rings;                                                               \
+				r_ = (call);                                                                           \
+			} while (doorbell_only_rang(r_, rings_));                                                      \
 		} else {                                                                                               \
-			unsigned rings_;                                                                               \
 			do {                                                                                           \
 				if (!drain_enter(fd, c_, (flags) & MSG_DONTWAIT)) {                                    \
 					errno = EAGAIN;                                                                \
@@ -140,12 +143,13 @@ CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags,
 
 /* ---- writing ---- */
 
-static void wrote(int fd, struct conn *c, ssize_t r, const void *bytes, size_t n)
+/* A write is over: `r` is what it returned, after the bytes that it took were told. */
+static void wrote_call(int fd, struct conn *c, ssize_t r, size_t asked)
 {
 	int kept = errno;
 
 	if (r > 0)
-		conn_wrote(c, bytes, (uint64_t)r, (size_t)r == n, coarse_now());
+		conn_wrote(c, (size_t)r == asked, coarse_now());
 	else if (r < 0 && errno == EAGAIN)
 		atomic_fetch_or_explicit(&c->flags, CONN_SHORT, memory_order_relaxed);
 	if (unlikely(drain_active))
@@ -153,28 +157,43 @@ static void wrote(int fd, struct conn *c, ssize_t r, const void *bytes, size_t n
 	errno = kept;
 }
 
-static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov, size_t n)
+static void wrote(int fd, struct conn *c, ssize_t r, const void *bytes, size_t n)
 {
-	size_t asked = 0;
-	ssize_t left = r;
-
-	for (size_t i = 0; i < n; i++)
-		asked += iov[i].iov_len;
-	for (size_t i = 0; i < n && left > 0; i++) {
-		size_t part = iov[i].iov_len < (size_t)left ? iov[i].iov_len : (size_t)left;
-
-		if (part)
-			conn_wrote(c, iov[i].iov_base, part, (size_t)r == asked, coarse_now());
-		left -= (ssize_t)part;
-	}
-	wrote(fd, c, r > 0 ? 0 : r, NULL, 0);
+	if (r > 0)
+		conn_sent(c, bytes, (uint64_t)r);
+	wrote_call(fd, c, r, n);
 }
 
-/* A write on a connection. A connection is written to in a drain as always. */
+static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov, size_t n)
+{
+	ssize_t left = r;
+	size_t asked = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		size_t part = left <= 0 ? 0 : iov[i].iov_len < (size_t)left ? iov[i].iov_len : (size_t)left;
+
+		if (part)
+			conn_sent(c, iov[i].iov_base, part);
+		left -= (ssize_t)part;
+		asked += iov[i].iov_len;
+	}
+	wrote_call(fd, c, r, asked);
+}
+
+/*
+ * A write on a connection. In a drain it is written to as always. (With SO_SNDTIMEO the kernel says EINTR whatever SA_RESTART says, and
+ * during a drain SA_RESTART is off: a ring ends no write.)
+ */
 #define WRITE(fd, call, note)                                                                                          \
 	({                                                                                                             \
-		__typeof__(call) r_ = (call);                                                                          \
-		struct conn *c_ = conn_at(fd);                                                                         \
+		unsigned rings_;                                                                                       \
+		__typeof__(call) r_;                                                                                   \
+		struct conn *c_;                                                                                       \
+		do {                                                                                                   \
+			rings_ = doorbell_rings;                                                                       \
+			r_ = (call);                                                                                   \
+		} while (doorbell_only_rang(r_, rings_));                                                              \
+		c_ = conn_at(fd);                                                                                      \
 		if (unlikely(c_ != NULL))                                                                              \
 			note;                                                                                          \
 		r_;                                                                                                    \
