@@ -110,7 +110,7 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 		return true;
 	if ((line[3] | 0x20) == 'n')
 		return n == 24 && (BEGINS(line, n, "Connection: keep-alive\r") || BEGINS(line, n, "connection: keep-alive\r") ||
-		                   BEGINS(line, n, "Connection: Keep-Alive\r"));
+				   BEGINS(line, n, "Connection: Keep-Alive\r"));
 	if ((line[8] | 0x20) != 'l' || (line[9] | 0x20) != 'e')
 		return true;
 	if (!BEGINS(line, n, "Content-Length: ") && !BEGINS(line, n, "content-length: "))

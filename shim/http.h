@@ -18,20 +18,20 @@
 
 /* One direction: the message under way. */
 struct http_way {
-	uint64_t left;       /* bytes to come of the body or chunk, when `body` says so */
-	uint32_t parser;     /* http_parser's own flags and state; 0: between messages */
-	uint32_t head : 24;  /* its count of header bytes */
-	uint32_t body : 2;   /* enum body in http.c */
-	uint32_t open : 1;   /* a message has begun and is not complete */
+	uint64_t left;      /* bytes to come of the body or chunk, when `body` says so */
+	uint32_t parser;    /* http_parser's own flags and state; 0: between messages */
+	uint32_t head : 24; /* its count of header bytes */
+	uint32_t body : 2;  /* enum body in http.c */
+	uint32_t open : 1;  /* a message has begun and is not complete */
 };
 
 /* Zero-initialised: a connection on which nothing was said yet. */
 struct http {
 	struct http_way request;
 	struct http_way response;
-	uint64_t heads;         /* bit n: the nth unanswered request is a HEAD */
-	uint16_t unanswered;    /* requests whose head was read, and whose response is not complete */
-	uint16_t status;        /* of http_parser: the response's status, the request's method, and both versions */
+	uint64_t heads;      /* bit n: the nth unanswered request is a HEAD */
+	uint16_t unanswered; /* requests whose head was read, and whose response is not complete */
+	uint16_t status;     /* of http_parser: the response's status, the request's method, and both versions */
 	uint8_t method;
 	uint8_t versions[2];
 	uint8_t kind : 3;       /* enum http_kind, as far as a whole request has proved it */
@@ -47,7 +47,7 @@ enum http_kind {
 	HTTP_NO,      /* the first bytes are no request of HTTP/1.x, or the server spoke first: TLS, HTTP/2, memcached… */
 	HTTP_NEVER,   /* was HTTP, and is at no boundary before it is closed: a response without an end, 101, CONNECT, garbage */
 	HTTP_OVER,    /* the last response is complete: the server will close it. Nothing is cut by closing, and nothing to be carried. With
-	                 http_partial() the client may still be sending a body */
+			 http_partial() the client may still be sending a body */
 };
 
 /* The server read these n bytes from the client. */

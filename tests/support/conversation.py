@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a case of tests/wrap may ask of the runner, one line each, and the runner's answers, one line each."""
 
+import contextlib
 import os
 import select
 import signal
@@ -24,7 +25,7 @@ class Conversation:
     def __init__(self, process, cprctl):
         self.process, self.pid, self.cprctl = process, process.pid, cprctl
         self.until = time.monotonic() + SECONDS
-        self.peers, self.restarts, self.rings = [], [], None
+        self.peers, self.restarts, self.rings, self.daemon = [], [], None, None
         self._buffer = b""
 
     def hold(self):
@@ -47,6 +48,9 @@ class Conversation:
     def close(self):
         for peer in self.peers:
             peer.close()
+        if self.daemon:
+            with contextlib.suppress(OSError):
+                os.kill(self.daemon, signal.SIGKILL)
 
     # --- restarts and rings
 
@@ -93,6 +97,16 @@ class Conversation:
                 self.process.send_signal(signal.Signals[name])
         threading.Thread(target=work, daemon=True).start()
         return "ok"
+
+    def do_adopt(self, pid):
+        """The program goes on as this process: it is a daemon now."""
+        self.daemon = self.pid = int(pid)
+        return "ok"
+
+    def do_restart_of(self, pid):
+        """What another process answers when it is asked to restart."""
+        answer = ring.restart(int(pid))
+        return " ".join(f"{key}={value}" for key, value in answer.items())
 
     # --- a client
 

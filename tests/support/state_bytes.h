@@ -136,8 +136,10 @@ static inline size_t bytes_record(struct bytes b, unsigned type, size_t from)
 
 static inline size_t bytes_record_after(struct bytes b, unsigned type, size_t at)
 {
-	at += get32(b.at + at + AT_LENGTH);
-	return at < b.n ? bytes_record(b, type, at) : 0;
+	uint32_t length = get32(b.at + at + AT_LENGTH);
+
+	at += length;
+	return length >= RECORD_HEAD && at < b.n ? bytes_record(b, type, at) : 0;
 }
 
 #endif

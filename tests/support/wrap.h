@@ -124,7 +124,7 @@ static inline void sleep_through(long ms)
 
 static inline const char *in_room(const char *name)
 {
-	static char rooms[8][512];
+	static char rooms[8][1024];
 	static unsigned turn;
 	char *room = rooms[turn++ % 8];
 

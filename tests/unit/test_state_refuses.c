@@ -7,6 +7,7 @@
 #include "../support/state_sample.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 static struct bytes sound; /* the sample */
 static char reason[256];
@@ -234,6 +235,28 @@ Test(state_refuses, a_name_of_no_bytes_or_with_a_nul)
 	put32(b.at + at + AT_NAME_LENGTH, 0);
 	bytes_finish(b);
 	is_refused(b, "is no tag");
+}
+
+/* The last record of a state that ends with its page, and nothing mapped behind it. */
+Test(state_refuses, a_descriptor_that_is_too_short_without_looking_behind_it)
+{
+	long page = sysconf(_SC_PAGESIZE);
+	char *pages = mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct bytes b = {pages, (size_t)page};
+
+	cr_assert_eq(munmap(pages + page, (size_t)page), 0);
+	memcpy(b.at, sound.at, HEADER_SIZE);
+	put16(b.at + HEADER_SIZE + AT_TYPE, 999); /* skipped: fills the page */
+	for (uint32_t length = PAIR_SIZE; length < AT_NAME; length += 8) {
+		size_t at = (size_t)page - length;
+
+		memset(b.at + at, 0, length);
+		put32(b.at + HEADER_SIZE + AT_LENGTH, (uint32_t)(at - HEADER_SIZE));
+		put16(b.at + at + AT_TYPE, TYPE_DESCRIPTOR);
+		put32(b.at + at + AT_LENGTH, length);
+		bytes_finish(b);
+		cr_assert_eq(decode(b), -EBADMSG, "%u bytes", length);
+	}
 }
 
 Test(state_refuses, kinds_flags_and_descriptors_that_cannot_be)

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/* The public API, every function and every errno that cpr.h promises. */
+#include "../support/api.h"
+#include "../support/sockets.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#define save API(cpr_save_fd)
+#define find API(cpr_find_fd)
+#define forget API(cpr_delete_fd)
+#define resave API(cpr_resave_fd)
+#define open_fd API(cpr_open_fd)
+#define walk API(cpr_walk_fd)
+
+enum { NAME_MAX_BYTES = 4095 };
+
+static const char *long_name(size_t n)
+{
+	static char name[8192];
+
+	memset(name, 'n', n);
+	name[n] = '\0';
+	return name;
+}
+
+static int null_fd(void)
+{
+	return MUST(open("/dev/null", O_RDWR | O_CLOEXEC));
+}
+
+/* ---- within one generation ---- */
+
+TEST(state_init_is_idempotent, ONCE)
+{
+	CHECK_INT(API(cpr_state_init)(), 0);
+	CHECK_INT(save("x", 0, null_fd()), 0);
+	CHECK_INT(API(cpr_state_init)(), 0);
+	CHECK(find("x", 0) >= 0);
+	CHECK_INT(API(cpr_generation)(), 1);
+	CHECK(strchr(API(cpr_version)(), '.'));
+}
+
+TEST(save_find_and_delete, ONCE)
+{
+	int fd = null_fd(), other = null_fd();
+	char name[] = "vfio";
+
+	CHECK_INT(save(name, 3, fd), 0);
+	name[0] = 'x'; /* the string was copied */
+	CHECK_INT(find("vfio", 3), fd);
+	CHECK_INT(find("vfio", 3), fd);
+	CHECK_FAILS(find("vfio", 2), ENOENT);
+	CHECK_FAILS(find("vfi", 3), ENOENT);
+	CHECK_INT(save("vfio", -1, other), 0); /* any id */
+	CHECK_INT(find("vfio", -1), other);
+	CHECK_INT(forget("vfio", 3), 0);
+	CHECK_FAILS(forget("vfio", 3), ENOENT);
+	CHECK_FAILS(find("vfio", 3), ENOENT);
+	CHECK(really_open(fd)); /* closes nothing */
+	CHECK_INT(find("vfio", -1), other);
+}
+
+TEST(save_says_eexist, ONCE)
+{
+	int fd = null_fd(), other = null_fd();
+
+	CHECK_INT(save("a", 0, fd), 0);
+	CHECK_FAILS(save("a", 0, other), EEXIST);
+	CHECK_FAILS(save("a", 0, fd), EEXIST);
+	CHECK_FAILS(save("b", 0, fd), EEXIST); /* the descriptor has a tag */
+	CHECK_INT(find("a", 0), fd);
+	CHECK_FAILS(find("b", 0), ENOENT);
+}
+
+TEST(save_says_ebadf, ONCE)
+{
+	int fd = null_fd();
+
+	close(fd);
+	CHECK_FAILS(save("a", 0, fd), EBADF);
+	CHECK_FAILS(save("a", 0, -1), EBADF);
+	CHECK_FAILS(save("a", 0, 0x7fffffff), EBADF);
+	CHECK_FAILS(resave("a", 0, fd), EBADF);
+	CHECK_FAILS(find("a", 0), ENOENT);
+}
+
+TEST(names_that_are_no_names_say_einval, ONCE)
+{
+	int fd = null_fd();
+
+	CHECK_FAILS(save("", 0, fd), EINVAL);
+	CHECK_FAILS(save(NULL, 0, fd), EINVAL);
+	CHECK_FAILS(save(long_name(NAME_MAX_BYTES + 1), 0, fd), EINVAL);
+	CHECK_FAILS(find("", 0), EINVAL);
+	CHECK_FAILS(find(NULL, 0), EINVAL);
+	CHECK_FAILS(forget("", 0), EINVAL);
+	CHECK_FAILS(resave("", 0, fd), EINVAL);
+	CHECK_FAILS(open_fd("/dev/null", O_RDONLY, 0, "", 0), EINVAL);
+	CHECK_FAILS(walk(NULL, NULL), EINVAL);
+	CHECK_INT(table_size(), 0);
+	CHECK_INT(save(long_name(NAME_MAX_BYTES), 0, fd), 0);
+	CHECK_INT(find(long_name(NAME_MAX_BYTES), 0), fd);
+}
+
+TEST(resave_agrees_or_says_eexist, ONCE)
+{
+	int fd = null_fd(), other = null_fd();
+
+	CHECK_INT(resave("a", 0, fd), 0);
+	CHECK_INT(resave("a", 0, fd), 0);
+	CHECK_FAILS(resave("a", 0, other), EEXIST);
+	CHECK_INT(find("a", 0), fd);
+	CHECK_INT(table_size(), 1);
+}
+
+TEST(what_was_closed_is_not_found, ONCE)
+{
+	int fd = null_fd();
+
+	CHECK_INT(save("a", 0, fd), 0);
+	close(fd);
+	CHECK_FAILS(find("a", 0), ENOENT);
+	CHECK_INT(null_fd(), fd);
+	CHECK_FAILS(find("a", 0), ENOENT);
+	CHECK_INT(save("a", 0, fd), 0);
+}
+
+TEST(save_names_a_listener_anew, BOTH)
+{
+	struct address a = inet4("127.0.0.1", port(0));
+	int fd;
+
+	if (generation() == 1) {
+		fd = listening(a, SOCK_STREAM);
+		put("inode", inode_of(fd));
+		CHECK_INT(save("mine", 7, fd), 0);
+		CHECK_INT(table_size(), 1);
+		next_generation();
+	}
+	CHECK_INT(inode_of(MUST(find("mine", 7))), get("inode"));
+}
+
+TEST(open_fd_finds_or_opens, BOTH)
+{
+	int fd = MUST(open_fd(in_room("data"), O_RDWR | O_CREAT | O_CLOEXEC, 0600, "data", 1));
+
+	CHECK_INT(open_fd(in_room("other"), O_RDWR, 0, "data", 1), fd); /* the tag counts, not the path */
+	if (generation() == 1) {
+		mark(fd);
+		CHECK_FAILS(open_fd(in_room("other"), O_RDWR, 0, "data", 2), ENOENT);
+		CHECK_INT(table_size(), 1);
+		next_generation();
+	}
+	CHECK(is_marked(fd));
+}
+
+/* ---- walking ---- */
+
+struct seen {
+	int calls, last_id, error;
+};
+
+static bool stop_at_third(const char *name, int id, int fd, void *arg)
+{
+	struct seen *seen = arg;
+
+	CHECK(!strcmp(name, "walked") && fd >= 0);
+	CHECK_INT(id, seen->last_id + 1); /* oldest first */
+	seen->last_id = id;
+	return ++seen->calls < 3;
+}
+
+static bool call_back_in(const char *name, int id, int fd, void *arg)
+{
+	struct seen *seen = arg;
+
+	CHECK_FAILS(save("inner", 0, fd), EDEADLK);
+	CHECK_FAILS(find(name, id), EDEADLK);
+	CHECK_FAILS(forget(name, id), EDEADLK);
+	CHECK_FAILS(resave(name, id, fd), EDEADLK);
+	CHECK_FAILS(walk(call_back_in, arg), EDEADLK);
+	CHECK_FAILS(API(cpr_state_save)(), EDEADLK);
+	CHECK_FAILS(API(cpr_state_load)(fd), EDEADLK);
+	seen->calls++;
+	return true;
+}
+
+TEST(walk_goes_through_all_and_stops_when_told, ONCE)
+{
+	struct seen seen = {.last_id = -1};
+
+	for (int i = 0; i < 10; i++)
+		CHECK_INT(save("walked", i, null_fd()), 0);
+	CHECK_INT(table_size(), 10);
+	CHECK_INT(walk(stop_at_third, &seen), 1);
+	CHECK_INT(seen.calls, 3);
+	seen.calls = 0;
+	CHECK_INT(walk(call_back_in, &seen), 0);
+	CHECK_INT(seen.calls, 10);
+	CHECK_INT(find("walked", 9) >= 0, 1);
+}
+
+TEST(walk_sees_what_the_wrappers_tagged, BOTH)
+{
+	int fd;
+
+	if (generation() == 1) {
+		fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+		CHECK(in_table(fd));
+		put("fd", fd);
+		next_generation();
+	}
+	CHECK(in_table((int)get("fd"))); /* handed over and not claimed */
+}
+
+/* ---- across generations ---- */
+
+enum { TAGS = 1000 };
+
+TEST(a_thousand_tags_are_found, BOTH)
+{
+	int fd = null_fd();
+
+	for (int i = 0; i < TAGS && generation() == 1; i++) {
+		int copy = MUST(memfd_create("tag", MFD_CLOEXEC));
+
+		CHECK_INT(lseek(copy, i, SEEK_SET), i);
+		CHECK_INT(save(i % 2 ? "odd" : "even", i / 2, copy), 0);
+	}
+	close(fd);
+	if (generation() == 1)
+		next_generation();
+	for (int i = TAGS - 1; i >= 0; i--) {
+		fd = MUST(find(i % 2 ? "odd" : "even", i / 2));
+		CHECK_INT(lseek(fd, 0, SEEK_CUR), i);
+		CHECK(is_cloexec(fd));
+	}
+	CHECK_INT(table_size(), TAGS);
+	CHECK(strstr(ask("status"), "orphans=0"));
+	if (generation() == 2)
+		next_generation();
+}
+
+TEST(an_api_tag_is_hidden_until_it_is_found, BOTH)
+{
+	int fd;
+
+	if (generation() == 1) {
+		fd = null_fd();
+		put("fd", fd);
+		CHECK_INT(save("mine", 0, fd), 0);
+		next_generation();
+	}
+	fd = (int)get("fd");
+	CHECK_FAILS(close(fd), EBADF);
+	CHECK_FAILS(save("mine", 0, null_fd()), EEXIST);
+	CHECK_INT(find("mine", 0), fd);
+	CHECK_INT(close(fd), 0);
+	CHECK_FAILS(find("mine", 0), ENOENT);
+}
+
+TEST(the_programs_own_cloexec_comes_back_with_find, BELL)
+{
+	int with, without;
+
+	if (generation() == 1) {
+		with = null_fd();
+		without = MUST(open("/dev/null", O_RDWR));
+		CHECK_INT(save("with", 0, with), 0);
+		CHECK_INT(save("without", 0, without), 0);
+		next_generation();
+	}
+	with = MUST(find("with", 0));
+	without = MUST(find("without", 0));
+	CHECK(is_cloexec(with));
+	CHECK(!is_cloexec(without));
+}
+
+TEST(a_deleted_tag_is_not_handed_over, BOTH)
+{
+	if (generation() == 1) {
+		int fd = null_fd();
+
+		CHECK_INT(save("gone", 0, fd), 0);
+		CHECK_INT(forget("gone", 0), 0);
+		next_generation();
+	}
+	CHECK_FAILS(find("gone", 0), ENOENT);
+	CHECK_INT(table_size(), 0);
+}
+
+TEST(an_orphan_may_be_deleted, BOTH)
+{
+	if (generation() == 1) {
+		CHECK_INT(save("gone", 0, null_fd()), 0);
+		next_generation();
+	}
+	CHECK_INT(forget("gone", 0), 0);
+	CHECK_FAILS(find("gone", 0), ENOENT);
+	CHECK_INT(table_size(), 0);
+}
+
+/* ---- a state that the program writes itself ---- */
+
+TEST(state_save_and_load, ONCE)
+{
+	int fd = null_fd(), state;
+	char byte = 'x';
+
+	CHECK_INT(save("mine", 5, fd), 0);
+	state = MUST(API(cpr_state_save)());
+	CHECK(is_cloexec(state));
+	CHECK_FAILS(write(state, &byte, 1), EPERM);
+	CHECK_INT(fcntl(state, F_GET_SEALS), F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+	CHECK_FAILS(API(cpr_state_load)(state), EEXIST);
+	CHECK_INT(forget("mine", 5), 0);
+	CHECK_INT(API(cpr_state_load)(state), 0);
+	CHECK(really_open(state));
+	CHECK_FAILS(close(fd), EBADF); /* handed over, not claimed */
+	CHECK_INT(find("mine", 5), fd);
+	CHECK_INT(close(state), 0);
+}
+
+TEST(a_state_of_closed_descriptors_says_ebadf, ONCE)
+{
+	int fd = null_fd(), state;
+
+	CHECK_INT(save("mine", 5, fd), 0);
+	state = MUST(API(cpr_state_save)());
+	close(fd);
+	CHECK_FAILS(API(cpr_state_load)(state), EBADF);
+	CHECK_INT(table_size(), 0);
+}
+
+TEST(what_is_no_state_is_refused, ONCE)
+{
+	int state = MUST(memfd_create("no state", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+
+	write_text(state, "something else altogether, that is long enough to be a header of any kind");
+	CHECK_FAILS(API(cpr_state_load)(state), EPERM); /* not sealed */
+	MUST(fcntl(state, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
+	CHECK_FAILS(API(cpr_state_load)(state), EBADMSG);
+	CHECK_FAILS(API(cpr_state_load)(null_fd()), EPERM);
+	CHECK_INT(API(cpr_state_load)(-1), -1);
+	CHECK_INT(table_size(), 0);
+}
+
+/* ---- from anywhere ---- */
+
+static volatile sig_atomic_t found_in_handler;
+static int handlers_fd;
+
+static void use_in_handler(int sig)
+{
+	(void)sig;
+	found_in_handler = save("handler", 0, handlers_fd) == 0 && find("handler", 0) == handlers_fd && forget("handler", 0) == 0;
+}
+
+TEST(a_handler_may_call_it, ONCE)
+{
+	handlers_fd = null_fd();
+	use_in_handler(0); /* dlsym is not for handlers: here it has looked all of them up */
+	found_in_handler = 0;
+	signal(SIGUSR1, use_in_handler);
+	raise(SIGUSR1);
+	CHECK(found_in_handler);
+}
+
+static void *save_many(void *arg)
+{
+	int first = *(int *)arg;
+
+	for (int i = first; i < first + 100; i++) {
+		CHECK_INT(save("threads", i, null_fd()), 0);
+		CHECK(find("threads", i) >= 0);
+		if (i % 3 == 0)
+			CHECK_INT(forget("threads", i), 0);
+	}
+	return NULL;
+}
+
+TEST(any_thread_may_call_it, ONCE)
+{
+	pthread_t thread[8];
+	int first[8];
+
+	for (int i = 0; i < 8; i++) {
+		first[i] = i * 100;
+		CHECK_INT(pthread_create(&thread[i], NULL, save_many, &first[i]), 0);
+	}
+	for (int i = 0; i < 8; i++)
+		pthread_join(thread[i], NULL);
+	CHECK_INT(table_size(), 800 - 267);
+}

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: MIT
+"""What is seen only from outside of a program: bad rings, other users, two restarts at once, and what starts under cpr-exec."""
+
+import contextlib
+import os
+import pathlib
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import ports
+import ring
+from conversation import Wrong
+
+HERE = pathlib.Path(__file__).resolve().parent
+WITHIN = 10.0       # seconds
+
+# A server that knows nothing of cpr. It says its port's inode whenever it starts.
+SERVER = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(os.fstat(listener.fileno()).st_ino, flush=True)
+while True:
+    peer, _ = listener.accept()
+    peer.close()
+"""
+
+
+class Server:
+    """One of those, under the preload (or cpr-exec), as root or as another user."""
+
+    def __init__(self, build, room, start=None, user=None):
+        self.port = ports.four()
+        program = pathlib.Path(room) / "server.py"
+        program.write_text(SERVER, encoding="utf-8")
+        env = dict(os.environ, CPR_LOG=f"warn:{room}/cpr.log")
+        if not start:
+            env["LD_PRELOAD"] = str(build / "libcpr.so")
+        self.process = subprocess.Popen([*(start or []), "/usr/bin/python3", str(program), str(self.port)], env=env, stdout=subprocess.PIPE,
+                                        user=user, group=user, extra_groups=[] if user else None)
+        self.pid = self.process.pid
+        self.inode = self.hear_inode()
+
+    def hear_inode(self):
+        line = self.process.stdout.readline()
+        if not line.strip():
+            raise Wrong("the server did not start")
+        return int(line)
+
+    def restart(self):
+        answer = ring.restart(self.pid, WITHIN)
+        if answer.get("result") != "ready":
+            raise Wrong(f"restart: {answer}")
+        must(self.hear_inode() == self.inode, "the next generation has another listener")
+
+    def serves(self):
+        with socket.create_connection(("127.0.0.1", self.port), WITHIN) as client:
+            must(client.recv(1) == b"", "the server answers otherwise")
+
+    def generation(self):
+        return int(ring.ask(self.pid, ring.STATUS, WITHIN)["generation"])
+
+
+def must(holds, reason):
+    if not holds:
+        raise Wrong(reason)
+
+
+@contextlib.contextmanager
+def server(build, **how):
+    room = tempfile.mkdtemp(prefix="cpr-wrap-")
+    os.chmod(room, 0o777)
+    running = None
+    try:
+        running = Server(build, room, **how)
+        yield running
+        must(running.process.poll() is None, "the server died")
+        running.serves()
+    finally:
+        if running:
+            running.process.kill()
+            running.process.wait()
+            running.process.stdout.close()
+        shutil.rmtree(room, ignore_errors=True)
+
+
+# --- rings that are none
+
+def a_bad_request_is_refused(build):
+    long_path = b"/" + b"x" * 4095      # no end
+    bad = [ring.request(ring.STATUS, magic=1), ring.request(0), ring.request(99), ring.request(ring.RESTART, b"relative"),
+           ring.request(ring.RESTART, long_path), b"x", b"", b"\0" * 5000, ring.request(ring.STATUS)[:-1], ring.request(ring.STATUS) + b"x",
+           ring.request(ring.RETIRE)]
+    with server(build) as running:
+        for request in bad:
+            with ring.Call(running.pid) as call:
+                call.ring()
+                must(call.answered(WITHIN), "not answered")
+                call.send(request)
+                answer = ring.fields(call.hear(WITHIN))
+                must(answer.get("result") == "refused" and answer.get("reason"), f"{request[:20]}: {answer}")
+        must(running.generation() == 1, "it restarted")
+
+
+def who_rings_and_says_nothing_is_let_go(build):
+    with server(build) as running, ring.Call(running.pid) as silent, ring.Call(running.pid) as gone:
+        silent.ring()
+        must(silent.answered(WITHIN), "not answered")
+        gone.ring()
+        gone.listener.close()       # before or after it connects
+        running.serves()
+        must(running.generation() == 1, "no answer")
+
+
+def a_ring_that_nobody_listens_on_does_nothing(build):
+    with server(build) as running:
+        for nonce in (0, 1, 2**64 - 1, 0xdeadbeef):
+            ring.queue_signal(running.pid, nonce)
+        running.serves()
+        must(running.generation() == 1, "it restarted")
+
+
+def a_hundred_callers_at_once_are_answered(build):
+    answers = []
+    with server(build) as running:
+        def call():
+            try:
+                answers.append(ring.ask(running.pid, ring.STATUS, WITHIN)["result"])
+            except (ring.Silence, OSError) as error:
+                answers.append(str(error))
+        threads = [threading.Thread(target=call) for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    must(answers == ["ok"] * 100, f"{sorted(set(answers))}")
+
+
+# --- other users
+
+def _other_users():
+    if os.geteuid():
+        return None
+    return pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
+
+
+def _as_user(user, code, *arguments):
+    """Runs a piece of Python as somebody else; what it prints."""
+    done = subprocess.run(["/usr/bin/python3", "-B", "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd="/", timeout=30, check=False,
+                          user=user.pw_uid, group=user.pw_gid, extra_groups=[], env={"PYTHONPATH": _readable_support()})
+    must(done.returncode == 0, done.stderr.strip())
+    return done.stdout.strip()
+
+
+def _readable_support():
+    """Where the ring client can be read by everyone, whoever owns this tree."""
+    if not hasattr(_readable_support, "room"):
+        _readable_support.room = tempfile.TemporaryDirectory(prefix="cpr-wrap-")
+        os.chmod(_readable_support.room.name, 0o755)
+        shutil.copy(ring.__file__, _readable_support.room.name)
+        os.chmod(os.path.join(_readable_support.room.name, "ring.py"), 0o644)
+    return _readable_support.room.name
+
+
+RING_AS_OTHER = """
+import sys, ring
+try:
+    print(ring.ask(int(sys.argv[1]), ring.STATUS, 1.0))
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+LISTEN_AS_OTHER = """
+import sys, ring
+with ring.Call(0, int(sys.argv[1])) as call:
+    print("listening", flush=True)
+    heard = call.answered(5.0)
+    if heard:
+        try:
+            call.send(ring.request(ring.RESTART))
+            print(call.hear(5.0))
+        except OSError as error:
+            print(type(error).__name__)
+    else:
+        print("nobody")
+"""
+
+
+def another_user_cannot_ring(build):
+    users = _other_users()
+    if not users:
+        return
+    with server(build) as running:
+        must(_as_user(users[0], RING_AS_OTHER, running.pid) == "PermissionError", "nobody rang root")
+    with server(build, user=users[1].pw_uid) as running:
+        must(_as_user(users[0], RING_AS_OTHER, running.pid) == "PermissionError", "nobody rang daemon")
+        must("'result': 'ok'" in _as_user(users[1], RING_AS_OTHER, running.pid), "daemon cannot ring its own")
+        must(running.generation() == 1, "root cannot ring it")
+
+
+def a_forged_ring_is_not_answered(build):
+    """A ring that came with rights leads to a socket of somebody who has none: SO_PEERCRED tells, and nothing is read."""
+    users = _other_users()
+    if not users:
+        return
+    nonce = 0x5eed0000 + os.getpid()
+    with server(build) as running:
+        listener = subprocess.Popen(["/usr/bin/python3", "-B", "-c", LISTEN_AS_OTHER, str(nonce)], stdout=subprocess.PIPE, text=True, cwd="/",
+                                    user=users[0].pw_uid, group=users[0].pw_gid, extra_groups=[], env={"PYTHONPATH": _readable_support()})
+        with listener:
+            must(listener.stdout.readline() == "listening\n", "the listener did not start")
+            ring.queue_signal(running.pid, nonce)
+            said = listener.stdout.read().strip()
+        must(said in ("b''", "BrokenPipeError", "ConnectionResetError"), f"it was told {said!r}")
+        must(running.generation() == 1, "it restarted")
+
+
+# --- restarts
+
+def two_restarts_at_once(build):
+    with server(build) as running:
+        for generation in range(2, 7):
+            answers = []
+            threads = [threading.Thread(target=lambda: answers.append(ring.restart(running.pid, WITHIN).get("result"))) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            must(answers.count("ready") >= 1 and set(answers) <= {"ready", "busy"}, f"{answers}")
+            for _ in range(answers.count("ready")):
+                must(running.hear_inode() == running.inode, "another listener")
+            must(running.generation() >= generation, "the generation is not counted")
+            running.serves()
+
+
+def two_cprctl_restarts_at_once(build):
+    command = [str(build / "cprctl"), "restart"]
+    with server(build) as running:
+        for _ in range(3):
+            both = [subprocess.Popen([*command, str(running.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+            said = [process.communicate(timeout=WITHIN * 2) for process in both]
+            codes = sorted(process.returncode for process in both)
+            must(codes[0] == 0 and codes[1] in (0, 1), f"exit statuses {codes}: {said}")
+            for process in both:
+                if process.returncode == 0:
+                    must(running.hear_inode() == running.inode, "another listener")
+            running.serves()
+
+
+def a_restart_while_clients_come_refuses_none(build):
+    over, refused = threading.Event(), []
+
+    def knock(port):
+        while not over.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", port), WITHIN) as client:
+                    client.recv(1)
+            except ConnectionResetError:
+                pass        # it was accepted by the last generation: a later issue's
+            except OSError as error:
+                refused.append(str(error))
+    with server(build) as running:
+        thread = threading.Thread(target=knock, args=(running.port,))
+        thread.start()
+        try:
+            for _ in range(5):
+                running.restart()
+        finally:
+            over.set()
+            thread.join()
+    must(not refused, f"{len(refused)} refused: {refused[:3]}")
+
+
+def a_process_that_dies_while_it_is_rung(build):
+    """The caller is told so, and does not wait for its time to run out."""
+    with tempfile.TemporaryDirectory(prefix="cpr-wrap-") as room:
+        running = Server(build, room)
+        with ring.Call(running.pid) as call:
+            call.ring()
+            must(call.answered(WITHIN), "not answered")
+            running.process.kill()
+            running.process.wait()
+            must(call.hear(WITHIN) == b"", "a dead process spoke")
+        running.process.stdout.close()
+        began = time.monotonic()
+        done = subprocess.run([build / "cprctl", "restart", str(running.pid)], capture_output=True, text=True, check=False)
+        must(done.returncode == 3 and time.monotonic() - began < 5, f"{done.returncode}: {done.stderr}")
+
+
+def cpr_exec_starts_the_same(build):
+    with server(build, start=[str(build / "cpr-exec"), "--"]) as running:
+        for _ in range(3):
+            running.restart()
+        must(running.generation() == 4, "not the fourth generation")
+
+
+CHECKS = {check.__name__: check for check in (
+    a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing, a_hundred_callers_at_once_are_answered,
+    another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once, two_cprctl_restarts_at_once,
+    a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same)}
