@@ -254,8 +254,11 @@ static int on_request_head(http_parser *p)
 {
 	struct http *h = p->data;
 
+	if (p->http_major != 1)
+		return -1;
+	h->kind = HTTP_YES;
 	/* What CONNECT and SOURCE (of icecast) send afterwards is not HTTP. */
-	if (p->http_major != 1 || p->method == HTTP_CONNECT || p->method == HTTP_SOURCE || !asked(h, p->method == HTTP_HEAD))
+	if (p->method == HTTP_CONNECT || p->method == HTTP_SOURCE || !asked(h, p->method == HTTP_HEAD))
 		return -1;
 	if (!http_should_keep_alive(p))
 		h->asked_last = true;

@@ -192,6 +192,9 @@ CONVERSATION(upgrade_is_taken, R(UPGRADE, BUSY),
 	     R("\x81\x81mask?", NEVER))
 CONVERSATION(upgrade_is_ignored, R(UPGRADE, BUSY), W(OK "hello", BOUNDARY), R(GET, BUSY), W(OK0, BOUNDARY))
 CONVERSATION(upgrade_with_frames_in_haste, R(UPGRADE, BUSY), R("\x81\x81mask?", NEVER))
+CONVERSATION(connect_is_a_tunnel_from_the_start, R("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", NEVER),
+	     W("HTTP/1.1 200 OK\r\n\r\n", NEVER))
+CONVERSATION(icecast_source_streams, R("SOURCE /a ICE/1.0\r\n\r\n", NEVER), W("HTTP/1.0 200 OK\r\n\r\n", NEVER))
 CONVERSATION(connect_is_a_tunnel, R(GET, BUSY), W(OK0, BOUNDARY), R("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", NEVER),
 	     W("HTTP/1.1 200 OK\r\n\r\n", NEVER))
 
