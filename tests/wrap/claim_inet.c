@@ -227,13 +227,21 @@ TEST(bound_but_never_listening_is_not_kept, BOTH)
 	CHECK(inode_of(fd) != get("inode"));
 }
 
+/* Of a protocol that nobody knows, once something was said on it: FIN, and no reset. */
 TEST(a_connection_ends_with_its_generation, BOTH)
 {
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	char byte;
 
 	if (generation() == 1) {
+		int connection;
+
 		ask("connect tcp 127.0.0.1 %d", port(0));
-		MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+		connection = MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+		ask("send 0 ?");
+		CHECK_INT(read(connection, &byte, 1), 1);
+		CHECK_INT(write(connection, "!", 1), 1);
+		CHECK(strstr(ask("recv 0"), "!") != NULL);
 		next_generation();
 	}
 	CHECK(!strcmp(ask("recv 0"), "eof"));
