@@ -197,6 +197,11 @@ int table_add(struct table *t, const char *name, int id, int fd, struct entry **
 	return r;
 }
 
+static int id_after(int id)
+{
+	return id < INT32_MAX ? id + 1 : 0;
+}
+
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made)
 {
 	struct family *family;
@@ -209,13 +214,13 @@ int table_add_next(struct table *t, const char *name, int fd, struct entry **mad
 	if (!family)
 		return -ENOMEM;
 	while (table_find(t, name, family->next_id)) /* the API, or another generation, had that one */
-		family->next_id++;
+		family->next_id = id_after(family->next_id);
 	r = add_row(t, name, family->next_id, fd, family, &row);
 	if (r) {
 		family_put(t, family);
 		return r;
 	}
-	family->next_id++;
+	family->next_id = id_after(family->next_id);
 	family->live++;
 	if (made)
 		*made = &row->entry;
@@ -336,11 +341,13 @@ void table_make_orphan(struct table *t, struct entry *e)
 			return; /* without memory it stays findable by its tag, which is what the API asks for */
 		row->family->live++;
 		if (e->id >= row->family->next_id && e->kind != ENTRY_API)
-			row->family->next_id = e->id < INT32_MAX ? e->id + 1 : 0;
+			row->family->next_id = id_after(e->id);
 	}
 	e->flags |= ENTRY_ORPHAN;
 	t->orphans++;
 	after = row->family->last_orphan;
+	if (after && row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
+		after = NULL;
 	while (after && after->entry.id > e->id)
 		after = after->previous_orphan;
 	row->previous_orphan = after;

@@ -71,15 +71,17 @@ int words_get_int(const char *answer, const char *key, int64_t *value)
 {
 	char digits[24];
 	const char *at = digits;
-	int64_t sum = 0;
+	int64_t sum = 0; /* below zero: there is one more there */
 
-	if (words_get(answer, key, digits, sizeof(digits)) || !*digits)
+	if (words_get(answer, key, digits, sizeof(digits)))
 		return -ENOENT;
-	for (at += *digits == '-'; *at; at++) {
-		if (*at < '0' || *at > '9' || sum > (INT64_MAX - 9) / 10)
+	at += *digits == '-';
+	do {
+		if (*at < '0' || *at > '9' || __builtin_mul_overflow(sum, 10, &sum) || __builtin_sub_overflow(sum, *at - '0', &sum))
 			return -ENOENT;
-		sum = sum * 10 + (*at - '0');
-	}
-	*value = *digits == '-' ? -sum : sum;
+	} while (*++at);
+	if (*digits != '-' && __builtin_mul_overflow(sum, -1, &sum))
+		return -ENOENT;
+	*value = sum;
 	return 0;
 }

@@ -93,7 +93,7 @@ Test(pool, maps_and_unmaps_pages)
 	cr_assert_eq(mapped_kib(), before);
 }
 
-Test(pool, says_null_and_keeps_errno_when_the_kernel_gives_no_more)
+Test(pool, says_null_and_keeps_errno_when_the_kernel_gives_no_more, NOT_UNDER_ASAN)
 {
 	struct rlimit none = {0, 0};
 	int blocks = 0;

@@ -102,7 +102,7 @@ Test(rules, are_read_whatever_blanks_stand_around)
 Test(rules, refuse_what_is_no_rule_and_change_nothing)
 {
 	static const char *const wrong[] = {"",	      " ",	   "kepe a",  "keep",	       "keep ",	      "drop",	    "carry",
-					    "keep a b", "no-carry x", "Keep a", "keepa",       "keep\xc2\xa0" "a", "nocarry", "# keep a"};
+					    "keep a b", "no-carry x", "Keep a", "keepa",       "keep\302\240a", "nocarry", "# keep a"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		rules = (struct rules){0};

@@ -29,17 +29,31 @@ static void keep_listener(void)
 
 /* ---- workers ---- */
 
-TEST(workers_are_told_to_retire, BELL)
+static void retire(int workers, bool known)
 {
+	char text[32];
+
 	keep_listener();
 	if (generation() == 1) {
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < workers; i++)
 			IN_CHILD wait_for_good();
+		snprintf(text, sizeof(text), "workers=%d", workers);
+		CHECK(!known || AWAIT(strstr(ask("status"), text), 5000));
 		next_generation();
 	}
-	/* ready first: the workers go on until the next generation serves */
-	CHECK(poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 50) == 0);
+	CHECK(poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 50) == 0); /* ready first: they go on until the next generation serves */
 	CHECK(AWAIT(!strcmp(ask("children"), "0"), 5000));
+}
+
+TEST(workers_are_told_to_retire, BELL)
+{
+	retire(3, true);
+}
+
+/* Forked, and not yet run when the restart comes. */
+TEST(workers_of_the_last_moment_are_told_to_retire, BELL)
+{
+	retire(20, false);
 }
 
 TEST(a_worker_that_would_not_go_is_killed, BELL, "CPR_DRAIN=1;WARNS=1")
