@@ -53,7 +53,7 @@ TEST(workers_are_told_to_retire, BELL)
 /* Forked, and not yet run when the restart comes. */
 TEST(workers_of_the_last_moment_are_told_to_retire, BELL)
 {
-	retire(20, false);
+	retire(3, false);
 }
 
 TEST(a_worker_that_would_not_go_is_killed, BELL, "CPR_DRAIN=1;WARNS=1")
@@ -155,6 +155,23 @@ TEST(daemon_3_is_restarted, BELL)
 		CHECK(!strcmp(ask("adopt %d", getpid()), "ok"));
 		next_generation();
 	}
+}
+
+/* As many do: fork, leave the terminal, close all that may be open, and only then ask for what is theirs. */
+TEST(a_daemon_that_closes_everything_first_is_restarted, BELL)
+{
+	int pid = MUST(fork());
+
+	if (pid)
+		_exit(0);
+	MUST(setsid());
+	for (int fd = 3; fd < 1024; fd++)
+		close(fd);
+	closefrom(3);
+	keep_listener();
+	CHECK(!strcmp(ask("adopt %d", getpid()), "ok"));
+	if (generation() < 3)
+		next_generation();
 }
 
 /* ---- threads ---- */
