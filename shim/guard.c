@@ -28,6 +28,7 @@ static void (*answer_noted)(void);
 /* One page-aligned block for the owner and all that it forks. */
 struct shared {
 	_Atomic int owner;
+	_Atomic int unborn; /* forked, and not in the list yet */
 	struct {
 		_Atomic int pid; /* 0: free */
 		_Atomic int parent;
@@ -145,6 +146,7 @@ static void prepare(void)
 	guard_block(&before);
 	acquire();
 	before_fork = before;
+	atomic_fetch_add(&shared->unborn, 1);
 }
 
 static void parent(void)
@@ -161,6 +163,7 @@ static void child(void)
 
 	atomic_store(&lock_word, 0);
 	after_birth();
+	atomic_fetch_sub(&shared->unborn, 1);
 	guard_unblock(&before);
 }
 
@@ -243,9 +246,22 @@ bool guard_is_owner(void)
 	return true;
 }
 
+/* A worker enters itself when it first runs: who was forked a moment ago is waited for, 100 ms at most (a fork that failed has no child to come). */
+static void await_births(void)
+{
+	struct timespec ms = {0, 1000000};
+
+	for (int i = 0; i < 100 && atomic_load(&shared->unborn) > 0; i++)
+		next_sys(SYS_nanosleep, &ms, NULL);
+	atomic_store(&shared->unborn, 0);
+}
+
 size_t guard_workers(int *pids, size_t most)
 {
 	size_t n = 0;
+
+	if (shared)
+		await_births();
 
 	for (int i = 0; shared && i < GUARD_WORKERS_MAX && n < most; i++) {
 		int pid = atomic_load(&shared->worker[i].pid);

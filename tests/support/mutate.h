@@ -108,13 +108,26 @@ static inline void cut_out(struct random *r, struct bytes *b)
 	bytes_stretch(b, at, -(long)n);
 }
 
+/* A record of some type and of a length that may not be its own, between others or at the end. */
+static inline void put_record(struct random *r, struct bytes *b)
+{
+	size_t length = RECORD_HEAD + 8 * random_below(r, 12), at = random_one_in(r, 2) ? b->n : random_record(r, *b);
+
+	if (at > b->n || b->n + length > MUTANT_MAX)
+		return;
+	bytes_stretch(b, at, (long)length);
+	put16(b->at + at + AT_TYPE, (uint16_t)random_below(r, TYPE_CONNECTION + 2));
+	put16(b->at + at + AT_FLAGS, (uint16_t)random_below(r, 2));
+	put32(b->at + at + AT_LENGTH, (uint32_t)length);
+}
+
 static inline void mutate_once(struct random *r, struct bytes *b, struct bytes other)
 {
 	size_t at = random_below(r, b->n), record = random_record(r, *b);
 
 	if (!b->n)
 		return;
-	switch (random_below(r, 10)) {
+	switch (random_below(r, 12)) {
 	case 0:
 		b->at[at] ^= (char)(1 << random_below(r, 8));
 		break;
@@ -137,20 +150,29 @@ static inline void mutate_once(struct random *r, struct bytes *b, struct bytes o
 		set_number(r, *b, record + 2 * random_below(r, AT_NAME / 2));
 		break;
 	case 7: /* a field of the header */
-		set_number(r, *b, AT_VERSION + 4 * random_below(r, 10));
+		set_number(r, *b, AT_VERSION + 4 * random_below(r, (HEADER_SIZE - AT_VERSION) / 4));
 		break;
 	case 8:
 		nudge(r, *b, record + (random_one_in(r, 2) ? AT_LENGTH : AT_NAME_LENGTH));
 		break;
+	case 9: /* a record of another type */
+		if (record + RECORD_HEAD <= b->n)
+			put16(b->at + record + AT_TYPE, (uint16_t)random_below(r, TYPE_CONNECTION + 2));
+		break;
+	case 10:
+		put_record(r, b);
+		break;
 	default:
-		nudge(r, *b, AT_DESCRIPTORS + 4 * random_below(r, 3));
+		nudge(r, *b, AT_DESCRIPTORS + 4 * random_below(r, 4));
 	}
 }
 
 /* Counts that agree with the records, so that what was spliced in or cut out is not refused for them alone. */
 static inline void recount(struct bytes b)
 {
-	uint32_t counts[3] = {0};
+	static const size_t where[] = {[TYPE_DESCRIPTOR] = AT_DESCRIPTORS, [TYPE_HEIRLOOM] = AT_HEIRLOOMS, [TYPE_WORKER] = AT_WORKERS,
+				       [TYPE_CONNECTION] = AT_CONNECTIONS};
+	uint32_t counts[TYPE_CONNECTION + 1] = {0};
 
 	if (b.n < HEADER_SIZE)
 		return;
@@ -158,14 +180,15 @@ static inline void recount(struct bytes b)
 		uint32_t length = get32(b.at + at + AT_LENGTH);
 		unsigned type = get16(b.at + at + AT_TYPE);
 
-		if (type >= TYPE_DESCRIPTOR && type <= TYPE_WORKER)
-			counts[type - TYPE_DESCRIPTOR]++;
+		if (type <= TYPE_CONNECTION)
+			counts[type]++;
 		if (length < RECORD_HEAD || length > b.n - at)
 			break;
 		at += length;
 	}
-	for (int i = 0; i < 3; i++)
-		put32(b.at + AT_DESCRIPTORS + 4 * i, counts[i]);
+	for (unsigned type = 0; type <= TYPE_CONNECTION; type++)
+		if (where[type])
+			put32(b.at + where[type], counts[type]);
 }
 
 /* One to four mutations of a copy of `b`; mostly with counts, total and checksum made right. The caller frees it. */
