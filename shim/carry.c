@@ -72,7 +72,7 @@ size_t carry_choose(struct passed *into, size_t most, struct carry_count *count)
 		carried = stands && may_carry(c, fd, listener);
 		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
 		if (n < most)
-			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino};
+			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino, .stands = stands};
 	}
 	return n;
 }

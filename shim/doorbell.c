@@ -15,6 +15,7 @@
 #include "restart.h"
 #include "track.h"
 #include "words.h"
+#include "workers.h"
 
 #include <errno.h>
 #include <string.h>
@@ -265,6 +266,7 @@ static void answer_noted(void)
 		noted_tick = false;
 		arrive_tick();
 		restart_tick();
+		workers_tick();
 	}
 	if (noted_restart) {
 		noted_restart = false;
@@ -304,7 +306,7 @@ static void rang(int sig, siginfo_t *info, void *context)
 	if (sig == cpr__settings.signal && info->si_code == SI_QUEUE && noted_count < NOTED_MAX)
 		noted[noted_count++] = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
 	else if (sig == cpr__settings.signal)
-		noted_tick |= info->si_code == SI_TIMER;
+		noted_tick |= info->si_code == SI_TIMER || info->si_code == SI_USER; /* the owner's ring for its workers */
 	else
 		noted_restart = true;
 	if (!guard_noted)

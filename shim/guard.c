@@ -29,6 +29,7 @@ static void (*answer_noted)(void);
 struct shared {
 	_Atomic int owner;
 	_Atomic int unborn; /* forked, and not in the list yet */
+	struct guard_drain drain;
 	struct {
 		_Atomic int pid; /* 0: free */
 		_Atomic int parent;
@@ -270,6 +271,11 @@ size_t guard_workers(int *pids, size_t most)
 			pids[n++] = pid;
 	}
 	return n;
+}
+
+struct guard_drain *guard_shared_drain(void)
+{
+	return shared ? &shared->drain : NULL;
 }
 
 size_t guard_worker_count(void)

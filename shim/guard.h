@@ -76,6 +76,13 @@ size_t guard_workers(int *pids, size_t most);
 /* Workers alive, this process not among them if it is one. */
 size_t guard_worker_count(void);
 
+/* A drain of all processes: where they pass their connections to (0: there is none), and until when (CLOCK_MONOTONIC, ns). Of the shared page; NULL before guard_init. */
+struct guard_drain {
+	_Atomic uint64_t nonce;
+	_Atomic int64_t deadline;
+};
+struct guard_drain *guard_shared_drain(void);
+
 /* This worker becomes another program; and the way back. */
 void guard_worker_leaves(void);
 void guard_worker_stays(void);

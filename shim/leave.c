@@ -13,6 +13,7 @@
 #include "origin.h"
 #include "pool.h"
 #include "track.h"
+#include "workers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -265,6 +266,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	}
 	track_check_all();
 	passed_count = carry_choose(passed, PASSED_MAX, &count);
+	passed_count += workers_passed(passed + passed_count, PASSED_MAX - passed_count, &count);
 	state.passed = passed;
 	state.passed_count = passed_count;
 	state.carried = (uint32_t)count.carried;

@@ -9,6 +9,7 @@
 #include "guard.h"
 #include "io.h"
 #include "origin.h"
+#include "workers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,7 @@ bool restart_under_way(void)
 
 static void call_off(int result, const char *why)
 {
+	workers_dismiss();
 	drain_thaw();
 	atomic_store(&draining, false);
 	atomic_flag_clear(&taken);
@@ -47,9 +49,10 @@ static void call_off(int result, const char *why)
 static void step(void)
 {
 	struct text why = TEXT_ON(pending.reason);
+	size_t busy = drain_busy() + workers_collect();
 	int r;
 
-	if (drain_busy() && io_now() < pending.deadline) {
+	if (busy && io_now() < pending.deadline) {
 		bell_tick_in(STEP_MS);
 		return;
 	}
@@ -90,7 +93,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		atomic_flag_clear(&taken);
 		return r;
 	}
-	if (!cpr__settings.drain_s || conn_next(0) < 0) {
+	if (!cpr__settings.drain_s || (conn_next(0) < 0 && !guard_worker_count())) {
 		r = leave_restart(request, why);
 		atomic_flag_clear(&taken);
 		return r;
@@ -103,6 +106,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		pending.request.path = pending.path;
 	}
 	drain_begin();
+	workers_call(pending.deadline);
 	atomic_store(&draining, true);
 	restart_tick();
 	return 0;

@@ -256,7 +256,7 @@ static int take_record(struct state *state, const struct header *h, const struct
 			return bad(why, "a connection's record has %u bytes and descriptor %d", r->length, pair->number);
 		if (state->passed_count == h->connections)
 			return bad(why, "it has more connections than it counts");
-		state->passed[state->passed_count++] = (struct passed){pair->number, pair->other, pair->first};
+		state->passed[state->passed_count++] = (struct passed){.fd = pair->number, .listener = pair->other, .ino = pair->first};
 		return 0;
 	case RECORD_HEIRLOOM:
 	case RECORD_WORKER:

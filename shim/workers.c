@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* Several processes. The owner listens on an abstract socket for the time of a drain; its address stands in the page that all of them share. */
+#define _GNU_SOURCE
+#include "workers.h"
+
+#include "bell.h"
+#include "drain.h"
+#include "guard.h"
+#include "io.h"
+#include "log.h"
+#include "next.h"
+#include "pool.h"
+#include "words.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum {
+	STEP_MS = 5,
+	CALLS_MAX = GUARD_WORKERS_MAX,
+	PASSED_MAX = 1 << 16,
+};
+
+/* One message a connection, with its descriptor; the last has none, and the worker's counts. */
+struct message {
+	uint32_t last;
+	int32_t id;       /* of the listener's tag; name empty: to be closed */
+	uint64_t ino;
+	uint32_t closed, cut;
+	char name[TAG_NAME_MAX + 1];
+};
+
+/* ---- the owner ---- */
+
+static int door = -1;              /* where workers connect to */
+static int calls[CALLS_MAX];       /* who has, and is not done */
+static size_t call_count, waited_for, finished;
+static struct passed *collected;
+static size_t collected_count;
+static struct carry_count counts;
+static struct message message;     /* too large for a handler's stack */
+
+static bool open_door(void)
+{
+	struct sockaddr_un addr;
+	uint64_t nonce = 0;
+	socklen_t len;
+
+	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
+		return false;
+	nonce |= 1;
+	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	len = words_address(nonce, &addr);
+	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, CALLS_MAX)) {
+		io_close(&door);
+		door = -1;
+		return false;
+	}
+	atomic_store(&guard_shared_drain()->nonce, nonce);
+	return true;
+}
+
+static void ring_all(void)
+{
+	static int pids[GUARD_WORKERS_MAX];
+	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
+
+	for (size_t i = 0; i < n; i++)
+		waited_for += !kill(pids[i], cpr__settings.signal);
+}
+
+size_t workers_call(int64_t deadline)
+{
+	int kept = errno;
+
+	call_count = waited_for = finished = collected_count = 0;
+	counts = (struct carry_count){0};
+	if (!guard_worker_count())
+		return 0;
+	if (!collected)
+		collected = pool_map(PASSED_MAX * sizeof(*collected));
+	atomic_store(&guard_shared_drain()->deadline, deadline);
+	if (collected && open_door())
+		ring_all();
+	errno = kept;
+	return waited_for;
+}
+
+static void collect(int fd)
+{
+	struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
+	bool carried = e && e->flags & ENTRY_KEPT;
+
+	if (collected_count == PASSED_MAX) {
+		next_close(fd);
+		return;
+	}
+	*(carried ? &counts.carried : &counts.closed) += 1;
+	collected[collected_count++] = (struct passed){.fd = fd, .listener = carried ? e->fd : -1, .ino = message.ino};
+}
+
+/* True when this worker has said all. */
+static bool hear(int sock)
+{
+	ssize_t n;
+	int fd;
+
+	for (;;) {
+		n = io_receive(sock, &message, sizeof(message), &fd);
+		if (n == -EAGAIN)
+			return false;
+		if (n <= 0) /* it died */
+			return true;
+		if (n == sizeof(message) && !message.last && fd >= 0 && memchr(message.name, '\0', sizeof(message.name))) {
+			collect(fd);
+			continue;
+		}
+		io_close(&fd);
+		if (n == sizeof(message) && message.last) {
+			counts.cut += message.cut;
+			return true;
+		}
+	}
+}
+
+static bool is_worker(int sock)
+{
+	static int pids[GUARD_WORKERS_MAX];
+	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (pids[i] == peer.pid)
+			return true;
+	log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
+	return false;
+}
+
+size_t workers_collect(void)
+{
+	size_t left = 0, alive;
+	int kept = errno, sock;
+
+	if (door < 0)
+		return 0;
+	while (call_count < CALLS_MAX && (sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+		if (is_worker(sock))
+			calls[call_count++] = sock;
+		else
+			next_close(sock);
+	for (size_t i = 0; i < call_count; i++)
+		if (hear(calls[i])) {
+			next_close(calls[i]);
+			finished++;
+		} else {
+			calls[left++] = calls[i];
+		}
+	call_count = left;
+	alive = guard_worker_count(); /* one that died has nothing to pass */
+	left = finished < waited_for ? waited_for - finished : 0;
+	errno = kept;
+	return left < alive ? left : alive;
+}
+
+size_t workers_passed(struct passed *into, size_t most, struct carry_count *count)
+{
+	size_t n = collected_count < most ? collected_count : most;
+
+	if (n)
+		memcpy(into, collected, n * sizeof(*into));
+	count->carried += counts.carried;
+	count->closed += counts.closed;
+	count->cut += counts.cut;
+	return n;
+}
+
+void workers_dismiss(void)
+{
+	static int pids[GUARD_WORKERS_MAX];
+	size_t n;
+
+	if (door < 0)
+		return;
+	atomic_store(&guard_shared_drain()->nonce, 0);
+	next_close(door);
+	door = -1;
+	for (size_t i = 0; i < call_count; i++)
+		next_close(calls[i]);
+	for (size_t i = 0; i < collected_count; i++)
+		next_close(collected[i].fd);
+	call_count = collected_count = 0;
+	n = guard_workers(pids, GUARD_WORKERS_MAX);
+	for (size_t i = 0; i < n; i++)
+		kill(pids[i], cpr__settings.signal);
+}
+
+/* ---- a worker ---- */
+
+static uint64_t draining_for; /* the nonce of the drain that this worker is in */
+static bool passed_on;
+
+/*
+ * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
+ * to leave.
+ */
+static void let_go(int fd)
+{
+	static int ended = -1;
+	int pair[2];
+
+	conn_end(fd);
+	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+		next_close(pair[1]);
+		ended = io_move_up(pair[0], fd + 1);
+	}
+	if (ended < 0 || next_dup3(ended, fd, O_CLOEXEC) < 0)
+		next_close(fd);
+}
+
+static bool tell(int sock, const struct passed *p)
+{
+	const struct entry *e = p->listener >= 0 ? table_by_fd(cpr__table, p->listener) : NULL;
+
+	memset(&message, 0, sizeof(message));
+	message.ino = p->ino;
+	if (e) {
+		message.id = e->id;
+		memcpy(message.name, e->name, strlen(e->name) + 1);
+	}
+	if (io_send(sock, &message, sizeof(message), p->fd))
+		return false;
+	let_go(p->fd);
+	return true;
+}
+
+static void pass_on(void)
+{
+	cleanup_fd int sock = bell_answer(draining_for);
+	struct passed *mine = pool_map(PASSED_MAX * sizeof(*mine));
+	struct carry_count count = {0};
+	size_t n = mine ? carry_choose(mine, PASSED_MAX, &count) : 0;
+
+	passed_on = true;
+	for (size_t i = 0; sock >= 0 && i < n; i++)
+		if (mine[i].stands && !tell(sock, &mine[i]))
+			break;
+	memset(&message, 0, sizeof(message));
+	message.last = 1;
+	message.cut = (uint32_t)count.cut;
+	if (sock >= 0)
+		io_send(sock, &message, sizeof(message), -1);
+	pool_unmap(mine, PASSED_MAX * sizeof(*mine));
+}
+
+static void end_drain(void)
+{
+	draining_for = 0;
+	drain_thaw();
+}
+
+void workers_tick(void)
+{
+	uint64_t nonce = guard_shared_drain() ? atomic_load(&guard_shared_drain()->nonce) : 0;
+
+	if (guard_owner() == getpid())
+		return;
+	if (draining_for && draining_for != nonce)
+		end_drain();
+	if (!nonce)
+		return;
+	if (!draining_for) {
+		draining_for = nonce;
+		passed_on = false;
+		drain_begin();
+	}
+	if (passed_on)
+		return;
+	if (drain_busy() && io_now() < atomic_load(&guard_shared_drain()->deadline))
+		bell_tick_in(STEP_MS);
+	else
+		pass_on();
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Several processes: workers drain when their owner does, and pass it their idle connections. */
+#ifndef CPR_WORKERS_H
+#define CPR_WORKERS_H
+
+#include "carry.h"
+
+/* ---- the owner, in the doorbell's handler ---- */
+
+/* Tells every worker to drain until `deadline` (CLOCK_MONOTONIC, ns). How many were told. */
+size_t workers_call(int64_t deadline);
+
+/* Takes what they have passed so far. How many have not finished. */
+size_t workers_collect(void);
+
+/* What was collected, as carry_choose gives it; the counts are added up. How many. */
+size_t workers_passed(struct passed *into, size_t most, struct carry_count *count);
+
+/* The restart was called off: they thaw. What they have passed is closed: it cannot go back. */
+void workers_dismiss(void);
+
+/* ---- a worker: the doorbell rang, or its timer did ---- */
+
+void workers_tick(void);
+
+#endif
