@@ -216,6 +216,50 @@ TEST(udp_socket_is_claimed_with_its_queue, BOTH)
 	check_text(fd, "two");
 }
 
+/* A client's: who binds it anew would hear only the last generation's peer. */
+static void connected_is_not_kept(int at)
+{
+	struct address a = inet4("127.0.0.1", at), peer = inet4("127.0.0.1", port(1));
+	int fd = bound(a, SOCK_DGRAM);
+
+	if (generation() == 1) {
+		put("inode", inode_of(fd));
+		MUST(connect(fd, &peer.any, peer.len));
+		next_generation();
+	}
+	CHECK(inode_of(fd) != get("inode"));
+	CHECK_FAILS(getpeername(fd, &peer.any, &peer.len), ENOTCONN);
+}
+
+TEST(a_connected_udp_socket_is_not_kept, BOTH)
+{
+	connected_is_not_kept(port(0));
+}
+
+TEST(a_connected_ephemeral_udp_socket_is_not_kept, BOTH)
+{
+	connected_is_not_kept(0);
+}
+
+TEST(v4_and_v4_mapped_do_not_meet, BOTH, "WARNS=1")
+{
+	int fd;
+
+	if (generation() == 1) {
+		struct address a = inet6("::ffff:127.0.0.1", port(0));
+
+		fd = socket_for(&a, SOCK_STREAM);
+		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+		MUST(bind(fd, &a.any, a.len));
+		MUST(listen(fd, 16));
+		put("inode", inode_of(fd));
+		next_generation();
+	}
+	fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	CHECK(inode_of(fd) != get("inode"));
+	CHECK_INT(get_option(fd, SOL_SOCKET, SO_DOMAIN), AF_INET);
+}
+
 TEST(bound_but_never_listening_is_not_kept, BOTH)
 {
 	int fd = bound(inet4("127.0.0.1", port(0)), SOCK_STREAM);

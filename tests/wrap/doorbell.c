@@ -6,6 +6,7 @@
 #include "../support/sockets.h"
 
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -309,6 +310,49 @@ TEST(errno_is_not_changed_by_a_ring, ONCE)
 		CHECK_INT(errno, 4242);
 	}
 	CHECK_INT(atoi(ask("rung")), 50);
+}
+
+/* open() of a FIFO waits for its other end, and a daemon that takes commands by one spends its life there. */
+TEST(a_blocked_open_is_rung, ONCE)
+{
+	int fd;
+
+	MUST(mkfifo(in_room("fifo"), 0600));
+	rings_then_alarm();
+	CHECK_FAILS(open(in_room("fifo"), O_RDONLY | O_CLOEXEC), EINTR);
+	CHECK_INT(alarms, 1);
+	fd = MUST(open(in_room("fifo"), O_RDWR | O_CLOEXEC));
+	CHECK(in_table(fd));
+	all_were_answered();
+}
+
+TEST(a_blocked_fopen_is_rung, ONCE)
+{
+	MUST(mkfifo(in_room("fifo"), 0600));
+	rings_then_alarm();
+	CHECK(!fopen(in_room("fifo"), "re"));
+	all_were_answered();
+}
+
+static sigjmp_buf out;
+
+static void jump_out(int sig)
+{
+	siglongjmp(out, sig);
+}
+
+/* The old way to give up after a while. */
+TEST(a_jump_out_of_a_blocked_open_leaves_the_doorbell, ONCE)
+{
+	MUST(mkfifo(in_room("fifo"), 0600));
+	signal(SIGALRM, jump_out);
+	if (!sigsetjmp(out, 1)) {
+		CHECK(!strcmp(ask("signal SIGALRM 1 100"), "ok"));
+		open(in_room("fifo"), O_RDONLY | O_CLOEXEC);
+		CHECK(!"open came back");
+	}
+	CHECK(!strcmp(ask("rings 3 5"), "ok"));
+	CHECK_INT(atoi(ask("rung")), 3);
 }
 
 /* A bad ring does nothing, whoever sends it: the signal alone, by kill, by a value that nobody listens on. */

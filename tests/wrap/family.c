@@ -193,6 +193,31 @@ TEST(any_thread_may_exec_the_next_generation, EXEC)
 	pthread_join(thread, NULL);
 }
 
+static pthread_barrier_t together;
+
+static void *exec_together(void *arg)
+{
+	pthread_barrier_wait(&together);
+	next_generation();
+	return arg;
+}
+
+/* One of them leaves; none may go without the state. */
+TEST(threads_that_exec_at_once, EXEC)
+{
+	pthread_t thread;
+
+	keep_listener();
+	if (generation() == 10)
+		return;
+	CHECK_INT(generation() > 1, access(in_room("second"), F_OK) == 0);
+	put("second", 1);
+	pthread_barrier_init(&together, NULL, 4);
+	for (int i = 0; i < 4; i++)
+		CHECK_INT(pthread_create(&thread, NULL, exec_together, NULL), 0);
+	wait_for_good();
+}
+
 static void exec_in_handler(int sig)
 {
 	(void)sig;

@@ -35,7 +35,7 @@ def _limits(_room):
     return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))}
 
 
-# name of a case -> (room) -> keywords of subprocess.Popen, "env" and "arguments"
+# name of a case -> (room) -> keywords of subprocess.Popen; "env", "arguments", "relative" (by what path it is started)
 STARTS = {
     "umask_is_as_at_start": lambda room: {"umask": 0o027},
     "directory_is_as_at_start": _in_directory,
@@ -45,6 +45,7 @@ STARTS = {
     "signal_mask_is_as_at_start": lambda room: {"preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])},
     "ignored_signals_are_as_at_start": lambda room: {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)},
     "soft_limits_are_as_at_start": _limits,
+    "a_relative_path_is_the_starts": lambda room: {"cwd": room, "relative": True},
     "environment_is_as_at_start": lambda room: {"env": {"WRAP_GIVEN": "by the start"}},
     "arguments_are_as_at_start": lambda room: {"arguments": ["--an option", ""]},
     "a_pipe_given_at_the_start_is_given_again": _with_pipe,

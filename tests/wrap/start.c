@@ -152,6 +152,27 @@ TEST(processors_are_as_at_start, BELL)
 		next_generation();
 }
 
+/* nice(2) adds: what piles up would be served last after a few restarts. */
+TEST(nice_is_as_at_start, BELL)
+{
+	int now = getpriority(PRIO_PROCESS, 0);
+
+	if (generation() == 1)
+		put("nice", now);
+	CHECK_INT(now, get("nice"));
+	CHECK(nice(2) >= now);
+	if (generation() < 3 && geteuid() == 0)
+		next_generation();
+}
+
+TEST(a_relative_path_is_the_starts, BELL)
+{
+	CHECK(!strncmp(arguments[0], "./", 2));
+	MUST(chdir("/"));
+	if (generation() < 3)
+		next_generation();
+}
+
 TEST(environment_is_as_at_start, BELL)
 {
 	CHECK(!strcmp(getenv("WRAP_GIVEN"), "by the start"));
@@ -219,6 +240,23 @@ TEST(a_heirloom_that_was_closed_is_not_given_again, BELL)
 	CHECK(really_open(5));
 	CHECK(!really_open(6));
 	CHECK(!really_open(3));
+}
+
+/* Its log was opened as its standard error: the next generation may write to that, and its children, too. */
+TEST(a_kept_standard_descriptor_is_standard, BELL)
+{
+	if (generation() == 1) {
+		int fd;
+
+		MUST(mkfifo(in_room("log"), 0600));
+		fd = MUST(open(in_room("log"), O_RDWR));
+		MUST(dup2(fd, STDERR_FILENO));
+		close(fd);
+		next_generation();
+	}
+	CHECK(really_open(STDERR_FILENO));
+	CHECK_INT(fcntl(STDERR_FILENO, F_GETFD), 0);
+	CHECK_INT(system("echo text >&2"), 0);
 }
 
 /* Pid files are locked as long as a descriptor is open anywhere: one that leaks makes the next generation a second copy. */

@@ -74,6 +74,22 @@ TEST(bind_and_close_in_a_handler_amid_bind_and_close, ONCE)
 	CHECK_INT(table_size(), 0);
 }
 
+TEST(bind_and_close_in_a_handler_amid_failing_execs, ONCE)
+{
+	struct sigaction action = {.sa_handler = churn_in_handler, .sa_flags = SA_RESTART};
+	struct itimerval timer = {{0, 200}, {0, 200}};
+
+	MUST(sigaction(SIGALRM, &action, NULL));
+	MUST(chmod(arguments[0], 0600));
+	setitimer(ITIMER_REAL, &timer, NULL);
+	for (long until = now_ms() + STORM_MS; now_ms() < until;)
+		CHECK_FAILS(execv(arguments[0], arguments), EACCES);
+	timer = (struct itimerval){0};
+	setitimer(ITIMER_REAL, &timer, NULL);
+	CHECK(handled > 100);
+	CHECK_INT(table_size(), 0);
+}
+
 /* ---- threads ---- */
 
 static _Atomic bool over;
