@@ -215,4 +215,4 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/pic $(BUILD)/tests -name '*.d' 2>/dev/null)

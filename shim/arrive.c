@@ -107,6 +107,8 @@ static void adopt_all(struct table *table)
 			table_remove(table, e);
 			continue;
 		}
+		if (e->fd <= STDERR_FILENO) /* children count on those, and so does who prints an error */
+			e->flags |= ENTRY_INHERITED;
 		if (!(e->flags & ENTRY_INHERITED))
 			next_fcntl(e->fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 		if (e->flags & ENTRY_LISTENING)

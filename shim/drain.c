@@ -69,6 +69,15 @@ static struct registration {
 } registrations[LISTENERS];
 static int registration_count;
 
+/* Is another thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. */
+static bool is_being_read(int fd)
+{
+	for (int i = 0; i < CALLERS; i++)
+		if (atomic_load_explicit(&callers[i].fd, memory_order_acquire) == fd && callers[i].tid && &callers[i] != self)
+			return true;
+	return false;
+}
+
 /*
  * What is not carried is ended here and now, while the peer has nothing under way: FIN right behind the last answer leaves the least time for a next request to
  * cross it. If a request has come already, the connection is not frozen, but served once more: false.
@@ -77,10 +86,13 @@ static bool freeze(int fd, struct conn *c)
 {
 	bool carried = carry_may(c, fd);
 
-	if (!carried && conn_has_unread(fd))
-		return false;
 	if (atomic_fetch_or(&c->flags, CONN_FROZEN) & CONN_FROZEN)
 		return true;
+	/* looked at after the flag is up: from there on nobody begins to read */
+	if (is_being_read(fd) || !conn_at_boundary(c, io_now()) || (!carried && conn_has_unread(fd))) {
+		atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN);
+		return false;
+	}
 	if (!carried)
 		next_shutdown(fd, SHUT_WR);
 	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it */

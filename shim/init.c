@@ -13,6 +13,7 @@
 #include "origin.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int argc;
@@ -31,6 +32,8 @@ static int start(void)
 	arrive_read(&state);
 	if (!cpr__table)
 		return -ENOMEM;
+	if (state.has_mask) /* with the doorbell in it, until its handler is there */
+		next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state.mask, NULL, _NSIG / 8);
 	r = origin_init(argc, argv, environ, state.generation ? &state : NULL);
 	if (!r)
 		r = leave_init();

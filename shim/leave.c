@@ -24,7 +24,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TASK_STACK = 128 * 1024 };
+enum {
+	TASK_STACK = 128 * 1024,
+	TURN_MS = 10000, /* longer than any exec takes to fail */
+};
 
 /* What the task that execs is given, and what it leaves behind if it could not. */
 struct plan {
@@ -235,11 +238,12 @@ static bool begin(struct guard_hold *hold)
 {
 	if (atomic_flag_test_and_set(&leaving))
 		return false;
+	atomic_store(&under_way, true);
 	if (!guard_lock(hold)) {
+		atomic_store(&under_way, false);
 		atomic_flag_clear(&leaving);
 		return false;
 	}
-	atomic_store(&under_way, true);
 	return true;
 }
 
@@ -362,6 +366,21 @@ static void mark_inherited(bool on)
 			e->flags &= ~(unsigned)ENTRY_INHERITED;
 }
 
+/* Another thread is trying: if its exec fails, it is our turn. (To exec as a stranger meanwhile would lose everything, if we came first.) */
+static bool begin_in_turn(struct guard_hold *hold)
+{
+	struct timespec ms = {0, 1000000};
+
+	for (int i = 0; i < TURN_MS; i++) {
+		if (begin(hold))
+			return true;
+		if (!leave_under_way() && !guard_own_memory())
+			return false;
+		next_sys(SYS_nanosleep, &ms, NULL);
+	}
+	return false;
+}
+
 int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 {
 	struct plan plan = {.path = path, .argv = argv};
@@ -372,7 +391,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	size_t size;
 	int r;
 
-	if (!begin(&hold))
+	if (!begin_in_turn(&hold))
 		return next_execve(path, argv, envp), -errno;
 	plan.envp = own_environment(envp, &size);
 	if (!plan.envp) {
@@ -381,12 +400,10 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	}
 	track_check_all();
 	mark_inherited(true);
-	/* the program's own mask, with the doorbell: a ring must wait for the next generation's handler, not kill it */
-	sigaddset(&hold.mask, cpr__settings.signal);
-	guard_unblock(&hold.mask);
+	/* nothing is let through before the exec: a handler would meet the guard held, or open and close in the task's own table. The next image's constructor does it */
+	state.has_mask = true;
+	memcpy(&state.mask, &hold.mask, sizeof(state.mask));
 	r = leave_now(&state, &plan, NULL, &why);
-	guard_block(&(sigset_t){0});
-	sigdelset(&hold.mask, cpr__settings.signal);
 	mark_inherited(false);
 	pool_unmap(plan.envp, size);
 	give_up(&hold);

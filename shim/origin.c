@@ -44,6 +44,7 @@ static struct {
 	struct rlimit limits[RLIM_NLIMITS];
 	cpu_set_t processors;
 	bool processors_known;
+	int nice;
 } start;
 
 static struct { /* what origin_restore_process replaced */
@@ -259,6 +260,7 @@ static void note_process(void)
 	for (int i = 0; i < RLIM_NLIMITS; i++)
 		getrlimit(i, &start.limits[i]);
 	start.processors_known = !sched_getaffinity(0, sizeof(start.processors), &start.processors);
+	start.nice = getpriority(PRIO_PROCESS, 0);
 	read_identity(&start.identity);
 }
 
@@ -341,6 +343,7 @@ void origin_restore_process(int doorbell)
 	sched_getaffinity(0, sizeof(before.processors), &before.processors);
 	if (start.processors_known && !CPU_EQUAL(&start.processors, &before.processors))
 		sched_setaffinity(0, sizeof(start.processors), &start.processors);
+	setpriority(PRIO_PROCESS, 0, start.nice); /* of this task only, as the affinity is; nice(2) adds, and would add up */
 	restore_signals(doorbell);
 }
 

@@ -70,8 +70,8 @@ struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, 0, start time, 0
 
 struct restart_record {
 	struct record head;
-	uint32_t cut, carried, closed, reserved;
-	uint64_t nonce;
+	uint32_t cut, carried, closed, has_mask;
+	uint64_t nonce, mask;
 	int64_t asked_at, drained_at, left_at, first_at;
 };
 
@@ -131,7 +131,8 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 
 	*(struct restart_record *)at = (struct restart_record){
 		.head = {RECORD_RESTART, 0, sizeof(struct restart_record)}, .cut = state->cut, .carried = state->carried,
-		.closed = state->closed, .nonce = state->nonce,
+		
+		.closed = state->closed, .has_mask = state->has_mask, .mask = state->mask, .nonce = state->nonce,
 		.asked_at = state->asked_at, .drained_at = state->drained_at, .left_at = state->left_at, .first_at = state->first_at};
 	at += sizeof(struct restart_record);
 	for (size_t i = 0; i < state->heirloom_count; i++)
@@ -215,7 +216,9 @@ static int take_descriptor(struct state *state, const struct descriptor_record *
 	struct entry *e;
 	int taken;
 
-	if (r->head.length < sizeof(*r) || r->name_length > TAG_NAME_MAX || r->head.length != descriptor_length(r->name_length))
+	if (r->head.length < sizeof(*r)) /* its name_length would be behind it, and perhaps behind the last page */
+		return bad(why, "a descriptor's record has %u bytes", r->head.length);
+	if (r->name_length > TAG_NAME_MAX || r->head.length != descriptor_length(r->name_length))
 		return bad(why, "a descriptor's record of %u bytes does not fit its name of %u", r->head.length, r->name_length);
 	memcpy(name, r->name, r->name_length);
 	name[r->name_length] = '\0';
@@ -264,6 +267,8 @@ static int take_record(struct state *state, const struct header *h, const struct
 			return bad(why, "a record of type %u has %u bytes and number %d", r->type, r->length, pair->number);
 		if (r->type == RECORD_HEIRLOOM ? state->heirloom_count == h->heirlooms : state->worker_count == h->workers)
 			return bad(why, "it has more records of type %u than it counts", r->type);
+		if (r->type == RECORD_WORKER && !pair->first) /* what is said of who is gone: any pid would match */
+			return bad(why, "worker %d has no start time", pair->number);
 		if (r->type == RECORD_HEIRLOOM)
 			state->heirlooms[state->heirloom_count++] = (struct heirloom){pair->number, pair->first, pair->second};
 		else
@@ -277,6 +282,8 @@ static int take_record(struct state *state, const struct header *h, const struct
 		state->asked_at = restart->asked_at;
 		state->carried = restart->carried;
 		state->closed = restart->closed;
+		state->has_mask = restart->has_mask;
+		state->mask = restart->mask;
 		state->drained_at = restart->drained_at;
 		state->left_at = restart->left_at;
 		state->first_at = restart->first_at;

@@ -48,6 +48,8 @@ struct state {
 	size_t passed_count;
 	int64_t drained_at;  /* … when everyone stood at a boundary */
 	uint32_t carried, closed;
+	bool has_mask;       /* the program exec'ed itself, with this signal mask (the kernel's form) */
+	uint64_t mask;
 };
 
 /*

@@ -199,7 +199,15 @@ static void forget(int fd)
 	guard_unlock(&hold);
 }
 
-void track_socket_connected(int fd)
+/* Bound, and then connected: a datagram socket as well hears its one peer only, and is not what the next generation will ask for. */
+static bool is_clients(const struct entry *e, const struct sockaddr *addr)
+{
+	if (e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN))
+		return false;
+	return e->kind == ENTRY_STREAM || (e->kind == ENTRY_DATAGRAM && e->object.domain != AF_UNIX && addr && addr->sa_family != AF_UNSPEC);
+}
+
+void track_socket_connected(int fd, const struct sockaddr *addr)
 {
 	struct guard_hold hold;
 	struct entry *e;
@@ -207,7 +215,7 @@ void track_socket_connected(int fd)
 	if (likely(!track_knows(fd)) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
-	if (e && e->kind == ENTRY_STREAM && !(e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN)))
+	if (e && is_clients(e, addr))
 		table_forget_fd(cpr__table, fd);
 	guard_unlock(&hold);
 }

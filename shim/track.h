@@ -26,7 +26,7 @@ void track_listening(int fd, int backlog);
 void track_opened(int fd, int dir, const char *path, int flags);
 void track_memfd(int fd, const char *name);
 void track_duplicated(int from, int to);
-void track_socket_connected(int fd); /* a client's socket: not to be kept */
+void track_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
 
 /* The number is about to be closed (or overwritten): forgets it. False: it is hidden, and must stay open. */
 bool track_closing(int fd);

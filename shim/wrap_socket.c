@@ -76,21 +76,21 @@ static bool refuses(const struct sockaddr *addr, socklen_t len)
 	return true;
 }
 
-static int connected(int fd, int r)
+static int connected(int fd, const struct sockaddr *addr, int r)
 {
 	if (!r || errno == EINPROGRESS)
-		track_socket_connected(fd);
+		track_socket_connected(fd, addr);
 	return r;
 }
 
 CPR_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return refuses(addr, len) ? -1 : connected(fd, next_connect(fd, addr, len));
+	return refuses(addr, len) ? -1 : connected(fd, addr, next_connect(fd, addr, len));
 }
 
 CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return refuses(addr, len) ? -1 : connected(fd, next___connect(fd, addr, len));
+	return refuses(addr, len) ? -1 : connected(fd, addr, next___connect(fd, addr, len));
 }
 
 /*

@@ -223,7 +223,8 @@ static uint64_t current_seed, current_index;
 
 static void say_which(int sig)
 {
-	fprintf(stderr, "\ndecode: %s at --seed %llu --only %llu\n", strsignal(sig), (unsigned long long)current_seed, (unsigned long long)current_index);
+	fprintf(stderr, "\ndecode: %s at --seed %llu --only %llu\n", strsignal(sig), (unsigned long long)current_seed,
+		(unsigned long long)current_index);
 	signal(sig, SIG_DFL);
 	raise(sig);
 }

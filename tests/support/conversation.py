@@ -70,12 +70,12 @@ class Conversation:
         answer = ring.ask(self.pid, ring.STATUS)
         return " ".join(f"{key}={value}" for key, value in answer.items())
 
-    def do_rings(self, count, every_ms):
+    def do_rings(self, count, every_ms, patience="5"):
         """Status rings from now on, in the background."""
         def work():
             for _ in range(int(count)):
                 try:
-                    self.heard += ring.ask(self.pid, ring.STATUS, 5.0).get("result") == "ok"
+                    self.heard += ring.ask(self.pid, ring.STATUS, float(patience)).get("result") == "ok"
                 except (ring.Silence, OSError):
                     pass
                 time.sleep(int(every_ms) / 1000)

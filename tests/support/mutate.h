@@ -84,7 +84,8 @@ static inline void nudge(struct random *r, struct bytes b, size_t at)
 static inline void graft(struct random *r, struct bytes *b, struct bytes other)
 {
 	bool whole_record = random_one_in(r, 2);
-	size_t from = whole_record ? random_record(r, other) : random_below(r, other.n), to = whole_record ? random_record(r, *b) : random_below(r, b->n);
+	size_t from = whole_record ? random_record(r, other) : random_below(r, other.n);
+	size_t to = whole_record ? random_record(r, *b) : random_below(r, b->n);
 	size_t n = 1 + random_below(r, other.n > from ? other.n - from : 0);
 
 	if (whole_record && other.n >= from + RECORD_HEAD)

@@ -57,7 +57,17 @@ static int generation(void)
 
 __attribute__((noreturn)) static void fail_at(const char *file, int line, const char *what)
 {
-	dprintf(STDERR_FILENO, "%s:%d: generation %d: %s (errno: %s)\n", file, line, generation(), what, strerror(errno));
+	const char *room = getenv("WRAP_ROOM"), *why = strerror(errno);
+	char text[1024], path[1024];
+	FILE *failure;
+
+	snprintf(text, sizeof(text), "%s:%d: generation %d: %s (errno: %s)\n", file, line, generation(), what, why);
+	snprintf(path, sizeof(path), "%s/failure", room ? room : "."); /* what standard error is by now is the case's business */
+	failure = fopen(path, "ae");
+	if (failure) {
+		fputs(text, failure);
+		fclose(failure);
+	}
 	_exit(1);
 }
 
@@ -169,8 +179,8 @@ static inline const char *hear(void)
 	size_t n = 0;
 	ssize_t r;
 
-	while ((r = read(STDIN_FILENO, line + n, 1)) == 1 && line[n] != '\n' && n < sizeof(line) - 1)
-		n++;
+	while ((r = read(STDIN_FILENO, line + n, 1)) < 0 ? errno == EINTR : r && line[n] != '\n' && n < sizeof(line) - 1)
+		n += r > 0;
 	CHECK(r == 1 || n);
 	line[n] = '\0';
 	return line;

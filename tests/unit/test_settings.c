@@ -64,7 +64,8 @@ Test(settings, are_what_was_set)
 
 Test(settings, fall_back_for_what_is_no_number_of_the_range_and_say_so)
 {
-	static char *const wrong[] = {"CPR_DRAIN=x", "CPR_DRAIN=-1", "CPR_DRAIN=5s", "CPR_DRAIN= 5", "CPR_DRAIN=86401", "CPR_DRAIN=99999999999999999999999"};
+	static char *const wrong[] = {"CPR_DRAIN=x", "CPR_DRAIN=-1", "CPR_DRAIN=5s", "CPR_DRAIN= 5", "CPR_DRAIN=86401",
+				      "CPR_DRAIN=99999999999999999999999"};
 	char said[4096];
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {

@@ -317,7 +317,7 @@ Test(state_refuses, nothing_for_a_longer_header_of_a_later_minor_change)
 Test(state_refuses, more_records_of_a_type_than_are_counted)
 {
 	is_refused(with_record(TYPE_HEIRLOOM, 1, PAIR_SIZE), "more records of type 2 than it counts");
-	is_refused(with_record(TYPE_WORKER, 1, PAIR_SIZE), "more records of type 3 than it counts");
+	is_refused(with_record(TYPE_WORKER, 1, PAIR_SIZE), "has no start time");
 	is_refused(with_record(TYPE_CONNECTION, 1, PAIR_SIZE), "more connections than it counts");
 }
 

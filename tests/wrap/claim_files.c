@@ -124,7 +124,8 @@ TEST(append_follows_the_new_call, BOTH, FILES)
 
 TEST(every_way_to_open_claims, BOTH, FILES)
 {
-	static const char *const names[] = {"open", "open64", "openat", "openat64", "creat-not", "fopen", "fopen64", "freopen-not", "syscall"};
+	static const char *const names[] = {"open",  "open64",  "openat",      "openat64", "creat-not",
+					    "fopen", "fopen64", "freopen-not", "syscall"};
 	FILE *streams[3] = {0};
 	int dir = MUST(open(getenv("WRAP_ROOM"), O_RDONLY | O_DIRECTORY | O_CLOEXEC)), fd[9];
 

@@ -15,13 +15,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 SHIM = HERE.parent.parent / "shim"
 SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 PROGRAMS = ("nginx", "redis-server", "memcached", "haproxy", "lighttpd", "apache2", "node", "/usr/bin/python3")
-PLUGINS = ("/usr/lib/apache2/modules/mod_mpm_*.so", "/usr/lib/lighttpd/*.so", "/usr/lib/python3*/lib-dynload/*.so", "/usr/lib/jvm/*/lib/lib[nj]*.so")
+PLUGINS = ("/usr/lib/apache2/modules/mod_mpm_*.so", "/usr/lib/lighttpd/*.so", "/usr/lib/python3*/lib-dynload/*.so",
+           "/usr/lib/jvm/*/lib/lib[nj]*.so")
 LIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*|linux-vdso)\.so")
 
 # What a libc function that concerns us is likely to be called by.
-LOOKS_LIKE = re.compile(r"open(?!log$)|close|dup[23]?$|exec|fork|spawn|^_*sig(?!n|abbrev|desc|add|del|empty|fill|is|and|or)|accept|socket|pipe|clone"
-                        r"|_?poll$|select|epoll|sleep|pause|unlink|remove|rename|mks?temp|tmpfile|notify|eventfd|timerfd|memfd|pidfd|bind$|listen|connect"
-                        r"|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)|fcntl|ioctl|_?daemon|system$|(send|recv)m?msg")
+LOOKS_LIKE = re.compile(
+    r"open(?!log$)|close|dup[23]?$|socket|accept|pipe|eventfd|timerfd|memfd|pidfd|notify|mks?temp|tmpfile|fcntl|ioctl|bind$|listen|connect"
+    r"|exec|fork|spawn|clone|_?daemon|system$|(send|recv)m?msg|^_*sig(?!n|abbrev|desc|add|del|empty|fill|is|and|or)"
+    r"|_?poll$|select|epoll|sleep|pause|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)|unlink|remove|rename")
 
 
 def _output(*command):
@@ -100,7 +102,8 @@ def _called(files):
 def _excepted(symbols):
     """Those that exceptions.txt gives a reason for; a name there may be a pattern."""
     patterns = exceptions()
-    return {symbol for symbol in symbols if symbol in patterns or any("*" in glob and fnmatch.fnmatchcase(symbol, glob) for glob in patterns)}
+    globs = [pattern for pattern in patterns if "*" in pattern]
+    return {symbol for symbol in symbols if symbol in patterns or any(fnmatch.fnmatchcase(symbol, pattern) for pattern in globs)}
 
 
 def _must_be_empty(what, symbols):

@@ -286,11 +286,11 @@ static void is_refused(const char *word)
 	CHECK(strstr(ask("status"), "generation=1"));
 }
 
-#define ROOT_ONLY                                                                                                      \
-	do {                                                                                                           \
-		keep_listener();                                                                                       \
-		if (geteuid())                                                                                         \
-			return;                                                                                        \
+#define ROOT_ONLY                                                                                                                          \
+	do {                                                                                                                               \
+		keep_listener();                                                                                                           \
+		if (geteuid())                                                                                                             \
+			return;                                                                                                            \
 	} while (0)
 
 TEST(another_user_is_refused, ONCE, "WARNS=1")

@@ -286,7 +286,8 @@ TEST(five_thousand_sockets_are_claimed, BOTH)
 
 	allow_many();
 	for (int i = 0; i < MANY; i++)
-		sum += inode_of(bound(one_of_many(generation() == 1 ? i : MANY - 1 - i), SOCK_DGRAM)) % 1000003 * (generation() == 1 ? i + 1 : MANY - i);
+		sum += inode_of(bound(one_of_many(generation() == 1 ? i : MANY - 1 - i), SOCK_DGRAM)) % 1000003 *
+		       (generation() == 1 ? i + 1 : MANY - i);
 	if (generation() == 1) {
 		put("sum", sum);
 		next_generation();

@@ -29,6 +29,12 @@ static void on_alarm(int flags)
 	MUST(sigaction(SIGALRM, &action, NULL));
 }
 
+/* More than one: the first may come before the wait has begun, on a machine that has other things to do. */
+static void alarms_soon(void)
+{
+	CHECK(!strcmp(ask("signal SIGALRM 5 250"), "ok"));
+}
+
 static struct timespec spec_of(int ms)
 {
 	return (struct timespec){ms / 1000, ms % 1000 * 1000000L};
@@ -145,19 +151,19 @@ static void waits_well(waiter *wait)
 	end_rings();
 
 	begin_rings();
-	CHECK(!strcmp(ask("signal SIGALRM 1 100"), "ok"));
+	alarms_soon();
 	CHECK_FAILS(wait(pipes[0], -1), EINTR);
-	CHECK_INT(alarms, 1);
+	CHECK(alarms > 0);
 	write_text(pipes[1], "x");
 	CHECK_INT(wait(pipes[0], -1), 1);
 	end_rings();
 	CHECK_INT(wait(pipes[0], 0), 1);
 }
 
-#define WAITS_WELL(name)                                                                                               \
-	TEST(name##_waits_on_when_rung, ONCE)                                                                          \
-	{                                                                                                              \
-		waits_well(by_##name);                                                                                 \
+#define WAITS_WELL(name)                                                                                                                   \
+	TEST(name##_waits_on_when_rung, ONCE)                                                                                              \
+	{                                                                                                                                  \
+		waits_well(by_##name);                                                                                                     \
 	}
 
 WAITS_WELL(poll)
@@ -221,19 +227,18 @@ TEST(a_signal_let_in_by_the_wait_is_not_lost, ONCE)
 /* The program's handler interrupts by siglongjmp or by a flag; the doorbell's must do neither to a blocking read or accept. */
 TEST(blocking_reads_and_accepts_go_on, ONCE)
 {
-	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), peer, pipes[2];
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), pipes[2], before;
+	char byte;
 
-	begin_rings();
-	end_rings();
-	begin_rings();
-	CHECK(!strcmp(ask("signal SIGALRM 1 150"), "ok"));
 	on_alarm(0);
-	CHECK_FAILS(accept(fd, NULL, NULL), EINTR);
-	CHECK_INT(alarms, 1);
+	begin_rings();
+	alarms_soon();
 	MUST(pipe2(pipes, O_CLOEXEC));
-	CHECK(!strcmp(ask("signal SIGALRM 1 150"), "ok"));
-	CHECK_FAILS(read(pipes[0], &peer, 1), EINTR);
-	CHECK_INT(alarms, 2);
+	CHECK_FAILS(accept(fd, NULL, NULL), EINTR);
+	before = alarms;
+	CHECK(before > 0);
+	CHECK_FAILS(read(pipes[0], &byte, 1), EINTR);
+	CHECK(alarms > before);
 	end_rings();
 }
 
@@ -283,10 +288,10 @@ TEST(a_sleep_is_cut_short_by_the_programs_own_signal, ONCE)
 
 	on_alarm(SA_RESTART);
 	begin_rings();
-	CHECK(!strcmp(ask("signal SIGALRM 1 150"), "ok"));
+	alarms_soon();
 	CHECK_FAILS(nanosleep(&(struct timespec){10, 0}, &left), EINTR);
-	CHECK_INT(alarms, 1);
-	CHECK(left.tv_sec == 9);
+	CHECK(alarms > 0);
+	CHECK(left.tv_sec >= 8 && left.tv_sec < 10);
 	end_rings();
 }
 
@@ -294,9 +299,9 @@ TEST(pause_is_not_ended_by_a_ring, ONCE)
 {
 	on_alarm(SA_RESTART);
 	begin_rings();
-	CHECK(!strcmp(ask("signal SIGALRM 1 350"), "ok"));
+	alarms_soon();
 	CHECK_FAILS(pause(), EINTR);
-	CHECK_INT(alarms, 1);
+	CHECK(alarms > 0);
 	end_rings();
 }
 
@@ -306,22 +311,24 @@ TEST(system_v_waits_are_not_ended_by_a_ring, ONCE)
 		long type;
 		char text[8];
 	} message;
-	int queue = MUST(msgget(IPC_PRIVATE, 0600)), sems = MUST(semget(IPC_PRIVATE, 1, 0600)), received, gained;
+	int queue = MUST(msgget(IPC_PRIVATE, 0600)), sems = MUST(semget(IPC_PRIVATE, 1, 0600));
 	struct sembuf take = {0, -1, 0};
+	bool received, gained;
 
 	on_alarm(SA_RESTART);
 	begin_rings();
-	CHECK(!strcmp(ask("signal SIGALRM 1 350"), "ok"));
-	received = (int)msgrcv(queue, &message, sizeof(message.text), 0, 0) < 0 && errno == EINTR ? alarms : -1;
+	alarms_soon();
+	received = msgrcv(queue, &message, sizeof(message.text), 0, 0) >= 0 || errno != EINTR || !alarms;
 	end_rings();
+	alarms = 0;
 	begin_rings();
-	CHECK(!strcmp(ask("signal SIGALRM 1 350"), "ok"));
-	gained = semop(sems, &take, 1) < 0 && errno == EINTR ? alarms : -1;
+	alarms_soon();
+	gained = semop(sems, &take, 1) == 0 || errno != EINTR || !alarms;
 	end_rings();
 	msgctl(queue, IPC_RMID, NULL);
 	semctl(sems, 0, IPC_RMID);
-	CHECK_INT(received, 1);
-	CHECK_INT(gained, 2);
+	CHECK(!received);
+	CHECK(!gained);
 }
 
 TEST(semaphores_and_conditions_go_on, ONCE)
