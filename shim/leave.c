@@ -157,11 +157,21 @@ static int exec_in_task(struct plan *plan)
  * While nobody accepts, a queue of 5 is full at once, the kernel drops SYNs, and a client waits a second for its retransmission. The next
  * generation's own listen() sets it back.
  */
-static void raise_backlogs(bool raise)
+static void set_backlogs(bool raise)
 {
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && e->flags & ENTRY_KEPT)
 			next_listen(e->fd, raise || e->backlog < 0 ? 65535 : e->backlog); /* the kernel cuts it to somaxconn */
+}
+
+void leave_raise_backlogs(bool raise)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	set_backlogs(raise);
+	guard_unlock(&hold);
 }
 
 static size_t note_workers(void)
@@ -221,7 +231,7 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 		text_format(why, "the state could not be written: %m");
 		return r;
 	}
-	raise_backlogs(true);
+	set_backlogs(true);
 	if (request && request->leaving)
 		request->leaving(request->arg);
 	if (plan->restart)
@@ -229,7 +239,7 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 	r = exec_in_task(plan);
 	errno = -r;
 	text_format(why, "exec of %s failed: %m", plan->path);
-	raise_backlogs(false);
+	set_backlogs(false);
 	next_close(plan->state_fd);
 	return r;
 }

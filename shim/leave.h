@@ -32,6 +32,9 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[]);
 /* Is this exec the program's own next generation? The same file as this one (and, of an interpreter, the same script), in the owner. */
 bool leave_is_own(const char *path, char *const argv[]);
 
+/* The kept listeners' queues: as long as the system allows, or as long as the program said. From the beginning of a drain on nobody accepts. */
+void leave_raise_backlogs(bool raise);
+
 /* True while a restart is being tried. */
 bool leave_under_way(void);
 

@@ -40,6 +40,7 @@ static void call_off(int result, const char *why)
 {
 	workers_dismiss();
 	drain_thaw();
+	leave_raise_backlogs(false);
 	atomic_store(&draining, false);
 	atomic_flag_clear(&taken);
 	if (pending.over)
@@ -105,6 +106,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		memcpy(pending.path, request->path, strnlen(request->path, TAG_NAME_MAX) + 1);
 		pending.request.path = pending.path;
 	}
+	leave_raise_backlogs(true);
 	drain_begin();
 	workers_call(pending.deadline);
 	atomic_store(&draining, true);

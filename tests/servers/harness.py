@@ -14,6 +14,7 @@ import tempfile
 import time
 
 import proc
+from protocols import PENDING
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 READY_WITHIN = 30.0         # seconds from start to the first accepted connection
@@ -46,6 +47,7 @@ class Result:
     cut: int = 0
     idle_closed: int = 0
     longest_ms: int = 0
+    start_ms: int = 0           # from a cold start to the first answer
     restart_ms: list = dataclasses.field(default_factory=list)
     reasons: list = dataclasses.field(default_factory=list)
     samples: list = dataclasses.field(default_factory=list)
@@ -123,10 +125,11 @@ class Room:
 class Server:
     """The server under test, in the foreground of a session of its own."""
 
-    def __init__(self, command, room, options, stdout=None):
+    def __init__(self, command, room, options, stdout=None, cpr=()):
         self.room, self.log = room, room.path("output")
         if options.cpr_exec:
-            command = [options.cpr_exec, "--", *command]
+            command = [options.cpr_exec, *cpr, "--", *command]
+        self.began = time.monotonic()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, cwd=room.dir, stdin=subprocess.DEVNULL, stdout=stdout or log,
                                             stderr=log, start_new_session=True)
@@ -145,14 +148,34 @@ class Server:
         def accepts():
             self.require_running()
             return self._try_to_connect()
-        if not await_until(accepts, READY_WITHIN):
+        if not await_until(accepts, READY_WITHIN, step=0.002):
             raise Failure(f"not listening after {READY_WITHIN:.0f} s")
 
+    def await_answer(self, protocol):
+        """The ms from its start to the end of its first answer."""
+        question, judge = protocol(0)
+        received = b""
+        with self._probe() as probe:
+            probe.connect(self._address())
+            probe.sendall(question)
+            while judge(received) is PENDING:
+                data = probe.recv(65536)
+                if not data:
+                    raise Failure("its first answer is cut")
+                received += data
+        return int((time.monotonic() - self.began) * 1000)
+
+    def _probe(self):
+        probe = socket.socket(socket.AF_UNIX if self.room.socket_path else socket.AF_INET, socket.SOCK_STREAM)
+        probe.settimeout(5)
+        return probe
+
+    def _address(self):
+        return self.room.socket_path or ("127.0.0.1", self.room.port)
+
     def _try_to_connect(self):
-        unix = self.room.socket_path
-        with socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.settimeout(5)
-            return probe.connect_ex(unix or ("127.0.0.1", self.room.port)) == 0
+        with self._probe() as probe:
+            return probe.connect_ex(self._address()) == 0
 
     def stop(self):
         """SIGTERM, then SIGKILL, then whatever is left of its session; whether SIGTERM was enough."""

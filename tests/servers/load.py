@@ -21,7 +21,7 @@ import time
 
 import protocols
 
-CLIENTS_OF_A_KIND = 8
+CLIENTS_OF_A_KIND = 16
 THINKING_TIME = 0.005       # between two requests of one client: long enough to be found idle by a restart
 PATIENCE = 10.0             # seconds, for a connect and for an answer
 FULL_QUEUE_RETRY = 0.002    # a unix connect() says EAGAIN when the queue is full, where TCP would wait
@@ -33,7 +33,7 @@ RESTING, CONNECTING, ASKING = "resting", "connecting", "asking"
 class Counters:
     def __init__(self):
         self.ok = self.refused = self.timed_out = self.stalled = self.cut = 0
-        self.idle_closed = self.wrong = self.longest_ms = 0
+        self.idle_closed = self.resets = self.wrong = self.longest_ms = 0
         self.samples = []
 
     def note(self, text):
@@ -165,6 +165,9 @@ class Client:
         self.rest()
 
     def ended(self, how):
+        if how.endswith(os.strerror(errno.ECONNRESET)):
+            self.load.counters.resets += 1
+            self.load.counters.note(f"{how}, {self.state}")
         if self.state is RESTING:
             self.load.counters.idle_closed += 1
             self.close()

@@ -21,7 +21,9 @@ class Setup:
     prepare: Callable           # (room) -> command
     protocol: str = "http"
     unix: bool = False
-    hangs_up: bool = False      # it restarts itself on SIGHUP
+    hangs_up: bool = False      # it restarts itself on SIGHUP: nothing drains, nothing is carried
+    carries: bool = True        # its idle connections are carried
+    cpr: tuple = ()             # more options of cpr-exec
 
 
 def setup(name, **details):
@@ -76,7 +78,8 @@ def nginx_single(room):
     return nginx_command(room, "master_process off;")
 
 
-@setup("redis", protocol="redis")
+@setup("redis-carry", protocol="redis", cpr=("-c", "tcp:*"))
+@setup("redis", protocol="redis", carries=False)
 def redis(room):
     configuration = room.write("redis.conf", f"""
 bind 127.0.0.1
@@ -89,7 +92,8 @@ appendonly no
     return [program("redis-server"), configuration]
 
 
-@setup("memcached", protocol="memcached")
+@setup("memcached-carry", protocol="memcached", cpr=("-c", "tcp:*"))
+@setup("memcached", protocol="memcached", carries=False)
 def memcached(room):
     user = ["-u", "root"] if ROOT else []
     return [program("memcached"), *user, "-l", "127.0.0.1", "-p", str(room.port), "-U", "0"]
@@ -182,12 +186,12 @@ def unix(room):
     return python("http_unix.py", room.socket_path)
 
 
-@setup("selfexec-python", hangs_up=True)
+@setup("selfexec-python", hangs_up=True, carries=False)
 def selfexec_python(room):
     return python("selfexec.py", str(room.port))
 
 
-@setup("selfexec-c", hangs_up=True)
+@setup("selfexec-c", hangs_up=True, carries=False)
 def selfexec_c(room):
     binary = room.path("selfexec")
     compile_into(room, [program("cc"), "-O2", "-o", binary, os.path.join(HERE, "selfexec.c")])

@@ -10,6 +10,7 @@ import time
 
 import proc
 from harness import Failure, Load, Result, Room, Server, await_until
+from protocols import BY_NAME
 
 RESTART_TIMEOUT = 20            # seconds, for cprctl
 IMAGE_CHANGED_WITHIN = 20.0     # seconds, for a server that executes itself
@@ -133,7 +134,7 @@ def check_listeners(server, before, result):
     result.expect(proc.holds(server.pid, sockets), "the server's own process does not hold its listeners")
 
 
-def take_counters(counters, result):
+def take_counters(counters, setup, options, result):
     for name in ("refused", "timed_out", "cut", "idle_closed", "longest_ms", "samples"):
         setattr(result, name, counters[name])
     result.requests = counters["ok"]
@@ -141,6 +142,12 @@ def take_counters(counters, result):
     result.expect(not counters["timed_out"], f"{counters['timed_out']} connects timed out")
     result.expect(not counters["stalled"], f"{counters['stalled']} requests got no answer and no end")
     result.expect(not counters["wrong"], f"{counters['wrong']} wrong answers")
+    if setup.hangs_up or not options.cprctl:
+        return
+    result.expect(not counters["resets"], f"{counters['resets']} connections were reset")
+    result.expect(not counters["cut"], f"{counters['cut']} requests were cut")
+    if setup.carries:
+        result.expect(not counters["idle_closed"], f"{counters['idle_closed']} idle connections were closed")
 
 
 def under_load(server, load, setup, options, result):
@@ -154,7 +161,7 @@ def under_load(server, load, setup, options, result):
             raise Failure("it does not serve under load")
         check_listeners(server, before, result)
     finally:
-        take_counters(load.pause(), result)
+        take_counters(load.pause(), setup, options, result)
 
 
 def run(setup, options):
@@ -163,8 +170,9 @@ def run(setup, options):
     room = Room(setup.name, setup.unix)
     server = load = None
     try:
-        server = Server(setup.prepare(room), room, options)
+        server = Server(setup.prepare(room), room, options, cpr=setup.cpr)
         server.await_ready()
+        result.start_ms = server.await_answer(BY_NAME[setup.protocol])
         load = Load(setup.protocol, room)
         under_load(server, load, setup, options, result)
     except (Failure, OSError, subprocess.SubprocessError) as failure:
