@@ -41,9 +41,8 @@ COMMON_OBJ := $(COMMON_SRC:%.c=$(BUILD)/obj/%.o)
 TOOL_OBJ   := $(EXEC_OBJ) $(CTL_OBJ) $(COMMON_OBJ)
 UNIT_OBJ   := $(UNIT_SRC:%.c=$(BUILD)/obj/%.o)
 
-# Programs that know nothing of cpr, one-call programs for the wrappers, and fuzzers: a file each.
+# Programs that know nothing of cpr, and fuzzers: a file each.
 PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/programs/*.c tests/servers/*.c))
-WRAPS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/wrap/*.c))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 DEMO     := $(BUILD)/demo/httpd-v1 $(BUILD)/demo/httpd-v2
 
@@ -128,7 +127,7 @@ build/.deps: .ci/deps
 
 # Who says check or demo on a fresh machine gets what they take; who says make is only told.
 ifneq ($(filter check% demo,$(MAKECMDGOALS)),)
-$(BUILD)/.headers $(DEMO) $(PROGRAMS) $(WRAPS) $(FUZZERS): | build/.deps
+$(BUILD)/.headers $(DEMO) $(PROGRAMS) $(FUZZERS): | build/.deps
 endif
 
 # --- tests ---------------------------------------------------------------------------------------
@@ -160,13 +159,13 @@ check-tools check-wrap check-fuzz check-neutral: check-%: all test-programs
 check-servers: all test-programs
 	@if [ -x tests/servers/run ]; then tests/servers/setup && tests/servers/run --build $(BUILD) $(SERVERS); else echo "no tests/servers/run"; fi
 
-test-programs: $(PROGRAMS) $(WRAPS) $(FUZZERS)
+test-programs: $(PROGRAMS) $(FUZZERS)
 
 $(BUILD)/unit-tests: $(UNIT_OBJ) $(SHARED_OBJ)
 	@echo "  LINK  $@"
 	$(Q)$(LINK) -o $@ $^ -lcriterion $(TOOL_LIBS)
 
-$(PROGRAMS) $(WRAPS): $(BUILD)/tests/%: tests/%.c $(BUILD)/flags
+$(PROGRAMS): $(BUILD)/tests/%: tests/%.c $(BUILD)/flags
 	@echo "  CC    $@"
 	$(Q)mkdir -p $(@D)
 	$(Q)$(COMPILE) $(CFLAGS_EXTRA) -o $@ $< -pthread -ldl

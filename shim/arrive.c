@@ -69,7 +69,7 @@ bool arrive_is_ready(void)
 
 struct arrive_last arrive_last(void)
 {
-	return (struct arrive_last){arrival.took_us, (arrival.drained_at - arrival.asked_at) / 1000, arrival.carried, arrival.cut};
+	return (struct arrive_last){arrival.took_us, (arrival.drained_at - arrival.asked_at) / 1000, arrival.carried, arrival.closed, arrival.cut};
 }
 
 /* ---- adopting ---- */

@@ -23,7 +23,7 @@ bool arrive_is_ready(void);
 
 struct arrive_last { /* of the restart that made this generation */
 	int64_t took_us, drain_us;
-	uint32_t carried, cut;
+	uint32_t carried, closed, cut;
 };
 struct arrive_last arrive_last(void);
 

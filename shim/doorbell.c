@@ -124,6 +124,7 @@ static void answer_status(struct call *call)
 		words_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);
 		words_put_int(t, "last_restart_drain_ms", arrive_last().drain_us / 1000);
 		words_put_int(t, "last_restart_carried", arrive_last().carried);
+		words_put_int(t, "last_restart_closed", arrive_last().closed);
 		words_put_int(t, "last_restart_cut", arrive_last().cut);
 	}
 	words_put_int(t, "arriving", owner && !arrive_is_ready());
@@ -149,6 +150,7 @@ static void answer_list(struct call *call)
 		errno = -fd;
 		text_format(&call->text, "reason=the list could not be written: %m\n");
 	}
+	put_connections(&call->text);
 	io_send(call->sock, call->text.bytes, call->text.used, fd);
 }
 
@@ -278,7 +280,8 @@ static void answer_noted(void)
  * Was a system call cut short by this ring and by nothing else? Then its wrapper may call it again. The obvious test, that the doorbell rang, is
  * wrong when a signal of the program's was delivered at the same time: its handler has set a flag, and the program waits for EINTR to look
  * at it. Such a signal is either still pending (everything is blocked here), or its handler's frame lies below ours: then what we interrupted is that
- * handler's first instruction, and not a call that says EINTR.
+ * handler's first instruction, and not a call that says EINTR. What is left is a signal that comes between this look and the return to the call: some millionths of a
+ * second, in which the program's own look at its flag before poll() would have missed it, too.
  */
 static bool interrupted_alone(const ucontext_t *context)
 {

@@ -14,10 +14,11 @@
  * queues the signal to it (sigqueue, sival_ptr: the nonce). The process connects and answers one request with one message, and closes.
  * The answer begins "result=WORD\n":
  *
- *   ok       what was asked for follows (status), or came as a memfd with the state (list)
+ *   ok       what was asked for follows (status), or came as a memfd with the state (list); both with connections= and how many of them are
+ *            connections_fresh= (nothing said yet), connections_idle= (between requests), connections_busy=
  *   leaving  restart: the process execs now. The next generation, when it is ready, connects to the same socket, and says "ready" (or
  *            "warn" lines); nothing is sent to it. If exec fails, "failed" follows on the first connection
- *   ready    generation= descriptors= carried= cut= orphans= drain_us= exec_us= ready_us= (since the request)
+ *   ready    generation= descriptors= carried= closed= cut= orphans= drain_us= leave_us= exec_us= ready_us= (since the request)
  *   refused  reason=…: cannot be restarted like this; nothing was done
  *   failed   reason=…: tried, undone; the old generation serves on
  *   busy     a restart is under way already

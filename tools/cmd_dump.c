@@ -83,8 +83,8 @@ static void print_tags(const struct state *state)
 
 static void print_human(const struct state *state)
 {
-	printf("generation %u, %zu tags, %zu heirlooms, %zu workers, %u connections cut\n", state->generation, table_count(state->table),
-	       state->heirloom_count, state->worker_count, state->cut);
+	printf("generation %u, %zu tags, %zu heirlooms, %zu workers, %zu connections (%u carried, %u closed, %u cut)\n", state->generation,
+	       table_count(state->table), state->heirloom_count, state->worker_count, state->passed_count, state->carried, state->closed, state->cut);
 	if (state->left_at)
 		printf("asked for at %lld ns, left at %lld ns (CLOCK_MONOTONIC); generation 1 started at %lld ns\n",
 		       (long long)state->asked_at, (long long)state->left_at, (long long)state->first_at);
@@ -93,6 +93,9 @@ static void print_human(const struct state *state)
 	for (size_t i = 0; i < state->heirloom_count; i++)
 		printf("%sheirloom: fd %d, device %llx, inode %llu\n", i ? "" : "\n", state->heirlooms[i].fd,
 		       (unsigned long long)state->heirlooms[i].dev, (unsigned long long)state->heirlooms[i].ino);
+	for (size_t i = 0; i < state->passed_count; i++)
+		printf("%sconnection: fd %d, inode %llu, %s\n", i ? "" : "\n", state->passed[i].fd, (unsigned long long)state->passed[i].ino,
+		       state->passed[i].listener < 0 ? "to be closed" : "carried");
 	for (size_t i = 0; i < state->worker_count; i++)
 		printf("%sworker: PID %d, started at tick %llu\n", i ? "" : "\n", state->workers[i].pid,
 		       (unsigned long long)state->workers[i].start_time);
@@ -146,6 +149,15 @@ static void print_json(const struct state *state)
 		json_int(&json, "fd", state->heirlooms[i].fd);
 		json_unsigned(&json, "dev", state->heirlooms[i].dev);
 		json_unsigned(&json, "ino", state->heirlooms[i].ino);
+		json_end(&json, '}');
+	}
+	json_end(&json, ']');
+	json_array(&json, "connections");
+	for (size_t i = 0; i < state->passed_count; i++) {
+		json_object(&json, NULL);
+		json_int(&json, "fd", state->passed[i].fd);
+		json_unsigned(&json, "ino", state->passed[i].ino);
+		json_int(&json, "listener", state->passed[i].listener);
 		json_end(&json, '}');
 	}
 	json_end(&json, ']');

@@ -61,7 +61,22 @@ static void print_human(const struct state *state)
 	grid_print(grid, stdout);
 }
 
-static void print_json(pid_t pid, const struct state *state)
+static const char *const counts[] = {"connections", "connections_fresh", "connections_idle", "connections_busy"};
+
+/* "12 connections: 3 fresh, 8 between requests, 1 busy"; nothing if there are none. */
+static void print_connections(const char *answer)
+{
+	int64_t n[countof(counts)];
+
+	for (size_t i = 0; i < countof(counts); i++)
+		if (words_get_int(answer, counts[i], &n[i]))
+			return;
+	if (n[0])
+		printf("\n%lld connection%s: %lld fresh, %lld between requests, %lld busy\n", (long long)n[0], n[0] == 1 ? "" : "s", (long long)n[1],
+		       (long long)n[2], (long long)n[3]);
+}
+
+static void print_json(pid_t pid, const struct state *state, const char *answer)
 {
 	struct json json = {.out = stdout};
 
@@ -84,6 +99,12 @@ static void print_json(pid_t pid, const struct state *state)
 		json_end(&json, '}');
 	}
 	json_end(&json, ']');
+	for (size_t i = 0; i < countof(counts); i++) {
+		int64_t number;
+
+		if (!words_get_int(answer, counts[i], &number))
+			json_int(&json, counts[i], number);
+	}
 	json_end(&json, '}');
 }
 
@@ -107,9 +128,11 @@ enum outcome cmd_list(int argc, char **argv)
 	if (state_read(answer.fd, false, &state, &why))
 		return cmd_fail(OUTCOME_FAILED, &why);
 	if (json)
-		print_json(pid, &state);
-	else
+		print_json(pid, &state, answer.text);
+	else {
 		print_human(&state);
+		print_connections(answer.text);
+	}
 	state_free(&state);
 	return OUTCOME_DONE;
 }

@@ -316,6 +316,7 @@ def a_script_by_its_first_line(build):
 
 CHECKS = {check.__name__: check for check in (
     a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
-    a_hundred_callers_at_once_are_answered, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once, two_cprctl_restarts_at_once,
+    a_hundred_callers_at_once_are_answered, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
+    two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
     a_script_by_its_first_line)}
