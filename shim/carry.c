@@ -54,7 +54,7 @@ bool carry_may(const struct conn *c, int fd)
 	return may_carry(c, fd, listener_of(c));
 }
 
-size_t carry_choose(struct passed *into, size_t most, struct carry_count *count)
+size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count)
 {
 	int64_t now = io_now();
 	size_t n = 0;
@@ -71,8 +71,8 @@ size_t carry_choose(struct passed *into, size_t most, struct carry_count *count)
 			continue;
 		carried = stands && may_carry(c, fd, listener);
 		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
-		if (n < most)
-			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino, .stands = stands};
+		if (n < most && (stands || busy_too))
+			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino};
 	}
 	return n;
 }

@@ -19,9 +19,10 @@ bool carry_may(const struct conn *c, int fd);
 
 /*
  * What becomes of each connection: carried (idle, and of a protocol without state), or closed by the next generation as the server would, after its last
- * byte. Those that are not at a boundary are counted as cut. Into `into`, `most` at the most (the rest is closed by exec); how many.
+ * byte. Those that are not at a boundary are counted as cut, and closed so too if `busy_too` (else they stay with this process). Into `into`, `most` at the most (the
+ * rest is closed by exec); how many.
  */
-size_t carry_choose(struct passed *into, size_t most, struct carry_count *count);
+size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count);
 
 /* ---- the generation that arrives ---- */
 

@@ -279,7 +279,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 		return -EPERM;
 	}
 	track_check_all();
-	passed_count = carry_choose(passed, PASSED_MAX, &count);
+	passed_count = carry_choose(passed, PASSED_MAX, true, &count);
 	passed_count += workers_passed(passed + passed_count, PASSED_MAX - passed_count, &count);
 	state.passed = passed;
 	state.passed_count = passed_count;

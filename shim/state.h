@@ -29,7 +29,6 @@ struct passed {
 	int fd;
 	int listener;
 	uint64_t ino;
-	bool stands; /* at a boundary; not in the state */
 };
 
 struct state {

@@ -244,11 +244,11 @@ static void pass_on(void)
 	cleanup_fd int sock = bell_answer(draining_for);
 	struct passed *mine = pool_map(PASSED_MAX * sizeof(*mine));
 	struct carry_count count = {0};
-	size_t n = mine ? carry_choose(mine, PASSED_MAX, &count) : 0;
+	size_t n = mine ? carry_choose(mine, PASSED_MAX, false, &count) : 0;
 
 	passed_on = true;
 	for (size_t i = 0; sock >= 0 && i < n; i++)
-		if (mine[i].stands && !tell(sock, &mine[i]))
+		if (!tell(sock, &mine[i]))
 			break;
 	memset(&message, 0, sizeof(message));
 	message.last = 1;

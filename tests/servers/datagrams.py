@@ -133,3 +133,6 @@ def run(options):
         recorder.close()
         room.leave()
     return result
+
+
+TRIALS = {NAME: run}

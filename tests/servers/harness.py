@@ -51,6 +51,7 @@ class Result:
     restart_ms: list = dataclasses.field(default_factory=list)
     reasons: list = dataclasses.field(default_factory=list)
     samples: list = dataclasses.field(default_factory=list)
+    figures: list = dataclasses.field(default_factory=list)     # what is worth knowing of a trial that passed
     tail: str = ""
     seconds: float = 0.0
 
@@ -86,6 +87,7 @@ class Room:
         self.dir = tempfile.mkdtemp(prefix=f"cpr-{name}-")
         os.chmod(self.dir, 0o755)       # for workers that are not root
         self.port = None if unix else self._free_port()
+        self.host = "127.0.0.1"
         self.socket_path = self.path("server.sock") if unix else None
 
     def path(self, name):
@@ -166,12 +168,13 @@ class Server:
         return int((time.monotonic() - self.began) * 1000)
 
     def _probe(self):
-        probe = socket.socket(socket.AF_UNIX if self.room.socket_path else socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in self.room.host else socket.AF_INET
+        probe = socket.socket(socket.AF_UNIX if self.room.socket_path else family, socket.SOCK_STREAM)
         probe.settimeout(5)
         return probe
 
     def _address(self):
-        return self.room.socket_path or ("127.0.0.1", self.room.port)
+        return self.room.socket_path or (self.room.host, self.room.port)
 
     def _try_to_connect(self):
         with self._probe() as probe:

@@ -67,10 +67,19 @@ class Client:
 
     def begin(self, now):
         self.began = self.began or now
-        if self.sock:
+        if self.sock and self.went_stale():
+            self.ended("end of stream")
+        elif self.sock:
             self.ask()
         else:
             self.connect()
+
+    def went_stale(self):
+        """As a connection pool looks before it uses one: it has ended, and only this process was too slow to hear of it."""
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
 
     def connect(self):
         self.sock = socket.socket(self.load.family, socket.SOCK_STREAM)

@@ -44,7 +44,7 @@ def python(script, *arguments):
     return [sys.executable, "-B", os.path.join(HERE, script), *arguments]
 
 
-def nginx_command(room, processes):
+def nginx_command(room, processes, listen="", server=""):
     user = "user www-data;" if ROOT else ""
     temporary = "\n".join(f"    {kind}_temp_path {room.directory('tmp')}/{kind};"
                           for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -60,8 +60,9 @@ http {{
 {temporary}
     sendfile on;
     server {{
-        listen 127.0.0.1:{room.port};
+        listen 127.0.0.1:{room.port} {listen};
         root {documents(room)};
+        {server}
     }}
 }}
 """)
