@@ -64,7 +64,7 @@ class CPython:
             "test_popen", "test_resource")
     # Under some hypervisors a connection to the own vsock address is never answered.
     ignore = ("*VSOCK*",)
-    seconds = 15
+    seconds = 150
 
     def __init__(self, top):
         self.environment = {"PYTHONPATH": os.path.join(top, "cpython", "lib")}
