@@ -54,29 +54,6 @@ bool carry_may(const struct conn *c, int fd)
 	return may_carry(c, fd, listener_of(c));
 }
 
-size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count)
-{
-	int64_t now = io_now();
-	size_t n = 0;
-
-	*count = (struct carry_count){0};
-	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
-		struct conn *c = conn_at(fd);
-		const struct entry *listener = listener_of(c);
-		enum conn_view view = conn_look(c, fd, now);
-		struct object object;
-		bool stands = view == CONN_STANDS || c->flags & CONN_FROZEN, carried;
-
-		if (view == CONN_GONE || !listener || object_of(fd, &object))
-			continue;
-		carried = stands && may_carry(c, fd, listener);
-		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
-		if (n < most && (stands || busy_too))
-			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino};
-	}
-	return n;
-}
-
 /* ---- arriving ---- */
 
 /* All that was carried from listeners of one name. Once there are knocks, the descriptors are in flight in socket pairs: whichever process of a forking
@@ -84,7 +61,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 struct family {
 	struct family *after;
 	int *fds;
-	size_t count;
+	size_t count, room;
 	int (*pairs)[2];
 	size_t pair_count;
 	char *name;
@@ -136,6 +113,7 @@ static struct family *family_for(const char *name, size_t most)
 	if (!f->name || !f->fds)
 		return NULL;
 	memcpy(f->name, name, len);
+	f->room = most;
 	f->after = families;
 	families = f;
 	return f;
@@ -279,12 +257,36 @@ static bool knock_once(int listener, struct knock *k)
 	return true;
 }
 
+/* In flight still: nobody has accepted that knock yet. */
+static bool is_empty(const struct family *f)
+{
+	struct pollfd p = {.events = POLLIN};
+
+	for (size_t i = 0; i < f->pair_count; i++) {
+		p.fd = f->pairs[i][1];
+		if (next_poll(&p, 1, 0) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* Nothing in flight: every knock so far has been accepted, and the record of them is free. */
+static bool done_knocking(void)
+{
+	for (struct family *f = families; f; f = f->after)
+		if (f->pair_count && !is_empty(f))
+			return false;
+	return true;
+}
+
 void carry_knock(const char *name, int fd)
 {
 	struct family *f = family_named(name);
 	size_t n = f ? f->count : 0;
 	int kept = errno;
 
+	if (done_knocking())
+		knock_count = 0;
 	if (!n || !put_in_flight(f)) {
 		errno = kept;
 		return;
@@ -404,19 +406,6 @@ static void close_pairs(struct family *f)
 	f->pair_count = 0;
 }
 
-/* In flight still: nobody has accepted that knock yet. */
-static bool is_empty(const struct family *f)
-{
-	struct pollfd p = {.events = POLLIN};
-
-	for (size_t i = 0; i < f->pair_count; i++) {
-		p.fd = f->pairs[i][1];
-		if (next_poll(&p, 1, 0) > 0)
-			return false;
-	}
-	return true;
-}
-
 bool carry_settle(bool late)
 {
 	bool over = closings_over();
@@ -440,4 +429,82 @@ bool carry_settle(bool late)
 		close_pairs(f);
 	}
 	return over;
+}
+
+/* ---- leaving again, before the program has accepted every knock ---- */
+
+/* Is somebody waiting to be accepted? Without that, accept() on a blocking listener would not come back. */
+static int accept_now(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+}
+
+/* The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs. A client that
+   queued among them is as good as carried. */
+static void reclaim(struct family *f, int listener)
+{
+	int fd;
+
+	while (f->count < f->room && (fd = accept_now(listener)) >= 0) {
+		if (is_knock(fd))
+			next_close(fd);
+		else
+			f->fds[f->count++] = fd;
+	}
+	while (f->count < f->room && (fd = take(f)) >= 0)
+		f->fds[f->count++] = fd;
+	close_pairs(f);
+}
+
+static size_t reclaim_all(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	for (struct family *f = families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+		struct object object;
+
+		if (!e || e->flags & ENTRY_ORPHAN || !f->pair_count || is_empty(f))
+			continue;
+		reclaim(f, e->fd);
+		for (size_t i = 0; i < f->count && n < most; i++)
+			if (!object_of(f->fds[i], &object))
+				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
+	}
+	return n;
+}
+
+void carry_call_off(void)
+{
+	for (struct family *f = families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+
+		if (e && !(e->flags & ENTRY_ORPHAN))
+			carry_knock(f->name, e->fd);
+	}
+}
+
+size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count)
+{
+	int64_t now = io_now();
+	size_t n = reclaim_all(into, most);
+
+	*count = (struct carry_count){.carried = n};
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+		const struct entry *listener = listener_of(c);
+		enum conn_view view = conn_look(c, fd, now);
+		struct object object;
+		bool stands = view == CONN_STANDS || c->flags & CONN_FROZEN, carried;
+
+		if (view == CONN_GONE || !listener || object_of(fd, &object))
+			continue;
+		carried = stands && may_carry(c, fd, listener);
+		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
+		if (n < most && (stands || busy_too))
+			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino};
+	}
+	return n;
 }

@@ -24,6 +24,9 @@ bool carry_may(const struct conn *c, int fd);
  */
 size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count);
 
+/* The restart was called off: what was taken back from the last one's knocks is knocked for again. Holding the guard. */
+void carry_call_off(void);
+
 /* ---- the generation that arrives ---- */
 
 /* What waits for a knock is in the table as an orphan of this name. */

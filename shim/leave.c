@@ -289,6 +289,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	state.workers = workers;
 	state.worker_count = note_workers();
 	r = leave_now(&state, &plan, request, why);
+	carry_call_off();
 	give_up(&hold);
 	return r;
 }
