@@ -145,29 +145,9 @@ void arrive_read(struct state *state)
 
 /* ---- workers of the last generation ---- */
 
-uint64_t arrive_start_time(int pid)
-{
-	char path[40], stat[1024];
-	struct text t = TEXT_ON(path);
-	const char *at;
-	uint64_t time = 0;
-
-	text_format(&t, "/proc/%d/stat", pid);
-	if (io_read_file(path, stat, sizeof(stat)) <= 0)
-		return 0;
-	at = strrchr(stat, ')'); /* the name may hold anything */
-	if (!at || !at[1] || at[2] == 'Z' || at[2] == 'X')
-		return 0;
-	for (int field = 2; field < 22 && at; field++)
-		at = strchr(at + 1, ' ');
-	for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
-		time = time * 10 + (uint64_t)(*at - '0');
-	return time;
-}
-
 static bool is_alive(const struct worker *w)
 {
-	return w->pid && arrive_start_time(w->pid) == w->start_time;
+	return w->pid && guard_start_time(w->pid) == w->start_time;
 }
 
 static void retire_workers(void)

@@ -43,7 +43,4 @@ void arrive_tick(void);
 /* Old workers that are not gone yet, for the next state. */
 size_t arrive_unretired(struct worker *into, size_t most);
 
-/* When a process started, in clock ticks since boot; 0 if it is gone or a zombie. */
-uint64_t arrive_start_time(int pid);
-
 #endif

@@ -15,12 +15,14 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 enum {
 	KNOCK_MS = 500,  /* how long a knock may take: the queue was raised, and it is on this machine */
 	LINGER_MS = 2000, /* how long a connection that we end is read, so that the peer sees FIN and not a reset */
+	WORD_MS = 20,     /* how long a knock may take to say its word after it is accepted */
 	PER_QUEUE = 128, /* descriptors in flight in one socket pair */
 };
 
@@ -78,6 +80,7 @@ static struct family *families;
 static struct knock *knocks;
 static size_t knock_count, knock_room;
 static _Atomic size_t done;
+static char word[16]; /* what a knock says: a client may come from a port that a knock came from */
 
 static int *closing; /* descriptors that we end for the last generation */
 static size_t closing_count;
@@ -119,14 +122,6 @@ static struct family *family_for(const char *name, size_t most)
 	return f;
 }
 
-/* FIN after the last byte. What the peer has sent and nobody read would turn a close into a reset: it is read and dropped until the peer ends, too. */
-static void begin_close(int fd)
-{
-	shutdown(fd, SHUT_WR);
-	next_fcntl(fd, F_SETFL, (void *)(long)(next_fcntl(fd, F_GETFL, NULL) | O_NONBLOCK));
-	closing[closing_count++] = fd;
-}
-
 /* Until the program listens, it may close everything that it does not know: as an orphan, this is not there for it. */
 static void hide(const char *listener, int fd)
 {
@@ -141,8 +136,19 @@ static void hide(const char *listener, int fd)
 	table_make_orphan(cpr__table, e);
 }
 
+/* FIN after the last byte. What the peer has sent and nobody read would turn a close into a reset: it is read and dropped until the peer ends, too. */
+static void begin_close(int fd)
+{
+	shutdown(fd, SHUT_WR);
+	next_fcntl(fd, F_SETFL, (void *)(long)(next_fcntl(fd, F_GETFL, NULL) | O_NONBLOCK));
+	closing[closing_count++] = fd;
+	hide("", fd);
+}
+
 void carry_adopt(const struct passed *passed, size_t n)
 {
+	if (n && getrandom(word, sizeof(word), GRND_NONBLOCK) != sizeof(word))
+		n = 0; /* all are closed by the next exec; never taken for clients */
 	closing = pool_alloc((n + 1) * sizeof(int));
 	knocks = pool_alloc((n + 1) * sizeof(struct knock));
 	knock_room = knocks ? n : 0;
@@ -253,8 +259,7 @@ static bool knock_once(int listener, struct knock *k)
 	if (next_connect(sock, (struct sockaddr *)&addr, len))
 		return false;
 	name_knock(sock, k);
-	next_send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* TCP_DEFER_ACCEPT hides a connection that says nothing */
-	return true;
+	return next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word);
 }
 
 /* In flight still: nobody has accepted that knock yet. */
@@ -300,16 +305,16 @@ void carry_knock(const char *name, int fd)
 	errno = kept;
 }
 
-static bool is_knock(int fd)
+/* Does it come from where one of our knocks came from? A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
+static bool comes_like_a_knock(int fd)
 {
 	struct knock k;
 	struct sockaddr_storage there = {0};
 	struct sockaddr_un *un = (struct sockaddr_un *)&there;
 	socklen_t len = sizeof(there);
 
-	if (getpeername(fd, (struct sockaddr *)&there, &len)) {
+	if (getpeername(fd, (struct sockaddr *)&there, &len))
 		return false;
-	}
 	k = (struct knock){.family = there.ss_family};
 	if (there.ss_family == AF_INET)
 		k.port = ((struct sockaddr_in *)&there)->sin_port;
@@ -318,12 +323,22 @@ static bool is_knock(int fd)
 	else if (len > offsetof(struct sockaddr_un, sun_path))
 		memcpy(k.path, un->sun_path, len - offsetof(struct sockaddr_un, sun_path) < sizeof(k.path) ? len - offsetof(struct sockaddr_un, sun_path) : sizeof(k.path));
 	for (size_t i = 0; i < knock_count; i++) {
-		/* a v4 knock at a dual-stack listener comes out as v6-mapped, or the other way round: the port says enough, it is taken on this machine */
 		if (k.family == AF_UNIX ? knocks[i].family == AF_UNIX && !memcmp(k.path, knocks[i].path, sizeof(k.path))
 					: knocks[i].family != AF_UNIX && k.port == knocks[i].port)
 			return true;
 	}
 	return false;
+}
+
+/* And says the word. Another process may accept it between our connect and our send: that takes no time, but some. */
+static bool is_knock(int fd)
+{
+	char said[sizeof(word)];
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (!comes_like_a_knock(fd) || next_poll(&p, 1, WORD_MS) <= 0)
+		return false;
+	return next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) == sizeof(said) && !memcmp(said, word, sizeof(said));
 }
 
 static void name_peer(int fd, struct sockaddr *addr, socklen_t *len)
@@ -383,15 +398,20 @@ static bool closings_over(void)
 	size_t left = 0;
 
 	for (size_t i = 0; i < closing_count; i++) {
+		const struct entry *e = table_by_fd(cpr__table, closing[i]);
 		ssize_t n;
 
+		if (!e || strcmp(e->name, CARRY_PREFIX) || !object_still(&e->object, closing[i]))
+			continue; /* closed behind our back: the number is the program's */
 		do
 			n = next_recv(closing[i], dropped, sizeof(dropped), MSG_DONTWAIT);
 		while (n > 0);
 		if (n < 0 && errno == EAGAIN && !late)
 			closing[left++] = closing[i];
-		else
+		else {
+			table_forget_fd(cpr__table, closing[i]);
 			next_close(closing[i]);
+		}
 	}
 	closing_count = left;
 	return !left;
@@ -406,7 +426,7 @@ static void close_pairs(struct family *f)
 	f->pair_count = 0;
 }
 
-bool carry_settle(bool late)
+static bool settle(bool late)
 {
 	bool over = closings_over();
 
@@ -428,6 +448,20 @@ bool carry_settle(bool late)
 		}
 		close_pairs(f);
 	}
+	if (!families || (over && done_knocking()))
+		atomic_store(&carry_waiting, false);
+	return over;
+}
+
+bool carry_settle(bool late)
+{
+	struct guard_hold hold;
+	bool over;
+
+	if (!guard_lock(&hold))
+		return true;
+	over = settle(late);
+	guard_unlock(&hold);
 	return over;
 }
 

@@ -16,6 +16,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -37,7 +38,6 @@ static struct caller {
 } callers[CALLERS];
 
 static cpr_thread struct caller *self;
-static cpr_thread int self_pid; /* a forked child's thread has another tid */
 
 static struct caller *become_caller(void)
 {
@@ -54,7 +54,6 @@ static struct caller *become_caller(void)
 			continue;
 		atomic_store(&slot->fd, -1);
 		self = slot;
-		self_pid = pid;
 		return slot;
 	}
 	return NULL;
@@ -64,6 +63,8 @@ static struct caller *become_caller(void)
 
 static struct registration {
 	_Atomic int fd; /* -1: free */
+	bool out;       /* of its set, for the time of a drain */
+	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
 	int epfd;
 	struct epoll_event event;
 } registrations[LISTENERS];
@@ -96,8 +97,8 @@ static bool freeze(int fd, struct conn *c)
 	if (!carried)
 		next_shutdown(fd, SHUT_WR);
 	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it */
-	if (c->flags & CONN_POLLED)
-		next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL);
+	if (c->flags & CONN_POLLED && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL))
+		atomic_fetch_and(&c->flags, (uint8_t)~CONN_POLLED); /* the set is gone, or it has left it by another way */
 	return true;
 }
 
@@ -111,14 +112,29 @@ static void thaw(int fd, struct conn *c)
 		next_epoll_ctl(c->epfd, EPOLL_CTL_ADD, fd, &event);
 }
 
+/* A listener still? Anything else stays in its set: what is under way may wait for it. */
+static bool is_listener(int fd, uint64_t ino)
+{
+	const struct entry *e = track_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
+	struct object object;
+
+	return e && e->kind == ENTRY_STREAM && !object_of(fd, &object) && (!ino || object.ino == ino);
+}
+
 static void freeze_listeners(bool on)
 {
 	for (int i = 0; i < registration_count; i++) {
 		struct registration *r = &registrations[i];
 		struct epoll_event event = r->event;
 
-		if (r->fd >= 0)
-			next_epoll_ctl(r->epfd, on ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, r->fd, &event);
+		if (r->fd < 0 || !is_listener(r->fd, r->ino)) {
+			r->out = false;
+			continue;
+		}
+		if (on)
+			r->out = !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+		else if (r->out)
+			r->out = next_epoll_ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &event);
 	}
 }
 
@@ -126,13 +142,14 @@ static void note_registration(int epfd, int op, int fd, const struct epoll_event
 {
 	struct registration *found = NULL, *free = NULL;
 	struct guard_hold hold;
+	struct object object;
 
-	if (!guard_lock(&hold))
+	if (object_of(fd, &object) || !guard_lock(&hold))
 		return;
 	for (int i = 0; i < registration_count; i++) {
 		if (registrations[i].fd == fd && registrations[i].epfd == epfd)
 			found = &registrations[i];
-		else if (registrations[i].fd < 0)
+		else if (registrations[i].fd < 0 || !is_listener(registrations[i].fd, registrations[i].ino))
 			free = &registrations[i];
 	}
 	if (op == EPOLL_CTL_DEL) {
@@ -143,6 +160,8 @@ static void note_registration(int epfd, int op, int fd, const struct epoll_event
 			found = free ? free : registration_count < LISTENERS ? &registrations[registration_count++] : NULL;
 		if (found) {
 			found->epfd = epfd;
+			found->ino = object.ino;
+			found->out = false;
 			found->event = *event;
 			found->fd = fd;
 		}
@@ -155,7 +174,7 @@ bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	struct conn *c = conn_at(fd);
 
 	if (likely(!c)) {
-		if (unlikely(track_knows(fd)) && (event || op == EPOLL_CTL_DEL))
+		if (unlikely(track_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_listener(fd, 0))
 			note_registration(epfd, op, fd, event);
 		return false;
 	}
@@ -226,11 +245,6 @@ void drain_wrote(int fd, struct conn *c)
 
 /* ---- the handler's part ---- */
 
-void drain_init(void)
-{
-	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
-}
-
 static void restart_calls(bool on)
 {
 	struct sigaction action;
@@ -239,6 +253,32 @@ static void restart_calls(bool on)
 		return;
 	action.sa_flags = on ? action.sa_flags | SA_RESTART : action.sa_flags & ~SA_RESTART;
 	next_sigaction(cpr__settings.signal, &action, NULL);
+}
+
+/*
+ * In a forked child: its one thread has another tid than its parent's had, and a drain that its parent is in is not its own (its owner rings it for that). Its
+ * parent's epoll sets are shared: nothing is done to them.
+ */
+static void after_fork(void)
+{
+	memset(callers, 0, sizeof(callers));
+	self = NULL;
+	registration_count = 0;
+	if (!atomic_exchange(&drain_active, false))
+		return;
+	restart_calls(true);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (c)
+			atomic_fetch_and(&c->flags, (uint8_t) ~(CONN_FROZEN | CONN_POLLED));
+	}
+}
+
+void drain_init(void)
+{
+	pthread_atfork(NULL, NULL, after_fork);
+	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
 void drain_begin(void)
@@ -395,5 +435,13 @@ int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout
 				filter(n, &from[i], sets[i]);
 		done = next_select(n, r, w, x, &time);
 	} while (done == 0 && (deadline < 0 || io_now() < deadline));
+	for (int i = 0; done < 0 && i < 3; i++)
+		if (sets[i])
+			*sets[i] = from[i]; /* as the kernel leaves them at an error */
+	if (timeout) {
+		int64_t left = deadline > io_now() ? deadline - io_now() : 0;
+
+		*timeout = (struct timeval){left / 1000000000, left % 1000000000 / 1000};
+	}
 	return done;
 }

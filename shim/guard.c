@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@ struct shared {
 	struct {
 		_Atomic int pid; /* 0: free */
 		_Atomic int parent;
+		uint64_t entered; /* clock ticks since boot */
 	} worker[GUARD_WORKERS_MAX];
 };
 
@@ -89,6 +91,8 @@ static void release(void)
 
 /* ---- forks ---- */
 
+static uint64_t ticks_now(void);
+
 static void register_worker(void)
 {
 	int me = wiped->pid;
@@ -102,6 +106,7 @@ static void register_worker(void)
 			if (!atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, me))
 				continue;
 			atomic_store(&shared->worker[slot].parent, wiped->parent);
+			shared->worker[slot].entered = ticks_now();
 			wiped->slot = slot;
 			return;
 		}
@@ -203,25 +208,68 @@ void guard_answer_noted(void)
 
 /* ---- owners and workers ---- */
 
-/* Gone, or dead and not yet waited for. */
+/* Field `which` (from 4 on) of /proc/PID/stat; 0 for who is gone, or dead and not yet waited for. Behind the last ')': a name may hold anything. */
+static uint64_t stat_field(int pid, int which)
+{
+	char path[40], stat[1024];
+	struct text t = TEXT_ON(path);
+	const char *at;
+	uint64_t value = 0;
+
+	text_format(&t, "/proc/%d/stat", pid);
+	if (io_read_file(path, stat, sizeof(stat)) <= 0)
+		return 0;
+	at = strrchr(stat, ')');
+	if (!at || !at[1] || at[2] == 'Z' || at[2] == 'X')
+		return 0;
+	for (int field = 2; field < which && at; field++)
+		at = strchr(at + 1, ' ');
+	for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
+		value = value * 10 + (uint64_t)(*at - '0');
+	return value;
+}
+
+uint64_t guard_start_time(int pid)
+{
+	return stat_field(pid, 22);
+}
+
 static bool is_gone(int pid)
 {
-	char path[40], stat[512];
-	struct text t = TEXT_ON(path);
-	const char *end = NULL;
 	int kept = errno;
 	bool gone = kill(pid, 0) && errno == ESRCH;
 
+	gone = gone || (!guard_start_time(pid) && guard_start_time(getpid())); /* without /proc nobody can tell a zombie */
 	errno = kept;
-	if (gone)
-		return true;
-	text_format(&t, "/proc/%d/stat", pid);
-	if (io_read_file(path, stat, sizeof(stat)) <= 0)
+	return gone;
+}
+
+/* Clock ticks since boot, as start times are told. */
+static uint64_t ticks_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 100 + (uint64_t)now.tv_nsec / 10000000;
+}
+
+/*
+ * A live worker of ours? The page is written by workers, who may have less rights than the owner, and a pid is given out again: before anything is sent to one, it
+ * must have been there when it was entered, and descend from the owner.
+ */
+static bool is_worker(int slot, int owner)
+{
+	int pid = atomic_load(&shared->worker[slot].pid), parent = pid;
+	uint64_t start = pid > 1 && pid != owner ? guard_start_time(pid) : 0;
+
+	if (!start || start > shared->worker[slot].entered + 1)
 		return false;
-	for (const char *at = stat; *at; at++)
-		if (*at == ')')
-			end = at;
-	return end && end[1] && (end[2] == 'Z' || end[2] == 'X');
+	for (int depth = 0; depth < 16 && parent > 1; depth++) {
+		parent = (int)stat_field(parent, 4);
+		if (parent == owner)
+			return true;
+	}
+	return false;
 }
 
 int guard_owner(void)
@@ -264,12 +312,9 @@ size_t guard_workers(int *pids, size_t most)
 	if (shared)
 		await_births();
 
-	for (int i = 0; shared && i < GUARD_WORKERS_MAX && n < most; i++) {
-		int pid = atomic_load(&shared->worker[i].pid);
-
-		if (pid && pid != atomic_load(&shared->owner) && !is_gone(pid))
-			pids[n++] = pid;
-	}
+	for (int i = 0; shared && i < GUARD_WORKERS_MAX && n < most; i++)
+		if (atomic_load(&shared->worker[i].pid) && is_worker(i, guard_owner()))
+			pids[n++] = atomic_load(&shared->worker[i].pid);
 	return n;
 }
 
@@ -282,11 +327,8 @@ size_t guard_worker_count(void)
 {
 	size_t n = 0;
 
-	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++) {
-		int pid = atomic_load(&shared->worker[i].pid);
-
-		n += pid && pid != atomic_load(&shared->owner) && !is_gone(pid);
-	}
+	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++)
+		n += atomic_load(&shared->worker[i].pid) && is_worker(i, guard_owner());
 	return n;
 }
 

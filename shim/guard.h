@@ -70,6 +70,9 @@ bool guard_own_memory(void);
 bool guard_is_owner(void);
 int guard_owner(void);
 
+/* When a process started, in clock ticks since boot; 0 if it is gone or a zombie. */
+uint64_t guard_start_time(int pid);
+
 /* Pids of live workers of the owner into `pids`; how many. */
 size_t guard_workers(int *pids, size_t most);
 

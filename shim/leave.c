@@ -180,7 +180,7 @@ static size_t note_workers(void)
 
 	used = arrive_unretired(workers, GUARD_WORKERS_MAX);
 	for (size_t i = 0; i < n && used < GUARD_WORKERS_MAX; i++) {
-		workers[used] = (struct worker){.pid = worker_pids[i], .start_time = arrive_start_time(worker_pids[i])};
+		workers[used] = (struct worker){.pid = worker_pids[i], .start_time = guard_start_time(worker_pids[i])};
 		used += workers[used].start_time != 0;
 	}
 	return used;

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""The trial of carrying: over each kind of socket, with unread and pipelined requests, and among workers."""
+
+import random
+
+import proc
+from details import Aside, Bench, Client, run_checks, scripted
+from harness import Failure, await_until
+from protocols import BODY, PATH
+from setups import nginx_command
+
+KINDS = {"ipv4": ("127.0.0.1", False), "ipv6": ("::1", False), "dual": ("::", False), "unix": (None, True)}
+
+
+def bench_of(result, options, how, kind, **more):
+    host, unix = KINDS[kind]
+    return scripted(result, options, how, unix=unix, host=host or "127.0.0.1", **more)
+
+
+def kept_connection_is_carried(result, options, how, kind):
+    with bench_of(result, options, how, kind) as bench:
+        hosts = ("127.0.0.1", "::1") if kind == "dual" else (None,)
+        clients = [bench.client(host) for host in hosts for _ in range(4)]
+        silent = bench.client()
+        first = [client.ask("/").decode().split() for client in clients]
+        for round_number in (1, 2):
+            said = bench.restart()
+            result.expect(said["cut"] == 0, f"{said['cut']} cut")
+            result.expect(said["carried"] >= len(clients), f"only {said['carried']} of {len(clients)} carried")
+            for client, before in zip(clients, first):
+                token, peer = client.ask("/").decode().split()
+                result.expect(token != before[0], "answered by the old generation")
+                result.expect(peer == client.name == before[1], f"accept() said port {peer}, it is {client.name}")
+        token, peer = silent.ask("/").decode().split()
+        result.expect(peer == silent.name, f"accept() said port {peer} for a silent client, it is {silent.name}")
+
+
+def request_during_exec_is_answered(result, options, how, kind):
+    with bench_of(result, options, how, kind, start=0.3) as bench:
+        clients = [bench.client() for _ in range(4)]
+        before = clients[0].ask("/").split()[0]
+        for client in clients[1:]:
+            client.ask("/")
+        image = proc.stack(bench.pid)
+        restart = bench.begin_restart()
+        bench.await_new_image(image)
+        for client in clients:
+            client.send("/")
+        answers = [client.receive().split()[0] for client in clients]
+        bench.end_restart(restart)
+        result.expect(before not in answers and len(set(answers)) == 1, f"it was {before}, the answers are {answers}")
+
+
+def pipelined_in_order(result, options, how, kind):
+    with bench_of(result, options, how, kind) as bench:
+        client, late = bench.client(), bench.client()
+        late.ask("/")
+        client.send("/pieces/20")
+        client.head()
+        restart = bench.begin_restart()
+        late.send("/sleep/0.2")
+        client.send("/sleep/0.1")
+        client.send("/")
+        body = client.body(40)
+        result.expect(body == b"".join(b"%02d" % n for n in range(20)), f"a garbled answer: {body!r}")
+        result.expect(client.receive().endswith(b" slept"), "the second answer is not the second's")
+        result.expect(client.receive().decode().split()[1] == client.name, "the third answer is not the third's")
+        result.expect(late.receive().endswith(b" slept"), "a wrong answer to a request sent when the restart began")
+        said = bench.end_restart(restart)
+        result.expect(said["cut"] == 0, f"{said['cut']} cut")
+        client.ask("/")
+
+
+def carried_connection_ends_threads(result, options, how, kind):
+    with bench_of(result, options, how, kind) as bench:
+        client = bench.client()
+        client.ask("/")
+        bench.restart()
+        client.ask("/close")
+        result.expect(client.ends(3) == b"", "the server closed it, and it does not end")
+
+
+def later_client_is_no_knock(result, options, how):
+    """A client from another address may have the port number that a knock had: it is a client all the same."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first, last = map(int, file.read().split())
+    with scripted(result, options, how) as bench:
+        clients = [bench.client() for _ in range(200)]
+        for client in clients:
+            client.ask("/")
+        result.expect(bench.restart()["carried"] == len(clients), "not all were carried")
+        for client in clients:
+            client.ask("/")
+        hurt = 0
+        for port in random.sample(range(first, last, 2), 1200):     # connect() prefers every other port
+            try:
+                later = Client(("127.0.0.1", bench.room.port), source=("127.0.0.2", port))
+                hurt += later.ask("/").decode().split()[1] != str(port)
+                later.close()
+            except (Failure, ConnectionError):
+                hurt += 1
+        result.expect(not hurt, f"{hurt} of 1200 later clients were taken for knocks, and closed")
+
+
+# -- nginx with 4 workers
+
+def nginx_of_four(room):
+    return nginx_command(room, "worker_processes 4;", server="keepalive_requests 6; keepalive_timeout 60s;")
+
+
+def workers_of(pid):
+    return {other for other in proc.family(pid) if other != pid}
+
+
+def workers_pass_and_leave(result, options):
+    with Bench(result, options, "nginx-4", nginx_of_four) as bench:
+        bench.server.await_ready()
+        for _ in range(4):
+            old = await_until(lambda: len(workers_of(bench.pid)) == 4 and workers_of(bench.pid), 5)
+            result.expect(old, f"not 4 workers, but {workers_of(bench.pid)}")
+            clients = [bench.client() for _ in range(12)]
+            for client in clients:
+                result.expect(client.ask(PATH) == BODY, "a wrong answer")
+            said = bench.restart()
+            result.expect(said["carried"] == 12 and said["cut"] == 0, f"12 idle clients, and it says {said}")
+            for client in clients:
+                result.expect(client.ask(PATH) == BODY, "a wrong answer")
+            new = await_until(lambda: len(workers_of(bench.pid)) == 4 and not workers_of(bench.pid) & (old or set()), 5)
+            result.expect(new, f"the old workers were {old}, after 5 s there are {workers_of(bench.pid)}")
+            ended_by_workers(result, clients)
+
+
+def ended_by_workers(result, clients):
+    """Half by Connection: close, half by the limit of requests."""
+    half = len(clients) // 2
+    for client in clients[:half]:
+        client.ask(PATH, "Connection: close\r\n")
+    for client in clients[half:]:
+        for _ in range(6):      # the first of them may have counted in the old generation
+            client.send(PATH)
+            head = client.head()
+            client.body(len(BODY))
+            if b"connection: close" in head.lower():
+                break
+        else:
+            result.expect(False, "keepalive_requests is not kept")
+    for client in clients:
+        result.expect(client.ends(3) == b"", "a worker closed it, and it does not end: another process holds it")
+
+
+def pipelined_at_nginx(result, options):
+    with Bench(result, options, "nginx-4", nginx_of_four) as bench:
+        bench.server.await_ready()
+        clients = [bench.client() for _ in range(8)]
+        for client in clients:
+            client.ask(PATH)
+        restart = bench.begin_restart()
+        asides = [Aside(two_at_once, client) for client in clients]
+        answers = [aside.result() for aside in asides]
+        bench.end_restart(restart)
+        result.expect(answers == [[BODY, BODY]] * len(clients), f"wrong answers: {answers}")
+
+
+def two_at_once(client):
+    client.send(PATH)
+    client.send(PATH)
+    return [client.receive(), client.receive()]
+
+
+CHECKS = [(check, how, kind)
+          for check in (kept_connection_is_carried, request_during_exec_is_answered, pipelined_in_order)
+          for how in ("asyncio", "threads") for kind in KINDS]
+CHECKS += [(carried_connection_ends_threads, how, "ipv4") for how in ("asyncio", "threads")]
+CHECKS += [(later_client_is_no_knock, how) for how in ("asyncio", "threads")]
+CHECKS += [(workers_pass_and_leave,), (pipelined_at_nginx,)]
+
+
+def run(options):
+    return run_checks("carry-details", CHECKS, options)
+
+
+TRIALS = {"carry-details": run}

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""The trial of draining: what is finished before the exec, what is counted as cut after --drain, and a restart called off."""
+
+import os
+import shutil
+import sys
+import time
+
+from details import Aside, Bench, at_most, run_checks, scripted
+from harness import Failure, program
+from protocols import BODY, PATH
+from setups import nginx_command
+
+DOWNLOAD = os.urandom(1 << 16) * 32     # 2 MiB
+PIECE = 1 << 15
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+# -- a slow download from nginx, by sendfile
+
+def nginx_with_file(room, processes):
+    command = nginx_command(room, processes, listen="sndbuf=32k")
+    with open(room.path("documents/download"), "wb") as file:
+        file.write(DOWNLOAD)
+    return command
+
+
+def download(client, seconds):
+    """The length that was promised, and what came, evenly over so many seconds."""
+    length = int(client.head().lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    began, received = time.monotonic(), bytearray(client.rest)
+    while len(received) < length:
+        due = began + seconds * len(received) / length
+        time.sleep(max(0.0, due - time.monotonic()))
+        data = client.sock.recv(PIECE)
+        if not data:
+            break
+        received += data
+    return length, bytes(received)
+
+
+def slow_download(result, options, processes, drain, seconds):
+    finishes = drain > seconds
+    with Bench(result, options, "nginx", lambda room: nginx_with_file(room, processes), cpr=("-d", str(drain))) as bench:
+        bench.server.await_ready()
+        slow, other = bench.client(buffer=1 << 14), bench.client()
+        other.ask(PATH)
+        slow.send("/download")
+        aside = Aside(download, slow, seconds)
+        said = bench.restart()
+        length, received = aside.result()
+        if finishes:
+            result.expect(received == DOWNLOAD, f"{len(received)} of {length} bytes came, or other ones")
+            result.expect(said["cut"] == 0, f"{said['cut']} cut")
+        else:
+            result.expect(said["cut"] == 1, f"{said['cut']} counted as cut")
+            result.expect(length == len(DOWNLOAD) > len(received), f"{length} promised, {len(received)} came")
+            result.expect(received == DOWNLOAD[:len(received)], "what came is garbled")
+        result.expect(other.ask(PATH) == BODY, "an idle client was hurt")
+
+
+# -- answers that take time
+
+def is_finished(result, options, how, path, body):
+    with scripted(result, options, how) as bench:
+        client = bench.client()
+        token = client.ask("/").split()[0]
+        client.send(path)
+        said = bench.restart()
+        answer = client.receive()
+        result.expect(answer in (body, token + body), f"the answer was {answer!r}")
+        result.expect(said["cut"] == 0, f"{said['cut']} cut")
+        result.expect(client.ask("/").split()[0] != token, "answered by the old generation")
+
+
+def is_cut(result, options, how, path):
+    """Never carried in the middle, counted, and the client sees the end of the stream."""
+    with scripted(result, options, how, cpr=("-d", "1")) as bench:
+        client, other = bench.client(), bench.client()
+        other.ask("/")
+        client.ask("/")
+        client.send(path)
+        if path.startswith("/events"):
+            client.head()
+        with at_most(result, 2.5, "a restart with --drain 1"):
+            said = bench.restart()
+        result.expect(said["cut"] == 1 and said["carried"] == 1, f"one to be cut, one to be carried, but {said}")
+        rest = client.ends(3)
+        result.expect(rest is not None, "the client does not see the end of the stream")
+        result.expect(path.startswith("/events") or not rest, f"the client got {rest!r}")
+        other.ask("/")
+
+
+def no_drain_does_not_wait(result, options, how):
+    with scripted(result, options, how, cpr=("-d", "0")) as bench:
+        client, other = bench.client(), bench.client()
+        client.ask("/")
+        other.ask("/")
+        client.send("/sleep/5")
+        with at_most(result, 1.0, "a restart with --drain 0"):
+            said = bench.restart()
+        result.expect(said["cut"] == 1, f"{said['cut']} counted as cut")
+        result.expect(client.ends(3) == b"", "the client does not see the end of the stream")
+
+
+# -- what a drain costs
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def does_not_spin(result, options, how):
+    with scripted(result, options, how) as bench:
+        clients = [bench.client() for _ in range(16)]
+        for client in clients:
+            client.ask("/")
+        busy = bench.client()
+        busy.send("/sleep/2.2")
+        restart = bench.begin_restart()
+        time.sleep(0.15)        # what is asked from here on finds a frozen connection
+        for client in clients:
+            client.send("/")
+        began, used = time.monotonic(), cpu_seconds(bench.pid)
+        time.sleep(1.6)
+        share = (cpu_seconds(bench.pid) - used) / (time.monotonic() - began)
+        result.figures.append(f"a drain of 2 s, {how}, 16 frozen and readable: {share:.0%} of a core")
+        result.expect(share < 0.1, f"it takes {share:.0%} of a core while it drains")
+        result.expect(busy.receive().endswith(b" slept"), "a wrong answer")
+        tokens = {client.receive().split()[0] for client in clients}
+        said = bench.end_restart(restart)
+        result.expect(len(tokens) == 1, "a frozen client was answered by another generation than the rest")
+        result.expect(said["cut"] == 0 and said["carried"] >= 16, f"16 idle clients, but {said}")
+
+
+# -- called off
+
+def refused_at_once(result, options, how):
+    with scripted(result, options, how) as bench:
+        client = bench.client()
+        token = client.ask("/").split()[0]
+        bench.end_restart(bench.begin_restart("--exec", "/nonexistent"), status=1)
+        result.expect(client.ask("/").split()[0] == token, "another generation answers")
+
+
+def copied(room, path):
+    copy = room.path("copy-of-" + os.path.basename(path))
+    shutil.copy(path, copy)
+    return copy
+
+
+def called_off_after_drain(result, options, how):
+    """The program cannot be executed any more, which turns out when everybody was frozen for a second."""
+    def prepare(room):
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "scripted.py")
+        return [copied(room, os.path.realpath(sys.executable)), "-B", script, how, "127.0.0.1", str(room.port)]
+    with Bench(result, options, "called-off", prepare) as bench:
+        bench.server.await_ready()
+        clients = [bench.client() for _ in range(8)]
+        token = clients[0].ask("/").split()[0]
+        for client in clients[1:]:
+            client.ask("/")
+        busy = bench.client()
+        busy.send("/sleep/1")
+        restart = bench.begin_restart()
+        time.sleep(0.3)
+        os.chmod(bench.room.path("copy-of-" + os.path.basename(os.path.realpath(sys.executable))), 0o644)
+        clients[0].send("/")
+        late = bench.client()
+        late.send("/")
+        bench.end_restart(restart, status=1)
+        result.expect(busy.receive() == token + b" slept", "the busy one got a wrong answer")
+        for client in (clients[0], late):
+            result.expect(client.receive().split()[0] == token, "who asked during the drain got a wrong answer")
+        for client in clients:
+            result.expect(client.ask("/").split()[0] == token, "an idle one got a wrong answer")
+        result.expect(busy.ask("/").split()[0] == token, "the busy one does not go on")
+
+
+def called_off_nginx(result, options, processes):
+    def prepare(room):
+        command = nginx_with_file(room, processes)
+        return [copied(room, program("nginx")), *command[1:]]
+    with Bench(result, options, "called-off", prepare) as bench:
+        bench.server.await_ready()
+        clients = [bench.client() for _ in range(8)]
+        for client in clients:
+            client.ask(PATH)
+        slow = bench.client(buffer=1 << 14)
+        slow.send("/download")
+        aside = Aside(download, slow, 1.0)
+        restart = bench.begin_restart()
+        time.sleep(0.3)
+        os.chmod(bench.room.path("copy-of-nginx"), 0o644)
+        bench.end_restart(restart, status=1)
+        result.expect(aside.result()[1] == DOWNLOAD, "the download is not complete")
+        closed = 0
+        for client in clients:
+            try:
+                result.expect(client.ask(PATH) == BODY, "a wrong answer")
+            except (Failure, BrokenPipeError):
+                closed += 1
+        result.expect(not closed, f"{closed} of {len(clients)} idle connections were closed")
+        result.expect(bench.client().ask(PATH) == BODY, "it does not serve a new client")
+
+
+BOTH = ("asyncio", "threads")
+SINGLE, FOUR = "master_process off;", "worker_processes 4;"
+CHECKS = [(slow_download, processes, drain, 2.0) for processes in (SINGLE, FOUR) for drain in (5, 1)]
+CHECKS += [(is_finished, how, path, body) for how in BOTH for path, body in (
+    ("/pieces/30", b"".join(b"%02d" % n for n in range(30))), ("/sleep/2", b" slept"))]
+CHECKS += [(is_cut, how, path) for how in BOTH for path in ("/events", "/sleep/20")]
+CHECKS += [(check, how) for check in (no_drain_does_not_wait, does_not_spin, refused_at_once, called_off_after_drain)
+           for how in BOTH]
+CHECKS += [(called_off_nginx, processes) for processes in (SINGLE, FOUR)]
+
+
+def run(options):
+    return run_checks("drain-details", CHECKS, options)
+
+
+TRIALS = {"drain-details": run}

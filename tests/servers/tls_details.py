@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""The trial of what is never carried: TLS and WebSocket connections under load end cleanly or are served, never garbled."""
+
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import details
+from details import Bench, run_checks, scripted
+from harness import Failure, await_until, program
+from protocols import BODY, GOOD, PATH, PENDING, LAST, judge_http
+from setups import nginx_command
+
+CLIENTS = 16
+RESTARTS = 5
+ROUNDS_BETWEEN = 64         # answers that must come between two restarts
+PAUSE = 0.005
+
+
+class Talker(threading.Thread):
+    """A client that connects, asks again and again, and connects again after a clean end between two answers."""
+
+    def __init__(self, load):
+        super().__init__(daemon=True)
+        self.load = load
+
+    def run(self):
+        while not self.load.over:
+            try:
+                with self.load.connect() as sock:
+                    sock.settimeout(details.PATIENCE)
+                    while not self.load.over and self.load.exchange(sock):
+                        self.load.answered()
+                        time.sleep(PAUSE)
+                    self.load.ended += not self.load.over
+            except Exception as error:      # all that is not clean is to be told
+                self.load.failures.append(f"{type(error).__name__}: {error}")
+                return
+
+
+class TalkLoad:
+    """Sixteen talkers; `connect` gives a socket, `exchange` is false after a clean end before the first byte of an answer."""
+
+    def __init__(self, connect, exchange):
+        self.connect, self.exchange = connect, exchange
+        self.over, self.ended, self.count, self.failures = False, 0, 0, []
+        self.lock = threading.Lock()
+        self.talkers = [Talker(self) for _ in range(CLIENTS)]
+        for talker in self.talkers:
+            talker.start()
+
+    def answered(self):
+        with self.lock:
+            self.count += 1
+
+    def progress(self):
+        enough = self.count + ROUNDS_BETWEEN
+        if not await_until(lambda: self.count >= enough or self.failures, 20):
+            raise Failure("the clients get no answers")
+
+    def end(self):
+        self.over = True
+        for talker in self.talkers:
+            talker.join(details.PATIENCE + 5)
+
+
+def under_load(result, bench, load, expect_ended):
+    carried = cut = 0
+    try:
+        load.progress()
+        for _ in range(RESTARTS):
+            said = bench.restart()
+            carried, cut = carried + said["carried"], cut + said["cut"]
+            load.progress()
+    finally:
+        load.end()
+    result.requests += load.count
+    result.figures.append(f"{bench.name}: {load.count} answers, {RESTARTS} restarts, {carried} carried, {cut} cut, "
+                          f"{load.ended} connections ended cleanly")
+    result.expect(not load.failures, f"{len(load.failures)} clients saw {sorted(set(load.failures))}")
+    result.expect(not carried, f"{carried} were carried")
+    result.expect(load.ended or not expect_ended, "no connection was ended: was nothing restarted?")
+
+
+# -- https
+
+def nginx_with_tls(processes):
+    def prepare(room):
+        key, certificate = room.path("key.pem"), room.path("certificate.pem")
+        subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+                       check=True, capture_output=True, timeout=30)
+        os.chmod(key, 0o644)
+        return nginx_command(room, processes, listen="ssl",
+                             server=f"ssl_certificate {certificate}; ssl_certificate_key {key};")
+    return prepare
+
+
+def ask_over_tls(sock):
+    """The client may find that the connection has ended, as long as nothing of an answer has come."""
+    received = b""
+    try:
+        sock.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        while (verdict := judge_http(received)) is PENDING:
+            data = sock.recv(65536)
+            if not data:
+                break
+            received += data
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, BrokenPipeError):
+        verdict = PENDING
+    if verdict in (GOOD, LAST):
+        return verdict is GOOD
+    if received:
+        raise Failure(f"cut or garbled after {len(received)} bytes: {received[:80]!r}, {len(BODY)} bytes of body awaited")
+    return False
+
+
+def https(result, options, processes):
+    with Bench(result, options, "nginx-tls", nginx_with_tls(processes)) as bench:
+        bench.server.await_ready()
+        bench.name = f"https, nginx, {processes}"
+        context = ssl.create_default_context(cafile=bench.room.path("certificate.pem"))
+        context.check_hostname = False
+
+        def connect():
+            plain = socket.create_connection(("127.0.0.1", bench.room.port), details.PATIENCE)
+            return context.wrap_socket(plain)
+        under_load(result, bench, TalkLoad(connect, ask_over_tls), expect_ended=True)
+
+
+# -- websocket
+
+def upgraded(bench):
+    sock = socket.create_connection(("127.0.0.1", bench.room.port), details.PATIENCE)
+    sock.sendall(b"GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        data = sock.recv(4096)
+        if not data:
+            return sock     # ended before it was upgraded: the first exchange will tell
+        head += data
+    if not head.startswith(b"HTTP/1.1 101") or b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" not in head:
+        raise Failure(f"no upgrade: {head!r}")
+    return sock
+
+
+def echo(sock):
+    """One masked frame, and the same back: this server echoes bytes, whatever they mean."""
+    frame = b"\x81\x88" + os.urandom(12)
+    received = b""
+    try:
+        sock.sendall(frame)
+    except BrokenPipeError:
+        return False
+    while len(received) < len(frame):
+        data = sock.recv(len(frame) - len(received))
+        if not data:
+            if received:
+                raise Failure(f"cut in the middle of an echo, after {len(received)} bytes")
+            return False
+        received += data
+    if received != frame:
+        raise Failure(f"garbled: {frame!r} came back as {received!r}")
+    return True
+
+
+def websocket(result, options, how):
+    """They are at no boundary before they are closed, so each restart waits for --drain and cuts them."""
+    with scripted(result, options, how, cpr=("-d", "1")) as bench:
+        bench.name = f"websocket, {how}"
+        under_load(result, bench, TalkLoad(lambda: upgraded(bench), echo), expect_ended=True)
+
+
+CHECKS = [(https, processes) for processes in ("master_process off;", "worker_processes 4;")]
+CHECKS += [(websocket, how) for how in ("asyncio", "threads")]
+
+
+def run(options):
+    return run_checks("tls-websocket", CHECKS, options)
+
+
+TRIALS = {"tls-websocket": run}
