@@ -282,7 +282,7 @@ static size_t kept_count(void)
 
 static void report(size_t orphans)
 {
-	char answer[2048];
+	static char answer[2048]; /* it is said once */
 	struct text t = TEXT_ON(answer);
 
 	if (!arrival.nonce)

@@ -393,7 +393,7 @@ size_t carry_done(void)
 
 static bool closings_over(void)
 {
-	char dropped[4096];
+	static char dropped[4096]; /* the guard is held, and a handler's stack may be small */
 	bool late = io_now() >= closing_until;
 	size_t left = 0;
 
@@ -528,13 +528,17 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 	*count = (struct carry_count){.carried = n};
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
-		const struct entry *listener = listener_of(c);
-		enum conn_view view = conn_look(c, fd, now);
+		const struct entry *listener = c ? listener_of(c) : NULL;
 		struct object object;
-		bool stands = view == CONN_STANDS || c->flags & CONN_FROZEN, carried;
+		enum conn_view view;
+		bool stands, carried;
 
-		if (view == CONN_GONE || !listener || object_of(fd, &object))
+		if (!listener || object_of(fd, &object)) /* closed this very moment, or not one of ours */
 			continue;
+		view = conn_look(c, fd, now);
+		if (view == CONN_GONE)
+			continue;
+		stands = view == CONN_STANDS || c->flags & CONN_FROZEN;
 		carried = stands && may_carry(c, fd, listener);
 		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
 		if (n < most && (stands || busy_too))

@@ -288,15 +288,13 @@ static int take_as_new(struct entry *e, bool cloexec)
 	return fd;
 }
 
-int claim_open(int dir, const char *path, int flags)
+static __attribute__((noinline)) int open_orphan(int dir, const char *path, int flags)
 {
 	char absolute[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
 	struct entry *e;
 	int kept = errno, fd = -1;
 
-	if (likely(!track_orphans()) || !path || flags & (O_EXCL | O_TRUNC | O_PATH | O_DIRECTORY))
-		return -1;
 	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return -1;
 	e = orphan_of_path(absolute, flags);
@@ -309,7 +307,15 @@ int claim_open(int dir, const char *path, int flags)
 	return fd;
 }
 
-int claim_memfd(const char *given, unsigned flags)
+/* The room for a path is on the stack only while there are orphans: see track_opened. */
+int claim_open(int dir, const char *path, int flags)
+{
+	if (likely(!track_orphans()) || !path || flags & (O_EXCL | O_TRUNC | O_PATH | O_DIRECTORY))
+		return -1;
+	return open_orphan(dir, path, flags);
+}
+
+static __attribute__((noinline)) int memfd_orphan(const char *given, unsigned flags)
 {
 	char name[TAG_NAME_MAX + 1];
 	struct text t = TEXT_ON(name);
@@ -318,8 +324,6 @@ int claim_memfd(const char *given, unsigned flags)
 	int kept = errno, fd = -1;
 
 	text_add(&t, "memfd:");
-	if (likely(!track_orphans()) || !given)
-		return -1;
 	text_add(&t, given);
 	if (!guard_lock(&hold))
 		return -1;
@@ -329,6 +333,11 @@ int claim_memfd(const char *given, unsigned flags)
 	guard_unlock(&hold);
 	errno = kept;
 	return fd;
+}
+
+int claim_memfd(const char *given, unsigned flags)
+{
+	return likely(!track_orphans()) || !given ? -1 : memfd_orphan(given, flags);
 }
 
 void claim_entry(struct entry *e)
@@ -372,28 +381,31 @@ static bool guards_name(const char *path)
 	return guards;
 }
 
-bool claim_guards_path(int dir, const char *path)
+static __attribute__((noinline)) bool guards_path(int dir, const char *path)
 {
 	char absolute[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
 	bool guards;
 
-	if (likely(!track_orphans()) || !path || tag_path(dir, path, absolute) || !guard_lock(&hold))
+	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return false;
 	guards = guards_name(absolute);
 	guard_unlock(&hold);
 	return guards;
 }
 
-bool claim_guards_address(const struct sockaddr *addr, socklen_t len)
+bool claim_guards_path(int dir, const char *path)
+{
+	return unlikely(track_orphans()) && path && guards_path(dir, path);
+}
+
+static __attribute__((noinline)) bool guards_address(const struct sockaddr *addr, socklen_t len)
 {
 	static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
 	char path[109], name[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
 	bool guards = false;
 
-	if (likely(!track_orphans()) || !addr || len < sizeof(sa_family_t) || addr->sa_family != AF_UNIX)
-		return false;
 	if (tag_unix_path(addr, len, path))
 		return claim_guards_path(AT_FDCWD, path);
 	for (size_t i = 0; i < countof(types) && !guards; i++) {
@@ -405,4 +417,9 @@ bool claim_guards_address(const struct sockaddr *addr, socklen_t len)
 		guard_unlock(&hold);
 	}
 	return guards;
+}
+
+bool claim_guards_address(const struct sockaddr *addr, socklen_t len)
+{
+	return unlikely(track_orphans()) && addr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNIX && guards_address(addr, len);
 }

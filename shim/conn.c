@@ -83,42 +83,46 @@ void conn_sent(struct conn *c, const void *bytes, uint64_t n)
 
 void conn_wrote(struct conn *c, bool in_full, int64_t now)
 {
-	uint8_t flags = atomic_load_explicit(&c->flags, memory_order_relaxed) & (uint8_t) ~(CONN_SHORT | CONN_ASKED);
+	uint8_t set = in_full ? 0 : CONN_SHORT;
 
 	if (c->state == CONN_ANSWERED)
-		flags |= CONN_PIECES;
+		set |= CONN_PIECES;
 	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
 		c->answers++;
 	c->wrote_at = now;
-	atomic_store_explicit(&c->flags, in_full ? flags : flags | CONN_SHORT, memory_order_relaxed);
+	/* bit by bit: another thread may freeze it in this moment */
+	atomic_fetch_and_explicit(&c->flags, (uint8_t) ~(CONN_SHORT | CONN_ASKED), memory_order_relaxed);
+	if (set)
+		atomic_fetch_or_explicit(&c->flags, set, memory_order_relaxed);
 	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
 }
 
-/* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. */
-static bool counts_agree(const struct conn *c, int fd, const struct tcp_info *info, socklen_t len, bool *quiet)
+/* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */
+static bool counts_agree(const struct conn *c, int fd, bool *quiet)
 {
-	int unread = 0;
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int before = 0, after = 0;
 
-	*quiet = info->tcpi_last_data_sent <= info->tcpi_last_data_recv && info->tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
-	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info->tcpi_bytes_received))
+	*quiet = false;
+	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
 		return true;
-	if (next_ioctl(fd, SIOCINQ, &unread))
+	*quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
+	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
 		return true;
-	return info->tcpi_bytes_received == c->in + (uint64_t)unread;
+	/* a request may come between these three calls */
+	return c->in + (uint64_t)before <= info.tcpi_bytes_received && info.tcpi_bytes_received <= c->in + (uint64_t)after;
 }
 
 enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 {
-	struct tcp_info info = {0};
-	socklen_t len = sizeof(info), peer_len = sizeof(struct sockaddr_storage);
 	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
 	bool quiet;
 
-	if (getpeername(fd, (struct sockaddr *)&peer, &peer_len))
+	if (getpeername(fd, (struct sockaddr *)&peer, &len))
 		return CONN_GONE; /* closed by a raw system call, or reset */
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket: nobody counts there */
-		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
-	if (counts_agree(c, fd, &info, len, &quiet))
+	if (counts_agree(c, fd, &quiet))
 		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
 	return quiet ? CONN_STANDS : CONN_GOES_ON;
 }
@@ -128,10 +132,15 @@ void conn_resume(int fd)
 	struct conn *c = conn_at(fd);
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
-	int unread = 0;
+	int before = 0, after = 0;
 
-	if (c && !getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) && !next_ioctl(fd, SIOCINQ, &unread))
-		c->in = info.tcpi_bytes_received - (uint64_t)unread;
+	for (int tries = 0; c && tries < 10; tries++) { /* a request may come between these three calls */
+		if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
+			return;
+		c->in = info.tcpi_bytes_received - (uint64_t)before;
+		if (before == after)
+			return;
+	}
 }
 
 bool conn_has_unread(int fd)
@@ -143,11 +152,9 @@ bool conn_has_unread(int fd)
 
 bool conn_seen_whole(const struct conn *c, int fd)
 {
-	struct tcp_info info = {0};
-	socklen_t len = sizeof(info);
 	bool quiet;
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || counts_agree(c, fd, &info, len, &quiet);
+	return counts_agree(c, fd, &quiet);
 }
 
 bool conn_untouched(const struct conn *c)

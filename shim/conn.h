@@ -23,6 +23,7 @@ enum {
 	CONN_FROZEN = 1 << 2, /* out of its epoll set, and reads say EAGAIN, until the drain is over */
 	CONN_POLLED = 1 << 3, /* in the epoll set below */
 	CONN_BLIND = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
+	CONN_SHUT = 1 << 7,   /* we have sent its end: a write would be a SIGPIPE that its peer did not cause */
 	CONN_PIECES = 1 << 6, /* an answer of this connection took more than one write */
 	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 };

@@ -6,6 +6,7 @@
 #include "arrive.h"
 #include "bell.h"
 #include "conn.h"
+#include "drain.h"
 #include "guard.h"
 #include "io.h"
 #include "log.h"
@@ -298,6 +299,31 @@ static bool interrupted_alone(const ucontext_t *context)
 	return result == -EINTR && !(pending & ~blocked);
 }
 
+/*
+ * A thread that sleeps in a read, or is about to, has to come out of it when a drain begins. To install the handler without SA_RESTART for that time would end waitpid,
+ * sem_wait and everything else in every thread as well, which no program expects that asked for SA_RESTART. So only this call is cut short, here: the kernel is going
+ * to make it again, from the instruction at which the handler returns; let it return behind that, with EINTR.
+ */
+static void cut_short(ucontext_t *context)
+{
+#if defined(__x86_64__)
+	greg_t *regs = context->uc_mcontext.gregs;
+	const unsigned char *at = (const unsigned char *)regs[REG_RIP];
+
+	if (at[0] == 0x0f && at[1] == 0x05) { /* syscall */
+		regs[REG_RIP] += 2;
+		regs[REG_RAX] = -EINTR;
+	}
+#elif defined(__aarch64__)
+	if (*(const uint32_t *)context->uc_mcontext.pc == 0xd4000001) { /* svc #0 */
+		context->uc_mcontext.pc += 4;
+		context->uc_mcontext.regs[0] = (unsigned long)-EINTR;
+	}
+#else
+	(void)context; /* it is waited for until --drain, and then cut */
+#endif
+}
+
 /* Every signal is blocked here (sa_mask). */
 static void rang(int sig, siginfo_t *info, void *context)
 {
@@ -314,6 +340,8 @@ static void rang(int sig, siginfo_t *info, void *context)
 		noted_restart = true;
 	if (!guard_noted)
 		answer_noted();
+	if (drain_wants_out())
+		cut_short(context);
 	/* last: what came while we answered is pending, and counts as well */
 	doorbell_rings += interrupted_alone(context);
 	errno = kept;

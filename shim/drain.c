@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum {
-	CALLERS = 1024,   /* threads that serve connections; what is beyond is served, but may be cut */
+	CALLERS = 4096,   /* threads that serve connections; what is beyond is served, but may be cut */
 	LISTENERS = 256,  /* registrations of listeners in epoll sets */
 	SLICE_MS = 10,    /* how long poll and select sleep at a time during a drain */
 };
@@ -38,13 +38,17 @@ static struct caller {
 } callers[CALLERS];
 
 static cpr_thread struct caller *self;
+static cpr_thread bool homeless; /* there was no room for this thread */
+static _Atomic int callers_top;  /* none is at or above this */
 
 static struct caller *become_caller(void)
 {
-	int tid = (int)next_sys(SYS_gettid), pid = getpid();
+	int tid = (int)next_sys(SYS_gettid), pid = getpid(), top;
 
+	if (homeless)
+		return NULL;
 	for (int i = 0; i < CALLERS; i++) {
-		struct caller *slot = &callers[(tid + i) % CALLERS];
+		struct caller *slot = &callers[i];
 		int there = atomic_load(&slot->tid);
 
 		if (there && (there == tid || (!next_sys(SYS_tgkill, pid, there, 0) || errno != ESRCH)))
@@ -54,8 +58,11 @@ static struct caller *become_caller(void)
 			continue;
 		atomic_store(&slot->fd, -1);
 		self = slot;
+		for (top = callers_top; top <= i && !atomic_compare_exchange_weak(&callers_top, &top, i + 1);)
+			;
 		return slot;
 	}
+	homeless = true;
 	return NULL;
 }
 
@@ -70,10 +77,12 @@ static struct registration {
 } registrations[LISTENERS];
 static int registration_count;
 
+static void thaw(int fd, struct conn *c);
+
 /* Is another thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. */
 static bool is_being_read(int fd)
 {
-	for (int i = 0; i < CALLERS; i++)
+	for (int i = 0; i < callers_top; i++)
 		if (atomic_load_explicit(&callers[i].fd, memory_order_acquire) == fd && callers[i].tid && &callers[i] != self)
 			return true;
 	return false;
@@ -94,12 +103,15 @@ static bool freeze(int fd, struct conn *c)
 		atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN);
 		return false;
 	}
-	if (!carried)
-		next_shutdown(fd, SHUT_WR);
+	if (!carried && !next_shutdown(fd, SHUT_WR))
+		atomic_fetch_or(&c->flags, CONN_SHUT);
 	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it */
 	if (c->flags & CONN_POLLED && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL))
 		atomic_fetch_and(&c->flags, (uint8_t)~CONN_POLLED); /* the set is gone, or it has left it by another way */
-	return true;
+	if (atomic_load(&drain_active))
+		return true;
+	thaw(fd, c); /* the drain was called off meanwhile, and its thaw may have passed here already */
+	return false;
 }
 
 static void thaw(int fd, struct conn *c)
@@ -205,6 +217,11 @@ static void park(void)
 		next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL);
 }
 
+bool drain_wants_out(void)
+{
+	return atomic_load(&drain_active) && self && atomic_load(&self->fd) >= 0;
+}
+
 bool drain_enter(int fd, struct conn *c, bool now)
 {
 	struct caller *me = likely(self) ? self : become_caller();
@@ -245,16 +262,6 @@ void drain_wrote(int fd, struct conn *c)
 
 /* ---- the handler's part ---- */
 
-static void restart_calls(bool on)
-{
-	struct sigaction action;
-
-	if (next_sigaction(cpr__settings.signal, NULL, &action))
-		return;
-	action.sa_flags = on ? action.sa_flags | SA_RESTART : action.sa_flags & ~SA_RESTART;
-	next_sigaction(cpr__settings.signal, &action, NULL);
-}
-
 /*
  * In a forked child: its one thread has another tid than its parent's had, and a drain that its parent is in is not its own (its owner rings it for that). Its
  * parent's epoll sets are shared: nothing is done to them.
@@ -263,10 +270,10 @@ static void after_fork(void)
 {
 	memset(callers, 0, sizeof(callers));
 	self = NULL;
+	homeless = false;
 	registration_count = 0;
 	if (!atomic_exchange(&drain_active, false))
 		return;
-	restart_calls(true);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 
@@ -288,7 +295,6 @@ void drain_begin(void)
 	atomic_store(&drain_active, true);
 	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
 		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-	restart_calls(false); /* who sleeps in a read is to come out of it, and find the drain */
 	freeze_listeners(true);
 	errno = kept;
 }
@@ -299,7 +305,7 @@ static size_t call_out(void)
 	int pid = getpid();
 	size_t inside = 0;
 
-	for (int i = 0; i < CALLERS; i++) {
+	for (int i = 0; i < callers_top; i++) {
 		int tid = atomic_load(&callers[i].tid), fd = atomic_load(&callers[i].fd);
 		struct conn *c = conn_at(fd);
 
@@ -345,7 +351,6 @@ void drain_thaw(void)
 	int kept = errno;
 
 	atomic_store(&drain_active, false);
-	restart_calls(true);
 	freeze_listeners(false);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);

@@ -23,6 +23,9 @@ void drain_init(void);
 bool drain_enter(int fd, struct conn *c, bool now);
 void drain_exit(void);
 
+/* Is this thread inside such a call, and a drain on? Then the call is to end (doorbell.c), so that drain_enter is asked again. */
+bool drain_wants_out(void);
+
 /* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
 bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event);
 

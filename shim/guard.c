@@ -201,9 +201,14 @@ void guard_when_noted(void (*answer)(void))
 
 void guard_answer_noted(void)
 {
+	sigset_t before;
+
 	guard_noted = false;
-	if (answer_noted)
-		answer_noted();
+	if (!answer_noted)
+		return;
+	guard_block(&before); /* as in the handler, for which it is written */
+	answer_noted();
+	guard_unblock(&before);
 }
 
 /* ---- owners and workers ---- */

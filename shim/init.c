@@ -11,6 +11,7 @@
 #include "log.h"
 #include "next.h"
 #include "origin.h"
+#include "workers.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -40,6 +41,7 @@ static int start(void)
 	if (!r) {
 		arrive_begin(&state);
 		drain_init();
+		workers_init();
 		r = doorbell_init();
 	}
 	state_free(&state);

@@ -109,11 +109,16 @@ static void set_flags(const struct plan *plan)
 			if (origin_is_heirloom(cpr__origin.heirlooms[i].fd))
 				next_fcntl(cpr__origin.heirlooms[i].fd, F_SETFD, NULL);
 	}
+	/* looked at again: other threads have gone on until this table was copied */
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_KEPT)
+		if (e->flags & ENTRY_KEPT && object_still(&e->object, e->fd))
 			next_fcntl(e->fd, F_SETFD, NULL);
-	for (size_t i = 0; plan->restart && i < passed_count; i++)
-		next_fcntl(passed[i].fd, F_SETFD, NULL);
+	for (size_t i = 0; plan->restart && i < passed_count; i++) {
+		struct stat st;
+
+		if (!fstat(passed[i].fd, &st) && st.st_ino == passed[i].ino)
+			next_fcntl(passed[i].fd, F_SETFD, NULL);
+	}
 	next_fcntl(plan->state_fd, F_SETFD, NULL);
 }
 
@@ -188,8 +193,8 @@ static size_t note_workers(void)
 
 static void remove_files(void)
 {
+	static char path[TAG_NAME_MAX + 1]; /* the guard is held, and a handler's stack may be small */
 	const char *at = cpr__settings.unlink;
-	char path[TAG_NAME_MAX + 1];
 
 	while (at && *at) {
 		size_t n = strcspn(at, "\n");
@@ -234,8 +239,10 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 	set_backlogs(true);
 	if (request && request->leaving)
 		request->leaving(request->arg);
-	if (plan->restart)
+	if (plan->restart) {
 		remove_files();
+		workers_let_go();
+	}
 	r = exec_in_task(plan);
 	errno = -r;
 	text_format(why, "exec of %s failed: %m", plan->path);
@@ -303,13 +310,13 @@ static bool same_file(const char *a, const char *b)
 	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-bool leave_is_own(const char *path, char *const argv[])
+static __attribute__((noinline)) bool is_own(const char *path, char *const argv[])
 {
 	char absolute[TAG_NAME_MAX + 1];
 	int kept = errno;
 	bool own = false;
 
-	if (!cpr__table || !path || !argv || !guard_is_owner() || tag_path(AT_FDCWD, path, absolute))
+	if (tag_path(AT_FDCWD, path, absolute))
 		goto out;
 	if (!strcmp(absolute, cpr__origin.path) || same_file(absolute, cpr__origin.path) || same_file(absolute, "/proc/self/exe"))
 		own = true;
@@ -324,6 +331,12 @@ bool leave_is_own(const char *path, char *const argv[])
 out:
 	errno = kept;
 	return own;
+}
+
+/* The paths' room is taken only where it is needed: a child's stack, between fork and exec, may be small. */
+bool leave_is_own(const char *path, char *const argv[])
+{
+	return cpr__table && path && argv && guard_is_owner() && is_own(path, argv);
 }
 
 static bool is_ours(const char *variable)

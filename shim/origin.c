@@ -58,7 +58,7 @@ static struct { /* what origin_restore_process replaced */
 int origin_seccomp_filters(void)
 {
 	static const char key[] = "\nSeccomp_filters:\t";
-	char status[4096];
+	static char status[4096]; /* one thread at a time leaves, and a handler's stack may be small */
 	const char *at;
 	int filters = 0;
 
@@ -255,6 +255,8 @@ static void note_process(void)
 	umask(start.umask);
 	next_sigprocmask(SIG_SETMASK, NULL, &start.mask);
 	sigdelset(&start.mask, cpr__settings.signal); /* blocked by the generation before */
+	if (cpr__settings.restart_signal)
+		sigdelset(&start.mask, cpr__settings.restart_signal);
 	for (int sig = 1; sig < _NSIG; sig++)
 		start.ignored[sig] = !next_sigaction(sig, NULL, &action) && action.sa_handler == SIG_IGN;
 	for (int i = 0; i < RLIM_NLIMITS; i++)
@@ -322,6 +324,8 @@ static void restore_signals(int doorbell)
 		before.replaced[sig] = !next_sigaction(sig, &wanted, &before.actions[sig]);
 	}
 	sigaddset(&mask, doorbell);
+	if (cpr__settings.restart_signal) /* a second one must not find its default action */
+		sigaddset(&mask, cpr__settings.restart_signal);
 	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
 }
 

@@ -47,29 +47,6 @@ static void call_off(int result, const char *why)
 		pending.over(pending.request.arg, result, why);
 }
 
-static void step(void)
-{
-	struct text why = TEXT_ON(pending.reason);
-	size_t busy = drain_busy() + workers_collect();
-	int r;
-
-	if (busy && io_now() < pending.deadline) {
-		bell_tick_in(STEP_MS);
-		return;
-	}
-	r = leave_restart(&pending.request, &why);
-	call_off(r, pending.reason);
-}
-
-void restart_tick(void)
-{
-	if (!atomic_load(&draining) || atomic_flag_test_and_set(&stepping))
-		return;
-	if (atomic_load(&draining))
-		step();
-	atomic_flag_clear(&stepping);
-}
-
 /* What would fail at the end is better said before connections are ended for it. */
 static int foreseen(const struct leave_request *request, struct text *why)
 {
@@ -81,6 +58,31 @@ static int foreseen(const struct leave_request *request, struct text *why)
 		return 0;
 	text_format(why, "exec of %s would fail: %m", path);
 	return -errno;
+}
+
+static void step(void)
+{
+	struct text why = TEXT_ON(pending.reason);
+	size_t busy = drain_busy() + workers_collect();
+	int r;
+
+	if (busy && io_now() < pending.deadline) {
+		bell_tick_in(STEP_MS);
+		return;
+	}
+	r = foreseen(&pending.request, &why); /* once more: it has been a while */
+	if (!r)
+		r = leave_restart(&pending.request, &why);
+	call_off(r, pending.reason);
+}
+
+void restart_tick(void)
+{
+	if (!atomic_load(&draining) || guard_owner() != getpid() || atomic_flag_test_and_set(&stepping))
+		return;
+	if (atomic_load(&draining))
+		step();
+	atomic_flag_clear(&stepping);
 }
 
 int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why)

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #ifndef SO_MEMINFO
@@ -122,36 +123,54 @@ static enum entry_kind kind_of(const struct object *object)
 	return object->mode == S_IFCHR ? ENTRY_DEVICE : object->mode == S_IFIFO ? ENTRY_FIFO : ENTRY_FILE;
 }
 
-void track_opened(int fd, int dir, const char *path, int flags)
+static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *path, int flags, const struct object *object)
 {
 	char name[TAG_NAME_MAX + 8], absolute[TAG_NAME_MAX + 1];
 	struct text t = TEXT_ON(name);
 	struct guard_hold hold;
-	struct object object;
-	const char *prefix;
 	struct entry *e;
 	int kept = errno;
 
-	track_fresh(fd);
-	if (!cpr__table || flags & (O_PATH | O_DIRECTORY) || object_of(fd, &object))
-		return;
-	prefix = tag_prefix(&object);
-	if (!prefix || (kind_of(&object) == ENTRY_FILE && ((flags & O_TMPFILE) == O_TMPFILE || !rules_may_keep(&cpr__settings.rules, "file:"))))
-		return;
 	if (tag_path(dir, path, absolute))
 		goto out;
-	text_add(&t, prefix);
+	text_add(&t, tag_prefix(object));
 	text_add(&t, absolute);
 	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || !strncmp(absolute, "/proc/", 6) || !strncmp(absolute, "/dev/fd/", 8))
 		goto out;
 	if (!guard_lock(&hold))
 		goto out;
-	e = add(name, fd, kind_of(&object), &object);
+	e = add(name, fd, kind_of(object), object);
 	if (e)
 		e->access = flags & O_ACCMODE;
 	guard_unlock(&hold);
 out:
 	errno = kept;
+}
+
+/* /dev/null, zero, full, random, urandom and tty by their numbers: the names are looked at later, of what is left. */
+static bool is_stateless(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return false;
+	return (major(st.st_rdev) == 1 && (minor(st.st_rdev) == 3 || minor(st.st_rdev) == 5 || (minor(st.st_rdev) >= 7 && minor(st.st_rdev) <= 9))) ||
+	       (major(st.st_rdev) == 5 && minor(st.st_rdev) <= 2);
+}
+
+/* Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on 8 KiB). */
+void track_opened(int fd, int dir, const char *path, int flags)
+{
+	struct object object;
+
+	track_fresh(fd);
+	if (!cpr__table || flags & (O_PATH | O_DIRECTORY) || object_of(fd, &object) || !tag_prefix(&object))
+		return;
+	if (kind_of(&object) == ENTRY_DEVICE && is_stateless(fd))
+		return;
+	if (kind_of(&object) == ENTRY_FILE && ((flags & O_TMPFILE) == O_TMPFILE || !rules_may_keep(&cpr__settings.rules, "file:")))
+		return;
+	tag_opened(fd, dir, path, flags, &object);
 }
 
 void track_memfd(int fd, const char *given)

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -180,14 +181,27 @@ size_t workers_passed(struct passed *into, size_t most, struct carry_count *coun
 	return n;
 }
 
-void workers_dismiss(void)
+static void set_nonce(uint64_t nonce)
 {
 	static int pids[GUARD_WORKERS_MAX];
-	size_t n;
+	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
+
+	atomic_store(&guard_shared_drain()->nonce, nonce);
+	for (size_t i = 0; i < n; i++)
+		kill(pids[i], cpr__settings.signal);
+}
+
+void workers_let_go(void)
+{
+	if (door >= 0)
+		set_nonce(UINT64_MAX);
+}
+
+void workers_dismiss(void)
+{
 
 	if (door < 0)
 		return;
-	atomic_store(&guard_shared_drain()->nonce, 0);
 	next_close(door);
 	door = -1;
 	for (size_t i = 0; i < call_count; i++)
@@ -195,15 +209,19 @@ void workers_dismiss(void)
 	for (size_t i = 0; i < collected_count; i++)
 		next_close(collected[i].fd);
 	call_count = collected_count = 0;
-	n = guard_workers(pids, GUARD_WORKERS_MAX);
-	for (size_t i = 0; i < n; i++)
-		kill(pids[i], cpr__settings.signal);
+	set_nonce(0);
 }
 
 /* ---- a worker ---- */
 
 static uint64_t draining_for; /* the nonce of the drain that this worker is in */
 static bool passed_on;
+static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
+static size_t mine_count;
+
+enum { SLOW_STEP_MS = 200 };
+
+#define GONE UINT64_MAX /* the nonce, when the owner execs */
 
 /*
  * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
@@ -233,29 +251,26 @@ static bool tell(int sock, const struct passed *p)
 		message.id = e->id;
 		memcpy(message.name, e->name, strlen(e->name) + 1);
 	}
-	if (io_send(sock, &message, sizeof(message), p->fd))
-		return false;
-	let_go(p->fd);
-	return true;
+	return !io_send(sock, &message, sizeof(message), p->fd);
 }
 
 static void pass_on(void)
 {
 	cleanup_fd int sock = bell_answer(draining_for);
-	struct passed *mine = pool_map(PASSED_MAX * sizeof(*mine));
 	struct carry_count count = {0};
-	size_t n = mine ? carry_choose(mine, PASSED_MAX, false, &count) : 0;
+	size_t n = 0;
 
-	passed_on = true;
-	for (size_t i = 0; sock >= 0 && i < n; i++)
-		if (!tell(sock, &mine[i]))
-			break;
+	mine = mine ? mine : pool_map(PASSED_MAX * sizeof(*mine));
+	if (mine && sock >= 0)
+		n = carry_choose(mine, PASSED_MAX, false, &count);
+	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
+		;
 	memset(&message, 0, sizeof(message));
 	message.last = 1;
 	message.cut = (uint32_t)count.cut;
 	if (sock >= 0)
 		io_send(sock, &message, sizeof(message), -1);
-	pool_unmap(mine, PASSED_MAX * sizeof(*mine));
+	passed_on = true;
 }
 
 static void end_drain(void)
@@ -264,25 +279,79 @@ static void end_drain(void)
 	drain_thaw();
 }
 
+/* Nobody is left to retire this worker: it serves on. */
+static bool is_abandoned(void)
+{
+	int64_t late = atomic_load(&guard_shared_drain()->deadline) + cpr__settings.ready_timeout_s * INT64_C(1000000000);
+
+	return !guard_start_time(guard_owner()) || io_now() > late;
+}
+
+static void let_all_go(void)
+{
+	while (mine_count)
+		let_go(mine[--mine_count].fd);
+}
+
+static void begin(uint64_t nonce)
+{
+	draining_for = nonce;
+	passed_on = false;
+	mine_count = 0;
+	drain_begin();
+}
+
+static void go_on(void)
+{
+	if (!passed_on && drain_busy() && io_now() < atomic_load(&guard_shared_drain()->deadline)) {
+		bell_tick_in(STEP_MS);
+		return;
+	}
+	if (!passed_on)
+		pass_on();
+	bell_tick_in(SLOW_STEP_MS);
+}
+
 void workers_tick(void)
 {
+	static atomic_flag ticking = ATOMIC_FLAG_INIT;
 	uint64_t nonce = guard_shared_drain() ? atomic_load(&guard_shared_drain()->nonce) : 0;
 
-	if (guard_owner() == getpid())
+	if (guard_owner() == getpid() || (!nonce && !draining_for) || atomic_flag_test_and_set(&ticking))
 		return;
-	if (draining_for && draining_for != nonce)
+	if (nonce == GONE && draining_for)
+		let_all_go();
+	if (draining_for && nonce != GONE && draining_for != nonce)
 		end_drain();
-	if (!nonce)
-		return;
-	if (!draining_for) {
-		draining_for = nonce;
-		passed_on = false;
-		drain_begin();
+	if (nonce && nonce != GONE && !draining_for)
+		begin(nonce);
+	if (draining_for && is_abandoned()) {
+		log_warn("the owner of this worker is gone in the middle of a restart: it serves on alone");
+		let_all_go();
+		end_drain();
 	}
-	if (passed_on)
+	if (draining_for)
+		go_on();
+	atomic_flag_clear(&ticking);
+}
+
+/* A child that is born in the middle of a drain has copies of what the drain holds. */
+static void after_fork(void)
+{
+	draining_for = 0;
+	mine_count = 0;
+	if (door < 0)
 		return;
-	if (drain_busy() && io_now() < atomic_load(&guard_shared_drain()->deadline))
-		bell_tick_in(STEP_MS);
-	else
-		pass_on();
+	next_close(door);
+	door = -1;
+	for (size_t i = 0; i < call_count; i++)
+		next_close(calls[i]);
+	for (size_t i = 0; i < collected_count; i++)
+		next_close(collected[i].fd);
+	call_count = collected_count = 0;
+}
+
+void workers_init(void)
+{
+	pthread_atfork(NULL, NULL, after_fork);
 }

@@ -5,6 +5,9 @@
 
 #include "carry.h"
 
+/* Once, at the start. */
+void workers_init(void);
+
 /* ---- the owner, in the doorbell's handler ---- */
 
 /* Tells every worker to drain until `deadline` (CLOCK_MONOTONIC, ns). How many were told. */
@@ -16,7 +19,10 @@ size_t workers_collect(void);
 /* What was collected, as carry_choose gives it; the counts are added up. How many. */
 size_t workers_passed(struct passed *into, size_t most, struct carry_count *count);
 
-/* The restart was called off: they thaw. What they have passed is closed: it cannot go back. */
+/* The owner execs now: what they have passed is theirs no more. */
+void workers_let_go(void);
+
+/* The restart was called off: they thaw, and have what they had. */
 void workers_dismiss(void);
 
 /* ---- a worker: the doorbell rang, or its timer did ---- */

@@ -75,16 +75,27 @@ static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
 	return NULL;
 }
 
-static int by_file(const char *file, char *const argv[], char *const envp[])
+static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char room[TAG_NAME_MAX + 1], const char **path)
+{
+	int kept = errno;
+
+	*path = search(file, room);
+	errno = kept;
+	return *path && leave_is_own(*path, argv);
+}
+
+/* Apart: the room for the path is on the stack of an owner only, not on that of a child, which may be small. */
+static __attribute__((noinline)) int by_own_file(const char *file, char *const argv[], char *const envp[])
 {
 	char room[TAG_NAME_MAX + 1];
-	int kept = errno;
-	const char *path = search(file, room);
+	const char *path;
 
-	errno = kept;
-	if (path && leave_is_own(path, argv))
-		return leave(path, argv, envp);
-	return FOREIGN(next_execvpe(file, argv, envp));
+	return own_file(file, argv, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
+}
+
+static int by_file(const char *file, char *const argv[], char *const envp[])
+{
+	return guard_is_owner() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
 }
 
 CPR_EXPORT int execvp(const char *file, char *const argv[])
@@ -143,7 +154,7 @@ CPR_EXPORT int execle(const char *path, const char *arg, ...)
 	return cpr__execve(path, argv, envp);
 }
 
-CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+static __attribute__((noinline)) int at_own(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
 	char link[40], absolute[TAG_NAME_MAX + 1];
 	struct text t = TEXT_ON(link);
@@ -155,7 +166,12 @@ CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *con
 	} else if (path && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && leave_is_own(absolute, argv)) {
 		return leave(absolute, argv, envp);
 	}
-	return FOREIGN(next_execveat(dir, path, argv, envp, flags));
+	return next_execveat(dir, path, argv, envp, flags);
+}
+
+CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	return guard_is_owner() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
 }
 
 CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])

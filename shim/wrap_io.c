@@ -23,22 +23,33 @@ static int64_t coarse_now(void)
 
 /* ---- reading ---- */
 
-static void took(struct conn *c, ssize_t r, const void *bytes, bool peek)
+/* Calls that take nothing of the stream: a look, an error's record, the byte beside it. */
+enum { ASIDE = MSG_PEEK | MSG_ERRQUEUE | MSG_OOB };
+
+static void took(struct conn *c, ssize_t r, const void *bytes, int flags)
 {
-	if (r > 0 && !peek)
-		conn_read(c, bytes, (uint64_t)r);
-	else if (r == 0 && !peek)
+	if (r >= 0 && flags & ASIDE)
+		return;
+	if (r > 0)
+		conn_read(c, flags & MSG_TRUNC ? NULL : bytes, (uint64_t)r); /* MSG_TRUNC drops them, and leaves the buffer alone */
+	else if (r == 0)
 		atomic_fetch_or_explicit(&c->flags, CONN_ENDED, memory_order_relaxed);
-	else if (r < 0 && errno == EAGAIN)
+	else if (errno == EAGAIN)
 		atomic_fetch_or_explicit(&c->flags, CONN_ASKED, memory_order_relaxed);
 }
 
-static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t n, bool peek)
+static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t n, int flags)
 {
-	if (r <= 0 || peek) {
-		took(c, r, NULL, peek);
+	size_t room = 0;
+
+	if (r < 0 || flags & (ASIDE | MSG_TRUNC)) { /* iov may be nothing that could be read: the call has failed */
+		took(c, r, NULL, flags);
 		return;
 	}
+	for (size_t i = 0; r == 0 && i < n; i++)
+		room += iov[i].iov_len;
+	if (r == 0 && room)
+		took(c, 0, NULL, flags);
 	for (size_t i = 0; i < n && r > 0; i++) {
 		size_t part = iov[i].iov_len < (size_t)r ? iov[i].iov_len : (size_t)r;
 
@@ -80,65 +91,73 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 
 CPR_EXPORT ssize_t read(int fd, void *bytes, size_t n)
 {
-	return READ(fd, 0, n, next_read(fd, bytes, n), took(c_, r_, bytes, false));
+	return READ(fd, 0, n, next_read(fd, bytes, n), took(c_, r_, bytes, 0));
 }
 
 CPR_EXPORT ssize_t __read(int fd, void *bytes, size_t n)
 {
-	return READ(fd, 0, n, next___read(fd, bytes, n), took(c_, r_, bytes, false));
+	return READ(fd, 0, n, next___read(fd, bytes, n), took(c_, r_, bytes, 0));
 }
 
 CPR_EXPORT ssize_t __read_chk(int fd, void *bytes, size_t n, size_t size)
 {
-	return READ(fd, 0, n, next___read_chk(fd, bytes, n, size), took(c_, r_, bytes, false));
+	return READ(fd, 0, n, next___read_chk(fd, bytes, n, size), took(c_, r_, bytes, 0));
 }
 
 CPR_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
-	return READ(fd, 0, n, next_readv(fd, iov, n), took_iov(c_, r_, iov, (size_t)n, false));
+	return READ(fd, 0, n, next_readv(fd, iov, n), took_iov(c_, r_, iov, (size_t)n, 0));
 }
 
 CPR_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t at, int flags)
 {
-	return READ(fd, 0, n, next_preadv2(fd, iov, n, at, flags), took_iov(c_, r_, iov, (size_t)n, false));
+	return READ(fd, 0, n, next_preadv2(fd, iov, n, at, flags), took_iov(c_, r_, iov, (size_t)n, 0));
 }
 
 CPR_EXPORT ssize_t recv(int fd, void *bytes, size_t n, int flags)
 {
-	return READ(fd, flags, n, next_recv(fd, bytes, n, flags), took(c_, r_, bytes, flags & MSG_PEEK));
+	return READ(fd, flags, n, next_recv(fd, bytes, n, flags), took(c_, r_, bytes, flags));
 }
 
 CPR_EXPORT ssize_t __recv_chk(int fd, void *bytes, size_t n, size_t size, int flags)
 {
-	return READ(fd, flags, n, next___recv_chk(fd, bytes, n, size, flags), took(c_, r_, bytes, flags & MSG_PEEK));
+	return READ(fd, flags, n, next___recv_chk(fd, bytes, n, size, flags), took(c_, r_, bytes, flags));
 }
 
 CPR_EXPORT ssize_t recvfrom(int fd, void *bytes, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	return READ(fd, flags, n, next_recvfrom(fd, bytes, n, flags, addr, len), took(c_, r_, bytes, flags & MSG_PEEK));
+	return READ(fd, flags, n, next_recvfrom(fd, bytes, n, flags, addr, len), took(c_, r_, bytes, flags));
 }
 
 CPR_EXPORT ssize_t __recvfrom_chk(int fd, void *bytes, size_t n, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	return READ(fd, flags, n, next___recvfrom_chk(fd, bytes, n, size, flags, addr, len), took(c_, r_, bytes, flags & MSG_PEEK));
+	return READ(fd, flags, n, next___recvfrom_chk(fd, bytes, n, size, flags, addr, len), took(c_, r_, bytes, flags));
+}
+
+static void took_message(struct conn *c, ssize_t r, const struct msghdr *message, int flags)
+{
+	if (r < 0)
+		took(c, r, NULL, flags);
+	else
+		took_iov(c, r, message->msg_iov, message->msg_iovlen, flags);
 }
 
 CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_iov(c_, r_, message->msg_iov, message->msg_iovlen, flags & MSG_PEEK));
+	return READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags));
 }
 
-static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, bool peek)
+static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, int flags)
 {
 	if (r < 0)
-		took(c, r, NULL, peek);
+		took(c, r, NULL, flags);
 	for (int i = 0; i < r; i++)
-		took_iov(c, messages[i].msg_len, messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen, peek);
+		took_iov(c, messages[i].msg_len, messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen, flags);
 }
 
 CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout)
 {
-	return READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags & MSG_PEEK));
+	return READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
 }
 
 /* ---- writing ---- */
@@ -169,6 +188,10 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 	ssize_t left = r;
 	size_t asked = 0;
 
+	if (r < 0) { /* iov may be nothing that could be read: the call has failed */
+		wrote_call(fd, c, r, 0);
+		return;
+	}
 	for (size_t i = 0; i < n; i++) {
 		size_t part = left <= 0 ? 0 : iov[i].iov_len < (size_t)left ? iov[i].iov_len : (size_t)left;
 
@@ -188,14 +211,19 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 	({                                                                                                             \
 		unsigned rings_;                                                                                       \
 		__typeof__(call) r_;                                                                                   \
-		struct conn *c_;                                                                                       \
-		do {                                                                                                   \
-			rings_ = doorbell_rings;                                                                       \
-			r_ = (call);                                                                                   \
-		} while (doorbell_only_rang(r_, rings_));                                                              \
-		c_ = conn_at(fd);                                                                                      \
-		if (unlikely(c_ != NULL))                                                                              \
-			note;                                                                                          \
+		struct conn *c_ = conn_at(fd);                                                                         \
+		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_SHUT)) {                                         \
+			errno = EPIPE; /* without the signal: it is we who ended it */                                 \
+			r_ = -1;                                                                                       \
+		} else {                                                                                               \
+			do {                                                                                           \
+				rings_ = doorbell_rings;                                                               \
+				r_ = (call);                                                                           \
+			} while (doorbell_only_rang(r_, rings_));                                                      \
+			c_ = conn_at(fd);                                                                              \
+			if (unlikely(c_ != NULL))                                                                      \
+				note;                                                                                  \
+		}                                                                                                      \
 		r_;                                                                                                    \
 	})
 
@@ -234,9 +262,17 @@ CPR_EXPORT ssize_t sendto(int fd, const void *bytes, size_t n, int flags, const 
 	return WRITE(fd, next_sendto(fd, bytes, n, flags, addr, len), wrote(fd, c_, r_, bytes, n));
 }
 
+static void wrote_message(int fd, struct conn *c, ssize_t r, const struct msghdr *message)
+{
+	if (r < 0)
+		wrote_call(fd, c, r, 0);
+	else
+		wrote_iov(fd, c, r, message->msg_iov, message->msg_iovlen);
+}
+
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	return WRITE(fd, next_sendmsg(fd, message, flags), wrote_iov(fd, c_, r_, message->msg_iov, message->msg_iovlen));
+	return WRITE(fd, next_sendmsg(fd, message, flags), wrote_message(fd, c_, r_, message));
 }
 
 static void wrote_messages(int fd, struct conn *c, int r, const struct mmsghdr *messages)
@@ -266,7 +302,7 @@ CPR_EXPORT ssize_t sendfile64(int to, int from, off64_t *at, size_t n)
 static ssize_t splice_from(int from, off64_t *from_at, int to, off64_t *to_at, size_t n, unsigned flags)
 {
 	return READ(from, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0, n, next_splice(from, from_at, to, to_at, n, flags),
-		    took(c_, r_, NULL, false));
+		    took(c_, r_, NULL, 0));
 }
 
 CPR_EXPORT ssize_t splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t n, unsigned flags)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The test suites that tests/neutral/run compares: how each is run, with a prefix or without, and what its tests said."""
+"""The test suites that tests/neutral/run compares: how each is run, with a prefix or without, and what it said."""
 
 import dataclasses
 import os
