@@ -79,7 +79,6 @@ _Atomic bool carry_waiting;
 static struct family *families;
 static struct knock *knocks;
 static size_t knock_count, knock_room;
-static _Atomic size_t done;
 static char word[16]; /* what a knock says: a client may come from a port that a knock came from */
 
 static int *closing; /* descriptors that we end for the last generation */
@@ -375,20 +374,18 @@ int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, sockl
 		return 0;
 	}
 	carried = take(f);
-	if (carried >= 0 && put_in_place(carried, fd, flags)) {
+	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
+		next_close(carried);
+		carried = -1;
+	}
+	if (carried >= 0) {
 		name_peer(fd, addr, len);
-		atomic_fetch_add(&done, 1);
 		r = 1;
 	} else {
 		next_close(fd);
 	}
 	errno = kept;
 	return r;
-}
-
-size_t carry_done(void)
-{
-	return atomic_load(&done);
 }
 
 static bool closings_over(void)
@@ -538,7 +535,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 		view = conn_look(c, fd, now);
 		if (view == CONN_GONE)
 			continue;
-		stands = view == CONN_STANDS || c->flags & CONN_FROZEN;
+		stands = view >= CONN_STANDS || c->flags & CONN_FROZEN;
 		carried = stands && may_carry(c, fd, listener);
 		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
 		if (n < most && (stands || busy_too))

@@ -47,9 +47,6 @@ extern _Atomic bool carry_waiting;
  */
 int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
 
-/* How many were put into the program's hands so far. */
-size_t carry_done(void);
-
 /* From the tick: ends what is closing; after grace (`late`) also what nobody accepted. True: nothing is left to do. */
 bool carry_settle(bool late);
 

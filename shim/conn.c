@@ -124,7 +124,7 @@ enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 		return CONN_GONE; /* closed by a raw system call, or reset */
 	if (counts_agree(c, fd, &quiet))
 		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
-	return quiet ? CONN_STANDS : CONN_GOES_ON;
+	return quiet ? CONN_QUIET : CONN_GOES_ON;
 }
 
 void conn_resume(int fd)

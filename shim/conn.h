@@ -83,9 +83,9 @@ bool conn_at_boundary(const struct conn *c, int64_t now);
 
 /*
  * The same, asked of the kernel too: is the descriptor still that connection, and did as many bytes come and go as we saw? What was read behind our back (stdio,
- * io_uring) is judged by the kernel's own clocks.
+ * io_uring) is judged by the kernel's own clocks: CONN_QUIET.
  */
-enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS };
+enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
 /* A carried connection has a past: the kernel's counts of it are where ours begin. */

@@ -4,6 +4,7 @@
 #include "drain.h"
 
 #include "carry.h"
+#include "doorbell.h"
 #include "guard.h"
 #include "io.h"
 #include "log.h"
@@ -90,16 +91,17 @@ static bool is_being_read(int fd)
 
 /*
  * What is not carried is ended here and now, while the peer has nothing under way: FIN right behind the last answer leaves the least time for a next request to
- * cross it. If a request has come already, the connection is not frozen, but served once more: false.
+ * cross it. If a request has come already, the connection is not frozen, but served once more: false. `quiet`: not by what we
+ * saw, but by the kernel's clocks, it stands at a boundary.
  */
-static bool freeze(int fd, struct conn *c)
+static bool freeze(int fd, struct conn *c, bool quiet)
 {
 	bool carried = carry_may(c, fd);
 
 	if (atomic_fetch_or(&c->flags, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (is_being_read(fd) || !conn_at_boundary(c, io_now()) || (!carried && conn_has_unread(fd))) {
+	if (is_being_read(fd) || (!quiet && !conn_at_boundary(c, io_now())) || (!carried && conn_has_unread(fd))) {
 		atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN);
 		return false;
 	}
@@ -208,13 +210,21 @@ static bool blocks(int fd)
 	return !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
 }
 
-/* Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. */
-static void park(void)
+/*
+ * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of the program's ends it as it would end the call
+ * that waits here (with SA_RESTART the kernel goes on by itself): servers stop their threads so. 0, or -EINTR.
+ */
+static int park(void)
 {
 	int word = atomic_load(&parked_word);
 
-	while (atomic_load(&drain_active) && atomic_load(&parked_word) == word)
-		next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL);
+	while (atomic_load(&drain_active) && atomic_load(&parked_word) == word) {
+		unsigned rings = doorbell_rings;
+
+		if (next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL) && errno == EINTR && doorbell_rings == rings)
+			return -EINTR;
+	}
+	return 0;
 }
 
 bool drain_wants_out(void)
@@ -222,7 +232,7 @@ bool drain_wants_out(void)
 	return atomic_load(&drain_active) && self && atomic_load(&self->fd) >= 0;
 }
 
-bool drain_enter(int fd, struct conn *c, bool now)
+int drain_enter(int fd, struct conn *c, bool now)
 {
 	struct caller *me = likely(self) ? self : become_caller();
 	int kept = errno;
@@ -233,17 +243,18 @@ bool drain_enter(int fd, struct conn *c, bool now)
 		/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
 		atomic_signal_fence(memory_order_seq_cst);
 		if (likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)))
-			return true;
+			return 0;
 		if (c && c->state == CONN_ANSWERED)
 			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
-			return true;
-		if (c && !freeze(fd, c))
-			return true;
+			return 0;
+		if (c && !freeze(fd, c, false))
+			return 0;
 		drain_exit();
 		if (now || !blocks(fd))
-			return false;
-		park();
+			return -EAGAIN;
+		if (park())
+			return -EINTR;
 		errno = kept;
 	}
 }
@@ -257,7 +268,7 @@ void drain_exit(void)
 void drain_wrote(int fd, struct conn *c)
 {
 	if (conn_at_boundary(c, c->wrote_at))
-		freeze(fd, c);
+		freeze(fd, c, false);
 }
 
 /* ---- the handler's part ---- */
@@ -329,15 +340,18 @@ size_t drain_busy(void)
 
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
+		enum conn_view view;
 
 		if (!c || c->flags & CONN_FROZEN)
 			continue;
-		switch (conn_look(c, fd, now)) {
+		view = conn_look(c, fd, now);
+		switch (view) {
 		case CONN_GONE:
 			conn_end(fd);
 			break;
 		case CONN_STANDS:
-			busy += !freeze(fd, c);
+		case CONN_QUIET:
+			busy += !freeze(fd, c, view == CONN_QUIET);
 			break;
 		case CONN_GOES_ON:
 			busy++;
@@ -384,7 +398,14 @@ static int slice(int64_t deadline)
 	return left < 0 ? 0 : left < SLICE_MS ? (int)left : SLICE_MS;
 }
 
-int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
+static int poll_ms(struct pollfd *fds, nfds_t n, int ms, const sigset_t *mask)
+{
+	struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+
+	return next_ppoll(fds, n, ms < 0 ? NULL : &time, mask);
+}
+
+int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mask)
 {
 	int64_t deadline = timeout_ms < 0 ? -1 : io_now() + timeout_ms * INT64_C(1000000);
 	size_t size = (n + 1) * sizeof(*fds);
@@ -392,19 +413,19 @@ int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 	int r = 0;
 
 	if (!some)
-		return next_poll(fds, n, timeout_ms);
+		return poll_ms(fds, n, timeout_ms, mask);
 	do {
 		memcpy(some, fds, n * sizeof(*fds));
 		for (nfds_t i = 0; i < n; i++)
 			if (is_frozen(some[i].fd))
 				some[i].fd = -1; /* poll passes over those */
-		r = next_poll(some, n, slice(deadline));
+		r = poll_ms(some, n, slice(deadline), mask);
 		for (nfds_t i = 0; r > 0 && i < n; i++)
 			fds[i].revents = some[i].fd < 0 ? 0 : some[i].revents;
 	} while (r == 0 && atomic_load(&drain_active) && (deadline < 0 || io_now() < deadline));
 	pool_unmap(some, size);
 	if (r == 0 && !atomic_load(&drain_active) && (deadline < 0 || io_now() < deadline))
-		return next_poll(fds, n, deadline < 0 ? -1 : (int)((deadline - io_now()) / 1000000) + 1);
+		return poll_ms(fds, n, deadline < 0 ? -1 : (int)((deadline - io_now()) / 1000000) + 1, mask);
 	for (nfds_t i = 0; r == 0 && i < n; i++)
 		fds[i].revents = 0;
 	return r;
@@ -420,25 +441,25 @@ static void filter(int n, const fd_set *from, fd_set *to)
 			FD_CLR(fd, to);
 }
 
-int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask)
 {
 	int64_t deadline = timeout ? io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_usec * 1000 : -1;
 	fd_set from[3], *sets[3] = {r, w, x};
 	int done;
 
 	if (n > FD_SETSIZE)
-		return next_select(n, r, w, x, timeout);
+		return next_select(n, r, w, x, timeout); /* more than a set of libc's own holds */
 	for (int i = 0; i < 3; i++)
 		if (sets[i])
 			from[i] = *sets[i];
 	do {
 		int64_t left = atomic_load(&drain_active) || deadline < 0 ? slice(deadline) * INT64_C(1000000) : deadline - io_now();
-		struct timeval time = {left / 1000000000, left % 1000000000 / 1000};
+		struct timespec time = {left / 1000000000, left % 1000000000};
 
 		for (int i = 0; i < 3; i++)
 			if (sets[i])
 				filter(n, &from[i], sets[i]);
-		done = next_select(n, r, w, x, &time);
+		done = next_pselect(n, r, w, x, &time, mask);
 	} while (done == 0 && (deadline < 0 || io_now() < deadline));
 	for (int i = 0; done < 0 && i < 3; i++)
 		if (sets[i])

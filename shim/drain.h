@@ -16,11 +16,10 @@ extern _Atomic bool drain_active;
 void drain_init(void);
 
 /*
- * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says whether to make the call: if not, the descriptor
- * is frozen and does not block, and the caller says EAGAIN; a frozen one that would block waits in there until the drain is called off. `now`
- * says that the call does not block whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
+ * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says 0: make the call. -EAGAIN: the descriptor is frozen and
+ * does not block; a frozen one that would block waits in there until the drain is called off, or, -EINTR, a signal of the program's comes. `now` says that the call does not block whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
  */
-bool drain_enter(int fd, struct conn *c, bool now);
+int drain_enter(int fd, struct conn *c, bool now);
 void drain_exit(void);
 
 /* Is this thread inside such a call, and a drain on? Then the call is to end (doorbell.c), so that drain_enter is asked again. */
@@ -29,9 +28,9 @@ bool drain_wants_out(void);
 /* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
 bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event);
 
-/* poll and select while a drain is on: the frozen ones never become ready. */
-int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
-int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout);
+/* ppoll and pselect (mask NULL: poll and select) while a drain is on: the frozen ones never become ready. */
+int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mask);
+int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask);
 
 /* The answer was written: during a drain the connection freezes at once. */
 void drain_wrote(int fd, struct conn *c);

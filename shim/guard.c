@@ -53,6 +53,7 @@ static struct shared *shared;
 static struct wiped *wiped;
 static int born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
 static _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
+static cpr_thread bool holding; /* this thread has it: a callback of cpr_walk_fd may call close() */
 static bool broken;           /* born while another thread was changing the table */
 
 /* ---- the lock ---- */
@@ -177,10 +178,11 @@ bool guard_lock(struct guard_hold *hold)
 {
 	int kept = errno;
 
-	if (unlikely(!cpr__table || !guard_own_memory() || broken))
+	if (unlikely(!cpr__table || holding || !guard_own_memory() || broken))
 		return false;
 	guard_block(&hold->mask);
 	acquire();
+	holding = true;
 	errno = kept;
 	return true;
 }
@@ -189,6 +191,7 @@ void guard_unlock(const struct guard_hold *hold)
 {
 	int kept = errno;
 
+	holding = false;
 	release();
 	guard_unblock(&hold->mask);
 	errno = kept;
@@ -307,7 +310,16 @@ static void await_births(void)
 
 	for (int i = 0; i < 100 && atomic_load(&shared->unborn) > 0; i++)
 		next_sys(SYS_nanosleep, &ms, NULL);
-	atomic_store(&shared->unborn, 0);
+	if (atomic_load(&shared->unborn) != 0)
+		atomic_store(&shared->unborn, 0);
+}
+
+bool guard_is_worker(int pid)
+{
+	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++)
+		if (atomic_load(&shared->worker[i].pid) == pid)
+			return true;
+	return false;
 }
 
 size_t guard_workers(int *pids, size_t most)

@@ -73,6 +73,9 @@ int guard_owner(void);
 /* When a process started, in clock ticks since boot; 0 if it is gone or a zombie. */
 uint64_t guard_start_time(int pid);
 
+/* Was this pid ever entered as a worker, and is it not another program by now? It may be dead. */
+bool guard_is_worker(int pid);
+
 /* Pids of live workers of the owner into `pids`; how many. */
 size_t guard_workers(int *pids, size_t most);
 

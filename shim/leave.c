@@ -20,6 +20,7 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,6 +37,7 @@ struct plan {
 	char **envp;
 	int state_fd;
 	bool restart; /* by the doorbell: everything as at start. Else the program's own exec: everything as the program left it */
+	int parent_death_signal; /* of the program's own exec: a new task has none */
 	int error;
 };
 
@@ -131,6 +133,8 @@ static int task(void *arg)
 	set_flags(plan);
 	if (plan->restart)
 		origin_restore_process(cpr__settings.signal);
+	else
+		prctl(PR_SET_PDEATHSIG, plan->parent_death_signal);
 	next_execve(plan->path, plan->argv, plan->envp);
 	plan->error = errno;
 	if (plan->restart)
@@ -424,6 +428,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	}
 	track_check_all();
 	mark_inherited(true);
+	prctl(PR_GET_PDEATHSIG, &plan.parent_death_signal);
 	/* nothing is let through before the exec: a handler would meet the guard held, or open and close in the task's own table. The next image's constructor does it */
 	state.has_mask = true;
 	memcpy(&state.mask, &hold.mask, sizeof(state.mask));

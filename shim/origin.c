@@ -17,6 +17,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -45,6 +46,7 @@ static struct {
 	cpu_set_t processors;
 	bool processors_known;
 	int nice;
+	int parent_death_signal;
 } start;
 
 static struct { /* what origin_restore_process replaced */
@@ -263,6 +265,7 @@ static void note_process(void)
 		getrlimit(i, &start.limits[i]);
 	start.processors_known = !sched_getaffinity(0, sizeof(start.processors), &start.processors);
 	start.nice = getpriority(PRIO_PROCESS, 0);
+	prctl(PR_GET_PDEATHSIG, &start.parent_death_signal);
 	read_identity(&start.identity);
 }
 
@@ -348,6 +351,7 @@ void origin_restore_process(int doorbell)
 	if (start.processors_known && !CPU_EQUAL(&start.processors, &before.processors))
 		sched_setaffinity(0, sizeof(start.processors), &start.processors);
 	setpriority(PRIO_PROCESS, 0, start.nice); /* of this task only, as the affinity is; nice(2) adds, and would add up */
+	prctl(PR_SET_PDEATHSIG, start.parent_death_signal); /* a new task has none */
 	restore_signals(doorbell);
 }
 

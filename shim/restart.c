@@ -19,6 +19,8 @@
 
 enum { STEP_MS = 5 };
 
+#define GOODBYE_NS INT64_C(250000000)
+
 static struct {
 	struct leave_request request;
 	void (*over)(void *arg, int result, const char *why);
@@ -63,10 +65,12 @@ static int foreseen(const struct leave_request *request, struct text *why)
 static void step(void)
 {
 	struct text why = TEXT_ON(pending.reason);
-	size_t busy = drain_busy() + workers_collect();
+	size_t mine = drain_busy(), theirs = workers_collect();
+	int64_t now = io_now();
 	int r;
 
-	if (busy && io_now() < pending.deadline) {
+	/* workers stop at the same deadline, and then have to say what they have */
+	if ((mine && now < pending.deadline) || (theirs && now < pending.deadline + GOODBYE_NS)) {
 		bell_tick_in(STEP_MS);
 		return;
 	}

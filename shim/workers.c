@@ -22,7 +22,8 @@
 enum {
 	STEP_MS = 5,
 	CALLS_MAX = GUARD_WORKERS_MAX,
-	PASSED_MAX = 1 << 16,
+	COLLECTED_MAX = 1 << 16,
+	HEARD_MAX = 4096, /* messages of one worker at a time */
 };
 
 /* One message a connection, with its descriptor; the last has none, and the worker's counts. */
@@ -37,8 +38,12 @@ struct message {
 /* ---- the owner ---- */
 
 static int door = -1;              /* where workers connect to */
-static int calls[CALLS_MAX];       /* who has, and is not done */
-static size_t call_count, waited_for, finished;
+static struct {
+	int sock, pid;
+} calls[CALLS_MAX];                /* who has, and is not done */
+static size_t call_count;
+static int rung[GUARD_WORKERS_MAX]; /* who is awaited; 0: no more */
+static size_t rung_count;
 static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
@@ -66,28 +71,27 @@ static bool open_door(void)
 
 static void ring_all(void)
 {
-	static int pids[GUARD_WORKERS_MAX];
-	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
-
-	for (size_t i = 0; i < n; i++)
-		waited_for += !kill(pids[i], cpr__settings.signal);
+	rung_count = guard_workers(rung, GUARD_WORKERS_MAX);
+	for (size_t i = 0; i < rung_count; i++)
+		if (kill(rung[i], cpr__settings.signal))
+			rung[i] = 0;
 }
 
 size_t workers_call(int64_t deadline)
 {
 	int kept = errno;
 
-	call_count = waited_for = finished = collected_count = 0;
+	call_count = rung_count = collected_count = 0;
 	counts = (struct carry_count){0};
 	if (!guard_worker_count())
 		return 0;
 	if (!collected)
-		collected = pool_map(PASSED_MAX * sizeof(*collected));
+		collected = pool_map(COLLECTED_MAX * sizeof(*collected));
 	atomic_store(&guard_shared_drain()->deadline, deadline);
 	if (collected && open_door())
 		ring_all();
 	errno = kept;
-	return waited_for;
+	return rung_count;
 }
 
 static void collect(int fd)
@@ -95,7 +99,7 @@ static void collect(int fd)
 	struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
 	bool carried = e && e->flags & ENTRY_KEPT;
 
-	if (collected_count == PASSED_MAX) {
+	if (collected_count == COLLECTED_MAX) {
 		next_close(fd);
 		return;
 	}
@@ -109,7 +113,7 @@ static bool hear(int sock)
 	ssize_t n;
 	int fd;
 
-	for (;;) {
+	for (int i = 0; i < HEARD_MAX; i++) {
 		n = io_receive(sock, &message, sizeof(message), &fd);
 		if (n == -EAGAIN)
 			return false;
@@ -125,48 +129,69 @@ static bool hear(int sock)
 			return true;
 		}
 	}
+	return false; /* more at the next tick */
 }
 
-static bool is_worker(int sock)
+/* Its pid, or 0: who is no worker is not heard. One that has ended since is: it has passed on what it had. */
+static int caller_pid(int sock)
 {
-	static int pids[GUARD_WORKERS_MAX];
-	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
 	struct ucred peer = {0};
 	socklen_t len = sizeof(peer);
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (pids[i] == peer.pid)
-			return true;
+		return 0;
+	if (guard_is_worker(peer.pid))
+		return peer.pid;
 	log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
-	return false;
+	return 0;
+}
+
+/* Rung, and neither finished nor gone. */
+static size_t awaited(void)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < rung_count; i++) {
+		if (rung[i] && !guard_start_time(rung[i]))
+			rung[i] = 0;
+		n += rung[i] != 0;
+	}
+	return n;
+}
+
+static void strike_out(int pid)
+{
+	for (size_t i = 0; i < rung_count; i++)
+		if (rung[i] == pid)
+			rung[i] = 0;
 }
 
 size_t workers_collect(void)
 {
-	size_t left = 0, alive;
+	size_t left = 0;
 	int kept = errno, sock;
 
 	if (door < 0)
 		return 0;
-	while (call_count < CALLS_MAX && (sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
-		if (is_worker(sock))
-			calls[call_count++] = sock;
+	while (call_count < CALLS_MAX && (sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		calls[call_count].sock = sock;
+		calls[call_count].pid = caller_pid(sock);
+		if (calls[call_count].pid)
+			call_count++;
 		else
 			next_close(sock);
+	}
 	for (size_t i = 0; i < call_count; i++)
-		if (hear(calls[i])) {
-			next_close(calls[i]);
-			finished++;
+		if (hear(calls[i].sock)) {
+			next_close(calls[i].sock);
+			strike_out(calls[i].pid);
 		} else {
 			calls[left++] = calls[i];
 		}
 	call_count = left;
-	alive = guard_worker_count(); /* one that died has nothing to pass */
-	left = finished < waited_for ? waited_for - finished : 0;
+	left = awaited();
 	errno = kept;
-	return left < alive ? left : alive;
+	return left > call_count ? left : call_count;
 }
 
 size_t workers_passed(struct passed *into, size_t most, struct carry_count *count)
@@ -205,7 +230,7 @@ void workers_dismiss(void)
 	next_close(door);
 	door = -1;
 	for (size_t i = 0; i < call_count; i++)
-		next_close(calls[i]);
+		next_close(calls[i].sock);
 	for (size_t i = 0; i < collected_count; i++)
 		next_close(collected[i].fd);
 	call_count = collected_count = 0;
@@ -219,7 +244,7 @@ static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
 static size_t mine_count;
 
-enum { SLOW_STEP_MS = 200 };
+enum { SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 
 #define GONE UINT64_MAX /* the nonce, when the owner execs */
 
@@ -260,9 +285,9 @@ static void pass_on(void)
 	struct carry_count count = {0};
 	size_t n = 0;
 
-	mine = mine ? mine : pool_map(PASSED_MAX * sizeof(*mine));
+	mine = mine ? mine : pool_map(COLLECTED_MAX * sizeof(*mine));
 	if (mine && sock >= 0)
-		n = carry_choose(mine, PASSED_MAX, false, &count);
+		n = carry_choose(mine, COLLECTED_MAX, false, &count);
 	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
 		;
 	memset(&message, 0, sizeof(message));
@@ -270,6 +295,8 @@ static void pass_on(void)
 	message.cut = (uint32_t)count.cut;
 	if (sock >= 0)
 		io_send(sock, &message, sizeof(message), -1);
+	else
+		log_warn("this worker could not pass its connections on: they end with it");
 	passed_on = true;
 }
 
@@ -279,12 +306,16 @@ static void end_drain(void)
 	drain_thaw();
 }
 
-/* Nobody is left to retire this worker: it serves on. */
+/*
+ * Nobody is left to retire this worker: it serves on. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its place.
+ */
 static bool is_abandoned(void)
 {
+	static int dead_ticks;
 	int64_t late = atomic_load(&guard_shared_drain()->deadline) + cpr__settings.ready_timeout_s * INT64_C(1000000000);
 
-	return !guard_start_time(guard_owner()) || io_now() > late;
+	dead_ticks = guard_start_time(guard_owner()) ? 0 : dead_ticks + 1;
+	return dead_ticks * SLOW_STEP_MS > DEAD_MS || io_now() > late;
 }
 
 static void let_all_go(void)
@@ -345,7 +376,7 @@ static void after_fork(void)
 	next_close(door);
 	door = -1;
 	for (size_t i = 0; i < call_count; i++)
-		next_close(calls[i]);
+		next_close(calls[i].sock);
 	for (size_t i = 0; i < collected_count; i++)
 		next_close(collected[i].fd);
 	call_count = collected_count = 0;

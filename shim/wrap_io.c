@@ -74,8 +74,9 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 			} while (doorbell_only_rang(r_, rings_));                                                      \
 		} else {                                                                                               \
 			do {                                                                                           \
-				if (!drain_enter(fd, c_, (flags) & MSG_DONTWAIT)) {                                    \
-					errno = EAGAIN;                                                                \
+				int frozen_ = drain_enter(fd, c_, (flags) & MSG_DONTWAIT);                             \
+				if (unlikely(frozen_)) {                                                               \
+					errno = -frozen_;                                                              \
 					r_ = -1;                                                                       \
 					break;                                                                         \
 				}                                                                                      \

@@ -104,8 +104,9 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 		if (unlikely(arrive_watch))                                                                            \
 			arrive_waiting();                                                                              \
 		do {                                                                                                   \
-			if (!drain_enter(fd, NULL, false)) {                                                           \
-				errno = EAGAIN;                                                                        \
+			int frozen_ = drain_enter(fd, NULL, false);                                                    \
+			if (unlikely(frozen_)) {                                                                       \
+				errno = -frozen_;                                                                      \
 				r_ = -1;                                                                               \
 				break;                                                                                 \
 			}                                                                                              \

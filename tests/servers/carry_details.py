@@ -23,7 +23,7 @@ def kept_connection_is_carried(result, options, how, kind):
         clients = [bench.client(host) for host in hosts for _ in range(4)]
         silent = bench.client()
         first = [client.ask("/").decode().split() for client in clients]
-        for round_number in (1, 2):
+        for _ in range(2):
             said = bench.restart()
             result.expect(said["cut"] == 0, f"{said['cut']} cut")
             result.expect(said["carried"] >= len(clients), f"only {said['carried']} of {len(clients)} carried")
@@ -71,7 +71,7 @@ def pipelined_in_order(result, options, how, kind):
         client.ask("/")
 
 
-def carried_connection_ends_threads(result, options, how, kind):
+def carried_connection_ends(result, options, how, kind):
     with bench_of(result, options, how, kind) as bench:
         client = bench.client()
         client.ask("/")
@@ -170,7 +170,7 @@ def two_at_once(client):
 CHECKS = [(check, how, kind)
           for check in (kept_connection_is_carried, request_during_exec_is_answered, pipelined_in_order)
           for how in ("asyncio", "threads") for kind in KINDS]
-CHECKS += [(carried_connection_ends_threads, how, "ipv4") for how in ("asyncio", "threads")]
+CHECKS += [(carried_connection_ends, how, "ipv4") for how in ("asyncio", "threads")]
 CHECKS += [(later_client_is_no_knock, how) for how in ("asyncio", "threads")]
 CHECKS += [(workers_pass_and_leave,), (pipelined_at_nginx,)]
 

@@ -132,24 +132,6 @@ class Bench:
         self.result.restart_ms.append((time.monotonic() - began) * 1000)
         return said
 
-    def await_drain(self):
-        """A drain is on: a connection that is made now is not accepted, so nobody answers it."""
-        probe = self.client()
-        probe.sock.settimeout(0.1)
-        probe.send("/")
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            try:
-                probe.receive()
-            except TimeoutError:
-                probe.sock.settimeout(PATIENCE)
-                return probe
-            probe.close()
-            probe = self.client()
-            probe.sock.settimeout(0.1)
-            probe.send("/")
-        raise Failure("no drain began")
-
     def await_new_image(self, before):
         if not await_until(lambda: proc.stack(self.pid) not in (None, before), 10, step=0.001):
             raise Failure("the image did not change")
