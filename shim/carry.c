@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum {
-	KNOCK_MS = 500,  /* how long a knock may take: the queue was raised, and it is on this machine */
+	KNOCK_MS = 100,  /* how long a knock may take: the queue was raised, and it is on this machine */
 	LINGER_MS = 2000, /* how long a connection that we end is read, so that the peer sees FIN and not a reset */
 	WORD_MS = 20,     /* how long a knock may take to say its word after it is accepted */
 	PER_QUEUE = 128, /* descriptors in flight in one socket pair */
@@ -64,6 +64,7 @@ struct family {
 	struct family *after;
 	int *fds;
 	size_t count, room;
+	size_t unknocked; /* in flight, and no knock was made for it yet */
 	int (*pairs)[2];
 	size_t pair_count;
 	char *name;
@@ -283,6 +284,17 @@ static bool done_knocking(void)
 	return true;
 }
 
+/* As many as the accept queue takes: the rest is knocked for by the tick, when the program has accepted some. Nobody waits long for that in bind(). */
+static void knock(struct family *f, int fd)
+{
+	while (f->unknocked && knock_count < knock_room && knock_once(fd, &knocks[knock_count])) {
+		knock_count++;
+		f->unknocked--;
+	}
+	if (knock_count)
+		atomic_store(&carry_waiting, true);
+}
+
 void carry_knock(const char *name, int fd)
 {
 	struct family *f = family_named(name);
@@ -291,16 +303,10 @@ void carry_knock(const char *name, int fd)
 
 	if (done_knocking())
 		knock_count = 0;
-	if (!n || !put_in_flight(f)) {
-		errno = kept;
-		return;
+	if (n && put_in_flight(f)) {
+		f->unknocked = n;
+		knock(f, fd);
 	}
-	for (size_t i = 0; i < n && knock_count < knock_room; i++)
-		if (knock_once(fd, &knocks[knock_count]))
-			knock_count++;
-		else
-			log_warn("no knock at %s: %m", name);
-	atomic_store(&carry_waiting, knock_count > 0);
 	errno = kept;
 }
 
@@ -421,6 +427,7 @@ static void close_pairs(struct family *f)
 		next_close(f->pairs[i][1]);
 	}
 	f->pair_count = 0;
+	f->unknocked = 0;
 }
 
 static bool settle(bool late)
@@ -440,6 +447,10 @@ static bool settle(bool late)
 				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 		}
 		if (f->count || !is_empty(f)) {
+			const struct entry *e = f->unknocked ? table_find(cpr__table, f->name, 0) : NULL;
+
+			if (e && !(e->flags & ENTRY_ORPHAN))
+				knock(f, e->fd);
 			over = false;
 			continue;
 		}

@@ -34,6 +34,7 @@ class Options:
     restarts: int
     cpr_exec: str | None
     cprctl: str | None
+    strict: bool = False
 
 
 @dataclasses.dataclass
