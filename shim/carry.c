@@ -291,6 +291,8 @@ static void knock(struct family *f, int fd)
 		knock_count++;
 		f->unknocked--;
 	}
+	if (f->unknocked)
+		log_debug("%zu connections of %s are still to be knocked for: %m", f->unknocked, f->name);
 	if (knock_count)
 		atomic_store(&carry_waiting, true);
 }
