@@ -206,6 +206,18 @@ size_t workers_passed(struct passed *into, size_t most, struct carry_count *coun
 	return n;
 }
 
+/* Lets go of all that a drain holds here; a copy of a connection that is closed ends nothing. */
+static void shut_door(void)
+{
+	next_close(door);
+	door = -1;
+	for (size_t i = 0; i < call_count; i++)
+		next_close(calls[i].sock);
+	for (size_t i = 0; i < collected_count; i++)
+		next_close(collected[i].fd);
+	call_count = collected_count = 0;
+}
+
 static void set_nonce(uint64_t nonce)
 {
 	static int pids[GUARD_WORKERS_MAX];
@@ -224,16 +236,9 @@ void workers_let_go(void)
 
 void workers_dismiss(void)
 {
-
 	if (door < 0)
 		return;
-	next_close(door);
-	door = -1;
-	for (size_t i = 0; i < call_count; i++)
-		next_close(calls[i].sock);
-	for (size_t i = 0; i < collected_count; i++)
-		next_close(collected[i].fd);
-	call_count = collected_count = 0;
+	shut_door();
 	set_nonce(0);
 }
 
@@ -373,13 +378,7 @@ static void after_fork(void)
 	mine_count = 0;
 	if (door < 0)
 		return;
-	next_close(door);
-	door = -1;
-	for (size_t i = 0; i < call_count; i++)
-		next_close(calls[i].sock);
-	for (size_t i = 0; i < collected_count; i++)
-		next_close(collected[i].fd);
-	call_count = collected_count = 0;
+	shut_door();
 }
 
 void workers_init(void)
