@@ -422,11 +422,11 @@ static void look(bool waits)
 	if (atomic_flag_test_and_set(&looking))
 		return;
 	again = settle(waits);
-	if (again)
-		bell_tick_in(again);
-	else
+	if (!again)
 		atomic_store(&arrive_watch, false);
-	atomic_flag_clear(&looking);
+	atomic_flag_clear(&looking); /* before the tick: see restart_tick */
+	if (again)
+		bell_tick_in(BELL_ARRIVAL, again);
 }
 
 void arrive_waiting(void)
@@ -468,5 +468,5 @@ void arrive_begin(const struct state *state)
 		arrival.worker_count = state->worker_count;
 	}
 	atomic_store(&arrive_watch, true);
-	bell_tick_in(TICK_MS);
+	bell_tick_in(BELL_ARRIVAL, TICK_MS);
 }

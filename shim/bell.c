@@ -11,40 +11,54 @@
 #include "words.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { HIGH = 700 }; /* above the numbers that a small program uses; below a soft limit of 1,024 */
 
-/*
- * By system call: libc's timer_create may call malloc, and we may be in a handler. Timers are not inherited by a child, and end at exec, but a
- * tick that is queued by then goes with us: leaving keeps the doorbell blocked across exec, so that it cannot kill who has no handler yet.
- */
-void bell_tick_in(int ms)
+static struct timer {
+	_Atomic int id, pid;
+	_Atomic int64_t due;
+} timers[BELL_TIMERS];
+
+/* The process's own; made at the first call. By system call: libc's timer_create may call malloc, and we may be in a handler. */
+static bool have(struct timer *timer)
 {
-	static int timer, timer_pid;
-	static int64_t due;
-	int64_t now = io_now();
-	struct itimerspec when = {.it_value = {ms / 1000, ms % 1000 * 1000000L}};
-	int kept = errno, me = getpid();
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = cpr__settings.signal};
+	int me = getpid(), id;
 
-	if (timer_pid != me) {
-		struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = cpr__settings.signal};
+	if (likely(timer->pid == me))
+		return true;
+	if (next_sys(SYS_timer_create, CLOCK_MONOTONIC, &event, &id)) {
+		log_warn("no timer (%m): orphans stay open, workers of the last generation too");
+		return false;
+	}
+	timer->id = id;
+	timer->due = 0;
+	timer->pid = me;
+	return true;
+}
 
-		if (next_sys(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer)) {
-			log_warn("no timer (%m): orphans stay open, workers of the last generation too");
-			errno = kept;
-			return;
+/*
+ * Timers are not inherited by a child, and end at exec, but a tick that is queued by then goes with us: leaving keeps the doorbell blocked across exec, so that it cannot kill
+ * who has no handler yet. One timer for all would be enough, since who ticks looks at everything, but for this: to set a timer again takes back its signal if that is queued
+ * and not delivered yet (Linux 6.13), and so a slow look of the arrival, in one thread, took back the step of a drain that another was about to make.
+ */
+void bell_tick_in(enum bell_timer which, int ms)
+{
+	struct timer *timer = &timers[which];
+	int64_t now = io_now(), wanted = now + ms * INT64_C(1000000), due;
+	struct itimerspec when = {.it_value = {wanted / 1000000000, wanted % 1000000000}};
+	int kept = errno;
+
+	if (have(timer)) {
+		due = timer->due;
+		if (due <= now || due > wanted) { /* else the earlier one will do */
+			timer->due = wanted;
+			next_sys(SYS_timer_settime, timer->id, TIMER_ABSTIME, &when, NULL);
 		}
-		timer_pid = me;
-		due = 0;
 	}
-	if (due > now && due <= now + ms * INT64_C(1000000)) { /* who ticks looks at everything: the earlier one will do */
-		errno = kept;
-		return;
-	}
-	due = now + ms * INT64_C(1000000);
-	next_sys(SYS_timer_settime, timer, 0, &when, NULL);
 	errno = kept;
 }
 

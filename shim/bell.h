@@ -6,9 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Rings this process's doorbell (si_code SI_TIMER) once, ms from now, or earlier if an earlier tick is due. A forked child makes its own
-   timer at its first call. A signal handler may call it. */
-void bell_tick_in(int ms);
+/* Who asks for a tick; each has a timer, though every tick is for all of them. */
+enum bell_timer { BELL_ARRIVAL, BELL_RESTART, BELL_WORKER, BELL_TIMERS };
+
+/* Rings this process's doorbell (si_code SI_TIMER) once, ms from now, or earlier if an earlier tick of the same timer is due. A forked child makes its own
+   timers at its first calls. A signal handler may call it. */
+void bell_tick_in(enum bell_timer which, int ms);
 
 /*
  * Connects to who rang with this nonce, and makes sure that it is root or this process's own user. Sends and receives take at most

@@ -143,6 +143,17 @@ void conn_resume(int fd)
 	}
 }
 
+bool conn_rested(const struct conn *c, int fd, int64_t now)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	uint32_t ms = CONN_RESTED_NS / 1000000;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket */
+		return now - c->wrote_at >= CONN_RESTED_NS;
+	return info.tcpi_last_data_sent >= ms && info.tcpi_last_data_recv >= ms;
+}
+
 bool conn_has_unread(int fd)
 {
 	int unread = 0;

@@ -41,6 +41,9 @@ struct conn {
 	struct http http;
 };
 
+/* How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms. */
+#define CONN_RESTED_NS INT64_C(40000000)
+
 /* How long a protocol that we cannot frame must have been quiet after an answer (and not asked to read): 50 ms. */
 #define CONN_QUIET_NS INT64_C(50000000)
 
@@ -90,6 +93,9 @@ enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
 /* A carried connection has a past: the kernel's counts of it are where ours begin. */
 void conn_resume(int fd);
+
+/* Has nothing come or gone on it for CONN_RESTED_NS? */
+bool conn_rested(const struct conn *c, int fd, int64_t now);
 
 /* Does the kernel hold bytes that the program has not read? */
 bool conn_has_unread(int fd);

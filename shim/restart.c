@@ -62,7 +62,8 @@ static int foreseen(const struct leave_request *request, struct text *why)
 	return -errno;
 }
 
-static void step(void)
+/* True: not all is done; look again. */
+static bool step(void)
 {
 	struct text why = TEXT_ON(pending.reason);
 	size_t mine = drain_busy(), theirs = workers_collect();
@@ -70,23 +71,26 @@ static void step(void)
 	int r;
 
 	/* workers stop at the same deadline, and then have to say what they have */
-	if ((mine && now < pending.deadline) || (theirs && now < pending.deadline + GOODBYE_NS)) {
-		bell_tick_in(STEP_MS);
-		return;
-	}
+	if ((mine && now < pending.deadline) || (theirs && now < pending.deadline + GOODBYE_NS))
+		return true;
 	r = foreseen(&pending.request, &why); /* once more: it has been a while */
 	if (!r)
 		r = leave_restart(&pending.request, &why);
 	call_off(r, pending.reason);
+	return false;
 }
 
+/* The next tick is set when the next thread may step: one that came while we still held the flag would do nothing, and be the last. */
 void restart_tick(void)
 {
+	bool again;
+
 	if (!atomic_load(&draining) || guard_owner() != getpid() || atomic_flag_test_and_set(&stepping))
 		return;
-	if (atomic_load(&draining))
-		step();
+	again = atomic_load(&draining) && step();
 	atomic_flag_clear(&stepping);
+	if (again)
+		bell_tick_in(BELL_RESTART, STEP_MS);
 }
 
 int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why)

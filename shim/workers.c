@@ -337,21 +337,21 @@ static void begin(uint64_t nonce)
 	drain_begin();
 }
 
-static void go_on(void)
+/* ms until the next look. */
+static int go_on(void)
 {
-	if (!passed_on && drain_busy() && io_now() < atomic_load(&guard_shared_drain()->deadline)) {
-		bell_tick_in(STEP_MS);
-		return;
-	}
+	if (!passed_on && drain_busy() && io_now() < atomic_load(&guard_shared_drain()->deadline))
+		return STEP_MS;
 	if (!passed_on)
 		pass_on();
-	bell_tick_in(SLOW_STEP_MS);
+	return SLOW_STEP_MS;
 }
 
 void workers_tick(void)
 {
 	static atomic_flag ticking = ATOMIC_FLAG_INIT;
 	uint64_t nonce = guard_shared_drain() ? atomic_load(&guard_shared_drain()->nonce) : 0;
+	int again;
 
 	if (guard_owner() == getpid() || (!nonce && !draining_for) || atomic_flag_test_and_set(&ticking))
 		return;
@@ -366,9 +366,10 @@ void workers_tick(void)
 		let_all_go();
 		end_drain();
 	}
-	if (draining_for)
-		go_on();
-	atomic_flag_clear(&ticking);
+	again = draining_for ? go_on() : 0;
+	atomic_flag_clear(&ticking); /* before the tick: see restart_tick */
+	if (again)
+		bell_tick_in(BELL_WORKER, again);
 }
 
 /* A child that is born in the middle of a drain has copies of what the drain holds. */
