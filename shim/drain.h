@@ -39,8 +39,11 @@ void drain_wrote(int fd, struct conn *c);
 
 void drain_begin(void);
 
-/* How many connections do not stand at a boundary yet, and whether a thread is inside a call that could take something (which counts as one more). */
+/* How many connections do not stand at a boundary yet; those that do are frozen. */
 size_t drain_busy(void);
+
+/* Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many there are. */
+size_t drain_call_out(void);
 
 /* Called off: everything as it was. */
 void drain_thaw(void);

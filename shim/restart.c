@@ -4,7 +4,6 @@
 #include "restart.h"
 
 #include "bell.h"
-#include "conn.h"
 #include "drain.h"
 #include "guard.h"
 #include "io.h"
@@ -19,7 +18,9 @@
 
 enum { STEP_MS = 5 };
 
+/* What is given beyond --drain: to workers, to pass on what they hold; to a thread, to come out of a call. */
 #define GOODBYE_NS INT64_C(250000000)
+#define INSIDE_NS INT64_C(50000000)
 
 static struct {
 	struct leave_request request;
@@ -66,12 +67,12 @@ static int foreseen(const struct leave_request *request, struct text *why)
 static bool step(void)
 {
 	struct text why = TEXT_ON(pending.reason);
-	size_t mine = drain_busy(), theirs = workers_collect();
-	int64_t now = io_now();
+	size_t mine = drain_busy(), inside = drain_call_out(), theirs = workers_collect();
+	int64_t late = io_now() - pending.deadline;
 	int r;
 
 	/* workers stop at the same deadline, and then have to say what they have */
-	if ((mine && now < pending.deadline) || (theirs && now < pending.deadline + GOODBYE_NS))
+	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS))
 		return true;
 	r = foreseen(&pending.request, &why); /* once more: it has been a while */
 	if (!r)
@@ -104,11 +105,6 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		atomic_flag_clear(&taken);
 		return r;
 	}
-	if (!cpr__settings.drain_s || (conn_next(0) < 0 && !guard_worker_count())) {
-		r = leave_restart(request, why);
-		atomic_flag_clear(&taken);
-		return r;
-	}
 	pending.request = *request;
 	pending.over = over;
 	pending.deadline = request->asked_at + cpr__settings.drain_s * INT64_C(1000000000);
@@ -116,6 +112,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		memcpy(pending.path, request->path, strnlen(request->path, TAG_NAME_MAX) + 1);
 		pending.request.path = pending.path;
 	}
+	/* Also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it. */
 	leave_raise_backlogs(true);
 	drain_begin();
 	workers_call(pending.deadline);

@@ -340,7 +340,9 @@ static void begin(uint64_t nonce)
 /* ms until the next look. */
 static int go_on(void)
 {
-	if (!passed_on && drain_busy() && io_now() < atomic_load(&guard_shared_drain()->deadline))
+	size_t going = passed_on ? 0 : drain_busy() + drain_call_out();
+
+	if (going && io_now() < atomic_load(&guard_shared_drain()->deadline))
 		return STEP_MS;
 	if (!passed_on)
 		pass_on();

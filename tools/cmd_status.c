@@ -36,6 +36,7 @@ static const struct field {
 	{"uptime_ms", "uptime", DURATION},
 	{"generation_ms", "generation's uptime", DURATION},
 	{"arriving", "arriving", YES_NO},
+	{"draining", "draining", YES_NO},
 	{"descriptors", "descriptors", NUMBER},
 	{"orphans", "orphans", NUMBER},
 	{"workers", "workers", NUMBER},

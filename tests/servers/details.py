@@ -109,6 +109,25 @@ class Bench:
         self.clients.append(Client(address, buffer))
         return self.clients[-1]
 
+    def status(self, pid):
+        """What cprctl says of this process; {} when it is gone, or no process of ours."""
+        done = subprocess.run([self.options.cprctl, "status", str(pid), "--json"], capture_output=True, text=True,
+                              timeout=20, check=False)
+        return json.loads(done.stdout) if not done.returncode else {}
+
+    def await_status(self, what, reached):
+        """Until the server, together with its workers, is so: reached is asked with the statuses."""
+        if not await_until(lambda: reached([self.status(pid) for pid in proc.family(self.pid)]), 10, step=0.01):
+            raise Failure(f"not within 10 s: {what}")
+
+    def await_busy(self, count=1):
+        """Until so many requests have been read: who restarts before that, restarts an idle server."""
+        self.await_status(f"{count} requests under way", lambda statuses: count <= sum(
+            status.get("connections_busy", 0) for status in statuses))
+
+    def await_draining(self):
+        self.await_status("a drain", lambda statuses: any(status.get("draining") for status in statuses))
+
     def begin_restart(self, *more):
         command = [self.options.cprctl, "restart", str(self.pid), "--timeout", "20", "--json", *more]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -46,6 +46,7 @@ def slow_download(result, options, processes, drain, seconds):
         slow, other = bench.client(buffer=1 << 14), bench.client()
         other.ask(PATH)
         slow.send("/download")
+        bench.await_busy()
         aside = Aside(download, slow, seconds)
         said = bench.restart()
         length, received = aside.result()
@@ -66,6 +67,7 @@ def is_finished(result, options, how, path, body):
         client = bench.client()
         token = client.ask("/").split()[0]
         client.send(path)
+        bench.await_busy()
         said = bench.restart()
         answer = client.receive()
         result.expect(answer in (body, token + body), f"the answer was {answer!r}")
@@ -80,6 +82,7 @@ def is_cut(result, options, how, path):
         other.ask("/")
         client.ask("/")
         client.send(path)
+        bench.await_busy()
         if path.startswith("/events"):
             client.head()
         with at_most(result, 2.5, "a restart with --drain 1"):
@@ -97,6 +100,7 @@ def no_drain_does_not_wait(result, options, how):
         client.ask("/")
         other.ask("/")
         client.send("/sleep/5")
+        bench.await_busy()
         with at_most(result, 1.0, "a restart with --drain 0"):
             said = bench.restart()
         result.expect(said["cut"] == 1, f"{said['cut']} counted as cut")
@@ -118,12 +122,13 @@ def does_not_spin(result, options, how):
             client.ask("/")
         busy = bench.client()
         busy.send("/sleep/2.2")
+        bench.await_busy()
         restart = bench.begin_restart()
-        time.sleep(0.15)        # what is asked from here on finds a frozen connection
+        bench.await_draining()  # what is asked from here on finds a frozen connection
         for client in clients:
             client.send("/")
         began, used = time.monotonic(), cpu_seconds(bench.pid)
-        time.sleep(1.6)
+        time.sleep(1.5)         # not to wait for anything: the time over which it is measured
         share = (cpu_seconds(bench.pid) - used) / (time.monotonic() - began)
         result.figures.append(f"a drain of 2 s, {how}, 16 frozen and readable: {share:.0%} of a core")
         result.expect(share < 0.1, f"it takes {share:.0%} of a core while it drains")
@@ -163,8 +168,9 @@ def called_off_after_drain(result, options, how):
             client.ask("/")
         busy = bench.client()
         busy.send("/sleep/1")
+        bench.await_busy()
         restart = bench.begin_restart()
-        time.sleep(0.3)
+        bench.await_draining()
         os.chmod(bench.room.path("copy-of-" + os.path.basename(os.path.realpath(sys.executable))), 0o644)
         clients[0].send("/")
         late = bench.client()
@@ -189,9 +195,10 @@ def called_off_nginx(result, options, processes):
             client.ask(PATH)
         slow = bench.client(buffer=1 << 14)
         slow.send("/download")
+        bench.await_busy()
         aside = Aside(download, slow, 1.0)
         restart = bench.begin_restart()
-        time.sleep(0.3)
+        bench.await_draining()
         os.chmod(bench.room.path("copy-of-nginx"), 0o644)
         bench.end_restart(restart, status=1)
         result.expect(aside.result()[1] == DOWNLOAD, "the download is not complete")
