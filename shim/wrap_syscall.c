@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* syscall(2): node, nginx and others reach accept4, memfd_create and more by their numbers. */
 #define _GNU_SOURCE
+#include "conn.h"
 #include "doorbell.h"
 #include "guard.h"
 #include "log.h"
@@ -9,13 +10,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static void note_io_uring(void)
@@ -59,12 +64,98 @@ static long sockets(long nr, const long *a, bool *known)
 		return epoll_create1((int)a[0]);
 	case SYS_epoll_ctl:
 		return epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
-	case SYS_epoll_pwait:
-		return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], (const sigset_t *)a[4]);
 	default:
 		*known = false;
 		return 0;
 	}
+}
+
+/* What moves bytes: only of connections is there anything to note, and everything else stays the system call that was asked for. */
+static long transfers(long nr, const long *a, bool *known)
+{
+	int fd = (int)a[0];
+
+	if (likely(!conn_at(fd)) && !(nr == SYS_splice && conn_at((int)a[2]))) {
+		*known = false;
+		return 0;
+	}
+	switch (nr) {
+	case SYS_read:
+		return read(fd, (void *)a[1], (size_t)a[2]);
+	case SYS_readv:
+		return readv(fd, (const struct iovec *)a[1], (int)a[2]);
+	case SYS_preadv2: /* the offset is a[3] and, where a long is short, a[4]; a stream has none but -1 */
+		return preadv2(fd, (const struct iovec *)a[1], (int)a[2], a[3], (int)a[5]);
+	case SYS_recvfrom:
+		return recvfrom(fd, (void *)a[1], (size_t)a[2], (int)a[3], (struct sockaddr *)a[4], (socklen_t *)a[5]);
+	case SYS_recvmsg:
+		return recvmsg(fd, (struct msghdr *)a[1], (int)a[2]);
+	case SYS_recvmmsg:
+		return recvmmsg(fd, (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3], (struct timespec *)a[4]);
+	case SYS_write:
+		return write(fd, (const void *)a[1], (size_t)a[2]);
+	case SYS_writev:
+		return writev(fd, (const struct iovec *)a[1], (int)a[2]);
+	case SYS_pwritev2:
+		return pwritev2(fd, (const struct iovec *)a[1], (int)a[2], a[3], (int)a[5]);
+	case SYS_sendto:
+		return sendto(fd, (const void *)a[1], (size_t)a[2], (int)a[3], (const struct sockaddr *)a[4], (socklen_t)a[5]);
+	case SYS_sendmsg:
+		return sendmsg(fd, (const struct msghdr *)a[1], (int)a[2]);
+	case SYS_sendmmsg:
+		return sendmmsg(fd, (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3]);
+	case SYS_sendfile:
+		return sendfile(fd, (int)a[1], (off_t *)a[2], (size_t)a[3]);
+	case SYS_splice:
+		return splice(fd, (off64_t *)a[1], (int)a[2], (off64_t *)a[3], (size_t)a[4], (unsigned)a[5]);
+	case SYS_shutdown:
+		return shutdown(fd, (int)a[1]);
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+/* The kernel's form of pselect's last argument. */
+struct mask_and_size {
+	const sigset_t *mask;
+	size_t size;
+};
+
+/* What waits is cut short by the doorbell, whatever it was called by. A mask of another size than the kernel's is the kernel's to refuse. */
+static long waits(long nr, const long *a, bool *known)
+{
+	const struct mask_and_size *last = (const struct mask_and_size *)a[5];
+	sigset_t room = {0};
+
+	switch (nr) {
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+		if (a[4] && a[5] != _NSIG / 8)
+			break;
+		if (a[4])
+			memcpy(&room, (const void *)a[4], _NSIG / 8);
+		if (nr == SYS_epoll_pwait)
+			return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], a[4] ? &room : NULL);
+		return epoll_pwait2((int)a[0], (struct epoll_event *)a[1], (int)a[2], (const struct timespec *)a[3], a[4] ? &room : NULL);
+	case SYS_ppoll:
+		if (a[3] && a[4] != _NSIG / 8)
+			break;
+		if (a[3])
+			memcpy(&room, (const void *)a[3], _NSIG / 8);
+		return ppoll((struct pollfd *)a[0], (nfds_t)a[1], (const struct timespec *)a[2], a[3] ? &room : NULL);
+	case SYS_pselect6:
+		if (last && last->mask && last->size != _NSIG / 8)
+			break;
+		if (last && last->mask)
+			memcpy(&room, last->mask, _NSIG / 8);
+		return pselect((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (const struct timespec *)a[4],
+			       last && last->mask ? &room : NULL);
+	case SYS_nanosleep:
+		return nanosleep((const struct timespec *)a[0], (struct timespec *)a[1]);
+	}
+	*known = false;
+	return 0;
 }
 
 static long descriptors(long nr, const long *a, bool *known)
@@ -121,6 +212,12 @@ static long old_numbers(long nr, const long *a, bool *known)
 		return epoll_create((int)a[0]);
 	case SYS_epoll_wait:
 		return epoll_wait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3]);
+	case SYS_poll:
+		return poll((struct pollfd *)a[0], (nfds_t)a[1], (int)a[2]);
+	case SYS_select:
+		return select((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (struct timeval *)a[4]);
+	case SYS_pause:
+		return pause();
 #endif
 	default:
 		*known = false;
@@ -130,19 +227,15 @@ static long old_numbers(long nr, const long *a, bool *known)
 
 static long by_number(long nr, const long *a)
 {
-	bool known = true;
-	long r = sockets(nr, a, &known);
+	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets, descriptors, waits, old_numbers};
 
-	if (known)
-		return r;
-	known = true;
-	r = descriptors(nr, a, &known);
-	if (known)
-		return r;
-	known = true;
-	r = old_numbers(nr, a, &known);
-	if (known)
-		return r;
+	for (size_t i = 0; i < countof(families); i++) {
+		bool known = true;
+		long r = families[i](nr, a, &known);
+
+		if (known)
+			return r;
+	}
 	if (nr == SYS_rt_sigprocmask)
 		return mask_by_number(a[0], (const void *)a[1], (void *)a[2], a[3]);
 	if (nr == SYS_rt_sigaction && a[1] && doorbell_owns((int)a[0]))

@@ -49,6 +49,7 @@ class Result:
     idle_closed: int = 0
     longest_ms: int = 0
     start_ms: int = 0           # from a cold start to the first answer
+    windows: list = dataclasses.field(default_factory=list)     # of each restart: asked for, ready
     restart_ms: list = dataclasses.field(default_factory=list)
     reasons: list = dataclasses.field(default_factory=list)
     samples: list = dataclasses.field(default_factory=list)

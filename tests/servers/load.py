@@ -26,6 +26,9 @@ THINKING_TIME = 0.005       # between two requests of one client: long enough to
 PATIENCE = 10.0             # seconds, for a connect and for an answer
 FULL_QUEUE_RETRY = 0.002    # a unix connect() says EAGAIN when the queue is full, where TCP would wait
 SAMPLES = 5
+LONG_WAIT_MS = 20           # from here on a wait is noted singly
+WAITS = 50000
+TCP_INFO_RETRANSMITTED = 100    # where tcpi_total_retrans stands in struct tcp_info
 
 RESTING, CONNECTING, ASKING = "resting", "connecting", "asking"
 
@@ -35,6 +38,7 @@ class Counters:
         self.ok = self.refused = self.timed_out = self.stalled = self.cut = 0
         self.idle_closed = self.resets = self.wrong = self.longest_ms = 0
         self.samples = []
+        self.waits = []     # [when it began (CLOCK_MONOTONIC), ms, was a segment of it dropped and sent again?]
 
     def note(self, text):
         if len(self.samples) < SAMPLES and text not in self.samples:
@@ -231,8 +235,16 @@ class Load:
         self.counters.ok += 1
         waited = int((time.monotonic() - client.began) * 1000)
         self.counters.longest_ms = max(self.counters.longest_ms, waited)
+        if waited >= LONG_WAIT_MS and len(self.counters.waits) < WAITS:
+            self.counters.waits.append((client.began, waited, self.retransmitted(client.sock)))
         if self.awaited and client.began >= self.awaited["since"]:
             self.awaited["kept" if client.keeps else "fresh"] -= 1
+
+    def retransmitted(self, sock):
+        if self.family == socket.AF_UNIX:
+            return False
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_RETRANSMITTED + 4)
+        return any(info[TCP_INFO_RETRANSMITTED:])
 
     def answer(self, done):
         sys.stdout.write(json.dumps({"done": done, **vars(self.counters)}) + "\n")

@@ -139,6 +139,28 @@ class Conversation:
         except OSError as error:
             return type(error).__name__
 
+    def do_request(self, number, path):
+        """An HTTP request on a connection."""
+        self.peers[int(number)].sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        return "ok"
+
+    def do_response(self, number):
+        """The body of the next response; what was wrong with it else."""
+        received = b""
+        try:
+            while b"\r\n\r\n" not in received:
+                more = self.peers[int(number)].recv(4096)
+                if not more:
+                    return f"eof after {received!r}"
+                received += more
+            head, _, body = received.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split()[0])
+            while len(body) < length:
+                body += self.peers[int(number)].recv(length - len(body)) or b"(cut)"
+        except OSError as error:
+            return type(error).__name__
+        return body.decode()
+
     def do_children(self):
         """How many processes are this program's children."""
         with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as children:

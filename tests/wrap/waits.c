@@ -10,6 +10,7 @@
 #include <sys/msg.h>
 #include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 enum { RINGS = 25, EVERY_MS = 10, TIMEOUT_MS = 400, LATE_MS = 350 };
@@ -125,6 +126,49 @@ static int by_epoll_pwait2(int fd, int ms)
 	return r;
 }
 
+/* ---- by syscall(2), with the kernel's own mask ---- */
+
+static int by_poll_number(int fd, int ms)
+{
+	struct pollfd one = {fd, POLLIN, 0};
+
+	return (int)syscall(SYS_poll, &one, 1, ms);
+}
+
+static int by_ppoll_number(int fd, int ms)
+{
+	struct pollfd one = {fd, POLLIN, 0};
+	struct timespec timeout = spec_of(ms);
+	uint64_t most = ~(1ULL << (SIGALRM - 1));
+
+	return (int)syscall(SYS_ppoll, &one, 1, ms < 0 ? NULL : &timeout, &most, sizeof(most));
+}
+
+static int by_pselect6(int fd, int ms)
+{
+	struct timespec timeout = spec_of(ms);
+	uint64_t most = ~(1ULL << (SIGALRM - 1));
+	struct {
+		uint64_t *mask;
+		size_t size;
+	} last = {&most, sizeof(most)};
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	return (int)syscall(SYS_pselect6, fd + 1, &set, NULL, NULL, ms < 0 ? NULL : &timeout, &last);
+}
+
+static int by_epoll_pwait_number(int fd, int ms)
+{
+	uint64_t most = ~(1ULL << (SIGALRM - 1));
+	struct epoll_event event;
+	int epfd = epoll_with(fd), r = (int)syscall(SYS_epoll_pwait, epfd, &event, 1, ms, &most, sizeof(most));
+
+	close(epfd);
+	return r;
+}
+
 static void begin_rings(void)
 {
 	CHECK(!strcmp(ask("rings %d %d", RINGS, EVERY_MS), "ok"));
@@ -173,6 +217,10 @@ WAITS_WELL(pselect)
 WAITS_WELL(epoll_wait)
 WAITS_WELL(epoll_pwait)
 WAITS_WELL(epoll_pwait2)
+WAITS_WELL(poll_number)
+WAITS_WELL(ppoll_number)
+WAITS_WELL(pselect6)
+WAITS_WELL(epoll_pwait_number)
 
 /* One alarm in `ms`: does the wait end by it? One that has not in a second has lost it, and a server would hang for good. */
 static bool alarm_ends(waiter *wait, int fd, int ms)
