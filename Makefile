@@ -5,6 +5,7 @@
 #   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
 #   make check-unit           one part of it: -library -unit -wrap -fuzz -servers; and -neutral, which takes long
 #   make demo                 a server upgraded ten times under load, with cpr and without
+#   make bench                what cpr costs, in tables; plots in BENCH_OUT (build/bench); BENCH="lookup calls" narrows it
 #   make install PREFIX= DESTDIR=
 #   make deps                 installs the packages that building and testing take
 #   make SANITIZE=address,undefined | SANITIZE=thread      in build-asan, build-tsan
@@ -31,6 +32,7 @@ SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.
 EXEC_SRC   := tools/cpr-exec.c
 CTL_SRC    := tools/cprctl.c $(wildcard tools/cmd_*.c)
 COMMON_SRC := $(filter-out $(EXEC_SRC) $(CTL_SRC),$(wildcard tools/*.c))
+BENCH_SRC  := $(wildcard tools/bench/*.c)
 UNIT_SRC   := $(wildcard tests/unit/*.c)
 
 SHIM_OBJ   := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o)
@@ -38,7 +40,8 @@ SHARED_OBJ := $(SHARED_SRC:%.c=$(BUILD)/obj/%.o)
 EXEC_OBJ   := $(EXEC_SRC:%.c=$(BUILD)/obj/%.o)
 CTL_OBJ    := $(CTL_SRC:%.c=$(BUILD)/obj/%.o)
 COMMON_OBJ := $(COMMON_SRC:%.c=$(BUILD)/obj/%.o)
-TOOL_OBJ   := $(EXEC_OBJ) $(CTL_OBJ) $(COMMON_OBJ)
+BENCH_OBJ  := $(BENCH_SRC:%.c=$(BUILD)/obj/%.o)
+TOOL_OBJ   := $(EXEC_OBJ) $(CTL_OBJ) $(COMMON_OBJ) $(BENCH_OBJ)
 UNIT_OBJ   := $(UNIT_SRC:%.c=$(BUILD)/obj/%.o)
 
 # Programs that know nothing of cpr, and fuzzers: a file each.
@@ -61,6 +64,9 @@ GC        = -Wl,--gc-sections
 # The shim defines open() and its like, which fortified headers would turn into something else; and it
 # may be asked for its thread-local depth in a signal handler, where the dynamic TLS model could allocate.
 PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks -Wno-nonnull-compare
+# Only cpr-bench takes GLib, to be measured against; asked for when it is built.
+BENCH_FLAGS = -Itools $(shell pkg-config --cflags glib-2.0)
+BENCH_LIBS  = $(shell pkg-config --libs glib-2.0) -lm -pthread
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
 SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
@@ -83,6 +89,10 @@ $(BUILD)/cpr-exec $(BUILD)/cprctl:
 	@echo "  LINK  $@"
 	$(Q)$(LINK) $(GC) -o $@ $^ $(TOOL_LIBS)
 
+$(BUILD)/cpr-bench: $(BENCH_OBJ) $(COMMON_OBJ) $(SHARED_OBJ)
+	@echo "  LINK  $@"
+	$(Q)$(LINK) $(GC) -o $@ $^ $(TOOL_LIBS) $(BENCH_LIBS)
+
 # -std=c11: gnu11 would replace the words linux and unix.
 $(BUILD)/libcpr.map: shim/libcpr.map shim/next.def $(BUILD)/flags | $(BUILD)/.headers
 	@echo "  MAP   $@"
@@ -96,7 +106,7 @@ $(SHIM_OBJ): $(BUILD)/pic/%.o: %.c $(BUILD)/flags | $(BUILD)/.headers
 $(SHARED_OBJ) $(UNIT_OBJ) $(TOOL_OBJ): $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/.headers
 	@echo "  CC    $@"
 	$(Q)mkdir -p $(@D)
-	$(Q)$(COMPILE) $(if $(filter tools/%,$<),$(TOOL_FLAGS)) $(CFLAGS_EXTRA) -c -o $@ $<
+	$(Q)$(COMPILE) $(if $(filter tools/%,$<),$(TOOL_FLAGS)) $(if $(filter tools/bench/%,$<),$(BENCH_FLAGS)) $(CFLAGS_EXTRA) -c -o $@ $<
 
 $(TOOL_OBJ): $(BUILD)/flags-tools
 
@@ -125,9 +135,16 @@ build/.deps: .ci/deps
 	@.ci/deps
 	@mkdir -p $(@D) && touch $@
 
+build/.deps-bench: .ci/deps
+	@.ci/deps bench
+	@mkdir -p $(@D) && touch $@ build/.deps
+
 # Who says check or demo on a fresh machine gets what they take; who says make is only told.
 ifneq ($(filter check% demo,$(MAKECMDGOALS)),)
 $(BUILD)/.headers $(DEMO) $(PROGRAMS) $(FUZZERS): | build/.deps
+endif
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+$(BUILD)/.headers $(BENCH_OBJ): | build/.deps-bench
 endif
 
 # --- tests ---------------------------------------------------------------------------------------
@@ -175,6 +192,15 @@ $(FUZZERS): $(BUILD)/tests/%: tests/%.c $(SHARED_SRC) $(wildcard shim/*.h) $(BUI
 	$(Q)mkdir -p $(@D)
 	$(Q)$(filter-out $(DEPFLAGS),$(COMPILE)) $(CFLAGS_EXTRA) -fsanitize=address,undefined -o $@ $< $(SHARED_SRC) $(TOOL_LIBS)
 
+# --- measuring -----------------------------------------------------------------------------------
+
+BENCH_OUT ?= $(BUILD)/bench
+
+.PHONY: bench
+bench: all $(BUILD)/cpr-bench
+	@mkdir -p $(BENCH_OUT)
+	$(BUILD)/cpr-bench --out $(BENCH_OUT) $(BENCH)
+
 .PHONY: demo
 demo: all $(DEMO)
 	@tests/demo/run
@@ -188,14 +214,17 @@ $(DEMO): $(BUILD)/demo/httpd-%: tests/programs/httpd.c $(BUILD)/flags
 
 .PHONY: install uninstall clean
 D = $(DESTDIR)
-MAN1 := $(wildcard tools/man/*.1)
+# cpr-bench is installed if it was built: make bench, or make build/cpr-bench
+BENCH_BIN := $(wildcard $(BUILD)/cpr-bench)
+UNBUILT := $(if $(BENCH_BIN),,%/cpr-bench.1 %/cpr-bench.bash)
+MAN1 := $(filter-out $(UNBUILT),$(wildcard tools/man/*.1))
 MAN3 := $(wildcard tools/man/*.3)
-BASH := $(wildcard tools/completions/*.bash)
+BASH := $(filter-out $(UNBUILT),$(wildcard tools/completions/*.bash))
 into  = $(INSTALL) -d $(D)$(1) && $(INSTALL) -m $(2) $(3) $(D)$(1)
 
 install: all
 	$(call into,$(libdir),755,$(BUILD)/libcpr.so)
-	$(call into,$(bindir),755,$(BUILD)/cpr-exec $(BUILD)/cprctl)
+	$(call into,$(bindir),755,$(BUILD)/cpr-exec $(BUILD)/cprctl $(BENCH_BIN))
 	$(call into,$(includedir),644,shim/cpr.h)
 	$(INSTALL) -d $(D)$(libdir)/pkgconfig
 	printf '%s\n' 'libdir=$(libdir)' 'includedir=$(includedir)' '' 'Name: cpr' 'Version: $(VERSION)' \
@@ -207,9 +236,9 @@ install: all
 	$(foreach f,$(BASH),$(INSTALL) -m 644 $(f) $(D)$(datadir)/bash-completion/completions/$(basename $(notdir $(f))) &&) :
 
 uninstall:
-	rm -f $(D)$(libdir)/libcpr.so $(D)$(libdir)/pkgconfig/cpr.pc $(D)$(includedir)/cpr.h $(D)$(bindir)/cpr-exec $(D)$(bindir)/cprctl
-	rm -f $(addprefix $(D)$(datadir)/man/man1/,$(notdir $(MAN1))) $(addprefix $(D)$(datadir)/man/man3/,$(notdir $(MAN3)))
-	rm -f $(addprefix $(D)$(datadir)/bash-completion/completions/,$(basename $(notdir $(BASH))))
+	rm -f $(D)$(libdir)/libcpr.so $(D)$(libdir)/pkgconfig/cpr.pc $(D)$(includedir)/cpr.h $(addprefix $(D)$(bindir)/,cpr-exec cprctl cpr-bench)
+	rm -f $(addprefix $(D)$(datadir)/man/man1/,$(notdir $(wildcard tools/man/*.1))) $(addprefix $(D)$(datadir)/man/man3/,$(notdir $(MAN3)))
+	rm -f $(addprefix $(D)$(datadir)/bash-completion/completions/,$(basename $(notdir $(wildcard tools/completions/*.bash))))
 
 clean:
 	rm -rf build build-asan build-tsan

@@ -6,6 +6,8 @@
 #include "utf8.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
 
 static void quoted(FILE *out, const char *s)
 {
@@ -84,6 +86,24 @@ void json_unsigned(struct json *j, const char *key, uint64_t value)
 {
 	lead(j, key);
 	fprintf(j->out, "%" PRIu64, value);
+}
+
+/* As few digits as read back the same. The tools stay in the C locale, where the point is a point. */
+void json_double(struct json *j, const char *key, double value)
+{
+	char digits[40];
+
+	lead(j, key);
+	if (!isfinite(value)) {
+		fputs("null", j->out);
+		return;
+	}
+	for (int precision = 6; precision <= 17; precision++) {
+		snprintf(digits, sizeof(digits), "%.*g", precision, value);
+		if (strtod(digits, NULL) == value)
+			break;
+	}
+	fputs(digits, j->out);
 }
 
 void json_bool(struct json *j, const char *key, bool value)
