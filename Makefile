@@ -66,7 +66,8 @@ GC        = -Wl,--gc-sections
 PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks -Wno-nonnull-compare
 # Only cpr-bench takes GLib, to be measured against; asked for when it is built.
 BENCH_FLAGS = -Itools $(shell pkg-config --cflags glib-2.0)
-BENCH_LIBS  = $(shell pkg-config --libs glib-2.0) -lm -pthread
+# fstat: see lookup_child.c
+BENCH_LIBS  = -Wl,--export-dynamic-symbol=fstat $(shell pkg-config --libs glib-2.0) -lm -pthread
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
 SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
