@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* The calls that are measured: each as a batch that a child of the benchmark does when it is told to. */
+#ifndef CPR_BENCH_CALLS_H
+#define CPR_BENCH_CALLS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What one thread of a child works with. */
+struct work {
+	int fds[2];        /* a pipe, a connection (the server's end, the client's), an epoll set and what is in it */
+	int listener;
+	uint16_t port;
+	const char *path;  /* of a file that can be read: this program's own, absolute */
+};
+
+struct call {
+	const char *name;
+	double limit; /* wanted: the ratio is at most this; 0: nothing is */
+	int (*begin)(struct work *work);                     /* 0 or -errno; NULL: there is nothing to set up */
+	int64_t (*batch)(struct work *work, size_t count);   /* ns for `count` of them, what is around them not counted; or -errno */
+	size_t most;                                         /* of them in one batch; 0: as many as it takes */
+};
+
+extern const struct call calls[];
+extern const size_t call_count;
+
+#endif
