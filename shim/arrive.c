@@ -9,6 +9,7 @@
 #include "io.h"
 #include "log.h"
 #include "next.h"
+#include "noted.h"
 #include "origin.h"
 #include "pool.h"
 #include "words.h"
@@ -274,6 +275,7 @@ static size_t kept_count(void)
 
 	if (!guard_lock(&hold))
 		return 0;
+	noted_settle_all();
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		n += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
 	guard_unlock(&hold);

@@ -8,6 +8,7 @@
 #include "guard.h"
 #include "init.h"
 #include "next.h"
+#include "noted.h"
 #include "origin.h"
 #include "track.h"
 
@@ -101,6 +102,18 @@ CPR_EXPORT int cpr_resave_fd(const char *name, int id, int fd)
 	return outwards(save_locked(name, id, fd, true));
 }
 
+/* What was opened or bound a moment ago may not be in the table yet. Holding the guard. */
+static struct entry *find_tag(const char *name, int id)
+{
+	struct entry *e = table_find(cpr__table, name, id);
+
+	if (!e && noted_may_name(name)) {
+		noted_settle_all();
+		e = table_find(cpr__table, name, id);
+	}
+	return e;
+}
+
 static int find(const char *name, int id)
 {
 	struct guard_hold hold;
@@ -109,7 +122,7 @@ static int find(const char *name, int id)
 
 	if (r)
 		return r;
-	e = table_find(cpr__table, name, id);
+	e = find_tag(name, id);
 	if (e && !object_still(&e->object, e->fd)) {
 		table_remove(cpr__table, e);
 		e = NULL;
@@ -134,7 +147,7 @@ CPR_EXPORT int cpr_delete_fd(const char *name, int id)
 
 	if (r)
 		return outwards(r);
-	e = table_find(cpr__table, name, id);
+	e = find_tag(name, id);
 	if (e) {
 		claim_entry(e);
 		table_remove(cpr__table, e);
@@ -170,6 +183,7 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 		return outwards(-EDEADLK);
 	if (!guard_lock(&hold))
 		return outwards(-EPERM);
+	noted_settle_all();
 	walking = true;
 	for (const struct entry *e = table_first(cpr__table); e && go_on; e = table_after(e))
 		go_on = cb(e->name, e->id, e->fd, arg);

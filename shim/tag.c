@@ -85,6 +85,11 @@ static int append_clean(char *out, size_t used, const char *path)
 	return 0;
 }
 
+void tag_clean(const char *path, char *out)
+{
+	append_clean(out, 0, path);
+}
+
 static ssize_t directory_path(int dir, char *out)
 {
 	char link[32];
@@ -236,6 +241,19 @@ int tag_socket(const struct object *socket, const struct sockaddr *addr, socklen
 	if (!r)
 		memcpy(out, name, t.used + 1);
 	return r;
+}
+
+int tag_inet(const struct object *socket, const struct sockaddr *addr, socklen_t len, char *out, size_t size)
+{
+	struct text t = text_on(out, size);
+	const char *prefix = transport(socket);
+	int r;
+
+	if (!prefix || addr->sa_family != socket->domain)
+		return -EAFNOSUPPORT;
+	text_add(&t, prefix);
+	r = name_inet(&t, addr, len);
+	return r ? r : t.cut ? -ENAMETOOLONG : 0;
 }
 
 const char *tag_prefix(const struct object *object)

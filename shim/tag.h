@@ -44,6 +44,12 @@ int tag_path(int dir, const char *path, char out[TAG_NAME_MAX + 1]);
  */
 int tag_socket(const struct object *socket, const struct sockaddr *addr, socklen_t len, char out[TAG_NAME_MAX + 1]);
 
+/* The same for AF_INET and AF_INET6 only, on a small stack; 96 bytes hold any. */
+int tag_inet(const struct object *socket, const struct sockaddr *addr, socklen_t len, char *out, size_t size);
+
+/* An absolute path of at most TAG_NAME_MAX bytes lexically clean, which is never longer. On a small stack. */
+void tag_clean(const char *path, char *out);
+
 /* The path of a filesystem unix address (NUL-terminated copy, at most 108 bytes), or false: abstract, unnamed, not unix. */
 bool tag_unix_path(const struct sockaddr *addr, socklen_t len, char out[109]);
 

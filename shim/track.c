@@ -7,6 +7,7 @@
 #include "io.h"
 #include "log.h"
 #include "next.h"
+#include "noted.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,8 +49,7 @@ void track_judge(struct entry *e)
 		e->flags |= ENTRY_KEPT;
 }
 
-/* Adds a tag; a stale entry at the number goes first. Holding the guard. */
-static struct entry *add(const char *name, int fd, enum entry_kind kind, const struct object *object)
+struct entry *track_add(const char *name, int fd, enum entry_kind kind, const struct object *object)
 {
 	struct entry *e;
 	int r;
@@ -75,7 +75,7 @@ static bool is_v6only(int fd, const struct object *object)
 	return object->domain == AF_INET6 && !getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len) && on;
 }
 
-void track_bound(int fd, const struct sockaddr *addr, socklen_t len)
+static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	char name[TAG_NAME_MAX + 1], path[109];
 	struct guard_hold hold;
@@ -84,13 +84,13 @@ void track_bound(int fd, const struct sockaddr *addr, socklen_t len)
 	struct entry *e;
 	int kept = errno;
 
-	if (!cpr__table || object_of(fd, &object) || tag_socket(&object, addr, len, name))
+	if (object_of(fd, &object) || tag_socket(&object, addr, len, name))
 		goto out;
 	if (tag_unix_path(addr, len, path) && stat(path, &st))
 		st = (struct stat){0};
 	if (!guard_lock(&hold))
 		goto out;
-	e = add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+	e = track_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 	if (e) {
 		e->path_dev = st.st_dev;
 		e->path_ino = st.st_ino;
@@ -102,12 +102,24 @@ out:
 	errno = kept;
 }
 
+/* Most sockets that are bound live long, and are tagged when they are first waited or accepted on; for a resolver's of the moment that would be too dear. */
+void track_bound(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (!cpr__table || (!track_orphans() && !track_knows(fd) && noted_bind(fd, addr, len)))
+		return;
+	tag_bound(fd, addr, len);
+}
+
 void track_listening(int fd, int backlog)
 {
 	struct guard_hold hold;
 	struct entry *e;
 
-	if (!track_knows(fd) || !guard_lock(&hold))
+	if (!track_knows(fd)) {
+		noted_listen(fd, backlog);
+		return;
+	}
+	if (!guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
 	if (e) {
@@ -135,11 +147,12 @@ static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *pa
 		goto out;
 	text_add(&t, tag_prefix(object));
 	text_add(&t, absolute);
-	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || !strncmp(absolute, "/proc/", 6) || !strncmp(absolute, "/dev/fd/", 8))
+	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || track_is_alias(absolute))
 		goto out;
 	if (!guard_lock(&hold))
 		goto out;
-	e = add(name, fd, kind_of(object), object);
+	noted_settle_all(); /* those of its name came before it */
+	e = track_add(name, fd, kind_of(object), object);
 	if (e)
 		e->access = flags & O_ACCMODE;
 	guard_unlock(&hold);
@@ -158,17 +171,23 @@ static bool is_stateless(int fd)
 	       (major(st.st_rdev) == 5 && minor(st.st_rdev) <= 2);
 }
 
-/* Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on 8 KiB). */
+/* Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on 8 KiB), nor the time of an fstat. */
 void track_opened(int fd, int dir, const char *path, int flags)
 {
 	struct object object;
+	bool files;
 
 	track_fresh(fd);
-	if (!cpr__table || flags & (O_PATH | O_DIRECTORY) || object_of(fd, &object) || !tag_prefix(&object))
+	if (!cpr__table || flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE has O_DIRECTORY's bit */
+		return;
+	files = unlikely(cpr__settings.rules.count) && rules_may_keep(&cpr__settings.rules, "file:");
+	if (!files && ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || (likely(!track_orphans()) && noted_path(fd, path, flags))))
+		return;
+	if (object_of(fd, &object) || !tag_prefix(&object))
 		return;
 	if (kind_of(&object) == ENTRY_DEVICE && is_stateless(fd))
 		return;
-	if (kind_of(&object) == ENTRY_FILE && ((flags & O_TMPFILE) == O_TMPFILE || !rules_may_keep(&cpr__settings.rules, "file:")))
+	if (kind_of(&object) == ENTRY_FILE && !files)
 		return;
 	tag_opened(fd, dir, path, flags, &object);
 }
@@ -187,7 +206,7 @@ void track_memfd(int fd, const char *given)
 	text_add(&t, given);
 	if (t.cut || !guard_lock(&hold))
 		return;
-	add(name, fd, ENTRY_MEMFD, &object);
+	track_add(name, fd, ENTRY_MEMFD, &object);
 	guard_unlock(&hold);
 }
 
@@ -200,6 +219,8 @@ void track_duplicated(int from, int to)
 	track_fresh(to);
 	if (unlikely(c != NULL)) /* bytes may pass by either number now */
 		atomic_fetch_or(&c->flags, CONN_BLIND);
+	if (unlikely(noted_any(from)) && cpr__table)
+		noted_settle(from);
 	if (likely(!track_knows(from)) || from == to || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, from);
@@ -231,6 +252,8 @@ void track_socket_connected(int fd, const struct sockaddr *addr)
 	struct guard_hold hold;
 	struct entry *e;
 
+	if (unlikely(noted_is_bound(fd)) && addr && addr->sa_family != AF_UNSPEC)
+		noted_unbind(fd);
 	if (likely(!track_knows(fd)) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
@@ -267,6 +290,8 @@ bool track_closing(int fd)
 
 	if (unlikely(conn_at(fd) != NULL) && guard_own_memory())
 		conn_end(fd);
+	if (unlikely(noted_is_bound(fd)))
+		noted_unbind(fd);
 	if (likely(!track_knows(fd)))
 		return true;
 	if (track_hidden(fd))
@@ -284,6 +309,8 @@ bool track_closing(int fd)
 void track_fresh(int fd)
 {
 	conn_end(fd);
+	if (unlikely(noted_is_bound(fd)))
+		noted_unbind(fd);
 	if (unlikely(track_knows(fd)))
 		forget(fd);
 }
@@ -317,6 +344,17 @@ static int socket_number(int fd, int option)
 	return getsockopt(fd, SOL_SOCKET, option, &value, &len) ? 0 : value;
 }
 
+void track_look_at_socket(struct entry *e, int backlog)
+{
+	if (is_v6only(e->fd, &e->object))
+		e->flags |= ENTRY_V6ONLY;
+	if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN)) {
+		e->flags |= ENTRY_LISTENING;
+		e->backlog = backlog;
+	}
+	track_judge(e);
+}
+
 static int read_queue(const struct entry *e)
 {
 	uint32_t memory[16] = {0};
@@ -347,6 +385,7 @@ void track_check_all(void)
 	struct entry *e, *after;
 	int kept = errno;
 
+	noted_settle_all();
 	for (e = table_first(cpr__table); e; e = after) {
 		int flags;
 

@@ -5,6 +5,8 @@
 
 #include "guard.h"
 
+#include <string.h>
+
 /* May the table know this number? One load or two, no lock. */
 static inline bool track_knows(int fd)
 {
@@ -42,5 +44,17 @@ void track_check_all(void);
 
 /* The entry's flags from the rules and the kernel. Holding the guard. */
 void track_judge(struct entry *e);
+
+/* Adds a tag; a stale entry at the number goes first. NULL: it cannot be, and the log says so. Holding the guard. */
+struct entry *track_add(const char *name, int fd, enum entry_kind kind, const struct object *object);
+
+/* A socket that was bound a while ago: is it v6-only, does it listen? Judges it. Holding the guard. */
+void track_look_at_socket(struct entry *e, int backlog);
+
+/* Is this clean path only another name for what a process has open? */
+static inline bool track_is_alias(const char *path)
+{
+	return !strncmp(path, "/proc/", 6) || !strncmp(path, "/dev/fd/", 8);
+}
 
 #endif

@@ -7,6 +7,7 @@
 #include "doorbell.h"
 #include "drain.h"
 #include "next.h"
+#include "noted.h"
 #include "wrap.h"
 
 #include <errno.h>
@@ -101,6 +102,8 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 	({                                                                                                             \
 		int r_, knock_ = 0;                                                                                    \
 		unsigned rings_;                                                                                       \
+		if (unlikely(noted_any(fd)))                                                                           \
+			noted_settle(fd); /* what is accepted on it may be carried to it */                            \
 		if (unlikely(arrive_watch))                                                                            \
 			arrive_waiting();                                                                              \
 		do {                                                                                                   \

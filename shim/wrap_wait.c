@@ -7,6 +7,7 @@
 #include "drain.h"
 #include "io.h"
 #include "next.h"
+#include "noted.h"
 #include "wrap.h"
 
 #include <errno.h>
@@ -87,6 +88,8 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		errno = EBADF;
 		return -1;
 	}
+	if (unlikely(noted_any(fd)))
+		noted_settle(fd); /* before its registration is told: a drain must find it */
 	if (drain_epoll(epfd, op, fd, event))
 		return 0;
 	r = next_epoll_ctl(epfd, op, fd, event);
