@@ -8,6 +8,7 @@
 #include "guard.h"
 #include "io.h"
 #include "origin.h"
+#include "track.h"
 #include "workers.h"
 
 #include <errno.h>
@@ -113,6 +114,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		pending.request.path = pending.path;
 	}
 	/* Also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it. */
+	track_settle();
 	leave_raise_backlogs(true);
 	drain_begin();
 	workers_call(pending.deadline);

@@ -403,3 +403,13 @@ void track_check_all(void)
 	}
 	errno = kept;
 }
+
+void track_settle(void)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	noted_settle_all();
+	guard_unlock(&hold);
+}

@@ -42,6 +42,9 @@ void track_make_way(int fd);
 /* Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. */
 void track_check_all(void);
 
+/* What is only noted so far (noted.h) goes into the table: before a drain, which must know every listener. */
+void track_settle(void);
+
 /* The entry's flags from the rules and the kernel. Holding the guard. */
 void track_judge(struct entry *e);
 

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "track.h"
 #include "words.h"
 
 #include <errno.h>
@@ -334,6 +335,7 @@ static void begin(uint64_t nonce)
 	draining_for = nonce;
 	passed_on = false;
 	mine_count = 0;
+	track_settle();
 	drain_begin();
 }
 
