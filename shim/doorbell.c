@@ -78,6 +78,7 @@ static void put_counts(struct text *t)
 	words_put_int(t, "orphans", (int64_t)orphans);
 }
 
+/* This process's own, and how many more must be asked for theirs. */
 static void put_connections(struct text *t)
 {
 	int64_t now = io_now();
@@ -92,6 +93,7 @@ static void put_connections(struct text *t)
 		else if (c && conn_at_boundary(c, now))
 			idle++;
 	}
+	words_put_int(t, "workers", guard_is_owner() ? (int64_t)guard_worker_count() : 0);
 	words_put_int(t, "connections", all);
 	words_put_int(t, "connections_fresh", fresh);
 	words_put_int(t, "connections_idle", idle);
@@ -119,7 +121,6 @@ static void answer_status(struct call *call)
 		words_put(t, "test", cpr__settings.test);
 	put_counts(t);
 	put_connections(t);
-	words_put_int(t, "workers", owner ? (int64_t)guard_worker_count() : 0);
 	words_put_int(t, "restarts", arrive_generation() - 1);
 	if (owner && arrive_generation() > 1 && arrive_is_ready()) {
 		words_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);

@@ -4,6 +4,7 @@
 #include "cmd.h"
 
 #include "attr.h"
+#include "connections.h"
 #include "grid.h"
 #include "json.h"
 #include "state.h"
@@ -61,22 +62,16 @@ static void print_human(const struct state *state)
 	grid_print(grid, stdout);
 }
 
-static const char *const counts[] = {"connections", "connections_fresh", "connections_idle", "connections_busy"};
-
 /* "12 connections: 3 fresh, 8 between requests, 1 busy"; nothing if there are none. */
-static void print_connections(const char *answer)
+static void print_connections(const int64_t *n)
 {
-	int64_t n[countof(counts)];
-
-	for (size_t i = 0; i < countof(counts); i++)
-		if (words_get_int(answer, counts[i], &n[i]))
-			return;
-	if (n[0])
-		printf("\n%lld connection%s: %lld fresh, %lld between requests, %lld busy\n", (long long)n[0], n[0] == 1 ? "" : "s", (long long)n[1],
-		       (long long)n[2], (long long)n[3]);
+	if (n[CONNECTIONS_ALL])
+		printf("\n%lld connection%s: %lld fresh, %lld between requests, %lld busy\n", (long long)n[CONNECTIONS_ALL],
+		       n[CONNECTIONS_ALL] == 1 ? "" : "s", (long long)n[CONNECTIONS_FRESH], (long long)n[CONNECTIONS_IDLE],
+		       (long long)n[CONNECTIONS_BUSY]);
 }
 
-static void print_json(pid_t pid, const struct state *state, const char *answer)
+static void print_json(pid_t pid, const struct state *state, const int64_t *connections)
 {
 	struct json json = {.out = stdout};
 
@@ -99,12 +94,8 @@ static void print_json(pid_t pid, const struct state *state, const char *answer)
 		json_end(&json, '}');
 	}
 	json_end(&json, ']');
-	for (size_t i = 0; i < countof(counts); i++) {
-		int64_t number;
-
-		if (!words_get_int(answer, counts[i], &number))
-			json_int(&json, counts[i], number);
-	}
+	for (size_t i = 0; i < CONNECTIONS_KINDS; i++)
+		json_int(&json, connections_key[i], connections[i]);
 	json_end(&json, '}');
 }
 
@@ -116,6 +107,7 @@ enum outcome cmd_list(int argc, char **argv)
 	char reason[WORDS_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
 	enum outcome outcome = client_ask(pid, WORDS_LIST, TIMEOUT_MS, true, &answer, &why);
+	int64_t connections[CONNECTIONS_KINDS];
 	struct state state;
 
 	if (outcome)
@@ -127,11 +119,12 @@ enum outcome cmd_list(int argc, char **argv)
 	text_format(&why, "PID %d sent a list that cannot be read: ", (int)pid);
 	if (state_read(answer.fd, false, &state, &why))
 		return cmd_fail(OUTCOME_FAILED, &why);
+	connections_count(pid, answer.text, connections);
 	if (json)
-		print_json(pid, &state, answer.text);
+		print_json(pid, &state, connections);
 	else {
 		print_human(&state);
-		print_connections(answer.text);
+		print_connections(connections);
 	}
 	state_free(&state);
 	return OUTCOME_DONE;

@@ -4,11 +4,13 @@
 #include "cmd.h"
 
 #include "attr.h"
+#include "connections.h"
 #include "grid.h"
 #include "json.h"
 #include "proc.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { TIMEOUT_MS = 5000 };
@@ -55,7 +57,25 @@ static const struct field {
 	{"version", "version", TEXT},
 };
 
-static void print_json(const char *answer)
+/* What is to be shown. The connections are not only those of who answered. */
+struct status {
+	const char *answer;
+	int64_t connections[CONNECTIONS_KINDS];
+	bool counted;
+};
+
+/* 0, or -ENOENT: there is none. */
+static int number_of(const struct field *f, const struct status *status, int64_t *number)
+{
+	for (size_t i = 0; status->counted && i < CONNECTIONS_KINDS; i++)
+		if (!strcmp(f->key, connections_key[i])) {
+			*number = status->connections[i];
+			return 0;
+		}
+	return words_get_int(status->answer, f->key, number);
+}
+
+static void print_json(const struct status *status)
 {
 	struct json json = {.out = stdout};
 	char value[WORDS_ANSWER_MAX + 1];
@@ -65,24 +85,24 @@ static void print_json(const char *answer)
 	for (size_t i = 0; i < countof(fields); i++) {
 		const struct field *f = &fields[i];
 
-		if (f->how == TEXT && !words_get(answer, f->key, value, sizeof(value)))
+		if (f->how == TEXT && !words_get(status->answer, f->key, value, sizeof(value)))
 			json_string(&json, f->key, value);
-		else if (f->how == YES_NO && !words_get_int(answer, f->key, &number))
+		else if (f->how == YES_NO && !number_of(f, status, &number))
 			json_bool(&json, f->key, number);
-		else if (f->how != TEXT && f->how != YES_NO && !words_get_int(answer, f->key, &number))
+		else if (f->how != TEXT && f->how != YES_NO && !number_of(f, status, &number))
 			json_int(&json, f->key, number);
 	}
 	json_end(&json, '}');
 }
 
 /* The value as a person reads it; "-" if there is none. */
-static void show(const struct field *f, const char *answer, struct text *t)
+static void show(const struct field *f, const struct status *status, struct text *t)
 {
 	int64_t number;
 
 	if (f->how == TEXT)
-		answer_show(answer, f->key, t);
-	else if (words_get_int(answer, f->key, &number))
+		answer_show(status->answer, f->key, t);
+	else if (number_of(f, status, &number))
 		;
 	else if (f->how == NUMBER)
 		text_add_int(t, number);
@@ -94,7 +114,7 @@ static void show(const struct field *f, const char *answer, struct text *t)
 		text_add(t, "-");
 }
 
-static void print_human(const char *answer)
+static void print_human(const struct status *status)
 {
 	static const struct grid_column columns[] = {{NULL, false}, {NULL, false}};
 	cleanup_grid struct grid *grid = grid_new(columns, countof(columns));
@@ -103,7 +123,7 @@ static void print_human(const char *answer)
 		char value[4 * WORDS_ANSWER_MAX];
 		struct text t = TEXT_ON(value);
 
-		show(&fields[i], answer, &t);
+		show(&fields[i], status, &t);
 		grid_add(grid, "%s:", fields[i].label);
 		grid_add(grid, "%s", value);
 	}
@@ -116,13 +136,16 @@ enum outcome cmd_status(int argc, char **argv)
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[WORDS_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
-	enum outcome outcome = client_ask(cmd_pid(argv[optind]), WORDS_STATUS, TIMEOUT_MS, true, &answer, &why);
+	pid_t pid = cmd_pid(argv[optind]);
+	struct status status = {.answer = answer.text};
+	enum outcome outcome = client_ask(pid, WORDS_STATUS, TIMEOUT_MS, true, &answer, &why);
 
 	if (outcome)
 		return cmd_fail(outcome, &why);
+	status.counted = connections_count(pid, answer.text, status.connections);
 	if (json)
-		print_json(answer.text);
+		print_json(&status);
 	else
-		print_human(answer.text);
+		print_human(&status);
 	return OUTCOME_DONE;
 }

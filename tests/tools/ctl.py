@@ -83,6 +83,39 @@ def list_shows_tags():
         assert tag["kind"] == "stream" and tag["state"] == "kept" and tag["backlog"] == 5 and tag["id"] == 0, tag
 
 
+# Three processes that accept one connection each, answer once, and keep it.
+KEEPERS = """
+import os, socket, sys, time
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen(5)
+os.fork() and os.fork()
+open("ready", "w").close()
+connection = listener.accept()[0]
+connection.recv(16)
+connection.sendall(b"hello\\n")
+time.sleep(60)
+"""
+
+
+@test
+def connections_of_workers_are_counted():
+    with Server(code=KEEPERS) as server:
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"?")
+        for client in clients:
+            assert client.recv(16) == b"hello\n"
+        for command in "status", "list":
+            said = json.loads(run(CTL, command, server.pid, "--json").out)
+            assert said["connections"] == 3 and said["connections_fresh"] == 0, said
+        expect(run(CTL, "status", server.pid), 0, r"(?m)^connections: +3$", where="out")
+        expect(run(CTL, "list", server.pid), 0, r"\n3 connections: 0 fresh, \d between requests, \d busy\n", where="out")
+        for client in clients:
+            client.close()
+
+
 @test
 def ps_shows_owners_and_workers():
     with Server(arguments=["2"]) as server, Server() as other:
