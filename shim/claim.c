@@ -166,6 +166,8 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 		return false;
 	next_close(old);
 	table_adopt(cpr__table, e);
+	if (e->path_ino)
+		track_has_paths = true;
 	carry_knock(e->name, fd);
 	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	take_status_flags(fd, status, O_NONBLOCK);
@@ -355,30 +357,35 @@ void claim_entry(struct entry *e)
 
 /* ---- unix socket paths ---- */
 
-static bool guards_name(const char *path)
+static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+
+/* What a socket of this type at this path is called; false if none can be there. */
+static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1])
 {
-	static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+	struct object like = {.domain = AF_UNIX, .type = type};
 	struct sockaddr_un_long {
 		sa_family_t family;
 		char path[109];
 	} addr = {.family = AF_UNIX};
 	size_t n = strlen(path);
-	bool guards = false;
 
 	if (n >= sizeof(addr.path))
 		return false;
 	memcpy(addr.path, path, n + 1);
-	for (size_t i = 0; i < countof(types) && !guards; i++) {
-		struct object like = {.domain = AF_UNIX, .type = types[i]};
-		char name[TAG_NAME_MAX + 1];
-		struct entry *e;
+	return !tag_socket(&like, (struct sockaddr *)&addr, (socklen_t)(sizeof(sa_family_t) + n + 1), name);
+}
 
-		if (tag_socket(&like, (struct sockaddr *)&addr, (socklen_t)(sizeof(sa_family_t) + n + 1), name))
-			continue;
-		for (e = table_orphan(cpr__table, name); e && !guards; e = table_orphan_after(cpr__table, e))
-			guards = object_still(&e->object, e->fd) && path_is_its(e, path);
-	}
-	return guards;
+/* The orphan that was bound there, and whose file it still is. Holding the guard. */
+static struct entry *orphan_at(const char *path)
+{
+	char name[TAG_NAME_MAX + 1];
+
+	for (size_t i = 0; i < countof(types); i++)
+		if (name_of_path(path, types[i], name))
+			for (struct entry *e = table_orphan(cpr__table, name); e; e = table_orphan_after(cpr__table, e))
+				if (object_still(&e->object, e->fd) && path_is_its(e, path))
+					return e;
+	return NULL;
 }
 
 static __attribute__((noinline)) bool guards_path(int dir, const char *path)
@@ -389,7 +396,7 @@ static __attribute__((noinline)) bool guards_path(int dir, const char *path)
 
 	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return false;
-	guards = guards_name(absolute);
+	guards = orphan_at(absolute) != NULL;
 	guard_unlock(&hold);
 	return guards;
 }
@@ -401,7 +408,6 @@ bool claim_guards_path(int dir, const char *path)
 
 static __attribute__((noinline)) bool guards_address(const struct sockaddr *addr, socklen_t len)
 {
-	static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
 	char path[109], name[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
 	bool guards = false;
@@ -422,4 +428,70 @@ static __attribute__((noinline)) bool guards_address(const struct sockaddr *addr
 bool claim_guards_address(const struct sockaddr *addr, socklen_t len)
 {
 	return unlikely(track_orphans()) && addr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNIX && guards_address(addr, len);
+}
+
+/* ---- a socket that is bound under a passing name, and moved to its own (haproxy: nobody finds it half made) ---- */
+
+static struct entry *own_at(const char *path)
+{
+	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (!(e->flags & ENTRY_ORPHAN) && e->object.domain == AF_UNIX && e->path_ino && path_is_its(e, path) && object_still(&e->object, e->fd))
+			return e;
+	return NULL;
+}
+
+/* From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard. */
+static void rename_tag(struct entry *e, const char *path)
+{
+	struct entry old = *e, *renamed;
+	char name[TAG_NAME_MAX + 1];
+
+	if (!name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
+		return;
+	table_remove(cpr__table, e); /* its duplicates are no longer known: they end with the next exec */
+	renamed = track_add(name, old.fd, old.kind, &old.object);
+	if (!renamed)
+		return;
+	renamed->flags = old.flags;
+	renamed->backlog = old.backlog;
+	renamed->path_dev = old.path_dev;
+	renamed->path_ino = old.path_ino;
+	track_judge(renamed);
+}
+
+static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)
+{
+	char old[TAG_NAME_MAX + 1], new[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	struct entry *own, *orphan;
+	int kept = errno;
+	bool claimed = false;
+
+	if (tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
+		return false;
+	own = own_at(done ? new : old);
+	orphan = done ? NULL : orphan_at(new);
+	if (own && orphan && own->object.type == orphan->object.type) {
+		struct object fresh = own->object;
+
+		claimed = move_onto(orphan, own->fd, &fresh);
+		if (claimed)
+			next_unlink(old);
+	} else if (own && done) {
+		rename_tag(own, new);
+	}
+	guard_unlock(&hold);
+	errno = kept;
+	return claimed;
+}
+
+bool claim_rename(int fromdir, const char *from, int todir, const char *to)
+{
+	return unlikely(track_orphans()) && from && to && renamed(fromdir, from, todir, to, false);
+}
+
+void claim_renamed(int fromdir, const char *from, int todir, const char *to)
+{
+	if (unlikely(track_has_paths))
+		renamed(fromdir, from, todir, to, true);
 }

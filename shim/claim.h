@@ -24,6 +24,12 @@ void claim_entry(struct entry *e);
 bool claim_guards_path(int dir, const char *path);
 bool claim_guards_address(const struct sockaddr *addr, socklen_t len);
 
+/* rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename has succeeded. */
+bool claim_rename(int fromdir, const char *from, int todir, const char *to);
+
+/* It was renamed: a socket of the program's has a new name. */
+void claim_renamed(int fromdir, const char *from, int todir, const char *to);
+
 /* What the program set on a socket before bind(), for the orphan. Only while there are orphans. */
 void claim_note_option(int fd, int level, int name, const void *value, socklen_t len);
 void claim_note_epoll(int epfd, int op, int fd, const struct epoll_event *event);

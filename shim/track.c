@@ -23,6 +23,8 @@
 #define SO_MEMINFO 55
 #endif
 
+_Atomic bool track_has_paths;
+
 static bool is_hidden(const struct entry *e)
 {
 	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED);
@@ -94,6 +96,8 @@ static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *a
 	if (e) {
 		e->path_dev = st.st_dev;
 		e->path_ino = st.st_ino;
+		if (st.st_ino)
+			track_has_paths = true;
 		if (is_v6only(fd, &object))
 			e->flags |= ENTRY_V6ONLY;
 	}

@@ -22,6 +22,9 @@ static inline bool track_orphans(void)
 /* Is this number ours to the program, that is: not open? An orphan, handed over and not claimed. */
 bool track_hidden(int fd);
 
+/* Was a socket ever bound to a path here? */
+extern _Atomic bool track_has_paths;
+
 /* The program called these, and they succeeded. */
 void track_bound(int fd, const struct sockaddr *addr, socklen_t len);
 void track_listening(int fd, int backlog);

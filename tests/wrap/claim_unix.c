@@ -52,6 +52,41 @@ TEST(unix_seqpacket_is_claimed_and_its_path_stays, BOTH)
 	path_is_claimed(SOCK_SEQPACKET, "SOCK_SEQPACKET");
 }
 
+/* As haproxy does: bound under a name that nobody knows, and then moved over the old one, of which it keeps a link until it is sure. */
+TEST(unix_path_that_is_renamed_into_place_is_claimed, BOTH)
+{
+	struct address a = local(path()), b = a;
+	char backup[sizeof(a.un.sun_path) + 8];
+	int fd;
+
+	strcpy(b.un.sun_path + strlen(b.un.sun_path), ".tmp");
+	b.len += 4;
+	sprintf(backup, "%s.bak", a.un.sun_path);
+	if (generation() > 1)
+		MUST(link(a.un.sun_path, backup));
+	unlink(b.un.sun_path);
+	fd = bound(b, SOCK_STREAM);
+	MUST(chmod(b.un.sun_path, 0600));
+	MUST(rename(b.un.sun_path, a.un.sun_path));
+	MUST(listen(fd, 16));
+	unlink(backup);
+	CHECK_INT(access(b.un.sun_path, F_OK), -1);
+	CHECK_INT(access(backup, F_OK), -1);
+	if (generation() == 1) {
+		put("inode", inode_of(fd));
+		put("file", inode_at(a.un.sun_path));
+	}
+	CHECK_INT(inode_of(fd), get("inode"));
+	CHECK_INT(inode_at(a.un.sun_path), get("file"));
+	if (generation() > 1)
+		check_text(MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC)), "queued");
+	if (generation() < 3) {
+		CHECK_INT(atoi(ask("connect unix %s SOCK_STREAM", a.un.sun_path)), generation() - 1);
+		CHECK(!strcmp(ask("send %d queued", generation() - 1), "ok"));
+		next_generation();
+	}
+}
+
 /* Generation 1 leaves a listener at s; the rest is generation 2's. */
 static struct address left_behind(void)
 {
