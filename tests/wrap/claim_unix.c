@@ -78,8 +78,12 @@ TEST(unix_path_that_is_renamed_into_place_is_claimed, BOTH)
 	}
 	CHECK_INT(inode_of(fd), get("inode"));
 	CHECK_INT(inode_at(a.un.sun_path), get("file"));
-	if (generation() > 1)
-		check_text(MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC)), "queued");
+	if (generation() > 1) {
+		int connection = MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+
+		check_text(connection, "queued");
+		close(connection);
+	}
 	if (generation() < 3) {
 		CHECK_INT(atoi(ask("connect unix %s SOCK_STREAM", a.un.sun_path)), generation() - 1);
 		CHECK(!strcmp(ask("send %d queued", generation() - 1), "ok"));
