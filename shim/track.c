@@ -3,11 +3,9 @@
 #define _GNU_SOURCE
 #include "track.h"
 
-#include "conn.h"
 #include "io.h"
 #include "log.h"
 #include "next.h"
-#include "noted.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,13 +28,13 @@ static bool is_hidden(const struct entry *e)
 	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED);
 }
 
-bool track_hidden(int fd)
+bool track_is_hidden(int fd)
 {
 	struct guard_hold hold;
 	struct entry *e;
 	bool hidden;
 
-	if (likely(!track_orphans()) || !track_knows(fd) || !guard_lock(&hold))
+	if (!track_knows(fd) || !guard_lock(&hold))
 		return false;
 	e = table_by_fd(cpr__table, fd);
 	hidden = e && is_hidden(e) && object_still(&e->object, fd); /* else: closed behind our back, and somebody else's number now */
@@ -214,7 +212,7 @@ void track_memfd(int fd, const char *given)
 	guard_unlock(&hold);
 }
 
-void track_duplicated(int from, int to)
+void track_alias(int from, int to)
 {
 	struct guard_hold hold;
 	struct conn *c = conn_at(from);
@@ -286,7 +284,7 @@ static bool give_back(struct entry *e)
 	return elsewhere >= 0;
 }
 
-bool track_closing(int fd)
+bool track_let_go(int fd)
 {
 	struct guard_hold hold;
 	struct entry *e;
@@ -296,7 +294,7 @@ bool track_closing(int fd)
 		conn_end(fd);
 	if (unlikely(noted_is_bound(fd)))
 		noted_unbind(fd);
-	if (likely(!track_knows(fd)))
+	if (!track_knows(fd))
 		return true;
 	if (track_hidden(fd))
 		return false;
@@ -310,7 +308,7 @@ bool track_closing(int fd)
 	return true;
 }
 
-void track_fresh(int fd)
+void track_forget(int fd)
 {
 	conn_end(fd);
 	if (unlikely(noted_is_bound(fd)))

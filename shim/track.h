@@ -3,7 +3,9 @@
 #ifndef CPR_TRACK_H
 #define CPR_TRACK_H
 
+#include "conn.h"
 #include "guard.h"
+#include "noted.h"
 
 #include <string.h>
 
@@ -20,7 +22,18 @@ static inline bool track_orphans(void)
 }
 
 /* Is this number ours to the program, that is: not open? An orphan, handed over and not claimed. */
-bool track_hidden(int fd);
+bool track_is_hidden(int fd);
+
+static inline bool track_hidden(int fd)
+{
+	return unlikely(track_orphans()) && track_is_hidden(fd);
+}
+
+/* Is anything remembered of this number: as a connection, as bound, in the table? */
+static inline bool track_remembers(int fd)
+{
+	return unlikely(conn_at(fd) != NULL) || noted_is_bound(fd) || unlikely(track_knows(fd));
+}
 
 /* Was a socket ever bound to a path here? */
 extern _Atomic bool track_has_paths;
@@ -30,14 +43,32 @@ void track_bound(int fd, const struct sockaddr *addr, socklen_t len);
 void track_listening(int fd, int backlog);
 void track_opened(int fd, int dir, const char *path, int flags);
 void track_memfd(int fd, const char *name);
-void track_duplicated(int from, int to);
+void track_alias(int from, int to);
+
+static inline void track_duplicated(int from, int to)
+{
+	if (unlikely(track_remembers(from)) || unlikely(noted_any(from)) || unlikely(track_remembers(to)))
+		track_alias(from, to);
+}
+
 void track_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
 
 /* The number is about to be closed (or overwritten): forgets it. False: it is hidden, and must stay open. */
-bool track_closing(int fd);
+bool track_let_go(int fd);
+
+static inline bool track_closing(int fd)
+{
+	return likely(!track_remembers(fd)) || track_let_go(fd);
+}
 
 /* The kernel gave this number out: what the table believed of it was closed behind our back. */
-void track_fresh(int fd);
+void track_forget(int fd);
+
+static inline void track_fresh(int fd)
+{
+	if (unlikely(track_remembers(fd)))
+		track_forget(fd);
+}
 
 /* The program wants this number for itself (dup2): an orphan there moves elsewhere. */
 void track_make_way(int fd);

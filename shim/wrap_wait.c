@@ -22,9 +22,23 @@ static inline unsigned waiting(void)
 	return doorbell_rings;
 }
 
+/* By the coarse clock, which costs a fifth, and is behind by less than its resolution: a wait that a ring has cut may so be longer, but never shorter. */
+static int64_t coarse_now(void)
+{
+	static int64_t resolution;
+	struct timespec now;
+
+	if (unlikely(!resolution)) {
+		clock_getres(CLOCK_MONOTONIC_COARSE, &now);
+		resolution = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+	}
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec + resolution;
+}
+
 static int64_t deadline_in(int ms)
 {
-	return ms < 0 ? -1 : io_now() + ms * INT64_C(1000000);
+	return ms < 0 ? -1 : coarse_now() + ms * INT64_C(1000000);
 }
 
 static int ms_until(int64_t deadline)
