@@ -122,6 +122,7 @@ void arrive_read(struct state *state)
 {
 	char reason[256];
 	struct text why = TEXT_ON(reason);
+	int64_t read_at;
 	int fd = state_fd(), r;
 
 	*state = (struct state){0};
@@ -139,7 +140,10 @@ void arrive_read(struct state *state)
 	}
 	arrival.generation = (int)state->generation + 1;
 	arrival.first_at = state->first_at;
+	read_at = io_now();
 	adopt_all(state->table);
+	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us", (long long)(read_at - arrival.started_at) / 1000,
+		  table_count(state->table), (long long)(io_now() - read_at) / 1000);
 	cpr__table = state->table;
 	state->table = NULL;
 }

@@ -30,7 +30,7 @@ enum {
 
 #define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
 
-_Atomic bool drain_active;
+cpr_touched _Atomic bool drain_active;
 static _Atomic int parked_word; /* changes when a drain ends */
 
 /* ---- who is inside a call that takes bytes or connections ---- */
@@ -42,7 +42,7 @@ static struct caller {
 
 static cpr_thread struct caller *self;
 static cpr_thread bool homeless; /* there was no room for this thread */
-static _Atomic int callers_top;  /* none is at or above this */
+static cpr_touched _Atomic int callers_top;  /* none is at or above this */
 
 static struct caller *become_caller(void)
 {
@@ -78,7 +78,7 @@ static struct registration {
 	int epfd;
 	struct epoll_event event;
 } registrations[LISTENERS];
-static int registration_count;
+static cpr_touched int registration_count;
 
 static void thaw(int fd, struct conn *c);
 
@@ -291,14 +291,22 @@ void drain_wrote(int fd, struct conn *c)
  * In a forked child: its one thread has another tid than its parent's had, and a drain that its parent is in is not its own (its owner rings it for that). Its
  * parent's epoll sets are shared: nothing is done to them.
  */
-static void after_fork(void)
+static __attribute__((hot)) void after_fork(void)
 {
-	memset(callers, 0, sizeof(callers));
-	self = NULL;
-	homeless = false;
-	registration_count = 0;
-	if (!atomic_exchange(&drain_active, false))
+	/* nothing is written that is so already: each page costs a child a fault */
+	if (callers_top)
+		memset(callers, 0, (size_t)callers_top * sizeof(callers[0]));
+	if (callers_top)
+		callers_top = 0;
+	if (self || homeless) {
+		self = NULL;
+		homeless = false;
+	}
+	if (registration_count)
+		registration_count = 0;
+	if (likely(!atomic_load(&drain_active)))
 		return;
+	atomic_store(&drain_active, false);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 

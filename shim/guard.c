@@ -15,8 +15,11 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#pragma weak __libc_single_threaded
 
 struct table *cpr__table;
 struct settings cpr__settings;
@@ -49,10 +52,10 @@ struct wiped {
 	int parent;
 };
 
-static struct shared *shared;
-static struct wiped *wiped;
-static int born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
-static _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
+static cpr_touched struct shared *shared;
+static cpr_touched struct wiped *wiped;
+static cpr_touched int born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
+static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
 static cpr_thread bool holding; /* this thread has it: a callback of cpr_walk_fd may call close() */
 static bool broken;           /* born while another thread was changing the table */
 
@@ -92,26 +95,45 @@ static void release(void)
 
 /* ---- forks ---- */
 
+/* In one place, and as little of it as can be: see prepare(). */
+#define fork_path __attribute__((hot, noinline))
+
 static uint64_t ticks_now(void);
+
+/* Which child takes which place: all of the first ones stand in the page that is touched anyway. */
+enum { FIRST_PLACES = 128 };
+
+/* Places of the dead are free: most children end without a word. */
+static fork_path bool is_taken(int pid)
+{
+	int kept = errno;
+	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
+
+	errno = kept;
+	return taken;
+}
+
+/* The place of this process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
+static fork_path int enter_worker(int me)
+{
+	for (int i = 0; i < GUARD_WORKERS_MAX; i++) {
+		int slot = i < FIRST_PLACES ? (me + i) % FIRST_PLACES : i, there = atomic_load(&shared->worker[slot].pid);
+
+		if (there && there != me && is_taken(there))
+			continue;
+		if (!atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, me))
+			continue;
+		atomic_store(&shared->worker[slot].parent, born_as);
+		shared->worker[slot].entered = ticks_now();
+		return slot;
+	}
+	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)GUARD_WORKERS_MAX, me);
+	return -1;
+}
 
 static void register_worker(void)
 {
-	int me = wiped->pid;
-
-	for (int round = 0; round < 2; round++)
-		for (int i = 0; i < GUARD_WORKERS_MAX; i++) {
-			int slot = (me + i) % GUARD_WORKERS_MAX, there = atomic_load(&shared->worker[slot].pid);
-
-			if (there && (round == 0 || kill(there, 0) == 0 || errno != ESRCH))
-				continue;
-			if (!atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, me))
-				continue;
-			atomic_store(&shared->worker[slot].parent, wiped->parent);
-			shared->worker[slot].entered = ticks_now();
-			wiped->slot = slot;
-			return;
-		}
-	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)GUARD_WORKERS_MAX, me);
+	wiped->slot = enter_worker(wiped->pid);
 }
 
 /* The first thing that a child with its own copy of our memory does here. */
@@ -120,12 +142,12 @@ static void after_birth(void)
 	int kept = errno;
 
 	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = born_as};
-	born_as = wiped->pid;
-	if (atomic_load(&lock_word)) { /* not by fork(): prepare() holds the lock for that, and child() lets go of it first */
+	if (atomic_load(&lock_word) && !holding) { /* not by fork(): prepare() holds the lock for that, and child() lets go of it first */
 		broken = true;
 		atomic_store(&lock_word, 0);
 	}
 	register_worker();
+	born_as = wiped->pid;
 	errno = kept;
 }
 
@@ -144,33 +166,58 @@ bool guard_own_memory(void)
 	return true;
 }
 
-static sigset_t before_fork; /* written with the lock held */
+static cpr_touched struct {
+	sigset_t before; /* written with the lock held */
+	bool locked;
+} forking;
+
+/*
+ * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than some dozens of them. So nothing is
+ * written that need not be: where there is one thread nobody can hold the lock but that, and what a child must know of itself it works out when it is first asked
+ * (after_birth). It only enters itself as a worker: it may never come back to us.
+ */
+static bool is_alone(void)
+{
+	return &__libc_single_threaded && __libc_single_threaded;
+}
 
 static void prepare(void)
 {
 	sigset_t before;
 
-	guard_block(&before);
-	acquire();
-	before_fork = before;
+	guard_own_memory(); /* a child's child needs to know whose it is */
+	if (!is_alone()) {
+		guard_block(&before);
+		acquire();
+		forking.before = before;
+		forking.locked = true;
+	}
 	atomic_fetch_add(&shared->unborn, 1);
 }
 
 static void parent(void)
 {
-	sigset_t before = before_fork;
+	sigset_t before;
 
+	if (!forking.locked)
+		return;
+	before = forking.before;
+	forking.locked = false;
 	release();
 	guard_unblock(&before);
 }
 
-static void child(void)
+static fork_path void child(void)
 {
-	sigset_t before = before_fork;
+	sigset_t before;
 
-	atomic_store(&lock_word, 0);
-	after_birth();
+	enter_worker(getpid());
 	atomic_fetch_sub(&shared->unborn, 1);
+	if (!forking.locked)
+		return;
+	before = forking.before;
+	forking.locked = false;
+	atomic_store(&lock_word, 0);
 	guard_unblock(&before);
 }
 
@@ -253,11 +300,11 @@ static bool is_gone(int pid)
 }
 
 /* Clock ticks since boot, as start times are told. */
-static uint64_t ticks_now(void)
+static fork_path uint64_t ticks_now(void)
 {
-	struct timespec now;
+	struct timespec now = {0};
 
-	clock_gettime(CLOCK_BOOTTIME, &now);
+	next_sys(SYS_clock_gettime, CLOCK_BOOTTIME, &now); /* not by the vdso, which is three pages more for a child */
 	return (uint64_t)now.tv_sec * 100 + (uint64_t)now.tv_nsec / 10000000;
 }
 

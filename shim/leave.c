@@ -38,6 +38,7 @@ struct plan {
 	int state_fd;
 	bool restart; /* by the doorbell: everything as at start. Else the program's own exec: everything as the program left it */
 	int parent_death_signal; /* of the program's own exec: a new task has none */
+	int64_t check_at, write_at, flags_at; /* when these began, for the log */
 	int error;
 };
 
@@ -124,13 +125,21 @@ static void set_flags(const struct plan *plan)
 	next_fcntl(plan->state_fd, F_SETFD, NULL);
 }
 
+static long long us_between(int64_t from, int64_t to)
+{
+	return (to - from) / 1000;
+}
+
 static int task(void *arg)
 {
 	struct plan *plan = arg;
 
 	if (plan->restart)
 		origin_restore_directory();
+	plan->flags_at = io_now();
 	set_flags(plan);
+	log_debug("leaving: checked in %lld us, state written in %lld us, flags set in %lld us", us_between(plan->check_at, plan->write_at),
+		  us_between(plan->write_at, plan->flags_at), us_between(plan->flags_at, io_now()));
 	if (plan->restart)
 		origin_restore_process(cpr__settings.signal);
 	else
@@ -222,7 +231,7 @@ static int write_state(struct state *state, struct plan *plan)
 	state->table = cpr__table;
 	state->heirlooms = cpr__origin.heirlooms;
 	state->heirloom_count = cpr__origin.heirloom_count;
-	state->left_at = io_now();
+	state->left_at = plan->write_at = io_now();
 	plan->state_fd = state_write(state, false);
 	if (plan->state_fd < 0)
 		return plan->state_fd;
@@ -289,6 +298,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 		give_up(&hold);
 		return -EPERM;
 	}
+	plan.check_at = io_now();
 	track_check_all();
 	passed_count = carry_choose(passed, PASSED_MAX, true, &count);
 	passed_count += workers_passed(passed + passed_count, PASSED_MAX - passed_count, &count);
@@ -426,6 +436,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 		give_up(&hold);
 		return -ENOMEM;
 	}
+	plan.check_at = io_now();
 	track_check_all();
 	mark_inherited(true);
 	prctl(PR_GET_PDEATHSIG, &plan.parent_death_signal);

@@ -245,10 +245,10 @@ void workers_dismiss(void)
 
 /* ---- a worker ---- */
 
-static uint64_t draining_for; /* the nonce of the drain that this worker is in */
+static cpr_touched uint64_t draining_for; /* the nonce of the drain that this worker is in */
 static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
-static size_t mine_count;
+static cpr_touched size_t mine_count;
 
 enum { SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 
@@ -377,10 +377,12 @@ void workers_tick(void)
 }
 
 /* A child that is born in the middle of a drain has copies of what the drain holds. */
-static void after_fork(void)
+static __attribute__((hot)) void after_fork(void)
 {
-	draining_for = 0;
-	mine_count = 0;
+	if (draining_for) /* each page that is written costs a child a fault */
+		draining_for = 0;
+	if (mine_count)
+		mine_count = 0;
 	if (door < 0)
 		return;
 	shut_door();

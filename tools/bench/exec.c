@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/* Saved descriptors over one exec: from execve to the last one found, against a bare exec that merely inherits as many. */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include "attr.h"
+#include "cpr.h"
+#include "io.h"
+#include "own.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const struct size {
+	size_t count, rounds;
+} sizes[] = {{540, 40}, {2870, 40}, {7530, 30}, {100000, 10}, {1000000, 4}};
+
+enum { SPARE = 64, WANTED_NS = 1000, WANTED_FROM = 7530 };
+
+/* What a child says when it has found all. */
+struct result {
+	int64_t whole, finding; /* ns */
+};
+
+/* ---- a child ---- */
+
+static int give_up(const char *what)
+{
+	fprintf(stderr, "cpr-bench: %s: %s\n", what, strerror(errno));
+	return 1;
+}
+
+static int allow(size_t count)
+{
+	struct rlimit limit = {count + SPARE, count + SPARE}, now;
+
+	if (getrlimit(RLIMIT_NOFILE, &now))
+		return -1;
+	return now.rlim_cur >= limit.rlim_cur ? 0 : setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* The first generation: with the library, close-on-exec and saved; without, only open. */
+static int prepare(size_t count, char **argv, __typeof__(&cpr_save_fd) save)
+{
+	char at[24];
+
+	if (allow(count))
+		return give_up("setrlimit");
+	for (size_t i = 0; i < count; i++) {
+		int fd = eventfd(0, save ? EFD_CLOEXEC : 0);
+
+		if (fd < 0 || (save && save("bench", (int)i, fd)))
+			return give_up(fd < 0 ? "eventfd" : "cpr_save_fd");
+	}
+	snprintf(at, sizeof(at), "%" PRId64, bench_now());
+	execv("/proc/self/exe", (char *[]){argv[-2], argv[-1], argv[0], argv[1], argv[2], at, NULL});
+	return give_up("execv");
+}
+
+static int find_all(size_t count, int64_t since, __typeof__(&cpr_find_fd) find)
+{
+	struct result result;
+	int64_t start = bench_now();
+	size_t open = 0;
+	int last = -1;
+
+	for (size_t i = 0; find && i < count; i++)
+		if ((last = find("bench", (int)i)) < 0)
+			return give_up("cpr_find_fd");
+	result.whole = bench_now() - since;
+	result.finding = bench_now() - start;
+	for (size_t i = 0, fd = STDERR_FILENO + 1; i < count + SPARE; i++)
+		open += fcntl((int)(fd + i), F_GETFD) >= 0;
+	if (open < count) {
+		fprintf(stderr, "cpr-bench: %zu descriptors of %zu came over the exec\n", open, count);
+		return 1;
+	}
+	return write(STDOUT_FILENO, &result, sizeof(result)) != sizeof(result);
+}
+
+/* exec COUNT WITH, and in the next generation when it was called. */
+int bench_exec_child(int argc, char **argv)
+{
+	__typeof__(&cpr_save_fd) save = (__typeof__(&cpr_save_fd))dlsym(RTLD_DEFAULT, "cpr_save_fd");
+	__typeof__(&cpr_find_fd) find = (__typeof__(&cpr_find_fd))dlsym(RTLD_DEFAULT, "cpr_find_fd");
+	size_t count = argc >= 3 ? strtoul(argv[1], NULL, 10) : 0;
+
+	if (!count || atoi(argv[2]) != (save != NULL)) {
+		fputs("cpr-bench: the library is where it should not be, or is not where it should\n", stderr);
+		return 1;
+	}
+	return argc == 3 ? prepare(count, argv, save) : find_all(count, strtoll(argv[3], NULL, 10), find);
+}
+
+/* ---- its parent ---- */
+
+struct run {
+	const struct bench *bench;
+	bool with;
+	const char *log; /* CPR_LOG, or NULL */
+	struct result result;
+};
+
+static int start(const struct run *run, size_t count, int out, pid_t *pid)
+{
+	char number[24], log[64];
+	char *argv[] = {(char *)run->bench->exec, (char *)"--", (char *)run->bench->self, (char *)"--child", (char *)"exec", number, (char *)(run->with ? "1" : "0"), NULL};
+	char *env[] = {run->log ? log : NULL, NULL};
+	posix_spawn_file_actions_t actions;
+	char **args = argv + (run->with ? 0 : 2);
+	int r;
+
+	snprintf(number, sizeof(number), "%zu", count);
+	snprintf(log, sizeof(log), "CPR_LOG=debug:%s", run->log ? run->log : "");
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+	r = posix_spawn(pid, args[0], &actions, NULL, args, env);
+	posix_spawn_file_actions_destroy(&actions);
+	return -r;
+}
+
+/* A bench_way: one program, from its start to its end; what counts it has measured itself. */
+static double run_once(void *arg, size_t count)
+{
+	struct run *run = arg;
+	int ends[2], status, r;
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	r = start(run, count, ends[1], &pid);
+	close(ends[1]);
+	if (r) {
+		close(ends[0]);
+		return r;
+	}
+	n = read(ends[0], &run->result, sizeof(run->result));
+	close(ends[0]);
+	if (waitpid(pid, &status, 0) != pid || status || n != sizeof(run->result))
+		return -ECHILD;
+	return (double)run->result.whole;
+}
+
+/* The number behind `word` in the log; 0 if it is not there. */
+static double logged(const char *text, const char *word)
+{
+	const char *at = strstr(text, word);
+
+	return at ? strtod(at + strlen(word), NULL) * 1e3 : 0;
+}
+
+static const struct phase {
+	const char *what, *word;
+} phases[] = {
+	{"checked before", "checked in "}, {"state written", "state written in "}, {"flags", "flags set in "}, {"state read", "state read in "}, {"checked after", "adopted in "},
+};
+
+enum { FINDING = countof(phases), REST, PARTS };
+
+/* Once more with the library's own clocks on: ns per descriptor of each part. */
+static int look_inside(const struct bench *bench, size_t count, double parts[PARTS])
+{
+	char path[] = "/tmp/cpr-bench.XXXXXX";
+	cleanup_fd int fd = mkstemp(path);
+	struct run run = {.bench = bench, .with = true, .log = path};
+	char text[16384];
+	double whole;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	whole = run_once(&run, count);
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	unlink(path);
+	if (whole < 0 || n < 0)
+		return whole < 0 ? (int)whole : -EIO;
+	text[n] = '\0';
+	parts[REST] = whole;
+	for (size_t i = 0; i <= FINDING; i++) {
+		parts[i] = i < FINDING ? logged(text, phases[i].word) : (double)run.result.finding;
+		parts[REST] -= parts[i];
+	}
+	for (size_t i = 0; i < PARTS; i++)
+		parts[i] /= (double)count;
+	return 0;
+}
+
+static int say_parts(const struct bench *bench, const struct size *size)
+{
+	double rounds[PARTS][5];
+	size_t n = bench->quick ? 1 : size->count > 100000 ? 2 : 5;
+	struct figure of[PARTS];
+
+	for (size_t i = 0; i < n; i++) {
+		double parts[PARTS];
+		int r = look_inside(bench, size->count, parts);
+
+		if (r)
+			return r;
+		for (size_t j = 0; j < PARTS; j++)
+			rounds[j][i] = parts[j];
+	}
+	for (size_t j = 0; j < PARTS; j++)
+		of[j] = figure_of(rounds[j], n);
+	report_note(bench->report, "%zu: of that, in ns per descriptor, %.0f to check them before, %.0f to write the state, %.0f for the flags, %.0f for exec and the program's start, "
+				   "%.0f to read the state into the table, %.0f to check them after, %.0f to find them",
+		    size->count, of[0].median, of[1].median, of[2].median, of[REST].median, of[3].median, of[4].median, of[FINDING].median);
+	return 0;
+}
+
+static int measure(const struct bench *bench, const struct size *size)
+{
+	struct run bare = {.bench = bench}, ours = {.bench = bench, .with = true};
+	struct figure a, b, ratio;
+	char what[64];
+	int r = bench_pair(run_once, &bare, run_once, &ours, bench->quick ? (size->rounds + 9) / 10 : size->rounds, size->count, &a, &b, &ratio);
+
+	if (r)
+		return r;
+	snprintf(what, sizeof(what), "%zu descriptors", size->count);
+	report_line(bench->report, &(struct bench_line){.what = what, .ours_name = "saved, found", .theirs_name = "bare exec", .unit = "ns", .ours = b, .theirs = &a,
+							.wanted = size->count >= WANTED_FROM ? WANTED_AT_MOST : WANTED_NOTHING, .limit = WANTED_NS});
+	return say_parts(bench, size);
+}
+
+int bench_exec(struct bench *bench)
+{
+	int r = 0;
+
+	report_section(bench->report, "exec",
+		       "a program saves eventfds that are close-on-exec with cpr_save_fd, execs itself, and finds each with cpr_find_fd: from the call of execve to the last one found; "
+		       "by turns with the same program without the library, whose eventfds are merely inherited, to its main(). ns per descriptor");
+	for (size_t i = 0; i < countof(sizes) && !r; i++) {
+		report_progress(bench->report, "exec: %zu descriptors", sizes[i].count);
+		r = measure(bench, &sizes[i]);
+	}
+	return r;
+}
