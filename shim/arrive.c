@@ -389,11 +389,30 @@ static bool awaits_ownership(void)
 	return cpr__settings.pidfile || (arrival.nonce && !atomic_load(&arrival.ready));
 }
 
+/* What is awaited beside the connections that were carried: ms until the next look at it; 0: nothing. */
+static int await_rest(bool owner, int64_t now, int64_t grace_at)
+{
+	if (owner && !atomic_load(&arrival.ready))
+		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
+	if (!owner && awaits_ownership() && now - arrival.started_at < DAEMON_MS * MS)
+		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
+	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
+		return SLOW_TICK_MS;
+	if (owner)
+		lower_backlogs();
+	if (owner && arrival.kill_at && !workers_gone())
+		return SLOW_TICK_MS;
+	if (table_orphans(cpr__table))
+		return grace_at > now ? (int)((grace_at - now) / MS) + 1 : 1;
+	return 0;
+}
+
 /* ms until the next look; 0: the arrival is over. */
 static int settle(bool waits)
 {
 	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
-	bool owner = guard_is_owner(), carried = carry_settle(now >= grace_at);
+	bool owner = guard_is_owner();
+	int carrying = carry_settle(now >= grace_at), rest;
 
 	if (owner) {
 		write_pidfile();
@@ -403,21 +422,8 @@ static int settle(bool waits)
 		close_orphans();
 	if (!table_orphans(cpr__table))
 		claim_forget_notes();
-	if (owner && !atomic_load(&arrival.ready))
-		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
-	if (!owner && awaits_ownership() && now - arrival.started_at < DAEMON_MS * MS)
-		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
-	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
-		return SLOW_TICK_MS;
-	if (owner)
-		lower_backlogs();
-	if (!carried)
-		return SLOW_TICK_MS;
-	if (owner && arrival.kill_at && !workers_gone())
-		return SLOW_TICK_MS;
-	if (table_orphans(cpr__table))
-		return grace_at > now ? (int)((grace_at - now) / MS) + 1 : 1;
-	return 0;
+	rest = await_rest(owner, now, grace_at);
+	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }
 
 static void look(bool waits)

@@ -3,27 +3,29 @@
 #define _GNU_SOURCE
 #include "carry.h"
 
+#include "bell.h"
 #include "guard.h"
 #include "io.h"
+#include "knock.h"
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "track.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum {
-	KNOCK_MS = 100,  /* how long a knock may take: the queue was raised, and it is on this machine */
-	LINGER_MS = 2000, /* how long a connection that we end is read, so that the peer sees FIN and not a reset */
-	WORD_MS = 20,     /* how long a knock may take to say its word after it is accepted */
-	PER_QUEUE = 128, /* descriptors in flight in one socket pair */
+	LINGER_MS = 2000,  /* how long a connection that we end is read, so that the peer sees FIN and not a reset */
+	PER_QUEUE = 128,   /* descriptors in flight in one socket pair */
+	FIRST_KNOCKS = 2,  /* of the slow start */
+	TICK_MS = 5,       /* between two looks while there is more to knock for */
+	SLOW_TICK_MS = 200,
+	CROWD_MS = 50,     /* so long at the most clients who wait to be accepted go before knocks */
+	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 };
 
 /* ---- leaving ---- */
@@ -65,22 +67,16 @@ struct family {
 	int *fds;
 	size_t count, room;
 	size_t unknocked; /* in flight, and no knock was made for it yet */
+	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
 	int (*pairs)[2];
 	size_t pair_count;
 	char *name;
 };
 
-struct knock {
-	sa_family_t family;
-	uint16_t port;            /* the local port that it came from */
-	char path[24];            /* unix: the abstract name that the kernel gave it */
-};
-
 _Atomic bool carry_waiting;
 static struct family *families;
-static struct knock *knocks;
-static size_t knock_count, knock_room;
-static char word[16]; /* what a knock says: a client may come from a port that a knock came from */
+static size_t batch;       /* so many knocks at once, next time */
+static int64_t knocked_at; /* the last time, or when the listener was claimed */
 
 static int *closing; /* descriptors that we end for the last generation */
 static size_t closing_count;
@@ -147,11 +143,9 @@ static void begin_close(int fd)
 
 void carry_adopt(const struct passed *passed, size_t n)
 {
-	if (n && getrandom(word, sizeof(word), GRND_NONBLOCK) != sizeof(word))
+	if (n && !knock_prepare(n))
 		n = 0; /* all are closed by the next exec; never taken for clients */
 	closing = pool_alloc((n + 1) * sizeof(int));
-	knocks = pool_alloc((n + 1) * sizeof(struct knock));
-	knock_room = knocks ? n : 0;
 	for (size_t i = 0; closing && i < n; i++) {
 		const struct passed *p = &passed[i];
 		const struct entry *e = p->listener >= 0 ? table_by_fd(cpr__table, p->listener) : NULL;
@@ -205,63 +199,6 @@ static int take(struct family *f)
 	return -1;
 }
 
-/* Where a local client reaches the listener: its own address, or loopback for the wildcard. */
-static bool reachable(int fd, struct sockaddr_storage *addr, socklen_t *len)
-{
-	struct sockaddr_in *in = (struct sockaddr_in *)addr;
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)addr;
-
-	*len = sizeof(*addr);
-	if (getsockname(fd, (struct sockaddr *)addr, len))
-		return false;
-	if (addr->ss_family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY))
-		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (addr->ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
-		in6->sin6_addr = in6addr_loopback;
-	return addr->ss_family == AF_INET || addr->ss_family == AF_INET6 || addr->ss_family == AF_UNIX;
-}
-
-static void name_knock(int sock, struct knock *k)
-{
-	struct sockaddr_storage here = {0};
-	struct sockaddr_un *un = (struct sockaddr_un *)&here;
-	socklen_t len = sizeof(here);
-
-	*k = (struct knock){0};
-	if (getsockname(sock, (struct sockaddr *)&here, &len))
-		return;
-	k->family = here.ss_family;
-	if (here.ss_family == AF_INET)
-		k->port = ((struct sockaddr_in *)&here)->sin_port;
-	else if (here.ss_family == AF_INET6)
-		k->port = ((struct sockaddr_in6 *)&here)->sin6_port;
-	else
-		memcpy(k->path, un->sun_path, len - offsetof(struct sockaddr_un, sun_path) < sizeof(k->path) ? len - offsetof(struct sockaddr_un, sun_path) : sizeof(k->path));
-}
-
-static bool knock_once(int listener, struct knock *k)
-{
-	struct timeval patience = {0, KNOCK_MS * 1000};
-	struct sockaddr_storage addr;
-	struct sockaddr_un autobind = {.sun_family = AF_UNIX};
-	socklen_t len, type_len = sizeof(int);
-	int type = SOCK_STREAM;
-	cleanup_fd int sock = -1;
-
-	if (!reachable(listener, &addr, &len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &type, &type_len))
-		return false;
-	sock = next_socket(addr.ss_family, type | SOCK_CLOEXEC, 0);
-	if (sock < 0)
-		return false;
-	next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (addr.ss_family == AF_UNIX)
-		next_bind(sock, (struct sockaddr *)&autobind, sizeof(sa_family_t)); /* else nobody could tell it from a client */
-	if (next_connect(sock, (struct sockaddr *)&addr, len))
-		return false;
-	name_knock(sock, k);
-	return next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word);
-}
-
 /* In flight still: nobody has accepted that knock yet. */
 static bool is_empty(const struct family *f)
 {
@@ -284,68 +221,54 @@ static bool done_knocking(void)
 	return true;
 }
 
-/* As many as the accept queue takes: the rest is knocked for by the tick, when the program has accepted some. Nobody waits long for that in bind(). */
-static void knock(struct family *f, int fd)
+static bool knocks_for(const struct family *f)
 {
-	while (f->unknocked && knock_count < knock_room && knock_once(fd, &knocks[knock_count])) {
-		knock_count++;
-		f->unknocked--;
-	}
-	if (f->unknocked)
-		log_debug("%zu connections of %s are still to be knocked for: %m", f->unknocked, f->name);
-	if (knock_count)
-		atomic_store(&carry_waiting, true);
+	return f->claimer == getpid() || guard_is_owner();
 }
 
-void carry_knock(const char *name, int fd)
+/*
+ * A few at first, when the clients who have queued in the meantime are accepted, and twice as many each time the program has accepted the last ones. The obvious code knocks
+ * for all at once, in bind(): but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment
+ * of its start it has but a few: it closed the very connections that it had been given. (Nor does the accept queue take any number.)
+ */
+static void knock(struct family *f, const struct entry *listener)
+{
+	int64_t waited = (io_now() - knocked_at) / 1000000;
+	size_t n = 0;
+
+	if (!f->unknocked || !knocks_for(f))
+		return;
+	if (knock_unaccepted() ? waited < UNHEARD_MS : track_queue(listener) > 0 && waited < CROWD_MS)
+		return;
+	while (f->unknocked && n < batch && knock_at(listener->fd)) {
+		f->unknocked--;
+		n++;
+	}
+	if (!n)
+		return;
+	batch *= 2;
+	knocked_at = io_now();
+	log_debug("knocked %zu times at %s after %lld ms: %zu are left", n, f->name, (long long)waited, f->unknocked);
+}
+
+void carry_knock(const char *name)
 {
 	struct family *f = family_named(name);
 	size_t n = f ? f->count : 0;
 	int kept = errno;
 
-	if (done_knocking())
-		knock_count = 0;
+	if (done_knocking()) {
+		knock_forget_all();
+		batch = FIRST_KNOCKS;
+		knocked_at = io_now();
+	}
 	if (n && put_in_flight(f)) {
 		f->unknocked = n;
-		knock(f, fd);
+		f->claimer = getpid();
+		atomic_store(&carry_waiting, true);
+		bell_tick_in(TICK_MS); /* a program that waits for its events is seen earlier */
 	}
 	errno = kept;
-}
-
-/* Does it come from where one of our knocks came from? A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
-static bool comes_like_a_knock(int fd)
-{
-	struct knock k;
-	struct sockaddr_storage there = {0};
-	struct sockaddr_un *un = (struct sockaddr_un *)&there;
-	socklen_t len = sizeof(there);
-
-	if (getpeername(fd, (struct sockaddr *)&there, &len))
-		return false;
-	k = (struct knock){.family = there.ss_family};
-	if (there.ss_family == AF_INET)
-		k.port = ((struct sockaddr_in *)&there)->sin_port;
-	else if (there.ss_family == AF_INET6)
-		k.port = ((struct sockaddr_in6 *)&there)->sin6_port;
-	else if (len > offsetof(struct sockaddr_un, sun_path))
-		memcpy(k.path, un->sun_path, len - offsetof(struct sockaddr_un, sun_path) < sizeof(k.path) ? len - offsetof(struct sockaddr_un, sun_path) : sizeof(k.path));
-	for (size_t i = 0; i < knock_count; i++) {
-		if (k.family == AF_UNIX ? knocks[i].family == AF_UNIX && !memcmp(k.path, knocks[i].path, sizeof(k.path))
-					: knocks[i].family != AF_UNIX && k.port == knocks[i].port)
-			return true;
-	}
-	return false;
-}
-
-/* And says the word. Another process may accept it between our connect and our send: that takes no time, but some. */
-static bool is_knock(int fd)
-{
-	char said[sizeof(word)];
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-
-	if (!comes_like_a_knock(fd) || next_poll(&p, 1, WORD_MS) <= 0)
-		return false;
-	return next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) == sizeof(said) && !memcmp(said, word, sizeof(said));
 }
 
 static void name_peer(int fd, struct sockaddr *addr, socklen_t *len)
@@ -377,10 +300,11 @@ int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, sockl
 	struct family *f = e ? family_named(e->name) : NULL;
 	int kept = errno, carried, r = -1;
 
-	if (!f || !is_knock(fd)) {
+	if (!f || !knock_is(fd)) {
 		errno = kept;
 		return 0;
 	}
+	knock_accepted();
 	carried = take(f);
 	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
 		next_close(carried);
@@ -432,9 +356,10 @@ static void close_pairs(struct family *f)
 	f->unknocked = 0;
 }
 
-static bool settle(bool late)
+static int settle(bool late)
 {
 	bool over = closings_over();
+	size_t unknocked = 0;
 
 	for (struct family *f = families; f; f = f->after) {
 		int fd;
@@ -452,7 +377,8 @@ static bool settle(bool late)
 			const struct entry *e = f->unknocked ? table_find(cpr__table, f->name, 0) : NULL;
 
 			if (e && !(e->flags & ENTRY_ORPHAN))
-				knock(f, e->fd);
+				knock(f, e);
+			unknocked += knocks_for(f) ? f->unknocked : 0;
 			over = false;
 			continue;
 		}
@@ -460,19 +386,19 @@ static bool settle(bool late)
 	}
 	if (!families || (over && done_knocking()))
 		atomic_store(&carry_waiting, false);
-	return over;
+	return over ? 0 : unknocked ? TICK_MS : SLOW_TICK_MS;
 }
 
-bool carry_settle(bool late)
+int carry_settle(bool late)
 {
 	struct guard_hold hold;
-	bool over;
+	int again;
 
 	if (!guard_lock(&hold))
-		return true;
-	over = settle(late);
+		return 0;
+	again = settle(late);
 	guard_unlock(&hold);
-	return over;
+	return again;
 }
 
 /* ---- leaving again, before the program has accepted every knock ---- */
@@ -492,7 +418,7 @@ static void reclaim(struct family *f, int listener)
 	int fd;
 
 	while (f->count < f->room && (fd = accept_now(listener)) >= 0) {
-		if (is_knock(fd))
+		if (knock_is(fd))
 			next_close(fd);
 		else
 			f->fds[f->count++] = fd;
@@ -526,7 +452,7 @@ void carry_call_off(void)
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
 		if (e && !(e->flags & ENTRY_ORPHAN))
-			carry_knock(f->name, e->fd);
+			carry_knock(f->name);
 	}
 }
 

@@ -35,8 +35,8 @@ void carry_call_off(void);
 /* Takes what was passed on: descriptors that are no longer what they were are left alone. The table must be there. */
 void carry_adopt(const struct passed *passed, size_t n);
 
-/* The listener of that name listens again at fd: one local connection is made to it (a knock) for each that was carried from it. */
-void carry_knock(const char *name, int fd);
+/* The listener of that name listens again: from now on, one local connection is made to it (a knock) for each that was carried from it. */
+void carry_knock(const char *name);
 
 /* Are there knocks that the program has not accepted? */
 extern _Atomic bool carry_waiting;
@@ -47,7 +47,7 @@ extern _Atomic bool carry_waiting;
  */
 int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
 
-/* From the tick: ends what is closing; after grace (`late`) also what nobody accepted. True: nothing is left to do. */
-bool carry_settle(bool late);
+/* From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next look; 0: nothing is left to do. */
+int carry_settle(bool late);
 
 #endif

@@ -357,7 +357,7 @@ void track_look_at_socket(struct entry *e, int backlog)
 	track_judge(e);
 }
 
-static int read_queue(const struct entry *e)
+int track_queue(const struct entry *e)
 {
 	uint32_t memory[16] = {0};
 	struct tcp_info info;
@@ -401,7 +401,7 @@ void track_check_all(void)
 			flags = next_fcntl(e->fd, F_GETFD, NULL);
 			e->flags = flags & FD_CLOEXEC ? e->flags | ENTRY_CLOEXEC : e->flags & ~(unsigned)ENTRY_CLOEXEC;
 		}
-		e->queue = read_queue(e);
+		e->queue = track_queue(e);
 	}
 	errno = kept;
 }

@@ -79,6 +79,9 @@ void track_check_all(void);
 /* What is only noted so far (noted.h) goes into the table: before a drain, which must know every listener. */
 void track_settle(void);
 
+/* How many wait in a TCP listener's queue to be accepted, or how many bytes in a datagram socket's; -1 if the kernel does not say. */
+int track_queue(const struct entry *e);
+
 /* The entry's flags from the rules and the kernel. Holding the guard. */
 void track_judge(struct entry *e);
 

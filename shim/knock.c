@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/* Knocks: making them, and telling them from clients in whichever process accepts them. */
+#define _GNU_SOURCE
+#include "knock.h"
+
+#include "attr.h"
+#include "io.h"
+#include "next.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/un.h>
+
+enum {
+	KNOCK_MS = 100, /* how long a knock may take: the queue was raised, and it is on this machine */
+	WORD_MS = 20,   /* how long a knock may take to say its word after it is accepted */
+};
+
+struct knock {
+	sa_family_t family;
+	uint16_t port; /* the local port that it came from */
+	char path[24]; /* unix: the abstract name that the kernel gave it */
+};
+
+/*
+ * Shared with all that the owner forks. The obvious record in plain memory is right only for knocks that were made before the fork: a worker that accepts a later one
+ * would take it for a client, and hand its word to the program as a request.
+ */
+static struct record {
+	_Atomic size_t count, accepted;
+	size_t room;
+	struct knock knocks[];
+} *record;
+
+static char word[16]; /* what a knock says: a client may come from a port that a knock came from */
+
+bool knock_prepare(size_t n)
+{
+	void *memory;
+
+	if (getrandom(word, sizeof(word), GRND_NONBLOCK) != sizeof(word))
+		return false;
+	memory = mmap(NULL, sizeof(*record) + n * sizeof(struct knock), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return false;
+	record = memory;
+	record->room = n;
+	return true;
+}
+
+/* Where a local client reaches the listener: its own address, or loopback for the wildcard. */
+static bool reachable(int fd, struct sockaddr_storage *addr, socklen_t *len)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)addr;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)addr;
+
+	*len = sizeof(*addr);
+	if (getsockname(fd, (struct sockaddr *)addr, len))
+		return false;
+	if (addr->ss_family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY))
+		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (addr->ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+		in6->sin6_addr = in6addr_loopback;
+	return addr->ss_family == AF_INET || addr->ss_family == AF_INET6 || addr->ss_family == AF_UNIX;
+}
+
+static struct knock knock_of(const struct sockaddr_storage *addr, socklen_t len)
+{
+	const struct sockaddr_un *un = (const struct sockaddr_un *)addr;
+	struct knock k = {.family = addr->ss_family};
+	size_t n = len > offsetof(struct sockaddr_un, sun_path) ? len - offsetof(struct sockaddr_un, sun_path) : 0;
+
+	if (addr->ss_family == AF_INET)
+		k.port = ((const struct sockaddr_in *)addr)->sin_port;
+	else if (addr->ss_family == AF_INET6)
+		k.port = ((const struct sockaddr_in6 *)addr)->sin6_port;
+	else
+		memcpy(k.path, un->sun_path, n < sizeof(k.path) ? n : sizeof(k.path));
+	return k;
+}
+
+/* A name of its own, before it connects: it may be accepted in the very moment in which it does. */
+static bool name_it(int sock, sa_family_t family, struct knock *k)
+{
+	struct sockaddr_storage here = {.ss_family = family};
+	socklen_t len = family == AF_INET ? sizeof(struct sockaddr_in) : family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(sa_family_t);
+
+	if (next_bind(sock, (struct sockaddr *)&here, len))
+		return false;
+	len = sizeof(here);
+	if (getsockname(sock, (struct sockaddr *)&here, &len))
+		return false;
+	*k = knock_of(&here, len);
+	return true;
+}
+
+bool knock_at(int listener)
+{
+	struct timeval patience = {0, KNOCK_MS * 1000};
+	struct sockaddr_storage addr;
+	socklen_t len, type_len = sizeof(int);
+	int type = SOCK_STREAM;
+	cleanup_fd int sock = -1;
+
+	if (!record || record->count == record->room || !reachable(listener, &addr, &len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &type, &type_len))
+		return false;
+	sock = next_socket(addr.ss_family, type | SOCK_CLOEXEC, 0);
+	if (sock < 0 || !name_it(sock, addr.ss_family, &record->knocks[record->count]))
+		return false;
+	next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	atomic_fetch_add(&record->count, 1);
+	if (!next_connect(sock, (struct sockaddr *)&addr, len) && next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word))
+		return true;
+	atomic_fetch_sub(&record->count, 1);
+	return false;
+}
+
+/* Does it come from where one of our knocks came from? A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
+static bool comes_like_a_knock(int fd)
+{
+	struct sockaddr_storage there = {0};
+	socklen_t len = sizeof(there);
+	size_t n = record ? record->count : 0;
+	struct knock k;
+
+	if (!n || getpeername(fd, (struct sockaddr *)&there, &len))
+		return false;
+	k = knock_of(&there, len);
+	for (size_t i = 0; i < n; i++) {
+		const struct knock *made = &record->knocks[i];
+
+		if (k.family == AF_UNIX ? made->family == AF_UNIX && !memcmp(k.path, made->path, sizeof(k.path))
+					: made->family != AF_UNIX && k.port == made->port)
+			return true;
+	}
+	return false;
+}
+
+/* And says the word. Another process may accept it between our connect and our send: that takes no time, but some. */
+bool knock_is(int fd)
+{
+	char said[sizeof(word)];
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (!comes_like_a_knock(fd) || next_poll(&p, 1, WORD_MS) <= 0)
+		return false;
+	return next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) == sizeof(said) && !memcmp(said, word, sizeof(said));
+}
+
+void knock_accepted(void)
+{
+	if (record)
+		atomic_fetch_add(&record->accepted, 1);
+}
+
+size_t knock_unaccepted(void)
+{
+	size_t count = record ? record->count : 0, accepted = record ? record->accepted : 0;
+
+	return count > accepted ? count - accepted : 0;
+}
+
+void knock_forget_all(void)
+{
+	if (record)
+		record->count = record->accepted = 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* A knock: a local connection to a listener of ours, that wakes the program's loop up and says what it is. */
+#ifndef CPR_KNOCK_H
+#define CPR_KNOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Room for the record of n knocks, before the program forks: its workers, who accept them, read what the owner writes. False: there is none. */
+bool knock_prepare(size_t n);
+
+/* Knocks once at this listener. False when its queue takes no more, or the record has no room left. Holding the guard. */
+bool knock_at(int listener);
+
+/* Is the connection that was accepted at fd one of ours? */
+bool knock_is(int fd);
+
+/* One was accepted. Any process. */
+void knock_accepted(void);
+
+/* How many have not been accepted. */
+size_t knock_unaccepted(void);
+
+/* Nobody is waited for any more: the record is free. Holding the guard. */
+void knock_forget_all(void);
+
+#endif
