@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Arriving: adopt, settle, report, retire. */
+/* Arriving: adopt, settle, report. */
 #define _GNU_SOURCE
 #include "arrive.h"
 
@@ -11,14 +11,13 @@
 #include "next.h"
 #include "noted.h"
 #include "origin.h"
-#include "pool.h"
+#include "retire.h"
 #include "words.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define MS INT64_C(1000000)
@@ -41,9 +40,6 @@ static struct {
 	uint32_t cut, carried, closed;
 	int64_t drained_at, took_us;
 	_Atomic bool ready;
-	int64_t kill_at; /* 0: workers not retired yet */
-	struct worker *workers;
-	size_t worker_count;
 } arrival = {.generation = 1};
 
 _Atomic bool arrive_watch;
@@ -146,56 +142,6 @@ void arrive_read(struct state *state)
 		  table_count(state->table), (long long)(io_now() - read_at) / 1000);
 	cpr__table = state->table;
 	state->table = NULL;
-}
-
-/* ---- workers of the last generation ---- */
-
-static bool is_alive(const struct worker *w)
-{
-	return w->pid && guard_start_time(w->pid) == w->start_time;
-}
-
-static void retire_workers(void)
-{
-	for (size_t i = 0; i < arrival.worker_count; i++)
-		if (is_alive(&arrival.workers[i]))
-			kill(arrival.workers[i].pid, cpr__settings.retire_signal);
-	arrival.kill_at = io_now() + cpr__settings.drain_s * 1000 * MS;
-}
-
-/* Those who are dead and were not waited for (this program does not know them), and those who would not go. True when none is left. */
-static bool workers_gone(void)
-{
-	bool gone = true, late = io_now() >= arrival.kill_at;
-
-	for (size_t i = 0; i < arrival.worker_count; i++) {
-		struct worker *w = &arrival.workers[i];
-		siginfo_t info;
-
-		if (!w->pid)
-			continue;
-		if (is_alive(w)) {
-			gone = false;
-			if (late) {
-				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid, cpr__settings.drain_s);
-				kill(w->pid, SIGKILL);
-			}
-			continue;
-		}
-		waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG);
-		w->pid = 0;
-	}
-	return gone;
-}
-
-size_t arrive_unretired(struct worker *into, size_t most)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < arrival.worker_count && n < most; i++)
-		if (is_alive(&arrival.workers[i]))
-			into[n++] = arrival.workers[i];
-	return n;
 }
 
 /* ---- readiness ---- */
@@ -316,7 +262,7 @@ static void become_ready(size_t orphans)
 	arrival.ready_at = io_now();
 	arrival.took_us = (arrival.ready_at - (arrival.asked_at ? arrival.asked_at : arrival.started_at)) / 1000;
 	report(orphans);
-	retire_workers();
+	retire_tell();
 	log_info("generation %d is ready after %lld ms", arrival.generation, (long long)arrival.took_us / 1000);
 }
 
@@ -400,7 +346,7 @@ static int await_rest(bool owner, int64_t now, int64_t grace_at)
 		return SLOW_TICK_MS;
 	if (owner)
 		lower_backlogs();
-	if (owner && arrival.kill_at && !workers_gone())
+	if (owner && !retire_is_over(now))
 		return SLOW_TICK_MS;
 	if (table_orphans(cpr__table))
 		return grace_at > now ? (int)((grace_at - now) / MS) + 1 : 1;
@@ -474,11 +420,7 @@ void arrive_begin(const struct state *state)
 	arrival.closed = state->closed;
 	arrival.drained_at = state->drained_at;
 	carry_adopt(state->passed, state->passed_count);
-	arrival.workers = pool_alloc((state->worker_count + 1) * sizeof(struct worker));
-	if (arrival.workers) {
-		memcpy(arrival.workers, state->workers, state->worker_count * sizeof(struct worker));
-		arrival.worker_count = state->worker_count;
-	}
+	retire_adopt(state->workers, state->worker_count);
 	atomic_store(&arrive_watch, true);
 	bell_tick_in(BELL_ARRIVAL, TICK_MS);
 }

@@ -40,7 +40,4 @@ int arrive_backlog(int fd, int backlog);
 /* The timer's part: readiness without a sign, grace, retired workers. A signal handler calls it. */
 void arrive_tick(void);
 
-/* Old workers that are not gone yet, for the next state. */
-size_t arrive_unretired(struct worker *into, size_t most);
-
 #endif

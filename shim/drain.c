@@ -166,14 +166,17 @@ static void freeze_listeners(bool on)
 	}
 }
 
-static void note_registration(int epfd, int op, int fd, const struct epoll_event *event)
+/* True during a drain: it is noted only, and the listener stays out of the set. */
+static bool note_registration(int epfd, int op, int fd, const struct epoll_event *event)
 {
 	struct registration *found = NULL, *free = NULL;
 	struct guard_hold hold;
 	struct object object;
+	bool out;
 
 	if (object_of(fd, &object) || !guard_lock(&hold))
-		return;
+		return false;
+	out = atomic_load(&drain_active);
 	for (int i = 0; i < registration_count; i++) {
 		if (registrations[i].fd == fd && registrations[i].epfd == epfd)
 			found = &registrations[i];
@@ -181,6 +184,7 @@ static void note_registration(int epfd, int op, int fd, const struct epoll_event
 			free = &registrations[i];
 	}
 	if (op == EPOLL_CTL_DEL) {
+		out = found && found->out;
 		if (found)
 			found->fd = -1;
 	} else {
@@ -189,12 +193,14 @@ static void note_registration(int epfd, int op, int fd, const struct epoll_event
 		if (found) {
 			found->epfd = epfd;
 			found->ino = object.ino;
-			found->out = false;
+			found->out = out;
 			found->event = *event;
 			found->fd = fd;
 		}
+		out = out && found;
 	}
 	guard_unlock(&hold);
+	return out;
 }
 
 bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
@@ -203,7 +209,7 @@ bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 
 	if (likely(!c)) {
 		if (unlikely(track_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_listener(fd, 0))
-			note_registration(epfd, op, fd, event);
+			return note_registration(epfd, op, fd, event);
 		return false;
 	}
 	if (op == EPOLL_CTL_DEL && c->epfd == epfd) {
@@ -379,6 +385,14 @@ size_t drain_busy(void)
 		}
 	}
 	return busy;
+}
+
+bool drain_serves(void)
+{
+	for (int i = 0; i < registration_count; i++)
+		if (registrations[i].fd >= 0)
+			return true;
+	return conn_next(0) >= 0;
 }
 
 void drain_thaw(void)

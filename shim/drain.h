@@ -45,6 +45,9 @@ size_t drain_busy(void);
 /* Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many there are. */
 size_t drain_call_out(void);
 
+/* Does this process wait for connections, or has one now? */
+bool drain_serves(void);
+
 /* Called off: everything as it was. */
 void drain_thaw(void);
 

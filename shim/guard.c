@@ -289,6 +289,11 @@ uint64_t guard_start_time(int pid)
 	return stat_field(pid, 22);
 }
 
+uint64_t guard_cpu_time(int pid)
+{
+	return stat_field(pid, 14) + stat_field(pid, 15);
+}
+
 static bool is_gone(int pid)
 {
 	int kept = errno;

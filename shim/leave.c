@@ -12,6 +12,7 @@
 #include "next.h"
 #include "origin.h"
 #include "pool.h"
+#include "retire.h"
 #include "track.h"
 #include "workers.h"
 
@@ -196,9 +197,10 @@ static size_t note_workers(void)
 {
 	size_t n = guard_workers(worker_pids, GUARD_WORKERS_MAX), used = 0;
 
-	used = arrive_unretired(workers, GUARD_WORKERS_MAX);
+	used = retire_unfinished(workers, GUARD_WORKERS_MAX);
 	for (size_t i = 0; i < n && used < GUARD_WORKERS_MAX; i++) {
-		workers[used] = (struct worker){.pid = worker_pids[i], .start_time = guard_start_time(worker_pids[i])};
+		workers[used] = (struct worker){.pid = worker_pids[i], .start_time = guard_start_time(worker_pids[i]),
+					      .empty = workers_is_empty(worker_pids[i])};
 		used += workers[used].start_time != 0;
 	}
 	return used;

@@ -61,7 +61,7 @@ struct descriptor_record {
 	char name[]; /* name_length bytes, then zeroes up to a multiple of 8 */
 };
 
-struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, 0, start time, 0. connection: fd, listener's or -1, ino, 0 */
+struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0 */
 	struct record head;
 	int32_t number;
 	int32_t other;
@@ -138,7 +138,8 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 	for (size_t i = 0; i < state->heirloom_count; i++)
 		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev, state->heirlooms[i].ino);
 	for (size_t i = 0; i < state->worker_count; i++)
-		put_pair(&at, RECORD_WORKER, state->workers[i].pid, 0, state->workers[i].start_time, 0);
+		put_pair(&at, RECORD_WORKER, state->workers[i].pid, state->workers[i].empty, state->workers[i].start_time,
+			 (uint64_t)state->workers[i].leave_by);
 	for (size_t i = 0; i < state->passed_count; i++)
 		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino, 0);
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
@@ -269,10 +270,12 @@ static int take_record(struct state *state, const struct header *h, const struct
 			return bad(why, "it has more records of type %u than it counts", r->type);
 		if (r->type == RECORD_WORKER && !pair->first) /* what is said of who is gone: any pid would match */
 			return bad(why, "worker %d has no start time", pair->number);
+		if (r->type == RECORD_WORKER && pair->second > INT64_MAX)
+			return bad(why, "worker %d is to leave before time began", pair->number);
 		if (r->type == RECORD_HEIRLOOM)
 			state->heirlooms[state->heirloom_count++] = (struct heirloom){pair->number, pair->first, pair->second};
 		else
-			state->workers[state->worker_count++] = (struct worker){pair->number, pair->first};
+			state->workers[state->worker_count++] = (struct worker){pair->number, pair->first, (int64_t)pair->second, pair->other != 0};
 		return 0;
 	case RECORD_RESTART:
 		if (r->length != sizeof(*restart))

@@ -22,6 +22,8 @@ struct heirloom {
 struct worker {
 	int pid;
 	uint64_t start_time;
+	int64_t leave_by; /* CLOCK_MONOTONIC, ns: it was told to leave, and is killed then; 0: not told yet */
+	bool empty;       /* it serves connections, and has passed on all that it had */
 };
 
 /* A connection that goes with the state: to be carried to the listener of that number, or, -1, to be ended as its server would. */

@@ -32,7 +32,8 @@ struct message {
 	uint32_t last;
 	int32_t id;       /* of the listener's tag; name empty: to be closed */
 	uint64_t ino;
-	uint32_t closed, cut;
+	uint32_t cut;
+	uint32_t empty;   /* it serves connections, and this was all */
 	char name[TAG_NAME_MAX + 1];
 };
 
@@ -45,6 +46,8 @@ static struct {
 static size_t call_count;
 static int rung[GUARD_WORKERS_MAX]; /* who is awaited; 0: no more */
 static size_t rung_count;
+static int empty[GUARD_WORKERS_MAX]; /* who has said so */
+static size_t empty_count;
 static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
@@ -82,7 +85,7 @@ size_t workers_call(int64_t deadline)
 {
 	int kept = errno;
 
-	call_count = rung_count = collected_count = 0;
+	call_count = rung_count = collected_count = empty_count = 0;
 	counts = (struct carry_count){0};
 	if (!guard_worker_count())
 		return 0;
@@ -109,7 +112,7 @@ static void collect(int fd)
 }
 
 /* True when this worker has said all. */
-static bool hear(int sock)
+static bool hear(int sock, int pid)
 {
 	ssize_t n;
 	int fd;
@@ -127,6 +130,8 @@ static bool hear(int sock)
 		io_close(&fd);
 		if (n == sizeof(message) && message.last) {
 			counts.cut += message.cut;
+			if (message.empty && empty_count < GUARD_WORKERS_MAX)
+				empty[empty_count++] = pid;
 			return true;
 		}
 	}
@@ -183,7 +188,7 @@ size_t workers_collect(void)
 			next_close(sock);
 	}
 	for (size_t i = 0; i < call_count; i++)
-		if (hear(calls[i].sock)) {
+		if (hear(calls[i].sock, calls[i].pid)) {
 			next_close(calls[i].sock);
 			strike_out(calls[i].pid);
 		} else {
@@ -193,6 +198,14 @@ size_t workers_collect(void)
 	left = awaited();
 	errno = kept;
 	return left > call_count ? left : call_count;
+}
+
+bool workers_is_empty(int pid)
+{
+	for (size_t i = 0; i < empty_count; i++)
+		if (empty[i] == pid)
+			return true;
+	return false;
 }
 
 size_t workers_passed(struct passed *into, size_t most, struct carry_count *count)
@@ -299,6 +312,7 @@ static void pass_on(void)
 	memset(&message, 0, sizeof(message));
 	message.last = 1;
 	message.cut = (uint32_t)count.cut;
+	message.empty = !count.cut && drain_serves();
 	if (sock >= 0)
 		io_send(sock, &message, sizeof(message), -1);
 	else
@@ -313,7 +327,8 @@ static void end_drain(void)
 }
 
 /*
- * Nobody is left to retire this worker: it serves on. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its place.
+ * Nobody is left to retire this worker: it serves on. Once the owner has gone on to exec, lateness says nothing: the next generation may take its time to be ready, and a
+ * worker that accepted then would take clients with it when it is told to leave. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its place.
  */
 static bool is_abandoned(void)
 {
@@ -321,7 +336,7 @@ static bool is_abandoned(void)
 	int64_t late = atomic_load(&guard_shared_drain()->deadline) + cpr__settings.ready_timeout_s * INT64_C(1000000000);
 
 	dead_ticks = guard_start_time(guard_owner()) ? 0 : dead_ticks + 1;
-	return dead_ticks * SLOW_STEP_MS > DEAD_MS || io_now() > late;
+	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && atomic_load(&guard_shared_drain()->nonce) != GONE);
 }
 
 static void let_all_go(void)
@@ -351,14 +366,9 @@ static int go_on(void)
 	return SLOW_STEP_MS;
 }
 
-void workers_tick(void)
+/* ms until the next look; 0: there is nothing to do. */
+static int look(uint64_t nonce)
 {
-	static atomic_flag ticking = ATOMIC_FLAG_INIT;
-	uint64_t nonce = guard_shared_drain() ? atomic_load(&guard_shared_drain()->nonce) : 0;
-	int again;
-
-	if (guard_owner() == getpid() || (!nonce && !draining_for) || atomic_flag_test_and_set(&ticking))
-		return;
 	if (nonce == GONE && draining_for)
 		let_all_go();
 	if (draining_for && nonce != GONE && draining_for != nonce)
@@ -370,8 +380,25 @@ void workers_tick(void)
 		let_all_go();
 		end_drain();
 	}
-	again = draining_for ? go_on() : 0;
-	atomic_flag_clear(&ticking); /* before the tick: see restart_tick */
+	return draining_for ? go_on() : 0;
+}
+
+/* A ring that comes while another thread looks is not lost: it may be the one that says that the owner has gone, and what this worker has passed is not its own any more. */
+void workers_tick(void)
+{
+	static atomic_flag ticking = ATOMIC_FLAG_INIT;
+	static _Atomic bool rung_meanwhile;
+	struct guard_drain *drain = guard_shared_drain();
+	int again = 0;
+
+	if (!drain || guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for))
+		return;
+	atomic_store(&rung_meanwhile, true);
+	while (atomic_load(&rung_meanwhile) && !atomic_flag_test_and_set(&ticking)) {
+		atomic_store(&rung_meanwhile, false);
+		again = look(atomic_load(&drain->nonce));
+		atomic_flag_clear(&ticking);
+	}
 	if (again)
 		bell_tick_in(BELL_WORKER, again);
 }

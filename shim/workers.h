@@ -13,6 +13,9 @@ void workers_init(void);
 /* Tells every worker to drain until `deadline` (CLOCK_MONOTONIC, ns). How many were told. */
 size_t workers_call(int64_t deadline);
 
+/* Did this one say, in the drain that is over, that it serves connections and has none left? */
+bool workers_is_empty(int pid);
+
 /* Takes what they have passed so far. How many have not finished. */
 size_t workers_collect(void);
 

@@ -21,7 +21,7 @@ enum {
 	/* in a descriptor's record */
 	AT_FD = 8, AT_ID = 12, AT_KIND = 16, AT_ENTRY_FLAGS = 20, AT_NAME_LENGTH = 52, AT_NAME = 88,
 	/* in an heirloom's, a worker's or a connection's */
-	AT_NUMBER = 8, AT_OTHER = 12, AT_FIRST = 16, PAIR_SIZE = 32,
+	AT_NUMBER = 8, AT_OTHER = 12, AT_FIRST = 16, AT_SECOND = 24, PAIR_SIZE = 32,
 	TYPE_DESCRIPTOR = 1, TYPE_HEIRLOOM = 2, TYPE_WORKER = 3, TYPE_RESTART = 4, TYPE_CONNECTION = 5,
 };
 

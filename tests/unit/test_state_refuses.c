@@ -321,6 +321,17 @@ Test(state_refuses, more_records_of_a_type_than_are_counted)
 	is_refused(with_record(TYPE_CONNECTION, 1, PAIR_SIZE), "more connections than it counts");
 }
 
+Test(state_refuses, a_worker_that_is_to_leave_before_time_began)
+{
+	struct bytes b = with_record(TYPE_WORKER, 1, PAIR_SIZE);
+
+	put32(b.at + AT_WORKERS, get32(b.at + AT_WORKERS) + 1);
+	put64(b.at + HEADER_SIZE + AT_FIRST, 1);
+	put64(b.at + HEADER_SIZE + AT_SECOND, UINT64_MAX);
+	bytes_finish(b);
+	is_refused(b, "before time began");
+}
+
 Test(state_refuses, without_keeping_memory)
 {
 	enum { PAIRS = 5000 };

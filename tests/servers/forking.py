@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""A master and two workers that do not leave for SIGTERM. As apache's, each joins a thread that serves, and waits for a word from its master.
+
+    forking.py HOST PORT [deaf|tidy|jobs] [start=SEC]   deaf: SIGTERM does nothing; tidy: it is busy for a second, leaves a file, and then
+                                                        ends; jobs: deaf, and it serves nobody; start: workers are slow to start
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+WORKERS = 2
+TIDY_SECONDS = 1.0
+
+
+def answer(sock, first_look):
+    """False at the end of the stream."""
+    request = sock.recv(65536)
+    text = f"{os.getpid()} {first_look}".encode()
+    if request:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+    return bool(request)
+
+
+def serve(listener, start):
+    """Answers name the process, and how many connections it found waiting when it first looked."""
+    time.sleep(start)
+    poll, clients, first_look = select.epoll(), {}, None
+    poll.register(listener, select.EPOLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == listener.fileno():
+                accepted = 0
+                while sock := accept(listener):
+                    clients[sock.fileno()] = sock
+                    poll.register(sock, select.EPOLLIN)
+                    accepted += 1
+                first_look = accepted if first_look is None else first_look
+            elif not answer(clients[fd], first_look):
+                clients.pop(fd).close()
+
+
+def accept(listener):
+    try:
+        return listener.accept()[0]
+    except BlockingIOError:
+        return None
+
+
+def tidy(*_):
+    until, turns = time.process_time() + TIDY_SECONDS, 0
+    while time.process_time() < until:
+        turns += 1
+    with open(f"tidy-{os.getpid()}", "w", encoding="ascii") as file:
+        file.write(f"{turns}\n")
+    os._exit(0)
+
+
+def work(listener, how, start, word):
+    signal.signal(signal.SIGTERM, tidy if how == "tidy" else lambda *_: None)
+    if how != "jobs":
+        threading.Thread(target=serve, args=(listener, start), daemon=True).start()
+    os.read(word, 1)        # its master holds the other end
+    os._exit(0)
+
+
+def main():
+    host, port, *rest = sys.argv[1:]
+    start = float(rest.pop()[6:]) if rest and rest[-1].startswith("start=") else 0.0
+    how = rest[0] if rest else "deaf"
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, int(port)))
+    listener.listen(512)
+    listener.setblocking(False)
+    word, end = os.pipe()
+    workers = []
+    for _ in range(WORKERS):
+        pid = os.fork()
+        if not pid:
+            work(listener, how, start, word)
+        workers.append(pid)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        while True:
+            signal.pause()
+    finally:
+        os.write(end, b"." * WORKERS)
+        for pid in workers:
+            os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""The trial of workers: how the old ones leave, and how the new ones get what was carried."""
+
+import time
+
+import proc
+from details import Bench, run_checks
+from harness import await_until
+from protocols import PATH
+from setups import SETUPS, nginx_command, python
+
+WORKERS = 2
+REAL = {"nginx": (lambda room: nginx_command(room, "worker_processes 4;"), 4), "apache": (SETUPS["apache"].prepare, 2)}
+
+
+def forking(result, options, *how, cpr=()):
+    bench = Bench(result, options, "forking", lambda room: python("forking.py", "127.0.0.1", str(room.port), *how), cpr=cpr)
+    bench.server.await_ready()
+    workers_of(bench, WORKERS)
+    return bench
+
+
+def workers_of(bench, count):
+    """So many, once there are."""
+    return await_until(lambda: len(proc.family(bench.pid)) == count + 1 and proc.family(bench.pid) - {bench.pid}, 5) or set()
+
+
+def seconds_until_gone(bench, old, within=8.0):
+    began = time.monotonic()
+    await_until(lambda: not old & proc.family(bench.pid), within, step=0.005)
+    return time.monotonic() - began
+
+
+def deaf_and_idle_leave_soon(result, options):
+    """They have nothing left and do nothing: not only after --drain."""
+    with forking(result, options, "deaf") as bench:
+        for _ in range(3):
+            old = workers_of(bench, WORKERS)
+            clients = [bench.client() for _ in range(8)]
+            for client in clients:
+                client.ask("/")
+            said = bench.restart()
+            took = seconds_until_gone(bench, old)
+            result.expect(said["carried"] == 8 and said["cut"] == 0, f"8 idle clients, and it says {said}")
+            result.expect(old and took < 1.5, f"the old workers {old} left after {took:.1f} s")
+            for client in clients:
+                result.expect(int(client.ask("/").split()[0]) not in old, "an old worker answers")
+                client.close()
+
+
+def tidy_is_waited_for(result, options):
+    with forking(result, options, "tidy") as bench:
+        old = workers_of(bench, WORKERS)
+        bench.client().ask("/")
+        bench.restart()
+        took = seconds_until_gone(bench, old)
+        left = [pid for pid in old if not await_until(lambda: written(bench, pid), 0.1)]
+        result.expect(old and not left, f"{left} of {old} were killed while they tidied up, {took:.1f} s after the restart")
+
+
+def written(bench, pid):
+    try:
+        with open(bench.room.path(f"tidy-{pid}"), encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def deaf_do_not_pile_up(result, options):
+    """Each is killed --drain seconds after it was told to leave, however many restarts come after."""
+    with forking(result, options, "jobs", cpr=("-d", "1")) as bench:
+        first, began, most = workers_of(bench, WORKERS), time.monotonic(), 0
+        while time.monotonic() < began + 4:
+            bench.restart()
+            most = max(most, len(proc.family(bench.pid)))
+            if time.monotonic() > began + 2.5:
+                result.expect(not first & proc.family(bench.pid), "workers of the first generation are still there after 2.5 s")
+            await_until(lambda: False, 0.2)
+        result.expect(first and seconds_until_gone(bench, first) < 1, "workers of the first generation never leave")
+        result.figures.append(f"at most {most} processes")
+
+
+def no_crowd_at_the_door(result, options):
+    """A worker that starts does not find everything that was carried in front of it; and it knows knocks that were made after its birth."""
+    with forking(result, options, "deaf", "start=0.3") as bench:
+        clients = [bench.client() for _ in range(64)]
+        for client in clients:
+            client.ask("/")
+        said = bench.restart()
+        result.expect(said["carried"] == 64, f"64 idle clients, and it says {said}")
+        found = max(int(client.ask("/").split()[1]) for client in clients)
+        result.expect(found <= 4, f"{found} of 64 were waiting when a worker first looked")
+
+
+def real_workers_leave_soon(result, options, name):
+    prepare, count = REAL[name]
+    with Bench(result, options, name, prepare) as bench:
+        bench.server.await_ready()
+        times = []
+        for _ in range(5):
+            old = workers_of(bench, count)
+            clients = [bench.client() for _ in range(16)]
+            for client in clients:
+                client.ask(PATH)
+            bench.restart()
+            times.append(seconds_until_gone(bench, old))
+            result.expect(old and times[-1] < 1.5, f"the old workers {old} left after {times[-1]:.1f} s")
+            for client in clients:
+                client.ask(PATH)
+                client.close()
+        result.figures.append(f"{name}: the last old worker is gone {' '.join(f'{1000 * took:.0f}' for took in times)} ms after the restart")
+
+
+CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, tidy_is_waited_for, deaf_do_not_pile_up, no_crowd_at_the_door)]
+CHECKS += [(real_workers_leave_soon, name) for name in REAL]
+
+
+def run(options):
+    return run_checks("worker-details", CHECKS, options)
+
+
+TRIALS = {"worker-details": run}
