@@ -266,7 +266,7 @@ void carry_knock(const char *name)
 		f->unknocked = n;
 		f->claimer = getpid();
 		atomic_store(&carry_waiting, true);
-		bell_tick_in(TICK_MS); /* a program that waits for its events is seen earlier */
+		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
 	}
 	errno = kept;
 }

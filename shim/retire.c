@@ -14,7 +14,7 @@
 
 #define MS INT64_C(1000000)
 
-enum { REST_MS = 300 }; /* who has nothing to do and uses no processor for so long will not leave by itself */
+enum { REST_MS = 1000 }; /* who has nothing to do and uses no processor for so long will not leave by itself */
 
 static struct worker *workers;
 static size_t worker_count;
