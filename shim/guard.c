@@ -289,9 +289,14 @@ uint64_t guard_start_time(int pid)
 	return stat_field(pid, 22);
 }
 
-uint64_t guard_cpu_time(int pid)
+int64_t guard_cpu_time(int pid)
 {
-	return stat_field(pid, 14) + stat_field(pid, 15);
+	struct timespec used = {0};
+	clockid_t clock;
+
+	if (!clock_getcpuclockid(pid, &clock))
+		clock_gettime(clock, &used);
+	return used.tv_sec * INT64_C(1000000000) + used.tv_nsec;
 }
 
 static bool is_gone(int pid)

@@ -73,8 +73,8 @@ int guard_owner(void);
 /* When a process started, in clock ticks since boot; 0 if it is gone or a zombie. */
 uint64_t guard_start_time(int pid);
 
-/* What it has used of the processors, in clock ticks. */
-uint64_t guard_cpu_time(int pid);
+/* What a process has used of the processors, ns. (/proc/PID/stat tells it in steps of 10 ms: a few microseconds may look like as many.) */
+int64_t guard_cpu_time(int pid);
 
 /* Was this pid ever entered as a worker, and is it not another program by now? It may be dead. */
 bool guard_is_worker(int pid);

@@ -14,7 +14,7 @@
 
 #define MS INT64_C(1000000)
 
-enum { REST_MS = 1000 }; /* who has nothing to do and uses no processor for so long will not leave by itself */
+enum { REST_MS = 1000 }; /* who has nothing to do and uses less than a hundredth of a processor for so long will not leave by itself */
 
 static struct worker *workers;
 static size_t worker_count;
@@ -22,8 +22,7 @@ static bool told;
 
 /* Since when each has been seen to use no more of the processors. */
 static struct rest {
-	uint64_t cpu;
-	int64_t since;
+	int64_t cpu, since;
 } *rests;
 
 void retire_adopt(const struct worker *from, size_t n)
@@ -78,25 +77,36 @@ void retire_tell(void)
  */
 static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
 {
-	uint64_t cpu;
+	int64_t cpu;
 
 	if (!w->empty || now - rest->since < REST_MS * MS)
 		return false;
 	cpu = guard_cpu_time(w->pid);
-	if (cpu == rest->cpu)
+	log_debug("worker %d of the last generation used the processor for %lld us of %lld", w->pid, (long long)(cpu - rest->cpu) / 1000, (long long)(now - rest->since) / 1000);
+	if (cpu - rest->cpu < (now - rest->since) / 100)
 		return true;
 	*rest = (struct rest){cpu, now};
 	return false;
 }
 
-/* Waits for those who are dead (this program does not know them), and kills those who would not go. */
+/* Waits for one who is dead: this program does not know it. False: its first thread is, but others are still on their way out. */
+static bool reap(struct worker *w)
+{
+	siginfo_t info = {0};
+
+	if (!waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
+		return false;
+	w->pid = 0;
+	return true;
+}
+
+/* Reaps the dead, and kills those who would not go. */
 bool retire_is_over(int64_t now)
 {
 	bool gone = true;
 
 	for (size_t i = 0; told && i < worker_count; i++) {
 		struct worker *w = &workers[i];
-		siginfo_t info;
 
 		if (!w->pid)
 			continue;
@@ -106,10 +116,9 @@ bool retire_is_over(int64_t now)
 				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid, cpr__settings.drain_s);
 			if (now >= w->leave_by || does_nothing(w, &rests[i], now))
 				kill(w->pid, SIGKILL);
-			continue;
+		} else {
+			gone &= reap(w);
 		}
-		waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG);
-		w->pid = 0;
 	}
 	return gone;
 }
@@ -119,7 +128,7 @@ size_t retire_unfinished(struct worker *into, size_t most)
 	size_t n = 0;
 
 	for (size_t i = 0; i < worker_count && n < most; i++)
-		if (is_alive(&workers[i]))
+		if (is_alive(&workers[i]) || (workers[i].pid && !reap(&workers[i]))) /* of the dead no later generation would hear: they would be zombies for good */
 			into[n++] = workers[i];
 	return n;
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A master and two workers that do not leave for SIGTERM. As apache's, each joins a thread that serves, and waits for a word from its master.
 
-    forking.py HOST PORT [deaf|tidy|jobs] [start=SEC]   deaf: SIGTERM does nothing; tidy: it is busy for a second, leaves a file, and then
-                                                        ends; jobs: deaf, and it serves nobody; start: workers are slow to start
+    forking.py HOST PORT [deaf|tidy|jobs|follow] [start=SEC]
+        deaf: SIGTERM does nothing; tidy: it is busy for a second, leaves a file, and then ends; jobs: deaf, and it serves nobody;
+        follow: deaf, but it ends with its master; start: workers are slow to start
 """
 
 import os
@@ -82,6 +83,8 @@ def main():
     for _ in range(WORKERS):
         pid = os.fork()
         if not pid:
+            if how == "follow":
+                os.close(end)       # else it would hear nothing when its master is gone
             work(listener, how, start, word)
         workers.append(pid)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

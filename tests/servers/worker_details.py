@@ -80,6 +80,14 @@ def deaf_do_not_pile_up(result, options):
         result.figures.append(f"at most {most} processes")
 
 
+def dead_are_reaped(result, options):
+    """Who has died by itself when the next restart comes, before the tick has seen it, is no zombie for ever."""
+    with forking(result, options, "follow") as bench:
+        for _ in range(4):
+            bench.restart()
+        result.expect(workers_of(bench, WORKERS), f"after 5 s there are {len(proc.family(bench.pid))} processes, the dead too")
+
+
 def no_crowd_at_the_door(result, options):
     """A worker that starts does not find everything that was carried in front of it; and it knows knocks that were made after its birth."""
     with forking(result, options, "deaf", "start=0.3") as bench:
@@ -111,7 +119,7 @@ def real_workers_leave_soon(result, options, name):
         result.figures.append(f"{name}: the last old worker is gone {' '.join(f'{1000 * took:.0f}' for took in times)} ms after the restart")
 
 
-CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, tidy_is_waited_for, deaf_do_not_pile_up, no_crowd_at_the_door)]
+CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, tidy_is_waited_for, deaf_do_not_pile_up, dead_are_reaped, no_crowd_at_the_door)]
 CHECKS += [(real_workers_leave_soon, name) for name in REAL]
 
 
