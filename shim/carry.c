@@ -22,10 +22,12 @@ enum {
 	LINGER_MS = 2000,  /* how long a connection that we end is read, so that the peer sees FIN and not a reset */
 	PER_QUEUE = 128,   /* descriptors in flight in one socket pair */
 	FIRST_KNOCKS = 2,  /* of the slow start */
-	TICK_MS = 5,       /* between two looks while there is more to knock for */
+	TICK_MS = 2,       /* between two looks while there is more to knock for */
 	SLOW_TICK_MS = 200,
 	CROWD_MS = 50,     /* so long at the most clients who wait to be accepted go before knocks */
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
+	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
+	SERVED_MAX = 64,   /* of those, in one process; who is beyond is not waited for */
 };
 
 /* ---- leaving ---- */
@@ -76,6 +78,7 @@ struct family {
 _Atomic bool carry_waiting;
 static struct family *families;
 static size_t batch;       /* so many knocks at once, next time */
+static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
 static int64_t knocked_at; /* the last time, or when the listener was claimed */
 
 static int *closing; /* descriptors that we end for the last generation */
@@ -226,19 +229,28 @@ static bool knocks_for(const struct family *f)
 	return f->claimer == getpid() || guard_is_owner();
 }
 
+/* May the program be given more? */
+static bool is_at_ease(const struct entry *listener)
+{
+	int64_t waited = (io_now() - knocked_at) / 1000000;
+
+	if (knock_unaccepted())
+		return waited >= UNHEARD_MS;
+	if (knock_unserved())
+		return waited >= UNSERVED_MS;
+	return batch > FIRST_KNOCKS || track_queue(listener) <= 0 || waited >= CROWD_MS;
+}
+
 /*
- * A few at first, when the clients who have queued in the meantime are accepted, and twice as many each time the program has accepted the last ones. The obvious code knocks
+ * A few at first, when the clients who have queued in the meantime are accepted, and twice as many each time the program has answered the last ones. The obvious code knocks
  * for all at once, in bind(): but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment
  * of its start it has but a few: it closed the very connections that it had been given. (Nor does the accept queue take any number.)
  */
 static void knock(struct family *f, const struct entry *listener)
 {
-	int64_t waited = (io_now() - knocked_at) / 1000000;
 	size_t n = 0;
 
-	if (!f->unknocked || !knocks_for(f))
-		return;
-	if (knock_unaccepted() ? waited < UNHEARD_MS : track_queue(listener) > 0 && waited < CROWD_MS)
+	if (!f->unknocked || !knocks_for(f) || !is_at_ease(listener))
 		return;
 	while (f->unknocked && n < batch && knock_at(listener->fd)) {
 		f->unknocked--;
@@ -248,7 +260,7 @@ static void knock(struct family *f, const struct entry *listener)
 		return;
 	batch *= 2;
 	knocked_at = io_now();
-	log_debug("knocked %zu times at %s after %lld ms: %zu are left", n, f->name, (long long)waited, f->unknocked);
+	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);
 }
 
 void carry_knock(const char *name)
@@ -269,6 +281,28 @@ void carry_knock(const char *name)
 		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
 	}
 	errno = kept;
+}
+
+/* Has its client asked for something already? Then the program is at work for it until it writes. */
+static void begin_service(int fd)
+{
+	for (int i = 0; conn_has_unread(fd) && i < SERVED_MAX; i++) {
+		int none = 0;
+
+		if (atomic_compare_exchange_strong(&serving[i], &none, fd + 1))
+			return;
+	}
+	knock_served();
+}
+
+void carry_wrote(int fd)
+{
+	for (int i = 0; i < SERVED_MAX; i++) {
+		int it = fd + 1;
+
+		if (serving[i] == it && atomic_compare_exchange_strong(&serving[i], &it, 0))
+			knock_served();
+	}
 }
 
 static void name_peer(int fd, struct sockaddr *addr, socklen_t *len)
@@ -312,9 +346,11 @@ int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, sockl
 	}
 	if (carried >= 0) {
 		name_peer(fd, addr, len);
+		begin_service(fd);
 		r = 1;
 	} else {
 		next_close(fd);
+		knock_served();
 	}
 	errno = kept;
 	return r;

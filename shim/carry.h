@@ -47,6 +47,9 @@ extern _Atomic bool carry_waiting;
  */
 int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
 
+/* The program has written on this connection, and carry_waiting is on. Keeps errno. */
+void carry_wrote(int fd);
+
 /* From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next look; 0: nothing is left to do. */
 int carry_settle(bool late);
 

@@ -33,7 +33,7 @@ struct knock {
  * would take it for a client, and hand its word to the program as a request.
  */
 static struct record {
-	_Atomic size_t count, accepted;
+	_Atomic size_t count, accepted, served;
 	size_t room;
 	struct knock knocks[];
 } *record;
@@ -159,15 +159,31 @@ void knock_accepted(void)
 		atomic_fetch_add(&record->accepted, 1);
 }
 
+void knock_served(void)
+{
+	if (record)
+		atomic_fetch_add(&record->served, 1);
+}
+
+static size_t left(size_t done)
+{
+	size_t count = record ? record->count : 0;
+
+	return count > done ? count - done : 0;
+}
+
 size_t knock_unaccepted(void)
 {
-	size_t count = record ? record->count : 0, accepted = record ? record->accepted : 0;
+	return left(record ? record->accepted : 0);
+}
 
-	return count > accepted ? count - accepted : 0;
+size_t knock_unserved(void)
+{
+	return left(record ? record->served : 0);
 }
 
 void knock_forget_all(void)
 {
 	if (record)
-		record->count = record->accepted = 0;
+		record->count = record->accepted = record->served = 0;
 }

@@ -15,11 +15,13 @@ bool knock_at(int listener);
 /* Is the connection that was accepted at fd one of ours? */
 bool knock_is(int fd);
 
-/* One was accepted. Any process. */
+/* One was accepted; and who it stood for is served, or has asked for nothing. Any process. */
 void knock_accepted(void);
+void knock_served(void);
 
-/* How many have not been accepted. */
+/* How many have not been accepted; not been served. */
 size_t knock_unaccepted(void);
+size_t knock_unserved(void);
 
 /* Nobody is waited for any more: the record is free. Holding the guard. */
 void knock_forget_all(void);
