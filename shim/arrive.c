@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,16 +91,42 @@ static int state_fd(void)
 	return fd;
 }
 
-/* Open, and what was recorded; then it is an orphan, close-on-exec until the program asks for it. */
+/* Descriptors in a row are marked by one call; most are, since what a program opens at its start it opens one after the other. */
+struct row {
+	int first, last; /* first -1: none */
+};
+
+static void close_at_exec(struct row *row, int fd)
+{
+	if (row->first >= 0 && fd == row->last + 1) {
+		row->last = fd;
+		return;
+	}
+	if (row->first >= 0 && next_close_range((unsigned)row->first, (unsigned)row->last, CLOSE_RANGE_CLOEXEC)) /* before Linux 5.11 */
+		for (int each = row->first; each <= row->last; each++)
+			next_fcntl(each, F_SETFD, (void *)(long)FD_CLOEXEC);
+	*row = (struct row){fd, fd};
+}
+
+static bool is_sound(const struct entry *e)
+{
+	struct object now;
+
+	return !object_of(e->fd, &now) && object_same(&now, &e->object);
+}
+
+/*
+ * Open, and what was recorded; then it is an orphan, close-on-exec until the program asks for it. What the program saved itself is looked at when it
+ * asks for it by name (cpr_find_fd), and not twice: there may be a million.
+ */
 static void adopt_all(struct table *table)
 {
+	struct row row = {-1, -1};
 	struct entry *e, *after;
 
 	for (e = table_first(table); e; e = after) {
-		struct object now;
-
 		after = table_after(e);
-		if (object_of(e->fd, &now) || !object_same(&now, &e->object)) {
+		if (e->kind != ENTRY_API && !is_sound(e)) {
 			log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
 			table_remove(table, e);
 			continue;
@@ -107,11 +134,12 @@ static void adopt_all(struct table *table)
 		if (e->fd <= STDERR_FILENO) /* children count on those, and so does who prints an error */
 			e->flags |= ENTRY_INHERITED;
 		if (!(e->flags & ENTRY_INHERITED))
-			next_fcntl(e->fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+			close_at_exec(&row, e->fd);
 		if (e->flags & ENTRY_LISTENING)
 			e->flags |= ENTRY_RAISED; /* leaving did that */
 		table_make_orphan(table, e);
 	}
+	close_at_exec(&row, -1);
 }
 
 void arrive_read(struct state *state)

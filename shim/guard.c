@@ -176,7 +176,7 @@ static cpr_touched struct {
  * written that need not be: where there is one thread nobody can hold the lock but that, and what a child must know of itself it works out when it is first asked
  * (after_birth). It only enters itself as a worker: it may never come back to us.
  */
-static bool is_alone(void)
+bool guard_is_alone(void)
 {
 	return &__libc_single_threaded && __libc_single_threaded;
 }
@@ -186,7 +186,7 @@ static void prepare(void)
 	sigset_t before;
 
 	guard_own_memory(); /* a child's child needs to know whose it is */
-	if (!is_alone()) {
+	if (!guard_is_alone() && !holding) { /* holding: from a callback of cpr_walk_fd */
 		guard_block(&before);
 		acquire();
 		forking.before = before;

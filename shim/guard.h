@@ -60,6 +60,9 @@ static inline void guard_exit(void)
 /* What to call at the end of the outermost wrapper when a doorbell was noted; the doorbell's. */
 void guard_when_noted(void (*answer)(void));
 
+/* Has this process one thread only? Then nothing changes but by the caller. "No" where libc cannot tell. */
+bool guard_is_alone(void);
+
 /* Does this process run on its own memory? False in a vfork child. */
 bool guard_own_memory(void);
 

@@ -113,10 +113,13 @@ static void set_flags(const struct plan *plan)
 			if (origin_is_heirloom(cpr__origin.heirlooms[i].fd))
 				next_fcntl(cpr__origin.heirlooms[i].fd, F_SETFD, NULL);
 	}
-	/* looked at again: other threads have gone on until this table was copied */
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_KEPT && object_still(&e->object, e->fd))
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		if (!(e->flags & ENTRY_KEPT) || (!plan->restart && !(e->flags & (ENTRY_CLOEXEC | ENTRY_ORPHAN))))
+			continue;
+		/* looked at again: other threads have gone on until this table was copied */
+		if (guard_is_alone() || object_still(&e->object, e->fd))
 			next_fcntl(e->fd, F_SETFD, NULL);
+	}
 	for (size_t i = 0; plan->restart && i < passed_count; i++) {
 		struct stat st;
 

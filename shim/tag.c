@@ -25,12 +25,22 @@ static int socket_number(int fd, int option)
 	return getsockopt(fd, SOL_SOCKET, option, &value, &len) ? -1 : value;
 }
 
+/* glibc's fstat is newfstatat with an empty path, which is dearer by a sixth. */
+static int stat_of(int fd, struct stat *st)
+{
+#if defined(SYS_fstat) && defined(__LP64__)
+	return (int)next_sys(SYS_fstat, fd, st);
+#else
+	return fstat(fd, st);
+#endif
+}
+
 int object_of(int fd, struct object *object)
 {
 	int kept = errno;
 	struct stat st;
 
-	if (fstat(fd, &st)) {
+	if (stat_of(fd, &st)) {
 		errno = kept;
 		return -EBADF;
 	}
@@ -54,7 +64,7 @@ bool object_still(const struct object *object, int fd)
 {
 	int kept = errno;
 	struct stat st;
-	bool same = fstat(fd, &st) == 0 && st.st_dev == object->dev && st.st_ino == object->ino;
+	bool same = stat_of(fd, &st) == 0 && st.st_dev == object->dev && st.st_ino == object->ino;
 
 	errno = kept;
 	return same;

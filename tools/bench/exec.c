@@ -47,7 +47,24 @@ static int allow(size_t count)
 
 	if (getrlimit(RLIMIT_NOFILE, &now))
 		return -1;
-	return now.rlim_cur >= limit.rlim_cur ? 0 : setrlimit(RLIMIT_NOFILE, &limit);
+	if (now.rlim_cur >= limit.rlim_cur)
+		return 0;
+	limit.rlim_max = now.rlim_max > limit.rlim_max ? now.rlim_max : limit.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* How many this process, and so a child, may have open at most, up to `count`. */
+static size_t allowed(size_t count)
+{
+	struct rlimit before;
+
+	if (getrlimit(RLIMIT_NOFILE, &before))
+		return 0;
+	if (!allow(count)) {
+		setrlimit(RLIMIT_NOFILE, &before);
+		return count;
+	}
+	return before.rlim_max > SPARE ? before.rlim_max - SPARE : 0;
 }
 
 /* The first generation: with the library, close-on-exec and saved; without, only open. */
@@ -243,8 +260,17 @@ int bench_exec(struct bench *bench)
 		       "a program saves eventfds that are close-on-exec with cpr_save_fd, execs itself, and finds each with cpr_find_fd: from the call of execve to the last one found; "
 		       "by turns with the same program without the library, whose eventfds are merely inherited, to its main(). ns per descriptor");
 	for (size_t i = 0; i < countof(sizes) && !r; i++) {
-		report_progress(bench->report, "exec: %zu descriptors", sizes[i].count);
-		r = measure(bench, &sizes[i]);
+		struct size size = {allowed(sizes[i].count), sizes[i].rounds};
+		bool less = size.count < sizes[i].count;
+
+		if (less)
+			report_note(bench->report, "%zu descriptors and more cannot be measured here: RLIMIT_NOFILE cannot be raised above %zu", sizes[i].count, size.count + SPARE);
+		if (less && size.count <= sizes[i ? i - 1 : 0].count)
+			break;
+		report_progress(bench->report, "exec: %zu descriptors", size.count);
+		r = measure(bench, &size);
+		if (less)
+			break;
 	}
 	return r;
 }
