@@ -162,7 +162,10 @@ static void end_child(struct child *child)
 	child->pid = 0;
 }
 
-/* The library is this benchmark's to give: an environment without it, and without its settings. */
+/*
+ * The library is this benchmark's to give: an environment without it, and without its settings. All symbols are bound at the start, as distributions build their
+ * servers: else each forked child would bind its _exit.
+ */
 static char **plain_environment(void)
 {
 	size_t n = 0, used = 0;
@@ -170,10 +173,12 @@ static char **plain_environment(void)
 
 	while (environ[n])
 		n++;
-	env = calloc(n + 1, sizeof(*env));
+	env = calloc(n + 2, sizeof(*env));
 	for (size_t i = 0; env && i < n; i++)
 		if (strncmp(environ[i], "LD_PRELOAD=", 11) && strncmp(environ[i], "CPR_", 4))
 			env[used++] = environ[i];
+	if (env)
+		env[used] = (char *)"LD_BIND_NOW=1";
 	return env;
 }
 
@@ -346,7 +351,7 @@ static void measure_framing(const struct bench *bench)
 		}
 		each[i] = (double)(bench_now() - start) / FRAMED;
 	}
-	report_line(bench->report, &(struct bench_line){.what = http_at_boundary(&h) ? "framing of a request and its answer, in those" : "framing: LOST", .ours_name = "with cpr",
+	report_line(bench->report, &(struct bench_line){.what = http_at_boundary(&h) ? "of that, framing a request and its answer" : "framing: LOST", .ours_name = "with cpr",
 							.unit = "ns", .ours = figure_of(each, rounds)});
 }
 
@@ -356,7 +361,7 @@ int bench_calls(struct bench *bench)
 
 	report_section(bench->report, "calls",
 		       "one process under the library (started by cpr-exec) and one without do batches of some ms by turns, on the same processors; each is started anew after "
-		       "8 batches; ns per call and thread. Medians (quartiles), and of the pairs' ratios");
+		       "8 batches; ns of the thread's own time per call (of real time where processes are started). Medians (quartiles), and of the pairs' ratios");
 	for (size_t i = 0; i < call_count && !r; i++)
 		for (int threads = 1; threads <= THREADS && !r; threads++) {
 			report_progress(bench->report, "calls: %s, %d threads", calls[i].name, threads);
