@@ -28,7 +28,7 @@ export BUILD SERVERS
 
 SHIM_SRC  := $(wildcard shim/*.c)
 # The pure layers, without interposition: the tools and the unit tests use them as ordinary objects.
-SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.c table.c rules.c state.c settings.c words.c http.c))
+SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.c table.c view.c rules.c state.c settings.c words.c http.c))
 EXEC_SRC   := tools/cpr-exec.c
 CTL_SRC    := tools/cprctl.c $(wildcard tools/cmd_*.c)
 COMMON_SRC := $(filter-out $(EXEC_SRC) $(CTL_SRC),$(wildcard tools/*.c))

@@ -52,31 +52,46 @@ CPR_EXPORT int cpr_state_init(void)
 	return outwards(cpr__init());
 }
 
-static int save(const char *name, int id, int fd, bool agree)
+/* What stands in the way of saving: 0 if it was not there any more, or only what the wrappers called the descriptor, and is gone. */
+static int make_room(const char *name, int id, int fd, bool *agrees)
 {
 	struct entry *e = table_find(cpr__table, name, id);
-	struct object object;
-	int r = object_of(fd, &object);
 
-	if (r)
-		return r;
 	if (e && !object_still(&e->object, e->fd)) { /* closed behind our back */
 		table_remove(cpr__table, e);
 		e = NULL;
 	}
+	*agrees = e && e->fd == fd;
 	if (e)
-		return agree && e->fd == fd ? 0 : -EEXIST;
+		return -EEXIST;
 	e = table_by_fd(cpr__table, fd);
 	if (e && (e->kind == ENTRY_API || e->flags & ENTRY_ORPHAN) && object_still(&e->object, fd))
 		return -EEXIST;
-	table_forget_fd(cpr__table, fd); /* what the wrappers called it: the program's own name is the better one */
+	table_forget_fd(cpr__table, fd); /* the program's own name is the better one */
+	return 0;
+}
+
+static int save(const char *name, int id, int fd, bool agree)
+{
+	struct object object;
+	struct entry *e;
+	bool agrees = false;
+	int r = object_of(fd, &object);
+
+	if (r)
+		return r;
 	r = table_add(cpr__table, name, id, fd, &e);
+	if (r == -EEXIST) {
+		r = make_room(name, id, fd, &agrees);
+		if (r)
+			return agree && agrees ? 0 : r;
+		r = table_add(cpr__table, name, id, fd, &e);
+	}
 	if (r)
 		return r;
 	e->kind = ENTRY_API;
 	e->object = object;
-	track_judge(e);
-	e->flags |= ENTRY_KEPT;
+	e->flags |= ENTRY_KEPT; /* whatever the rules say */
 	return 0;
 }
 
@@ -114,7 +129,8 @@ static struct entry *find_tag(const char *name, int id)
 	return e;
 }
 
-static int find(const char *name, int id)
+/* With the lock: claims what is an orphan. */
+static int find_locked(const char *name, int id)
 {
 	struct guard_hold hold;
 	struct entry *e;
@@ -123,7 +139,7 @@ static int find(const char *name, int id)
 	if (r)
 		return r;
 	e = find_tag(name, id);
-	if (e && !object_still(&e->object, e->fd)) {
+	if (e && e->flags & ENTRY_ORPHAN && !object_still(&e->object, e->fd)) {
 		table_remove(cpr__table, e);
 		e = NULL;
 	}
@@ -132,6 +148,21 @@ static int find(const char *name, int id)
 	r = e ? e->fd : -ENOENT;
 	guard_unlock(&hold);
 	return r;
+}
+
+/* What is the program's own is found without the lock and without a system call, wherever the table may be read. */
+static int find(const char *name, int id)
+{
+	size_t len;
+	int fd;
+
+	if (unlikely(!name || walking || !guard_may_read()))
+		return find_locked(name, id);
+	len = strnlen(name, TAG_NAME_MAX + 1);
+	if (unlikely(!len || len > TAG_NAME_MAX))
+		return -EINVAL;
+	fd = table_peek(cpr__table, name, len, id);
+	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && noted_may_name(name)) ? find_locked(name, id) : fd;
 }
 
 CPR_EXPORT int cpr_find_fd(const char *name, int id)
@@ -224,12 +255,15 @@ static int check_load(const struct table *from)
 
 static int take_load(const struct table *from)
 {
+	int r = 0;
+
+	table_change_begin(cpr__table); /* nobody may find one that is not an orphan yet */
 	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
 		struct entry *mine;
-		int r = table_add(cpr__table, e->name, e->id, e->fd, &mine);
 
+		r = table_add(cpr__table, e->name, e->id, e->fd, &mine);
 		if (r)
-			return r;
+			break;
 		mine->kind = e->kind;
 		mine->flags = e->flags & ~(unsigned)ENTRY_ORPHAN;
 		mine->backlog = e->backlog;
@@ -239,7 +273,8 @@ static int take_load(const struct table *from)
 		mine->path_ino = e->path_ino;
 		table_make_orphan(cpr__table, mine);
 	}
-	return 0;
+	table_change_end(cpr__table);
+	return r;
 }
 
 CPR_EXPORT int cpr_state_load(int fd)

@@ -12,7 +12,8 @@ extern "C" {
 
 /*
  * A tag is a name (1 to 4,095 bytes) and an id. Strings are copied; descriptors stay the caller's own. All functions may be called from any
- * thread. Those of which it is said may be called from a signal handler. A vfork child must call none: they say EPERM there.
+ * thread. Those of which it is said may be called from a signal handler. A vfork child must call none: they say EPERM there (but cpr_find_fd finds, if it has
+ * nothing to claim).
  *
  * Link with -lcpr, or, in a program that is merely started by cpr-exec, find them by dlsym(RTLD_DEFAULT, "cpr_save_fd").
  */
@@ -34,6 +35,8 @@ int cpr_save_fd(const char *name, int id, int fd);
 /*
  * The descriptor of (name, id): saved by this generation, or by an earlier one and handed over; asking for it is claiming it.
  * Returns the descriptor (not a duplicate), or -1 with ENOENT, EINVAL, EPERM. Async-signal-safe.
+ * What is not a claim takes no lock and makes no system call, so nobody asks the kernel whether the descriptor is still open. A tag goes with close(2) and its
+ * like; a program that closes what it saved by other ways (a raw system call, a library's own) must cpr_delete_fd first.
  */
 int cpr_find_fd(const char *name, int id);
 

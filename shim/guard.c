@@ -50,10 +50,13 @@ struct wiped {
 	int pid;
 	int slot; /* of the worker, -1: none */
 	int parent;
+	int readable; /* after_birth() was here, and the table is whole */
 };
 
 static cpr_touched struct shared *shared;
 static cpr_touched struct wiped *wiped;
+static const int unreadable;
+cpr_touched const volatile int *guard_readable = &unreadable;
 static cpr_touched int born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
 static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
 static cpr_thread bool holding; /* this thread has it: a callback of cpr_walk_fd may call close() */
@@ -148,6 +151,7 @@ static void after_birth(void)
 	}
 	register_worker();
 	born_as = wiped->pid;
+	wiped->readable = !broken;
 	errno = kept;
 }
 
@@ -443,7 +447,8 @@ int guard_init(int filters)
 	if (madvise(page, 4096, MADV_WIPEONFORK))
 		return -errno;
 	wiped = page;
-	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid()};
+	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid(), .readable = 1};
+	guard_readable = &wiped->readable;
 	born_as = wiped->pid;
 	atomic_store(&shared->owner, wiped->pid);
 	return pthread_atfork(prepare, parent, child) ? -ENOMEM : 0;

@@ -32,6 +32,17 @@ struct guard_hold {
 bool guard_lock(struct guard_hold *hold);
 void guard_unlock(const struct guard_hold *hold);
 
+/*
+ * May this process read the table without the lock (table_peek)? Not before there is one, and not in a child that has yet to work out what it is: it takes the lock
+ * first. A vfork child may: it reads its parent's. For any thread and any handler.
+ */
+extern const volatile int *guard_readable;
+
+static inline bool guard_may_read(void)
+{
+	return likely(*guard_readable) && likely(cpr__table != NULL);
+}
+
 /* Only the signals: for leaving, which holds the lock for good if all goes well. */
 void guard_block(sigset_t *before);
 void guard_unblock(const sigset_t *before);

@@ -1,26 +1,35 @@
 /* SPDX-License-Identifier: MIT */
-/* A pool with a free list per power of two; large blocks are mapped and unmapped singly. */
+/* A pool with a free list per size: steps of a cache line for what is small, powers of two above; what it maps stays mapped. */
 #define _GNU_SOURCE
 #include "pool.h"
 
+#include "attr.h"
+
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 
 enum {
-	SMALLEST_SHIFT = 5,   /* 32 bytes */
-	LARGEST_SHIFT = 14,   /* 16 KiB; above that, pages */
-	CHUNK = 1024 * 1024,  /* what is mapped at a time */
+	LINE_SHIFT = 6,       /* 64 bytes: blocks begin with a cache line */
+	FINE = 16,            /* sizes up to 1 KiB, in steps of a line */
+	FINE_SHIFT = LINE_SHIFT + 4,
+	LARGEST_SHIFT = 14,   /* 16 KiB; above that, blocks are mapped singly */
+	SHIFTS = 48,
+	CHUNK = 1024 * 1024,  /* the least that is mapped at a time */
+	CHUNK_MOST = 64 * CHUNK,
+	HUGE = 2 * CHUNK,     /* pages, where there are such */
 };
 
 struct block {
 	struct block *next;
 };
 
-static struct block *free_lists[LARGEST_SHIFT + 1];
+static struct block *free_lists[FINE + SHIFTS];
 static char *chunk;
 static size_t chunk_left;
+static size_t chunks; /* bytes of all of them */
 
 void *pool_map(size_t size)
 {
@@ -40,53 +49,103 @@ void pool_unmap(void *memory, size_t size)
 	errno = kept;
 }
 
-static unsigned shift_for(size_t size)
+/* Its free list, and the size of the blocks there; -1: nobody has that much. */
+static int list_for(size_t size, size_t *rounded)
 {
-	unsigned shift = SMALLEST_SHIFT;
+	size_t lines = (size + (1 << LINE_SHIFT) - 1) >> LINE_SHIFT;
+	int shift = FINE_SHIFT;
 
-	while (((size_t)1 << shift) < size)
+	if (lines <= FINE) {
+		lines = lines ? lines : 1;
+		*rounded = lines << LINE_SHIFT;
+		return (int)lines - 1;
+	}
+	while (shift < SHIFTS && ((size_t)1 << shift) < size)
 		shift++;
-	return shift;
+	*rounded = (size_t)1 << shift;
+	return shift < SHIFTS ? FINE + shift : -1;
+}
+
+/*
+ * What is large is asked for in huge pages: a lookup among a hundred thousand entries has its every address on another page, and would wait for the processor's
+ * table of pages longer than for the entry.
+ */
+static void *map_large(size_t size)
+{
+	size_t off;
+	char *memory;
+	int kept;
+
+	if (size % HUGE)
+		return pool_map(size);
+	memory = pool_map(size + HUGE);
+	if (!memory)
+		return pool_map(size);
+	off = -(uintptr_t)memory % HUGE;
+	pool_unmap(off ? memory : NULL, off);
+	pool_unmap(memory + off + size, HUGE - off);
+	kept = errno;
+	madvise(memory + off, size, MADV_HUGEPAGE);
+	errno = kept;
+	return memory + off;
+}
+
+/* A new chunk grows with what there is, as long as the kernel gives that much. */
+static bool next_chunk(void)
+{
+	size_t size = chunks / 2 / HUGE * HUGE;
+	char *fresh;
+
+	size = size < CHUNK ? CHUNK : size > CHUNK_MOST ? CHUNK_MOST : size;
+	fresh = map_large(size);
+	if (!fresh && size > CHUNK)
+		fresh = pool_map(size = CHUNK);
+	if (!fresh)
+		return false;
+	chunk = fresh; /* what is left of the old one is less than one block: let it go */
+	chunk_left = size;
+	chunks += size;
+	return true;
 }
 
 void *pool_alloc(size_t size)
 {
-	unsigned shift = shift_for(size);
+	size_t rounded;
+	int list = list_for(size, &rounded);
 	struct block *block;
 
-	if (shift > LARGEST_SHIFT)
-		return pool_map(size);
-	block = free_lists[shift];
+	if (unlikely(list < 0))
+		return NULL;
+	block = free_lists[list];
 	if (block) {
-		free_lists[shift] = block->next;
-		memset(block, 0, (size_t)1 << shift);
+		free_lists[list] = block->next;
+		if (rounded > 1 << LARGEST_SHIFT)
+			block->next = NULL; /* the rest is zero: see pool_free */
+		else
+			memset(block, 0, rounded);
 		return block;
 	}
-	if (chunk_left < (size_t)1 << shift) { /* what is left of the old chunk is less than one block: let it go */
-		char *fresh = pool_map(CHUNK);
-
-		if (!fresh)
-			return NULL;
-		chunk = fresh;
-		chunk_left = CHUNK;
-	}
+	if (rounded > 1 << LARGEST_SHIFT)
+		return map_large(rounded);
+	if (chunk_left < rounded && !next_chunk())
+		return NULL;
 	block = (struct block *)chunk;
-	chunk += (size_t)1 << shift;
-	chunk_left -= (size_t)1 << shift;
+	chunk += rounded;
+	chunk_left -= rounded;
 	return block;
 }
 
 void pool_free(void *memory, size_t size)
 {
-	unsigned shift = shift_for(size);
+	size_t rounded;
+	int list = list_for(size, &rounded), kept = errno;
 	struct block *block = memory;
 
-	if (!memory)
+	if (!memory || list < 0)
 		return;
-	if (shift > LARGEST_SHIFT) {
-		pool_unmap(memory, size);
-		return;
-	}
-	block->next = free_lists[shift];
-	free_lists[shift] = block;
+	if (rounded > 1 << LARGEST_SHIFT && madvise(memory, rounded, MADV_DONTNEED)) /* gives the pages back; not if they are locked */
+		memset(memory, 0, rounded);
+	errno = kept;
+	block->next = free_lists[list];
+	free_lists[list] = block;
 }

@@ -6,8 +6,11 @@
 #include <stddef.h>
 
 /*
- * size bytes, zeroed, aligned to 16; NULL when the kernel gives no more. Freed with the same size.
+ * size bytes, zeroed, beginning with a cache line (64 bytes); NULL when the kernel gives no more. Freed with the same size.
  * Not locked: the caller holds the guard, with all signals blocked. Keeps errno.
+ *
+ * What was freed is given out again for the same size, or lies idle (of large blocks the pages go back to the kernel); it never stops being mapped, since
+ * somebody who reads the table without the lock (table_peek) may still look at it.
  */
 void *pool_alloc(size_t size);
 void pool_free(void *memory, size_t size);

@@ -1,42 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 /* The table. Two hashes (tags; names, for counting ids and finding orphans) and a two-level array by descriptor. */
 #define _GNU_SOURCE
+#include <stdbool.h>
+
+/* uthash's own answers would exit a stranger's process and call its malloc. */
+static bool out_of_memory; /* as unlocked as the pool is */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(element) (out_of_memory = true)
+#define uthash_malloc(size) pool_alloc(size)
+#define uthash_free(memory, size) pool_free(memory, size)
+#define HASH_FUNCTION(name, len, hashv) ((hashv) = hash_of(name, len, 0))
 #include "table.h"
 
 #include "attr.h"
 #include "pool.h"
+#include "view.h"
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+/*
+ * uthash doubles its buckets when one chain is longer than this: ten, which makes four entries a bucket on average, and four cache lines a lookup. By the longest
+ * chain alone, one entry a bucket cannot be had: with a lower threshold a table of a million is doubled while nearly all buckets are empty. So whoever adds says
+ * what it is at that moment: 0, which means "now", when half as many entries are there as buckets; else never. (With as many, a hit takes a tenth longer.)
+ */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH threshold
+enum { NEVER = 1 << 20 };
 
-struct key {
-	const char *name;
-	uint32_t len;
-	int32_t id;
-};
-
-static inline unsigned hash_of(const struct key *key)
+static unsigned threshold_of(const UT_hash_table *hash)
 {
-	return (unsigned)XXH3_64bits_withSeed(key->name, key->len, (uint64_t)(uint32_t)key->id * 0x9e3779b97f4a7c15u);
+	return hash && hash->num_items >= hash->num_buckets / 2 ? 0 : NEVER;
 }
-
-static inline int key_differs(const struct key *a, const struct key *b)
-{
-	return a->id != b->id || a->len != b->len || memcmp(a->name, b->name, a->len);
-}
-
-/* uthash's own answers would exit a stranger's process and call its malloc. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(elt) ((elt)->out_of_memory = true)
-#define uthash_malloc(size) pool_alloc(size)
-#define uthash_free(memory, size) pool_free(memory, size)
-#define HASH_FUNCTION(at, len, hashv) ((void)(len), (hashv) = hash_of((const struct key *)(at)))
-#define HASH_KEYCMP(a, b, len) ((void)(len), key_differs((const struct key *)(a), (const struct key *)(b)))
-#include <uthash.h>
 
 enum {
 	PAGE_SHIFT = 10,
@@ -45,37 +42,75 @@ enum {
 };
 
 struct family { /* all tags of one name */
-	struct key key; /* id 0 */
+	UT_hash_handle hh;
 	int next_id;
 	int live;
 	struct row *first_orphan, *last_orphan;
-	bool out_of_memory;
-	UT_hash_handle hh;
+	uint16_t len;
 	char name[];
 };
 
 struct row {
-	struct entry entry; /* first: an entry is its row */
-	struct key key;
 	struct family *family; /* NULL: the id was the caller's own */
 	struct row *next_orphan, *previous_orphan;
-	bool out_of_memory;
-	UT_hash_handle hh;
+	struct entry entry;
 	char name[];
 };
+
+enum { LINE = 64 };
+_Static_assert(sizeof(void *) != 8 || offsetof(struct row, entry.hh.hh_next) % LINE == 0, "what a lookup reads begins with a cache line");
+_Static_assert(sizeof(void *) != 8 || sizeof(struct row) % LINE == LINE / 2, "and has 32 bytes of the name in it");
+_Static_assert(offsetof(struct row, name) == offsetof(struct row, entry) + sizeof(struct entry), "the name follows the entry: see view.c");
+
+#define HH entry.hh /* where uthash finds its handle in a row */
 
 typedef _Atomic(struct row *) slot;
 
 struct table {
+	struct view view;
 	struct row *rows;
 	struct family *families;
 	size_t orphans;
 	_Atomic(slot *) pages[PAGES];
 };
 
+static struct row *row_of(const struct entry *e)
+{
+	return e ? (struct row *)((char *)e - offsetof(struct row, entry)) : NULL;
+}
+
+static struct row *row_of_handle(const UT_hash_handle *hh)
+{
+	return (struct row *)((char *)hh - offsetof(struct row, HH));
+}
+
+static struct entry *entry_of(struct row *row)
+{
+	return row ? &row->entry : NULL;
+}
+
+static const UT_hash_table *hash_table(const struct table *t)
+{
+	return t->rows ? t->rows->HH.tbl : NULL;
+}
+
+void table_change_begin(struct table *t)
+{
+	view_begin(&t->view);
+}
+
+void table_change_end(struct table *t)
+{
+	view_end(&t->view, hash_table(t));
+}
+
 struct table *table_new(void)
 {
-	return pool_alloc(sizeof(struct table));
+	struct table *t = pool_alloc(sizeof(*t));
+
+	if (t)
+		view_init(&t->view);
+	return t;
 }
 
 /* The slot of a number, making its page if asked to; NULL when there is none. */
@@ -108,26 +143,21 @@ bool table_tracks(const struct table *t, int fd)
 
 struct entry *table_by_fd(const struct table *t, int fd)
 {
-	return (struct entry *)row_at(t, fd);
-}
-
-static struct key key_for(const char *name, int id)
-{
-	return (struct key){.name = name, .len = (uint32_t)strlen(name), .id = id};
+	return entry_of(row_at(t, fd));
 }
 
 static struct family *family_find(const struct table *t, const char *name)
 {
-	struct key key = key_for(name, 0);
 	struct family *family;
 
-	HASH_FIND(hh, t->families, &key, sizeof(key), family);
+	HASH_FIND(hh, t->families, name, strlen(name), family);
 	return family;
 }
 
 static struct family *family_get(struct table *t, const char *name)
 {
 	struct family *family = family_find(t, name);
+	unsigned threshold = threshold_of(t->families ? t->families->hh.tbl : NULL);
 	size_t len = strlen(name);
 
 	if (family)
@@ -136,9 +166,10 @@ static struct family *family_get(struct table *t, const char *name)
 	if (!family)
 		return NULL;
 	memcpy(family->name, name, len + 1);
-	family->key = key_for(family->name, 0);
-	HASH_ADD(hh, t->families, key, sizeof(family->key), family);
-	if (family->out_of_memory) {
+	family->len = (uint16_t)len;
+	out_of_memory = false;
+	HASH_ADD_KEYPTR(hh, t->families, family->name, len, family);
+	if (out_of_memory) {
 		pool_free(family, sizeof(*family) + len + 1);
 		return NULL;
 	}
@@ -150,12 +181,27 @@ static void family_put(struct table *t, struct family *family)
 	if (family->live)
 		return;
 	HASH_DELETE(hh, t->families, family);
-	pool_free(family, sizeof(*family) + family->key.len + 1);
+	pool_free(family, sizeof(*family) + family->len + 1);
 }
 
-static int add_row(struct table *t, const char *name, int id, int fd, struct family *family, struct row **made)
+static struct row *find_row(const struct table *t, const char *name, size_t len, int id, unsigned hashv)
 {
-	struct key key = key_for(name, id);
+	const UT_hash_table *hash = hash_table(t);
+	UT_hash_handle *hh = hash ? hash->buckets[hashv & (hash->num_buckets - 1)].hh_head : NULL;
+
+	for (; hh; hh = hh->hh_next) {
+		struct row *row = row_of_handle(hh);
+
+		if (hh->hashv == hashv && hh->key == key_of(id) && hh->keylen == len && !memcmp(row->name, name, len))
+			return row;
+	}
+	return NULL;
+}
+
+/* Without a look whether the tag stands already. */
+static int add_row(struct table *t, const char *name, size_t len, int id, int fd, unsigned hashv, struct row **made)
+{
+	unsigned threshold = threshold_of(hash_table(t));
 	slot *s = slot_at(t, fd, true);
 	struct row *row;
 
@@ -163,17 +209,22 @@ static int add_row(struct table *t, const char *name, int id, int fd, struct fam
 		return fd < 0 || fd >> PAGE_SHIFT >= PAGES ? -EBADF : -ENOMEM;
 	if (atomic_load_explicit(s, memory_order_relaxed))
 		return -EEXIST;
-	row = pool_alloc(sizeof(*row) + key.len + 1);
+	row = pool_alloc(sizeof(*row) + len + 1);
 	if (!row)
 		return -ENOMEM;
-	memcpy(row->name, name, key.len + 1);
-	key.name = row->name;
-	row->key = key;
-	row->family = family;
-	row->entry = (struct entry){.name = row->name, .id = id, .fd = fd, .fds = 1, .backlog = -1, .queue = -1};
-	HASH_ADD(hh, t->rows, key, sizeof(row->key), row);
-	if (row->out_of_memory) {
-		pool_free(row, sizeof(*row) + key.len + 1);
+	memcpy(row->name, name, len); /* and a NUL, which is there */
+	row->entry.name = row->name;
+	row->entry.id = id;
+	row->entry.fd = fd;
+	row->entry.fds = 1;
+	row->entry.backlog = row->entry.queue = -1;
+	out_of_memory = false;
+	table_change_begin(t);
+	HASH_ADD_KEYPTR_BYHASHVALUE(HH, t->rows, key_of(id), len, hashv, row);
+	view_bucket(&t->view, hash_table(t), hashv);
+	table_change_end(t);
+	if (out_of_memory) {
+		pool_free(row, sizeof(*row) + len + 1);
 		return -ENOMEM;
 	}
 	atomic_store_explicit(s, row, memory_order_release);
@@ -185,13 +236,15 @@ int table_add(struct table *t, const char *name, int id, int fd, struct entry **
 {
 	size_t len = strnlen(name, TAG_NAME_MAX + 1);
 	struct row *row;
+	unsigned hashv;
 	int r;
 
 	if (!len || len > TAG_NAME_MAX)
 		return -EINVAL;
-	if (table_find(t, name, id))
+	hashv = hash_of(name, len, id);
+	if (find_row(t, name, len, id, hashv))
 		return -EEXIST;
-	r = add_row(t, name, id, fd, NULL, &row);
+	r = add_row(t, name, len, id, fd, hashv, &row);
 	if (!r && made)
 		*made = &row->entry;
 	return r;
@@ -204,22 +257,24 @@ static int id_after(int id)
 
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made)
 {
+	size_t len = strnlen(name, TAG_NAME_MAX + 1);
 	struct family *family;
 	struct row *row;
 	int r;
 
-	if (!*name || strnlen(name, TAG_NAME_MAX + 1) > TAG_NAME_MAX)
+	if (!len || len > TAG_NAME_MAX)
 		return -EINVAL;
 	family = family_get(t, name);
 	if (!family)
 		return -ENOMEM;
 	while (table_find(t, name, family->next_id)) /* the API, or another generation, had that one */
 		family->next_id = id_after(family->next_id);
-	r = add_row(t, name, family->next_id, fd, family, &row);
+	r = add_row(t, name, len, family->next_id, fd, hash_of(name, len, family->next_id), &row);
 	if (r) {
 		family_put(t, family);
 		return r;
 	}
+	row->family = family;
 	family->next_id = id_after(family->next_id);
 	family->live++;
 	if (made)
@@ -229,11 +284,14 @@ int table_add_next(struct table *t, const char *name, int fd, struct entry **mad
 
 struct entry *table_find(const struct table *t, const char *name, int id)
 {
-	struct key key = key_for(name, id);
-	struct row *row;
+	size_t len = strlen(name);
 
-	HASH_FIND(hh, t->rows, &key, sizeof(key), row);
-	return (struct entry *)row;
+	return entry_of(find_row(t, name, len, id, hash_of(name, len, id)));
+}
+
+int table_peek(const struct table *t, const char *name, size_t len, int id)
+{
+	return view_find(&t->view, name, len, id);
 }
 
 int table_alias(struct table *t, struct entry *e, int fd)
@@ -244,7 +302,7 @@ int table_alias(struct table *t, struct entry *e, int fd)
 		return fd < 0 || fd >> PAGE_SHIFT >= PAGES ? -EBADF : -ENOMEM;
 	if (atomic_load_explicit(s, memory_order_relaxed))
 		return -EEXIST;
-	atomic_store_explicit(s, (struct row *)e, memory_order_release);
+	atomic_store_explicit(s, row_of(e), memory_order_release);
 	e->fds++;
 	return 0;
 }
@@ -293,25 +351,31 @@ bool table_forget_fd(struct table *t, int fd)
 	}
 	clear_slot(t, fd);
 	row->entry.fds--;
-	if (row->entry.fd == fd)
+	if (row->entry.fd == fd) {
+		table_change_begin(t);
 		row->entry.fd = sweep_slots(t, &row->entry, false);
+		table_change_end(t);
+	}
 	return false;
 }
 
 void table_remove(struct table *t, struct entry *e)
 {
-	struct row *row = (struct row *)e;
+	struct row *row = row_of(e);
 
+	table_change_begin(t);
 	table_adopt(t, e);
 	if (e->fds > 1)
 		sweep_slots(t, e, true);
 	clear_slot(t, e->fd);
-	HASH_DELETE(hh, t->rows, row);
+	HASH_DELETE(HH, t->rows, row);
+	view_bucket(&t->view, hash_table(t), row->HH.hashv);
 	if (row->family) {
 		row->family->live--;
 		family_put(t, row->family);
 	}
-	pool_free(row, sizeof(*row) + row->key.len + 1);
+	pool_free(row, sizeof(*row) + row->HH.keylen + 1);
+	table_change_end(t);
 }
 
 int table_move(struct table *t, struct entry *e, int fd)
@@ -320,18 +384,20 @@ int table_move(struct table *t, struct entry *e, int fd)
 
 	if (!s)
 		return fd < 0 || fd >> PAGE_SHIFT >= PAGES ? -EBADF : -ENOMEM;
+	table_change_begin(t);
 	if (e->fds > 1)
 		sweep_slots(t, e, true);
 	clear_slot(t, e->fd);
-	atomic_store_explicit(s, (struct row *)e, memory_order_release);
+	atomic_store_explicit(s, row_of(e), memory_order_release);
 	e->fd = fd;
 	e->fds = 1;
+	table_change_end(t);
 	return 0;
 }
 
 void table_make_orphan(struct table *t, struct entry *e)
 {
-	struct row *row = (struct row *)e, *after;
+	struct row *row = row_of(e), *after;
 
 	if (e->flags & ENTRY_ORPHAN)
 		return;
@@ -343,7 +409,9 @@ void table_make_orphan(struct table *t, struct entry *e)
 		if (e->id >= row->family->next_id && e->kind != ENTRY_API)
 			row->family->next_id = id_after(e->id);
 	}
+	table_change_begin(t);
 	e->flags |= ENTRY_ORPHAN;
+	table_change_end(t);
 	t->orphans++;
 	after = row->family->last_orphan;
 	if (after && row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
@@ -358,11 +426,13 @@ void table_make_orphan(struct table *t, struct entry *e)
 
 void table_adopt(struct table *t, struct entry *e)
 {
-	struct row *row = (struct row *)e;
+	struct row *row = row_of(e);
 
 	if (!(e->flags & ENTRY_ORPHAN))
 		return;
+	table_change_begin(t);
 	e->flags &= ~(unsigned)ENTRY_ORPHAN;
+	table_change_end(t);
 	t->orphans--;
 	*(row->previous_orphan ? &row->previous_orphan->next_orphan : &row->family->first_orphan) = row->next_orphan;
 	*(row->next_orphan ? &row->next_orphan->previous_orphan : &row->family->last_orphan) = row->previous_orphan;
@@ -373,28 +443,28 @@ struct entry *table_orphan(const struct table *t, const char *name)
 {
 	struct family *family = t->orphans ? family_find(t, name) : NULL;
 
-	return family ? (struct entry *)family->first_orphan : NULL;
+	return family ? entry_of(family->first_orphan) : NULL;
 }
 
 struct entry *table_orphan_after(const struct table *t, const struct entry *e)
 {
 	(void)t;
-	return (struct entry *)((const struct row *)e)->next_orphan;
+	return entry_of(row_of(e)->next_orphan);
 }
 
 struct entry *table_first(const struct table *t)
 {
-	return (struct entry *)t->rows;
+	return entry_of(t->rows);
 }
 
 struct entry *table_after(const struct entry *e)
 {
-	return ((const struct row *)e)->hh.next;
+	return entry_of(e->hh.next);
 }
 
 size_t table_count(const struct table *t)
 {
-	return HASH_COUNT(t->rows);
+	return HASH_CNT(HH, t->rows);
 }
 
 size_t table_orphans(const struct table *t)
@@ -414,5 +484,6 @@ void table_free(struct table *t)
 	}
 	for (int page = 0; page < PAGES; page++)
 		pool_free(atomic_load_explicit(&t->pages[page], memory_order_relaxed), PAGE_SLOTS * sizeof(slot));
+	view_free(&t->view);
 	pool_free(t, sizeof(*t));
 }

@@ -5,6 +5,8 @@
 
 #include "tag.h"
 
+#include <uthash.h> /* table.c has set it up before */
+
 struct table;
 
 enum entry_kind { ENTRY_STREAM, ENTRY_DATAGRAM, ENTRY_FIFO, ENTRY_DEVICE, ENTRY_FILE, ENTRY_MEMFD, ENTRY_API, ENTRY_KINDS };
@@ -21,21 +23,26 @@ enum {
 	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
 };
 
-/* One tag. What is above the line is for everyone to read and write; names and numbers change only through the functions. */
+/*
+ * One tag. What is outside the lines is for everyone to read and write; names and numbers change only through the functions. The order is that of use: what a lookup
+ * reads stands together in one cache line, from the middle of uthash's handle to the name's first 32 bytes, which follow the entry.
+ */
 struct entry {
-	enum entry_kind kind;
-	unsigned flags;
-	int backlog;           /* listen()'s; -1: not known */
-	int queue;             /* when listed: connections (stream) or bytes (datagram) that wait; -1: not known */
-	int access;            /* opened paths: O_RDONLY, O_WRONLY, O_RDWR */
 	struct object object;  /* what it was when it was tagged: an entry is a belief until this is checked */
 	uint64_t path_dev;     /* unix sockets: the file in the directory, 0 when there is none */
 	uint64_t path_ino;
+	int backlog;           /* listen()'s; -1: not known */
+	int queue;             /* when listed: connections (stream) or bytes (datagram) that wait; -1: not known */
 	/* ---- */
-	const char *name;
 	int id;
-	int fd;                /* the first of its descriptors */
 	int fds;               /* how many descriptors are this entry's (dup) */
+	const char *name;
+	UT_hash_handle hh;
+	int fd;                /* the first of its descriptors */
+	/* ---- */
+	unsigned flags : 16;   /* all but ENTRY_ORPHAN are for everyone to write */
+	enum entry_kind kind : 8;
+	int access : 8;        /* opened paths: O_RDONLY, O_WRONLY, O_RDWR */
 };
 
 /* An empty table, or NULL without memory. The memory is the pool's: see pool.h for who may call these, and when. */
@@ -52,6 +59,12 @@ int table_add(struct table *t, const char *name, int id, int fd, struct entry **
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made);
 
 struct entry *table_find(const struct table *t, const char *name, int id);
+
+/*
+ * The descriptor of a tag that is no orphan, without the lock, from any thread and any signal handler, while others change the table. `len`: the name's, 1 to
+ * TAG_NAME_MAX. The descriptor; -ENOENT; -EAGAIN: an orphan, or the table would not hold still: take the lock and use table_find.
+ */
+int table_peek(const struct table *t, const char *name, size_t len, int id);
 struct entry *table_by_fd(const struct table *t, int fd);
 
 /* May this number be in the table? No lock; a number that this thread's program owns is answered exactly. */
@@ -75,6 +88,10 @@ struct entry *table_orphan(const struct table *t, const char *name);
 struct entry *table_orphan_after(const struct table *t, const struct entry *e);
 void table_make_orphan(struct table *t, struct entry *e);
 void table_adopt(struct table *t, struct entry *e); /* an orphan no more */
+
+/* Between these, all changes are one to table_peek, which says -EAGAIN meanwhile. They nest. */
+void table_change_begin(struct table *t);
+void table_change_end(struct table *t);
 
 /* Every entry, oldest first. The one at hand may be removed if the next was asked for before. */
 struct entry *table_first(const struct table *t);

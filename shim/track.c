@@ -270,18 +270,21 @@ void track_socket_connected(int fd, const struct sockaddr *addr)
  */
 static bool give_back(struct entry *e)
 {
-	int elsewhere;
+	int elsewhere, r;
 
 	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !guard_is_owner())
 		return false;
 	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
-	if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
-		next_close(elsewhere);
+	if (elsewhere < 0)
 		return false;
-	}
-	if (elsewhere >= 0)
+	table_change_begin(cpr__table);
+	r = table_move(cpr__table, e, elsewhere);
+	if (!r)
 		table_make_orphan(cpr__table, e);
-	return elsewhere >= 0;
+	table_change_end(cpr__table);
+	if (r)
+		next_close(elsewhere);
+	return !r;
 }
 
 bool track_let_go(int fd)

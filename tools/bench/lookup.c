@@ -140,7 +140,7 @@ int bench_lookup(struct bench *bench)
 	struct lookup_result results[countof(sizes)][LOOKUP_RESULTS];
 	int counts[countof(sizes)];
 
-	report_section(bench->report, "lookup", "ns for one of N operations in random order over N descriptors, names of 15 to 60 bytes; ratio: times as fast, or as small");
+	report_section(bench->report, "lookup", "processor time for one of N operations in random order over N descriptors, names of 15 to 60 bytes; ratio: times as fast, or as small");
 	for (size_t i = 0; i < countof(sizes); i++) {
 		counts[i] = measure(bench, sizes[i], results[i]);
 		if (counts[i] < 0)

@@ -18,9 +18,10 @@
 #include <sys/mman.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { NAME_ROOM = 64, WORTH_TIMING = 50000 }; /* operations: fewer are repeated */
+enum { NAME_ROOM = 64, WORTH_TIMING = 50000 /* operations: fewer are repeated */, FITS_CACHE = 10000 };
 
 /* What is asked for: strings that are nobody else's, in the order in which they are asked for, as a caller would have made them just before. */
 struct key {
@@ -194,47 +195,65 @@ struct contender {
 
 /* ---- ways ---- */
 
-static double pass(const struct contender *t, const struct keys *keys, size_t count)
+/* Of this process only: with as many others as there are cores, a pass would else last until its next turn. */
+static int64_t cpu_now(void)
 {
-	int64_t begin = bench_now();
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static size_t pass(const struct contender *t, const struct keys *keys)
+{
 	size_t wrong = 0;
 
+	for (size_t i = 0; i < keys->count; i++)
+		wrong += t->find(keys->keys[i].name, keys->keys[i].id) != keys->keys[i].fd;
+	return wrong;
+}
+
+/* The other's turn has emptied the processor's caches: what fits into them is there again after one pass that is not counted. */
+static double passes(const struct contender *t, const struct keys *keys, size_t count)
+{
+	size_t wrong = keys->count <= FITS_CACHE ? pass(t, keys) : 0;
+	int64_t begin = cpu_now();
+
 	for (size_t done = 0; done < count; done += keys->count)
-		for (size_t i = 0; i < keys->count; i++)
-			wrong += t->find(keys->keys[i].name, keys->keys[i].id) != keys->keys[i].fd;
-	return wrong ? -EIO : (double)(bench_now() - begin);
+		wrong += pass(t, keys);
+	return wrong ? -EIO : (double)(cpu_now() - begin);
 }
 
 static double insert_all(struct contender *t)
 {
-	int64_t begin = bench_now();
+	int64_t begin = cpu_now();
 	int r = 0;
 
 	for (size_t i = 0; i < t->inserted->count; i++)
 		r |= t->save(t->inserted->keys[i].name, t->inserted->keys[i].id, t->inserted->keys[i].fd);
 	t->filled = true;
-	return r ? -EIO : (double)(bench_now() - begin);
+	return r ? -EIO : (double)(cpu_now() - begin);
 }
 
 static double delete_all(struct contender *t)
 {
-	int64_t begin = bench_now();
+	int64_t begin = cpu_now();
 	int r = 0;
 
 	for (size_t i = 0; i < t->found->count; i++)
 		r |= t->delete(t->found->keys[i].name, t->found->keys[i].id);
 	t->filled = false;
-	return r ? -EIO : (double)(bench_now() - begin);
+	return r ? -EIO : (double)(cpu_now() - begin);
 }
 
 static double way_hit(void *contender, size_t count)
 {
-	return pass(contender, ((const struct contender *)contender)->found, count);
+	return passes(contender, ((const struct contender *)contender)->found, count);
 }
 
 static double way_miss(void *contender, size_t count)
 {
-	return pass(contender, ((const struct contender *)contender)->missing, count);
+	return passes(contender, ((const struct contender *)contender)->missing, count);
 }
 
 static double way_insert(void *contender, size_t count)
