@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 static const size_t sizes[] = {0, 1, 31, 32, 33, 63, 64, 100, 255, 256, 257, 1000, 4096, 4097, 16383, 16384, 16385, 100000, 3000000};
@@ -25,7 +26,7 @@ Test(pool, gives_zeroed_and_aligned_memory_of_every_size)
 		unsigned char *block = pool_alloc(sizes[i]);
 
 		cr_assert_not_null(block);
-		cr_assert_eq((uintptr_t)block % 16, 0);
+		cr_assert_eq((uintptr_t)block % 64, 0);
 		cr_assert(all(block, sizes[i], 0), "%zu bytes", sizes[i]);
 	}
 }
@@ -72,6 +73,49 @@ Test(pool, takes_no_more_from_the_kernel_for_what_came_back)
 			before = mapped_kib();
 	}
 	cr_assert_eq(mapped_kib(), before);
+}
+
+/* Somebody may still look at it. What he sees there is his business. */
+Test(pool, never_unmaps_what_it_gave)
+{
+	for (size_t i = 0; i < SIZES; i++) {
+		volatile unsigned char *block = pool_alloc(sizes[i]);
+		unsigned sum = 0;
+
+		memset((void *)block, 1, sizes[i]);
+		pool_free((void *)block, sizes[i]);
+		for (size_t at = 0; at < sizes[i]; at += 64)
+			sum += block[at];
+		cr_assert_leq(sum, 255 * (sizes[i] / 64 + 1));
+	}
+}
+
+Test(pool, gives_again_what_came_back_of_that_size)
+{
+	for (size_t i = 0; i < SIZES; i++) {
+		void *block = pool_alloc(sizes[i]), *between = pool_alloc(sizes[i]);
+
+		pool_free(block, sizes[i]);
+		cr_assert_eq(pool_alloc(sizes[i]), block, "%zu bytes", sizes[i]);
+		pool_free(between, sizes[i]);
+	}
+}
+
+/* Of what lies idle the pages go back to the kernel. */
+Test(pool, holds_no_pages_of_large_blocks_that_came_back)
+{
+	enum { LARGE = 32 << 20 };
+	unsigned char *block = pool_alloc(LARGE), *resident = malloc(LARGE / 4096);
+	size_t pages = 0;
+
+	memset(block, 1, LARGE);
+	pool_free(block, LARGE);
+	cr_assert_eq(mincore(block, LARGE, resident), 0);
+	for (size_t i = 0; i < LARGE / 4096; i++)
+		pages += resident[i] & 1;
+	cr_assert_leq(pages, 512); /* the one with the link in it, which may be a huge one */
+	cr_assert_eq(pool_alloc(LARGE), block);
+	cr_assert(all(block, LARGE, 0));
 }
 
 Test(pool, frees_nothing_without_harm)

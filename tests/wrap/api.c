@@ -5,7 +5,12 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 
 #define save API(cpr_save_fd)
 #define find API(cpr_find_fd)
@@ -393,4 +398,130 @@ TEST(any_thread_may_call_it, ONCE)
 	for (int i = 0; i < 8; i++)
 		pthread_join(thread[i], NULL);
 	CHECK_INT(table_size(), 800 - 267);
+}
+
+/* ---- found without the lock ---- */
+
+/* Strict mode leaves read, write and exit; any other call ends the child by SIGKILL. */
+TEST(finding_what_is_ours_makes_no_system_call, ONCE)
+{
+	int fd = null_fd(), status, pid;
+
+	CHECK_INT(save("mine", 7, fd), 0);
+	pid = fork();
+	if (!pid) {
+		bool well = find("mine", 7) == fd; /* a child's first call finds out what it is */
+
+		if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
+			_exit(2);
+		for (int i = 0; i < 1000; i++)
+			well = well && find("mine", 7) == fd && find("mine", i + 8) == -1 && find("other", 7) == -1;
+		syscall(SYS_exit, well ? 0 : 1);
+	}
+	CHECK_INT(waitpid(pid, &status, 0), pid);
+	CHECK_INT(status, 0);
+}
+
+static _Atomic bool ended;
+static int stable_fd[100];
+
+static void *find_stable(void *arg)
+{
+	long *found = arg;
+
+	for (int i = 0; !ended; i = (i + 1) % 100, ++*found)
+		CHECK_INT(find("stable", i), stable_fd[i]);
+	return NULL;
+}
+
+static void *change_others(void *arg)
+{
+	int fd = null_fd();
+
+	while (!ended) {
+		for (int i = 0; i < 300; i++) {
+			CHECK_INT(save(arg, i, fd), 0);
+			CHECK_INT(find(arg, i), fd);
+			CHECK_INT(forget(arg, i), 0);
+			CHECK_FAILS(find(arg, i), ENOENT);
+		}
+	}
+	return NULL;
+}
+
+static void save_stable(void)
+{
+	for (int i = 0; i < 100; i++) {
+		stable_fd[i] = null_fd();
+		CHECK_INT(save("stable", i, stable_fd[i]), 0);
+	}
+}
+
+TEST(a_tag_is_found_whatever_other_threads_change, ONCE)
+{
+	pthread_t thread[4];
+	long found[2] = {0};
+
+	save_stable();
+	for (int i = 0; i < 2; i++) {
+		CHECK_INT(pthread_create(&thread[i], NULL, find_stable, &found[i]), 0);
+		CHECK_INT(pthread_create(&thread[2 + i], NULL, change_others, i ? "some" : "others"), 0);
+	}
+	for (long until = now_ms() + 1000; now_ms() < until;) { /* children, too, born between any two steps of a change */
+		int status, pid = fork();
+
+		if (!pid)
+			_exit(find("stable", 3) == stable_fd[3] && find("stable", 4) == stable_fd[4] ? 0 : 1);
+		CHECK_INT(waitpid(pid, &status, 0), pid);
+		CHECK_INT(status, 0);
+	}
+	ended = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	CHECK(found[0] > 1000 && found[1] > 1000);
+}
+
+static volatile sig_atomic_t handled, mistaken;
+static int (*found_function)(const char *, int); /* dlsym is not for handlers */
+
+static void find_in_handler(int sig)
+{
+	(void)sig;
+	mistaken += found_function("stable", handled % 100) != stable_fd[handled % 100];
+	handled++;
+}
+
+TEST(a_handler_finds_between_any_two_steps, ONCE)
+{
+	struct itimerval often = {{0, 200}, {0, 200}};
+	int fd = null_fd();
+
+	save_stable();
+	found_function = find;
+	signal(SIGALRM, find_in_handler);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (long until = now_ms() + 10000; handled < 1000 && now_ms() < until;)
+		for (int i = 0; i < 100; i++) {
+			CHECK_INT(save("other", i, fd), 0);
+			CHECK_INT(forget("other", i), 0);
+		}
+	signal(SIGALRM, SIG_IGN);
+	CHECK(handled >= 1000);
+	CHECK_INT(mistaken, 0);
+}
+
+TEST(what_was_loaded_is_hidden_until_it_is_found, ONCE)
+{
+	int fd = null_fd(), state;
+
+	CHECK_INT(save("mine", 5, fd), 0);
+	state = MUST(API(cpr_state_save)());
+	CHECK_INT(forget("mine", 5), 0);
+	CHECK_INT(API(cpr_state_load)(state), 0);
+	CHECK_FAILS(close(fd), EBADF);       /* hidden */
+	CHECK_FAILS(find("mine", 4), ENOENT); /* which claims nothing */
+	CHECK_FAILS(close(fd), EBADF);
+	CHECK_INT(find("mine", 5), fd);
+	CHECK_INT(close(fd), 0);
+	CHECK_FAILS(find("mine", 5), ENOENT);
 }

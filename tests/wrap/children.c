@@ -268,6 +268,18 @@ TEST(a_vfork_child_is_told_eperm_by_the_api, ONCE)
 	still_tabled(fd, inode_of(fd));
 }
 
+TEST(a_vfork_child_may_find, ONCE)
+{
+	int (*find)(const char *, int) = API(cpr_find_fd), fd = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC)), pid;
+
+	CHECK_INT(API(cpr_save_fd)("x", 0, fd), 0);
+	pid = vfork();
+	if (!pid)
+		_exit(find("x", 0) == fd && find("y", 0) == -1 && errno == ENOENT ? 0 : 1);
+	ended_well(pid);
+	CHECK_INT(find("x", 0), fd);
+}
+
 /* ---- a child that is born while a generation tries to leave ---- */
 
 static _Atomic bool done;
