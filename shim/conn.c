@@ -71,7 +71,9 @@ static void clear_flags(struct conn *c, unsigned bits)
 void conn_read(struct conn *c, const void *bytes, uint64_t n)
 {
 	c->in += n;
-	if (bytes)
+	if (!http_is_followed(&c->http))
+		;
+	else if (bytes)
 		http_read(&c->http, bytes, n);
 	else
 		http_read_unseen(&c->http, n);
@@ -82,7 +84,9 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n)
 void conn_sent(struct conn *c, const void *bytes, uint64_t n)
 {
 	c->out += n;
-	if (bytes)
+	if (!http_is_followed(&c->http))
+		;
+	else if (bytes)
 		http_wrote(&c->http, bytes, n);
 	else
 		http_wrote_body(&c->http, n);

@@ -255,7 +255,7 @@ bool drain_wants_out(void)
 int drain_enter(int fd, struct conn *c, bool now)
 {
 	struct caller *me = likely(self) ? self : become_caller();
-	int kept = errno;
+	int kept = -1;
 
 	for (;;) {
 		if (likely(me != NULL))
@@ -264,6 +264,8 @@ int drain_enter(int fd, struct conn *c, bool now)
 		atomic_signal_fence(memory_order_seq_cst);
 		if (likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)))
 			return 0;
+		if (kept < 0)
+			kept = errno;
 		if (c && c->state == CONN_ANSWERED)
 			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))

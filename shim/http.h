@@ -50,6 +50,12 @@ enum http_kind {
 			 http_partial() the client may still be sending a body */
 };
 
+/* Is there anything that bytes can still change? Of a protocol that is no HTTP, nothing more needs to be told. */
+static inline bool http_is_followed(const struct http *h)
+{
+	return h->kind != HTTP_NO && h->kind != HTTP_NEVER;
+}
+
 /* The server read these n bytes from the client. */
 void http_read(struct http *h, const void *bytes, size_t n);
 

@@ -76,6 +76,8 @@ bool noted_bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return false;
 	atomic_store_explicit(&n->bound, 0, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
+	/* in6's port stands where in's does */
+	atomic_store_explicit(&n->fleeting, !((const struct sockaddr_in *)addr)->sin_port, memory_order_relaxed);
 	n->backlog = -1;
 	n->len = len;
 	memcpy(n->addr, addr, len);
@@ -97,8 +99,10 @@ void noted_unbind(int fd)
 {
 	struct noted *n = noted_at(fd);
 
-	if (n && n->bound && guard_own_memory()) /* a vfork child closes what its parent holds */
-		atomic_store_explicit(&n->bound, 0, memory_order_release);
+	if (!n || !n->bound || !guard_own_memory())
+		return;
+	atomic_store_explicit(&n->bound, 0, memory_order_release);
+	atomic_store_explicit(&n->fleeting, false, memory_order_relaxed);
 }
 
 /* ---- settling ---- */
@@ -170,10 +174,13 @@ static bool is_bound_to(int fd, const struct sockaddr *addr)
 		struct sockaddr any;
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
-	} now = {0};
+	} now = {0}, peer;
 	socklen_t len = sizeof(now);
 
 	if (getsockname(fd, &now.any, &len) || now.any.sa_family != addr->sa_family)
+		return false;
+	len = sizeof(now);
+	if (in->sin_port && !getpeername(fd, &peer.any, &len)) /* an accepted one has its listener's address */
 		return false;
 	if (addr->sa_family == AF_INET)
 		return (!in->sin_port || in->sin_port == now.in.sin_port) && in->sin_addr.s_addr == now.in.sin_addr.s_addr;
@@ -199,7 +206,8 @@ static void settle_bound(int fd, struct noted *n)
 		if (e)
 			track_look_at_socket(e, n->backlog);
 	}
-	atomic_compare_exchange_strong(&n->bound, &order, 0);
+	if (atomic_compare_exchange_strong(&n->bound, &order, 0))
+		atomic_store(&n->fleeting, false);
 }
 
 /* Whichever of the paths names what the number is: the newer one if both do. */
@@ -224,6 +232,7 @@ static void settle_paths(int fd, struct noted *n)
 static void drop(struct noted *n)
 {
 	atomic_store(&n->bound, 0);
+	atomic_store(&n->fleeting, false);
 	atomic_store(&n->paths[0].order, 0);
 	atomic_store(&n->paths[1].order, 0);
 }

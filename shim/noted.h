@@ -26,6 +26,7 @@ struct noted_path {
  */
 struct noted {
 	_Atomic uint64_t bound; /* order of the bind; 0: none */
+	_Atomic bool fleeting;  /* bound to port 0: nothing but the number tells it from another such socket, and it must not outlive that */
 	int backlog;            /* -1: listen() was not called */
 	socklen_t len;
 	unsigned char addr[32];
@@ -52,11 +53,11 @@ static inline bool noted_any(int fd)
 	return n && (n->bound || n->paths[0].order || n->paths[1].order);
 }
 
-static inline bool noted_is_bound(int fd)
+static inline bool noted_is_fleeting(int fd)
 {
 	const struct noted *n = noted_at(fd);
 
-	return unlikely(n != NULL) && unlikely(n->bound);
+	return n && unlikely(atomic_load_explicit(&n->fleeting, memory_order_relaxed));
 }
 
 /* Notes it. False: it cannot be (too long, not absolute, no memory): tag it at once. A signal handler may call these. */
@@ -66,7 +67,10 @@ bool noted_bind(int fd, const struct sockaddr *addr, socklen_t len);
 /* listen() was called. False: nothing is noted of a bind, the table may know. */
 bool noted_listen(int fd, int backlog);
 
-/* The number is closed, or given out again. Paths stay: who would look whether this is a vfork child would pay more than the note saves. */
+/*
+ * The number is closed or given out again, and what it was bound to was fleeting; or its socket is a client's. All else stays: who would look whether this is a
+ * vfork child, which closes what its parent holds, would pay more than the note saves.
+ */
 void noted_unbind(int fd);
 
 /*

@@ -36,9 +36,9 @@ static unsigned threshold_of(const UT_hash_table *hash)
 }
 
 enum {
-	PAGE_SHIFT = 10,
+	PAGE_SHIFT = TABLE_PAGE_SHIFT,
 	PAGE_SLOTS = 1 << PAGE_SHIFT,
-	PAGES = 1 << 14, /* 16 million descriptors: 16 times the kernel's default ceiling */
+	PAGES = TABLE_PAGES,
 };
 
 struct family { /* all tags of one name */
@@ -64,14 +64,13 @@ _Static_assert(offsetof(struct row, name) == offsetof(struct row, entry) + sizeo
 
 #define HH entry.hh /* where uthash finds its handle in a row */
 
-typedef _Atomic(struct row *) slot;
+typedef table_slot slot;
 
 struct table {
+	struct table_front front; /* first: see there */
 	struct view view;
 	struct row *rows;
 	struct family *families;
-	size_t orphans;
-	_Atomic(slot *) pages[PAGES];
 };
 
 static struct row *row_of(const struct entry *e)
@@ -121,10 +120,10 @@ static slot *slot_at(const struct table *t, int fd, bool make)
 
 	if (unlikely(fd < 0 || fd >> PAGE_SHIFT >= PAGES))
 		return NULL;
-	page = atomic_load_explicit(&writable->pages[fd >> PAGE_SHIFT], memory_order_acquire);
+	page = atomic_load_explicit(&writable->front.pages[fd >> PAGE_SHIFT], memory_order_acquire);
 	if (!page && make) {
 		page = pool_alloc(PAGE_SLOTS * sizeof(slot));
-		atomic_store_explicit(&writable->pages[fd >> PAGE_SHIFT], page, memory_order_release);
+		atomic_store_explicit(&writable->front.pages[fd >> PAGE_SHIFT], page, memory_order_release);
 	}
 	return page ? &page[fd & (PAGE_SLOTS - 1)] : NULL;
 }
@@ -134,11 +133,6 @@ static struct row *row_at(const struct table *t, int fd)
 	slot *s = slot_at(t, fd, false);
 
 	return s ? atomic_load_explicit(s, memory_order_relaxed) : NULL;
-}
-
-bool table_tracks(const struct table *t, int fd)
-{
-	return row_at(t, fd) != NULL;
 }
 
 struct entry *table_by_fd(const struct table *t, int fd)
@@ -412,7 +406,7 @@ void table_make_orphan(struct table *t, struct entry *e)
 	table_change_begin(t);
 	e->flags |= ENTRY_ORPHAN;
 	table_change_end(t);
-	t->orphans++;
+	t->front.orphans++;
 	after = row->family->last_orphan;
 	if (after && row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
 		after = NULL;
@@ -433,7 +427,7 @@ void table_adopt(struct table *t, struct entry *e)
 	table_change_begin(t);
 	e->flags &= ~(unsigned)ENTRY_ORPHAN;
 	table_change_end(t);
-	t->orphans--;
+	t->front.orphans--;
 	*(row->previous_orphan ? &row->previous_orphan->next_orphan : &row->family->first_orphan) = row->next_orphan;
 	*(row->next_orphan ? &row->next_orphan->previous_orphan : &row->family->last_orphan) = row->previous_orphan;
 	row->previous_orphan = row->next_orphan = NULL;
@@ -441,7 +435,7 @@ void table_adopt(struct table *t, struct entry *e)
 
 struct entry *table_orphan(const struct table *t, const char *name)
 {
-	struct family *family = t->orphans ? family_find(t, name) : NULL;
+	struct family *family = t->front.orphans ? family_find(t, name) : NULL;
 
 	return family ? entry_of(family->first_orphan) : NULL;
 }
@@ -467,11 +461,6 @@ size_t table_count(const struct table *t)
 	return HASH_CNT(HH, t->rows);
 }
 
-size_t table_orphans(const struct table *t)
-{
-	return t->orphans;
-}
-
 void table_free(struct table *t)
 {
 	struct entry *e, *after;
@@ -483,7 +472,7 @@ void table_free(struct table *t)
 		table_remove(t, e);
 	}
 	for (int page = 0; page < PAGES; page++)
-		pool_free(atomic_load_explicit(&t->pages[page], memory_order_relaxed), PAGE_SLOTS * sizeof(slot));
+		pool_free(atomic_load_explicit(&t->front.pages[page], memory_order_relaxed), PAGE_SLOTS * sizeof(slot));
 	view_free(&t->view);
 	pool_free(t, sizeof(*t));
 }

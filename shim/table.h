@@ -3,7 +3,10 @@
 #ifndef CPR_TABLE_H
 #define CPR_TABLE_H
 
+#include "attr.h"
 #include "tag.h"
+
+#include <stdatomic.h>
 
 #include <uthash.h> /* table.c has set it up before */
 
@@ -67,8 +70,31 @@ struct entry *table_find(const struct table *t, const char *name, int id);
 int table_peek(const struct table *t, const char *name, size_t len, int id);
 struct entry *table_by_fd(const struct table *t, int fd);
 
-/* May this number be in the table? No lock; a number that this thread's program owns is answered exactly. */
-bool table_tracks(const struct table *t, int fd);
+/* What every wrapped call looks at, without a lock and without a call: the beginning of each table. Only table.c writes it. */
+enum {
+	TABLE_PAGE_SHIFT = 10,
+	TABLE_PAGES = 1 << 14, /* 16 million descriptors: 16 times the kernel's default ceiling */
+};
+
+struct row;
+typedef _Atomic(struct row *) table_slot;
+
+struct table_front {
+	size_t orphans;
+	_Atomic(table_slot *) pages[TABLE_PAGES]; /* by descriptor */
+};
+
+/* May this number be in the table? A number that this thread's program owns is answered exactly. */
+static inline bool table_tracks(const struct table *t, int fd)
+{
+	struct table_front *front = (struct table_front *)t;
+	table_slot *page;
+
+	if (unlikely((unsigned)fd >> TABLE_PAGE_SHIFT >= TABLE_PAGES))
+		return false;
+	page = atomic_load_explicit(&front->pages[fd >> TABLE_PAGE_SHIFT], memory_order_acquire);
+	return page && atomic_load_explicit(&page[fd & ((1 << TABLE_PAGE_SHIFT) - 1)], memory_order_relaxed);
+}
 
 /* The first number from `fd` on that is in the table, or -1. */
 int table_next_fd(const struct table *t, int fd);
@@ -98,6 +124,10 @@ struct entry *table_first(const struct table *t);
 struct entry *table_after(const struct entry *e);
 
 size_t table_count(const struct table *t);
-size_t table_orphans(const struct table *t);
+
+static inline size_t table_orphans(const struct table *t)
+{
+	return ((const struct table_front *)t)->orphans;
+}
 
 #endif

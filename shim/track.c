@@ -254,7 +254,7 @@ void track_socket_connected(int fd, const struct sockaddr *addr)
 	struct guard_hold hold;
 	struct entry *e;
 
-	if (unlikely(noted_is_bound(fd)) && addr && addr->sa_family != AF_UNSPEC)
+	if (unlikely(noted_any(fd)) && addr && addr->sa_family != AF_UNSPEC)
 		noted_unbind(fd);
 	if (likely(!track_knows(fd)) || !guard_lock(&hold))
 		return;
@@ -295,7 +295,7 @@ bool track_let_go(int fd)
 
 	if (unlikely(conn_at(fd) != NULL) && guard_own_memory())
 		conn_end(fd);
-	if (unlikely(noted_is_bound(fd)))
+	if (unlikely(noted_is_fleeting(fd)))
 		noted_unbind(fd);
 	if (!track_knows(fd))
 		return true;
@@ -314,7 +314,7 @@ bool track_let_go(int fd)
 void track_forget(int fd)
 {
 	conn_end(fd);
-	if (unlikely(noted_is_bound(fd)))
+	if (unlikely(noted_is_fleeting(fd)))
 		noted_unbind(fd);
 	if (unlikely(track_knows(fd)))
 		forget(fd);

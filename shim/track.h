@@ -32,7 +32,7 @@ static inline bool track_hidden(int fd)
 /* Is anything remembered of this number: as a connection, as bound, in the table? */
 static inline bool track_remembers(int fd)
 {
-	return unlikely(conn_at(fd) != NULL) || noted_is_bound(fd) || unlikely(track_knows(fd));
+	return unlikely(conn_at(fd) != NULL) || noted_is_fleeting(fd) || unlikely(track_knows(fd));
 }
 
 /* Was a socket ever bound to a path here? */

@@ -92,7 +92,7 @@ static int duplicated(int from, int to)
 	return to;
 }
 
-CPR_EXPORT int dup(int fd)
+static __attribute__((noinline)) int dup_remembered(int fd)
 {
 	int to;
 
@@ -101,6 +101,18 @@ CPR_EXPORT int dup(int fd)
 	guard_enter();
 	to = duplicated(fd, next_dup(fd));
 	guard_exit();
+	return to;
+}
+
+CPR_EXPORT int dup(int fd)
+{
+	int to;
+
+	if (unlikely(track_orphans()) || unlikely(track_remembers(fd)) || unlikely(noted_any(fd)))
+		return dup_remembered(fd);
+	to = next_dup(fd);
+	if (to >= 0)
+		track_fresh(to);
 	return to;
 }
 
