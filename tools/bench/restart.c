@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* The benchmark of restarts: every server in each of its ways, and what clients saw, cpr against the others. */
+#define _GNU_SOURCE
+#include "attr.h"
+#include "course.h"
+#include "plot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char method[] =
+	"1,000 requests a second, a quarter of them on connections of their own, the rest by 16 keep-alive clients; a latency counts from the moment in which the request "
+	"was due; what fails is tried again after 2 ms. The figures are of the time from each restart to the next; ratio: cpr to the other way, the i-th restarts of both.";
+
+static const struct {
+	const char *what, *unit;
+	enum course_metric metric;
+} metrics[] = {
+	{"answered at the first attempt", "/s", COURSE_RATE},
+	{"latency, median", "ms", COURSE_P50},
+	{"latency, 99 %", "ms", COURSE_P99},
+	{"latency, 99.9 %", "ms", COURSE_P999},
+	{"latency, longest", "ms", COURSE_LONGEST},
+	{"longest time without an answer", "ms", COURSE_SILENCE},
+	{"from request to ready", "ms", COURSE_READY},
+};
+
+/* Of each pair, the i-th restarts of both: the first to the second. `names` says whose they are. */
+static void add_pairs(struct bench *bench, const struct bench_line *names, const char *what, const char *unit, const double *ours, const double *theirs,
+		      size_t count)
+{
+	double a[COURSE_RESTARTS], b[COURSE_RESTARTS], ratios[COURSE_RESTARTS];
+	struct figure their_figure, ratio;
+	struct bench_line line = *names;
+
+	for (size_t i = 0; i < count; i++) {
+		a[i] = ours[i];
+		b[i] = theirs[i];
+		ratios[i] = theirs[i] > 0 ? ours[i] / theirs[i] : 0;
+	}
+	their_figure = figure_of(b, count);
+	ratio = figure_of(ratios, count);
+	line.what = what;
+	line.unit = unit;
+	line.ours = figure_of(a, count);
+	line.theirs = &their_figure;
+	line.ratio = &ratio;
+	report_line(bench->report, &line);
+}
+
+static struct figure total(size_t count, size_t restarts)
+{
+	return (struct figure){(double)count, (double)count, (double)count, restarts};
+}
+
+static void add_count(struct bench *bench, const struct bench_line *names, const char *what, size_t ours, size_t theirs, size_t restarts)
+{
+	const struct figure their_total = total(theirs, restarts);
+	struct bench_line line = *names;
+
+	line.what = what;
+	line.ours = total(ours, restarts);
+	line.theirs = &their_total;
+	line.wanted = WANTED_AT_MOST;
+	report_line(bench->report, &line);
+}
+
+static void compare(struct bench *bench, const struct course *ours, const struct course *theirs)
+{
+	const struct bench_line names = {.ours_name = ours->way->name, .theirs_name = theirs->way->name, .unit = ""};
+	size_t count = ours->restarts < theirs->restarts ? ours->restarts : theirs->restarts;
+
+	add_count(bench, &names, "requests failed", course_failed(ours), course_failed(theirs), count);
+	add_count(bench, &names, "keep-alive connections ended", ours->outcomes[LOAD_CLOSED], theirs->outcomes[LOAD_CLOSED], count);
+	for (size_t i = 0; i < countof(metrics); i++)
+		add_pairs(bench, &names, metrics[i].what, metrics[i].unit, ours->values[metrics[i].metric], theirs->values[metrics[i].metric], count);
+	if (theirs->way->kind == WAY_STOP)
+		add_pairs(bench, &names, "request to ready; cold start alone", "ms", ours->values[COURSE_READY], theirs->values[COURSE_START], count);
+}
+
+/* How what failed failed. */
+static void add_note(struct bench *bench, const struct course *course)
+{
+	const size_t *n = course->outcomes;
+
+	report_note(bench->report, "%s: of %zu requests %zu were refused, %zu cut, %zu answered wrongly, %zu not at all; %zu idle connections were closed.",
+		    course->way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED], n[LOAD_STALLED], n[LOAD_CLOSED]);
+	if (course->way->kind == WAY_CPR) {
+		double values[COURSE_RESTARTS];
+		struct figure figure;
+
+		memcpy(values, course->values[COURSE_CPRCTL], sizeof(values));
+		figure = figure_of(values, course->restarts);
+		report_note(bench->report, "%s: ready after %.1f ms (quartiles %.1f to %.1f) as cprctl says.", course->way->name, figure.median, figure.low, figure.high);
+	}
+}
+
+static int measure(struct bench *bench, const struct server *server, struct course courses[SERVER_WAYS], size_t first)
+{
+	const struct course *drawn[SERVER_WAYS];
+	char name[64];
+	size_t ways = 0;
+	int failed = 0;
+
+	while (ways < SERVER_WAYS && server->ways[ways].name)
+		ways++;
+	snprintf(name, sizeof(name), "restart, %s", server->name);
+	report_section(bench->report, name, server->about);
+	for (size_t i = 0; i < ways; i++) {
+		const struct way *way = &server->ways[(first + i) % ways];
+		struct course *course = &courses[way - server->ways];
+		int r = course_run(course, bench, server, way);
+
+		drawn[way - server->ways] = course;
+		if (r == -EINTR)
+			return r;
+		if (r)
+			report_note(bench->report, "%s: could not be measured: %s.", way->name, strerror(-r));
+		failed = failed ? failed : r;
+	}
+	for (size_t i = 1; i < ways && courses[0].way; i++)
+		if (courses[i].way)
+			compare(bench, &courses[0], &courses[i]);
+	for (size_t i = 0; i < ways; i++)
+		if (courses[i].way)
+			add_note(bench, &courses[i]);
+	snprintf(name, sizeof(name), "restart-%s", server->name);
+	plot_courses(bench, name, drawn, ways, 1);
+	return failed;
+}
+
+/* For who reads only one picture. */
+static void draw_overview(struct bench *bench, struct course (*courses)[SERVER_WAYS])
+{
+	const struct course *nginx = courses[server_find("nginx") - servers], *redis = courses[server_find("redis") - servers];
+	const struct course *const drawn[] = {&nginx[1], &redis[1], &nginx[2], &redis[2], &nginx[0], &redis[0]};
+
+	plot_courses(bench, "restart", drawn, countof(drawn), 2);
+}
+
+int bench_restart(struct bench *bench)
+{
+	struct course (*courses)[SERVER_WAYS] = calloc(server_count, sizeof(*courses));
+	int failed = courses ? 0 : -ENOMEM;
+
+	report_section(bench->report, "restart", method);
+	service_begin();
+	for (size_t i = 0; i < server_count && courses && failed != -EINTR; i++) {
+		char program[PATH_MAX];
+		int r;
+
+		if (!program_find(servers[i].program, program)) {
+			report_note(bench->report, "%s is not installed: not measured.", servers[i].name);
+			r = servers[i].optional ? 0 : -ENOENT;
+		} else {
+			r = measure(bench, &servers[i], courses[i], i);
+		}
+		failed = failed && r != -EINTR ? failed : r;
+	}
+	if (failed != -EINTR && courses)
+		draw_overview(bench, courses);
+	for (size_t i = 0; courses && i < server_count; i++)
+		for (size_t k = 0; k < SERVER_WAYS; k++)
+			course_free(&courses[i][k]);
+	free(courses);
+	service_end();
+	return failed;
+}
