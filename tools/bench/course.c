@@ -20,7 +20,7 @@ struct pace {
 	int64_t lead, period, settle;
 };
 
-static const struct pace full = {COURSE_RESTARTS, SECOND, SECOND, 500 * MS}, quick = {2, 300 * MS, 400 * MS, 200 * MS};
+static const struct pace full = {COURSE_RESTARTS, SECOND, SECOND, 500 * MS}, quick = {1, 300 * MS, 500 * MS, 200 * MS};
 
 static int restart_all(struct course *course, struct service *service, const struct pace *pace)
 {

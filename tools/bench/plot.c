@@ -16,7 +16,7 @@
 enum {
 	PANEL_WIDTH = 480,
 	PANEL_HEIGHT = 190,
-	LEGEND_HEIGHT = 30,
+	LEGEND_HEIGHT = 36,
 	CELL = 2, /* pixels: two requests in one cell are one dot, and cells side by side are one stroke, or the picture would be megabytes */
 	COARSE_CELL = 3, /* where there are many panels */
 	ROWS = 50,
@@ -180,10 +180,9 @@ static void write_script(FILE *script, const char *name, const struct panel *pan
 	/* a background of its own: whoever looks may have a dark one */
 	fprintf(script, "set terminal svg size %zu,%zu noenhanced font \"sans-serif,11\" background \"white\" rounded\nset output \"%s.svg\"\n", width, height, name);
 	fprintf(script, "unset key\nset tics nomirror scale 0.5\nset border 3 lc rgb \"#606060\"\nset multiplot\n");
-	fprintf(script,
-		"set label 1 \"Each request at the time it was due: blue, answered; red, failed, then answered; orange, an idle connection closed; grey, a "
-		"restart\" at screen 0.5,%.4f center\n",
-		LEGEND_HEIGHT * 0.4 / (double)height);
+	fprintf(script, "set label 1 \"Each request at the time it was due: blue, answered; red, failed, then answered;%sorange, an idle connection closed; grey, a restart\" "
+			"at screen 0.5,%.4f center\n",
+		columns == 1 ? "\\n" : " ", LEGEND_HEIGHT * 0.6 / (double)height);
 	for (size_t i = 0; i < count; i++) {
 		size_t column = i % columns, row = i / columns;
 		double top = (double)(height - row * PANEL_HEIGHT), left = (double)(column * PANEL_WIDTH);

@@ -139,28 +139,39 @@ static void draw_overview(struct bench *bench, struct course (*courses)[SERVER_W
 	plot_courses(bench, "restart", drawn, countof(drawn), 2);
 }
 
+/* Says which are missing. 0, or -ENOENT if one is that should be there. */
+static int note_missing(struct bench *bench)
+{
+	char program[PATH_MAX];
+	int missing = 0;
+
+	for (size_t i = 0; i < server_count; i++)
+		if (!program_find(servers[i].program, program)) {
+			report_note(bench->report, "%s is not installed: not measured.", servers[i].name);
+			missing = servers[i].optional ? missing : -ENOENT;
+		}
+	return missing;
+}
+
 int bench_restart(struct bench *bench)
 {
 	struct course (*courses)[SERVER_WAYS] = calloc(server_count, sizeof(*courses));
-	int failed = courses ? 0 : -ENOMEM;
+	char program[PATH_MAX];
+	int failed;
 
+	if (!courses)
+		return -ENOMEM;
 	report_section(bench->report, "restart", method);
+	failed = note_missing(bench);
 	service_begin();
-	for (size_t i = 0; i < server_count && courses && failed != -EINTR; i++) {
-		char program[PATH_MAX];
-		int r;
+	for (size_t i = 0; i < server_count && failed != -EINTR; i++) {
+		int r = program_find(servers[i].program, program) ? measure(bench, &servers[i], courses[i], i) : 0;
 
-		if (!program_find(servers[i].program, program)) {
-			report_note(bench->report, "%s is not installed: not measured.", servers[i].name);
-			r = servers[i].optional ? 0 : -ENOENT;
-		} else {
-			r = measure(bench, &servers[i], courses[i], i);
-		}
 		failed = failed && r != -EINTR ? failed : r;
 	}
-	if (failed != -EINTR && courses)
+	if (failed != -EINTR)
 		draw_overview(bench, courses);
-	for (size_t i = 0; courses && i < server_count; i++)
+	for (size_t i = 0; i < server_count; i++)
 		for (size_t k = 0; k < SERVER_WAYS; k++)
 			course_free(&courses[i][k]);
 	free(courses);
