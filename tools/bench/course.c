@@ -12,7 +12,7 @@
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
-enum { KEPT_CLIENTS = 16, KEPT_RATE = 750, NEW_RATE = 250 };
+enum { KEPT_CLIENTS = 16, NEW_PART = 4 /* of so many requests, one is on a connection of its own */ };
 
 /* The pace: a restart each `period`, and later only if the last one took so long that `settle` after it is later. */
 struct pace {
@@ -35,11 +35,13 @@ static int restart_all(struct course *course, struct service *service, const str
 		if (r)
 			break;
 		course->at[i] = bench_now();
-		report_progress(service->bench->report, "restart: %s, %s, restart %zu of %zu", service->server->name, service->way->name, i + 1, pace->restarts);
+		report_progress(service->bench->report, "restart: %s, %s, restart %zu of %zu", service->server->name, service->way->name,
+				i + 1, pace->restarts);
 		r = service_restart(service, &times);
 		course->values[COURSE_READY][i] = (double)times.ready / MS;
 		course->values[COURSE_START][i] = (double)times.start / MS;
 		course->values[COURSE_CPRCTL][i] = (double)times.cprctl / MS;
+		course->values[COURSE_DRAIN][i] = (double)times.drain / MS;
 		next = course->at[i] + pace->period;
 		if (bench_now() + pace->settle > next)
 			next = bench_now() + pace->settle;
@@ -71,7 +73,8 @@ static double percentile(const int64_t *sorted, size_t count, double part)
 /* `scratch` holds as many numbers as there are records. */
 static void take_window(struct course *course, size_t window, int64_t *scratch)
 {
-	int64_t from = course->at[window], to = window + 1 < course->restarts ? course->at[window + 1] : course->ended, last = from, silence = 0;
+	int64_t from = course->at[window], to = window + 1 < course->restarts ? course->at[window + 1] : course->ended, last = from,
+		silence = 0;
 	size_t n = 0, at_once = 0;
 
 	for (size_t i = 0; i < course->count; i++) {
@@ -134,7 +137,9 @@ size_t course_failed(const struct course *course)
 
 static int run(struct course *course, struct service *service, int clients_cpu)
 {
-	const struct load_plan plan = {service->server->protocol, service->port, clients_cpu, KEPT_CLIENTS, KEPT_RATE, NEW_RATE};
+	const unsigned rate = service->server->rate;
+	const struct load_plan plan = {service->server->protocol, service->port,  clients_cpu, KEPT_CLIENTS,
+				       rate - rate / NEW_PART,    rate / NEW_PART};
 	int64_t took;
 	int r = service_start(service, &took), stopped;
 

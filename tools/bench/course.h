@@ -9,8 +9,8 @@ enum { COURSE_RESTARTS = 10 };
 
 /* A figure for each restart: over the requests that were due from it until the next one. */
 enum course_metric {
-	COURSE_RATE,    /* requests answered at the first attempt, per second */
-	COURSE_P50,     /* latency, ms, as the others */
+	COURSE_RATE, /* requests answered at the first attempt, per second */
+	COURSE_P50,  /* latency, ms, as the others */
 	COURSE_P99,
 	COURSE_P999,
 	COURSE_LONGEST,
@@ -18,6 +18,7 @@ enum course_metric {
 	COURSE_READY,   /* from the request to restart until the next generation alone serves */
 	COURSE_START,   /* WAY_STOP: from its start to its first answer */
 	COURSE_CPRCTL,  /* WAY_CPR: as cprctl says */
+	COURSE_DRAIN,   /* of that, until all connections stood between two requests */
 	COURSE_METRICS,
 };
 

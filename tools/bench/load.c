@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The load: one thread, one epoll set, open loop. A request is due when the plan says so, and its latency counts from then: a server that stands still for a
-   while cannot make its clients forget to ask. */
+/* The load: one thread, one epoll set, open loop. A request is due when the plan says so, and its latency counts from then: a server that
+   stands still for a while cannot make its clients forget to ask. */
 #define _GNU_SOURCE
 #include "load.h"
 
@@ -43,7 +43,8 @@ struct client {
 struct load {
 	struct load_plan plan;
 	pthread_t thread;
-	atomic_bool stopping;
+	_Atomic int64_t stop_at; /* what is due from then on is no longer asked; INT64_MAX at first */
+	bool joined;
 	int error; /* negative errno: the thread gave up */
 	int epoll;
 	struct client *clients; /* the keep-alive ones, then slots for those of one request */
@@ -118,9 +119,9 @@ static void hang_up(struct client *c)
 	c->fd = -1;
 }
 
-static bool stopping(const struct load *load)
+static int64_t stop_at(const struct load *load)
 {
-	return atomic_load_explicit(&load->stopping, memory_order_relaxed);
+	return atomic_load_explicit(&load->stop_at, memory_order_relaxed);
 }
 
 static int64_t kept_period(const struct load *load)
@@ -214,7 +215,7 @@ static bool has_ended(const struct client *c)
 static void tick(struct load *load, struct client *c, int64_t now)
 {
 	if (c->state == RESTING) {
-		if (stopping(load)) {
+		if (c->due >= stop_at(load)) {
 			hang_up(c);
 			c->state = UNUSED;
 			return;
@@ -291,7 +292,7 @@ static struct client *free_slot(struct load *load)
 
 static void begin_new(struct load *load, int64_t now)
 {
-	while (!stopping(load) && load->plan.new_rate && load->next_new <= now) {
+	while (load->plan.new_rate && load->next_new <= now && load->next_new < stop_at(load)) {
 		struct client *c = free_slot(load);
 
 		if (!c)
@@ -308,13 +309,13 @@ static int64_t tick_all(struct load *load, bool *idle)
 	int64_t now = bench_now(), next = now + SECOND / 10;
 
 	begin_new(load, now);
-	if (load->plan.new_rate && load->next_new < next && !stopping(load))
+	if (load->plan.new_rate && load->next_new < next && load->next_new < stop_at(load))
 		next = load->next_new;
 	*idle = true;
 	for (size_t i = 0; i < load->used; i++) {
 		struct client *c = &load->clients[i];
 
-		if (c->state != UNUSED && (c->wake <= now || (c->state == RESTING && stopping(load))))
+		if (c->state != UNUSED && (c->wake <= now || (c->state == RESTING && c->due >= stop_at(load))))
 			tick(load, c, now);
 		if (c->state == UNUSED)
 			continue;
@@ -360,7 +361,7 @@ static void *run(void *arg)
 	while (!load->error) {
 		int64_t next = tick_all(load, &idle);
 
-		if (idle && stopping(load))
+		if (idle && bench_now() >= stop_at(load))
 			break;
 		wait_until(load, next);
 	}
@@ -377,6 +378,7 @@ int load_start(const struct load_plan *plan, struct load **out)
 		return r;
 	load->plan = *plan;
 	load->epoll = -1;
+	load->stop_at = INT64_MAX;
 	load->count = plan->kept + plan->new_rate * (size_t)(LOAD_PATIENCE_NS / SECOND + 1);
 	load->used = plan->kept;
 	load->next_new = now;
@@ -399,15 +401,18 @@ int load_start(const struct load_plan *plan, struct load **out)
 		return 0;
 	}
 failed:
-	load->stopping = true;
+	load->joined = true; /* there is no thread */
 	load_free(&load);
 	return r;
 }
 
 int load_stop(struct load *load, const struct load_record **records, size_t *count)
 {
-	if (!atomic_exchange(&load->stopping, true))
+	if (!load->joined) {
+		load->stop_at = bench_now();
 		pthread_join(load->thread, NULL);
+		load->joined = true;
+	}
 	if (load->error)
 		return load->error;
 	*records = load->records;
@@ -441,8 +446,8 @@ bool load_try(const struct load_protocol *protocol, int port)
 	char answer[ANSWER_MAX + 1];
 	size_t received = 0;
 
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) || connect(fd, (struct sockaddr *)&to, sizeof(to)) ||
-	    send(fd, protocol->question, strlen(protocol->question), MSG_NOSIGNAL) < 0)
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) ||
+	    connect(fd, (struct sockaddr *)&to, sizeof(to)) || send(fd, protocol->question, strlen(protocol->question), MSG_NOSIGNAL) < 0)
 		return false;
 	while (received < ANSWER_MAX) {
 		ssize_t n = recv(fd, answer + received, ANSWER_MAX - received, 0);

@@ -32,16 +32,16 @@ enum load_outcome {
 #define LOAD_PATIENCE_NS INT64_C(10000000000)
 
 struct load_record {
-	int64_t due;     /* when the request was to be sent, whether or not the client was free to */
-	int64_t latency; /* ns from then to the end of its answer, through all its attempts */
+	int64_t due;               /* when the request was to be sent, whether or not the client was free to */
+	int64_t latency;           /* ns from then to the end of its answer, through all its attempts */
 	enum load_outcome outcome; /* of its first attempt: one that fails is tried again until it is answered */
-	bool kept;       /* on a keep-alive connection */
+	bool kept;                 /* on a keep-alive connection */
 };
 
 struct load_plan {
 	const struct load_protocol *protocol;
-	int port; /* on 127.0.0.1 */
-	int cpu;  /* that the clients alone run on; -1: any */
+	int port;           /* on 127.0.0.1 */
+	int cpu;            /* that the clients alone run on; -1: any */
 	unsigned kept;      /* keep-alive clients */
 	unsigned kept_rate; /* requests a second by all of them */
 	unsigned new_rate;  /* requests a second on a connection of their own */
@@ -52,7 +52,8 @@ struct load;
 /* Begins at once, in a thread of its own. 0, or a negative errno. */
 int load_start(const struct load_plan *plan, struct load **load);
 
-/* Lets what is under way come to its end and returns the records, in the order in which they were finished; they are the load's. 0, or a negative errno. */
+/* Lets what is under way come to its end and returns the records, in the order in which they were finished; they are the load's. 0, or a
+ * negative errno. */
 int load_stop(struct load *load, const struct load_record **records, size_t *count);
 void load_free(struct load **load);
 

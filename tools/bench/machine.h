@@ -5,8 +5,8 @@
 
 #include <stddef.h>
 
-/* Runs a command in a directory (NULL: here) and waits for its end; what it wrote to stdout goes to `out`, cut at size - 1 bytes. Its exit status, or a negative
-   errno. */
+/* Runs a command in a directory (NULL: here) and waits for its end; what it wrote to stdout goes to `out`, cut at size - 1 bytes. Its exit
+   status, or a negative errno. */
 int machine_run(char *const *argv, const char *directory, char *out, size_t size);
 
 /* This thread, and the processes that it starts, on one processor from now on; -1: on all that there were at the first call. */

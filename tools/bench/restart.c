@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char method[] =
-	"1,000 requests a second, a quarter of them on connections of their own, the rest by 16 keep-alive clients; a latency counts from the moment in which the request "
-	"was due; what fails is tried again after 2 ms. The figures are of the time from each restart to the next; ratio: cpr to the other way, the i-th restarts of both.";
+static const char method[] = "1,000 requests a second (500 to python and gunicorn), a quarter of them on connections of their own, the "
+			     "rest by 16 keep-alive clients; a latency counts from the moment in which the request "
+			     "was due; what fails is tried again after 2 ms. The figures are of the time from each restart to the next; "
+			     "ratio: cpr to the other way, the i-th restarts of both.";
 
 static const struct {
 	const char *what, *unit;
@@ -27,8 +28,8 @@ static const struct {
 };
 
 /* Of each pair, the i-th restarts of both: the first to the second. `names` says whose they are. */
-static void add_pairs(struct bench *bench, const struct bench_line *names, const char *what, const char *unit, const double *ours, const double *theirs,
-		      size_t count)
+static void add_pairs(struct bench *bench, const struct bench_line *names, const char *what, const char *unit, const double *ours,
+		      const double *theirs, size_t count)
 {
 	double a[COURSE_RESTARTS], b[COURSE_RESTARTS], ratios[COURSE_RESTARTS];
 	struct figure their_figure, ratio;
@@ -74,9 +75,19 @@ static void compare(struct bench *bench, const struct course *ours, const struct
 	add_count(bench, &names, "requests failed", course_failed(ours), course_failed(theirs), count);
 	add_count(bench, &names, "keep-alive connections ended", ours->outcomes[LOAD_CLOSED], theirs->outcomes[LOAD_CLOSED], count);
 	for (size_t i = 0; i < countof(metrics); i++)
-		add_pairs(bench, &names, metrics[i].what, metrics[i].unit, ours->values[metrics[i].metric], theirs->values[metrics[i].metric], count);
+		add_pairs(bench, &names, metrics[i].what, metrics[i].unit, ours->values[metrics[i].metric],
+			  theirs->values[metrics[i].metric], count);
 	if (theirs->way->kind == WAY_STOP)
-		add_pairs(bench, &names, "request to ready; cold start alone", "ms", ours->values[COURSE_READY], theirs->values[COURSE_START], count);
+		add_pairs(bench, &names, "request to ready; cold start alone", "ms", ours->values[COURSE_READY],
+			  theirs->values[COURSE_START], count);
+}
+
+static struct figure figure_of_metric(const struct course *course, enum course_metric metric)
+{
+	double values[COURSE_RESTARTS];
+
+	memcpy(values, course->values[metric], sizeof(values));
+	return figure_of(values, course->restarts);
 }
 
 /* How what failed failed. */
@@ -84,15 +95,16 @@ static void add_note(struct bench *bench, const struct course *course)
 {
 	const size_t *n = course->outcomes;
 
-	report_note(bench->report, "%s: of %zu requests %zu were refused, %zu cut, %zu answered wrongly, %zu not at all; %zu idle connections were closed.",
-		    course->way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED], n[LOAD_STALLED], n[LOAD_CLOSED]);
+	report_note(
+		bench->report,
+		"%s: of %zu requests %zu were refused, %zu cut, %zu answered wrongly, %zu not at all; %zu idle connections were closed.",
+		course->way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED], n[LOAD_STALLED], n[LOAD_CLOSED]);
 	if (course->way->kind == WAY_CPR) {
-		double values[COURSE_RESTARTS];
-		struct figure figure;
+		struct figure ready = figure_of_metric(course, COURSE_CPRCTL), drain = figure_of_metric(course, COURSE_DRAIN);
 
-		memcpy(values, course->values[COURSE_CPRCTL], sizeof(values));
-		figure = figure_of(values, course->restarts);
-		report_note(bench->report, "%s: ready after %.1f ms (quartiles %.1f to %.1f) as cprctl says.", course->way->name, figure.median, figure.low, figure.high);
+		report_note(bench->report,
+			    "%s: as cprctl says, ready after %.1f ms (quartiles %.1f to %.1f), of that drained after %.1f (%.1f to %.1f).",
+			    course->way->name, ready.median, ready.low, ready.high, drain.median, drain.low, drain.high);
 	}
 }
 
@@ -155,7 +167,7 @@ static int note_missing(struct bench *bench)
 
 int bench_restart(struct bench *bench)
 {
-	struct course (*courses)[SERVER_WAYS] = calloc(server_count, sizeof(*courses));
+	struct course(*courses)[SERVER_WAYS] = calloc(server_count, sizeof(*courses));
 	char program[PATH_MAX];
 	int failed;
 

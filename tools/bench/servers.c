@@ -142,20 +142,93 @@ static int prepare_gunicorn(struct service *s)
 			  "    return [BODY]\n");
 }
 
-#define STOP_AND_START {"stop and start", WAY_STOP, 0, NULL}
-
 const struct server servers[] = {
-	{"nginx", "nginx", "a master and 2 workers, an answer of a few bytes", &load_http, prepare_nginx,
-	 {{"cpr", WAY_CPR, 0, NULL}, STOP_AND_START, {"upgrade (USR2)", WAY_UPGRADE, 0, NULL}, {"reload (HUP)", WAY_SIGNAL, SIGHUP, NULL}}, false},
-	{"redis", "redis-server", "PING, no data to load", &load_redis, prepare_redis,
-	 {{"cpr --carry", WAY_CPR, 0, "tcp:*"}, STOP_AND_START, {"cpr without --carry", WAY_CPR, 0, NULL}}, false},
-	{"node", "node", "its http module", &load_http, prepare_node, {{"cpr", WAY_CPR, 0, NULL}, STOP_AND_START}, false},
+	{
+		.name = "nginx",
+		.program = "nginx",
+		.about = "a master and 2 workers, an answer of a few bytes",
+		.protocol = &load_http,
+		.rate = 1000,
+		.prepare = prepare_nginx,
+		.ways =
+			{
+				{.name = "cpr", .kind = WAY_CPR},
+				{.name = "stop and start", .kind = WAY_STOP},
+				{.name = "upgrade (USR2)", .kind = WAY_UPGRADE},
+				{.name = "reload (HUP)", .kind = WAY_SIGNAL, .signal = SIGHUP},
+			},
+	},
+	{
+		.name = "redis",
+		.program = "redis-server",
+		.about = "PING, no data to load",
+		.protocol = &load_redis,
+		.rate = 1000,
+		.prepare = prepare_redis,
+		.ways =
+			{
+				{.name = "cpr --carry", .kind = WAY_CPR, .carry = "tcp:*"},
+				{.name = "stop and start", .kind = WAY_STOP},
+				{.name = "cpr without --carry", .kind = WAY_CPR},
+			},
+	},
+	{
+		.name = "node",
+		.program = "node",
+		.about = "its http module",
+		.protocol = &load_http,
+		.rate = 1000,
+		.prepare = prepare_node,
+		.ways =
+			{
+				{.name = "cpr", .kind = WAY_CPR},
+				{.name = "stop and start", .kind = WAY_STOP},
+			},
+	},
 	/* Not what PATH finds first, which may be a script that looks for one. */
-	{"python", "/usr/bin/python3", "its ThreadingHTTPServer", &load_http, prepare_python, {{"cpr", WAY_CPR, 0, NULL}, STOP_AND_START}, false},
-	{"haproxy", "haproxy", "an answer of its own", &load_http, prepare_haproxy,
-	 {{"cpr", WAY_CPR, 0, NULL}, STOP_AND_START, {"reload (-W, USR2)", WAY_SIGNAL, SIGUSR2, NULL}}, true},
-	{"gunicorn", "gunicorn", "2 workers of 4 threads", &load_http, prepare_gunicorn,
-	 {{"cpr", WAY_CPR, 0, NULL}, STOP_AND_START, {"reload (HUP)", WAY_SIGNAL, SIGHUP, NULL}}, true},
+	{
+		.name = "python",
+		.program = "/usr/bin/python3",
+		.about = "its ThreadingHTTPServer",
+		.protocol = &load_http,
+		.rate = 500,
+		.prepare = prepare_python,
+		.ways =
+			{
+				{.name = "cpr", .kind = WAY_CPR},
+				{.name = "stop and start", .kind = WAY_STOP},
+			},
+	},
+	{
+		.name = "haproxy",
+		.program = "haproxy",
+		.about = "an answer of its own",
+		.protocol = &load_http,
+		.rate = 1000,
+		.prepare = prepare_haproxy,
+		.ways =
+			{
+				{.name = "cpr", .kind = WAY_CPR},
+				{.name = "stop and start", .kind = WAY_STOP},
+				{.name = "reload (-W, USR2)", .kind = WAY_SIGNAL, .signal = SIGUSR2},
+			},
+		.optional = true,
+	},
+	{
+		.name = "gunicorn",
+		.program = "gunicorn",
+		.about = "2 workers of 4 threads",
+		.protocol = &load_http,
+		.rate = 500,
+		.prepare = prepare_gunicorn,
+		.ways =
+			{
+				{.name = "cpr", .kind = WAY_CPR},
+				{.name = "stop and start", .kind = WAY_STOP},
+				{.name = "reload (HUP)", .kind = WAY_SIGNAL, .signal = SIGHUP},
+			},
+		.optional = true,
+	},
 };
 
 const size_t server_count = countof(servers);

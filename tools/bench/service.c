@@ -28,7 +28,8 @@
 #define LOOK_EVERY (MS / 2)
 
 enum {
-	/* Below the ports that the kernel gives to clients: one of them could take the server's while it is down, and even connect to itself. */
+	/* Below the ports that the kernel gives to clients: one of them could take the server's while it is down, and even connect to
+	   itself. */
 	FIRST_PORT = 20000,
 	LAST_PORT = 32000,
 	FAMILY_MAX = 256,
@@ -297,10 +298,17 @@ static int stop(struct service *service)
 	return 0;
 }
 
+/* A number of microseconds in cprctl's JSON, as ns; -1: it is not there. */
+static int64_t time_in(const char *answer, const char *key)
+{
+	const char *found = strstr(answer, key);
+
+	return found ? strtoll(found + strlen(key), NULL, 10) * 1000 : -1;
+}
+
 static int restart_by_cprctl(struct service *service, struct service_times *times)
 {
-	static const char key[] = "\"ready_us\": ";
-	char pid[16], answer[1024], *found;
+	char pid[16], answer[1024];
 	char *argv[] = {(char *)service->bench->ctl, (char *)"restart", pid, (char *)"--timeout", (char *)"20", (char *)"--json", NULL};
 	int r;
 
@@ -308,9 +316,8 @@ static int restart_by_cprctl(struct service *service, struct service_times *time
 	r = machine_run(argv, NULL, answer, sizeof(answer));
 	if (r)
 		return failed(service, "cprctl restart failed", r < 0 ? r : -EIO);
-	found = strstr(answer, key);
-	if (found)
-		times->cprctl = strtoll(found + strlen(key), NULL, 10) * 1000;
+	times->cprctl = time_in(answer, "\"ready_us\": ");
+	times->drain = time_in(answer, "\"drain_us\": ");
 	return 0;
 }
 
@@ -374,7 +381,7 @@ int service_restart(struct service *service, struct service_times *times)
 	int64_t began = bench_now();
 	int r = -EINVAL;
 
-	*times = (struct service_times){.start = -1, .cprctl = -1};
+	*times = (struct service_times){.start = -1, .cprctl = -1, .drain = -1};
 	switch (service->way->kind) {
 	case WAY_CPR:
 		r = restart_by_cprctl(service, times);

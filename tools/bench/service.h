@@ -18,12 +18,13 @@ int service_sleep_until(int64_t until);
 struct service_times {
 	int64_t ready;  /* from the request until the next generation serves, and it alone */
 	int64_t start;  /* WAY_STOP: of it, from the new process's start to its first answer */
-	int64_t cprctl; /* WAY_CPR: how long cprctl says that it took */
+	int64_t cprctl; /* WAY_CPR: how long cprctl says that it took, */
+	int64_t drain;  /* of that, until all connections stood between two requests */
 };
 
 /*
- * Makes its room and its files; with a way that is not cpr's there is no preload. 0, or a negative errno after saying why; service_close is called in either case,
- * and ends and removes all that there is.
+ * Makes its room and its files; with a way that is not cpr's there is no preload. 0, or a negative errno after saying why; service_close is
+ * called in either case, and ends and removes all that there is.
  */
 int service_open(struct service *service, const struct bench *bench, const struct server *server, const struct way *way);
 void service_close(struct service *service);

@@ -20,10 +20,11 @@ enum {
 
 #define CLIENTS "32"
 
-static const char method[] =
-	"wrk and redis-benchmark, 32 connections, about a second a run, against a server with the preload and one without, by turns; after 4 pairs both are new. The servers "
-	"share one processor, the clients have another. Ratio: with the preload to without. Processor time is that of all the server's processes; it moves less with what else "
-	"the machine does.";
+static const char method[] = "wrk and redis-benchmark, 32 connections, about a second a run, against a server with the preload and one "
+			     "without, by turns; after 4 pairs both are new. The servers "
+			     "share one processor, the clients have another. Ratio: with the preload to without. Processor time is that of "
+			     "all the server's processes; it moves less with what else "
+			     "the machine does.";
 
 struct load_run {
 	double rate; /* per second */
@@ -60,8 +61,8 @@ static int run_redis_benchmark(const char *program, int port, long runs, const c
 {
 	static const char first[] = "\n\"GET\",\"";
 	char where[16], count[32], out[OUTPUT_MAX];
-	char *argv[] = {(char *)program, (char *)"-p", where, (char *)"-c", (char *)CLIENTS, (char *)"-n", count, (char *)"-t", (char *)"get", (char *)"-P",
-			(char *)option, (char *)"--csv", NULL};
+	char *argv[] = {(char *)program, (char *)"-p",  where,        (char *)"-c",   (char *)CLIENTS, (char *)"-n", count,
+			(char *)"-t",    (char *)"get", (char *)"-P", (char *)option, (char *)"--csv", NULL};
 	const char *rate;
 	int r;
 
@@ -113,7 +114,8 @@ static int one_run(const struct measured *m, const char *program, struct service
 }
 
 /* Some pairs of runs against two new servers; what comes first changes: with, without, without, with. */
-static int run_pairs(const struct bench *bench, const struct measured *m, const char *program, struct service services[SIDES], size_t pairs, struct figures *f)
+static int run_pairs(const struct bench *bench, const struct measured *m, const char *program, struct service services[SIDES], size_t pairs,
+		     struct figures *f)
 {
 	long runs = FIRST_RUNS;
 	struct load_run run;
@@ -143,7 +145,8 @@ static int run_pairs(const struct bench *bench, const struct measured *m, const 
 	return r;
 }
 
-static void add_line(const struct bench *bench, const char *what, const char *unit, double values[SIDES][PAIRS], size_t count, double at_least)
+static void add_line(const struct bench *bench, const char *what, const char *unit, double values[SIDES][PAIRS], size_t count,
+		     double at_least)
 {
 	double ratios[PAIRS];
 	struct figure theirs, ratio;
