@@ -41,7 +41,8 @@ extern char **environ;
 /* ---- waiting ---- */
 
 static volatile sig_atomic_t interrupted;
-static struct sigaction kept_actions[2];
+static const int signals[] = {SIGINT, SIGTERM};
+static struct sigaction kept_actions[countof(signals)];
 
 static void note_signal(int signo)
 {
@@ -53,8 +54,11 @@ void service_begin(void)
 	const struct sigaction action = {.sa_handler = note_signal};
 
 	interrupted = 0;
-	sigaction(SIGINT, &action, &kept_actions[0]);
-	sigaction(SIGTERM, &action, &kept_actions[1]);
+	for (size_t i = 0; i < countof(signals); i++) {
+		sigaction(signals[i], &action, &kept_actions[i]);
+		if (kept_actions[i].sa_handler == SIG_IGN)
+			sigaction(signals[i], &kept_actions[i], NULL);
+	}
 	prctl(PR_SET_CHILD_SUBREAPER, 1UL); /* what goes to the background is still ours to end */
 }
 
@@ -63,8 +67,8 @@ void service_end(void)
 	int signo = interrupted;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 0UL);
-	sigaction(SIGINT, &kept_actions[0], NULL);
-	sigaction(SIGTERM, &kept_actions[1], NULL);
+	for (size_t i = 0; i < countof(signals); i++)
+		sigaction(signals[i], &kept_actions[i], NULL);
 	if (signo)
 		raise(signo);
 }
