@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* Plots of courses, as SVG by gnuplot. Without --out nothing is drawn; without gnuplot a note says so. */
+/* Plots as SVG by gnuplot. Without --out nothing is drawn; without gnuplot a note says so. */
 #ifndef CPR_BENCH_PLOT_H
 #define CPR_BENCH_PLOT_H
 
-#include "course.h"
+#include "bench.h"
 
-/* NAME.svg in the directory of --out, NAME.gp and NAME.dat beside it, to draw it again: panels in rows of `columns`; a course that did not
-   take place leaves its panel empty. */
-void plot_courses(const struct bench *bench, const char *name, const struct course *const *courses, size_t count, size_t columns);
+#include <stdio.h>
+
+/* NAME and a suffix in the directory of --out, for writing; NULL after saying why. */
+FILE *plot_open(const struct bench *bench, const char *name, const char *suffix);
+
+/* Runs NAME.gp, which draws NAME.svg, both in the directory of --out. */
+void plot_draw(const struct bench *bench, const char *name);
+
+struct plot_bar {
+	const char *what;
+	struct figure ratio;
+};
+
+/* NAME.svg: a bar for each ratio with its quartiles, and a line at what is wanted. From ratios above 20 on, the axis is logarithmic. */
+void plot_bars(const struct bench *bench, const char *name, const char *title, const struct plot_bar *bars, size_t count, double wanted);
 
 #endif

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "attr.h"
 #include "course.h"
-#include "plot.h"
+#include "courses_plot.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,6 +2,7 @@
 /* The benchmark of servers that do not restart: wrk and redis-benchmark against two of a kind, with the preload and without, by turns. */
 #define _GNU_SOURCE
 #include "attr.h"
+#include "plot.h"
 #include "service.h"
 
 #include <err.h>
@@ -19,6 +20,7 @@ enum {
 };
 
 #define CLIENTS "32"
+#define AT_LEAST 0.99
 
 static const char method[] = "wrk and redis-benchmark, 32 connections, about a second a run, against a server with the preload and one "
 			     "without, by turns; after 4 pairs both are new. The servers "
@@ -145,8 +147,8 @@ static int run_pairs(const struct bench *bench, const struct measured *m, const 
 	return r;
 }
 
-static void add_line(const struct bench *bench, const char *what, const char *unit, double values[SIDES][PAIRS], size_t count,
-		     double at_least)
+static struct figure add_line(const struct bench *bench, const char *what, const char *unit, double values[SIDES][PAIRS], size_t count,
+			      double at_least)
 {
 	double ratios[PAIRS];
 	struct figure theirs, ratio;
@@ -162,9 +164,10 @@ static void add_line(const struct bench *bench, const char *what, const char *un
 	line.wanted = at_least > 0 ? WANTED_AT_LEAST : WANTED_NOTHING;
 	line.limit = at_least;
 	report_line(bench->report, &line);
+	return ratio;
 }
 
-static int measure(const struct bench *bench, const struct measured *m, const char *program)
+static int measure(const struct bench *bench, const struct measured *m, const char *program, struct plot_bar *bar)
 {
 	const struct server *server = server_find(m->server);
 	size_t fresh = bench->quick ? 1 : FRESH, pairs = bench->quick ? 2 : PAIRS_OF_EACH;
@@ -185,7 +188,7 @@ static int measure(const struct bench *bench, const struct measured *m, const ch
 	}
 	if (r)
 		return r;
-	add_line(bench, m->what, "/s", f.rates, f.count, 0.99);
+	*bar = (struct plot_bar){m->what, add_line(bench, m->what, "/s", f.rates, f.count, AT_LEAST)};
 	snprintf(what, sizeof(what), "%s: processor time", m->what);
 	add_line(bench, what, "ns", f.ns, f.count, 0);
 	return 0;
@@ -193,7 +196,9 @@ static int measure(const struct bench *bench, const struct measured *m, const ch
 
 int bench_throughput(struct bench *bench)
 {
+	struct plot_bar bars[countof(all)];
 	int server_cpu, clients_cpu, failed = 0;
+	size_t count = 0;
 
 	report_section(bench->report, "throughput", method);
 	service_begin();
@@ -208,10 +213,12 @@ int bench_throughput(struct bench *bench)
 		else if (!program_find(all[i].program, program))
 			report_note(bench->report, "%s: %s is not installed: not measured.", all[i].what, all[i].program);
 		else
-			r = measure(bench, &all[i], program);
+			r = measure(bench, &all[i], program, &bars[count]);
+		count += !r;
 		failed = failed && r != -EINTR ? failed : r;
 	}
 	machine_pin(-1);
+	plot_bars(bench, "throughput", "Requests per second, with the preload to without", bars, count, AT_LEAST);
 	service_end();
 	return failed;
 }
