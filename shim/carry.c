@@ -447,20 +447,40 @@ static int accept_now(int listener)
 	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 }
 
-/* The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs. A client that
-   queued among them is as good as carried. */
+static bool has_room(struct family *f)
+{
+	int *more;
+
+	if (f->count < f->room)
+		return true;
+	more = pool_alloc(2 * f->room * sizeof(int));
+	if (!more)
+		return false;
+	memcpy(more, f->fds, f->count * sizeof(int));
+	pool_free(f->fds, f->room * sizeof(int));
+	f->fds = more;
+	f->room *= 2;
+	return true;
+}
+
+/*
+ * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
+ * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
+ */
 static void reclaim(struct family *f, int listener)
 {
 	int fd;
 
-	while (f->count < f->room && (fd = accept_now(listener)) >= 0) {
-		if (knock_is(fd))
-			next_close(fd);
-		else
-			f->fds[f->count++] = fd;
-	}
-	while (f->count < f->room && (fd = take(f)) >= 0)
+	while (has_room(f) && (fd = take(f)) >= 0)
 		f->fds[f->count++] = fd;
+	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
+		if (knock_is(fd)) {
+			knock_accepted();
+			next_close(fd);
+		} else {
+			f->fds[f->count++] = fd;
+		}
+	}
 	close_pairs(f);
 }
 

@@ -19,6 +19,7 @@
 
 enum {
 	KNOCK_MS = 100, /* how long a knock may take: the queue was raised, and it is on this machine */
+	MORE = 8192,
 	WORD_MS = 20,   /* how long a knock may take to say its word after it is accepted */
 };
 
@@ -46,6 +47,7 @@ bool knock_prepare(size_t n)
 
 	if (getrandom(word, sizeof(word), GRND_NONBLOCK) != sizeof(word))
 		return false;
+	n += MORE; /* who queued while nobody accepted, and is carried on by a restart that comes at once */
 	memory = mmap(NULL, sizeof(*record) + n * sizeof(struct knock), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		return false;
@@ -108,6 +110,8 @@ bool knock_at(int listener)
 	int type = SOCK_STREAM;
 	cleanup_fd int sock = -1;
 
+	if (record && record->count == record->room && !knock_unaccepted())
+		knock_forget_all();
 	if (!record || record->count == record->room || !reachable(listener, &addr, &len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &type, &type_len))
 		return false;
 	sock = next_socket(addr.ss_family, type | SOCK_CLOEXEC, 0);
