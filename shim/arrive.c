@@ -427,6 +427,18 @@ void arrive_waiting(void)
 	errno = kept;
 }
 
+void arrive_hand_on(struct state *state)
+{
+	if (arrive_is_ready())
+		return;
+	state->nonce = arrival.nonce;
+	state->asked_at = arrival.asked_at;
+	state->drained_at = arrival.drained_at;
+	state->cut = arrival.cut;
+	state->carried = arrival.carried;
+	state->closed = arrival.closed;
+}
+
 void arrive_tick(void)
 {
 	if (atomic_load(&arrive_watch))

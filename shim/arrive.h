@@ -16,6 +16,9 @@ void arrive_read(struct state *state);
 /* After the doorbell hangs: from here on readiness can be told. Takes what it needs of *state; then free that. */
 void arrive_begin(const struct state *state);
 
+/* The program execs itself before it is ready: who waits for that is told by the next image. */
+void arrive_hand_on(struct state *state);
+
 int arrive_generation(void);
 int64_t arrive_first_at(void);   /* CLOCK_MONOTONIC, ns: when generation 1 started */
 int64_t arrive_started_at(void); /* … this one */

@@ -15,8 +15,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { HIGH = 700 }; /* above the numbers that a small program uses; below a soft limit of 1,024 */
-
 static struct timer {
 	_Atomic int id, pid;
 	_Atomic int64_t due;
@@ -72,7 +70,7 @@ int bell_answer(uint64_t nonce)
 
 	if (sock < 0)
 		return -errno;
-	sock = io_move_up(sock, HIGH);
+	sock = io_move_up(sock, WORDS_HIGH);
 	if (next_setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) ||
 	    next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) || next_connect(sock, (struct sockaddr *)&addr, len))
 		return -errno;

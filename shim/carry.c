@@ -502,6 +502,27 @@ static size_t reclaim_all(struct passed *into, size_t most)
 	return n;
 }
 
+size_t carry_hand_on(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	if (!guard_worker_count())
+		n = reclaim_all(into, most);
+	for (struct family *f = families; f; f = f->after) {
+		const struct entry *e = table_find(cpr__table, f->name, 0);
+
+		while (e && !(e->flags & ENTRY_ORPHAN) && f->unknocked && knock_at(e->fd))
+			f->unknocked--;
+	}
+	for (size_t i = 0; i < closing_count && n < most; i++) {
+		struct object object;
+
+		if (!object_of(closing[i], &object))
+			into[n++] = (struct passed){.fd = closing[i], .listener = -1, .ino = object.ino};
+	}
+	return n;
+}
+
 void carry_call_off(void)
 {
 	for (struct family *f = families; f; f = f->after) {

@@ -24,6 +24,12 @@ bool carry_may(const struct conn *c, int fd);
  */
 size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count);
 
+/*
+ * The program execs itself while carried connections are not accepted yet: to its workers, who take them from the queues, all knocks are made now; where there are none, the connections
+ * go on with the state. Into `into`, `most` at the most; how many. Holding the guard.
+ */
+size_t carry_hand_on(struct passed *into, size_t most);
+
 /* The restart was called off: what was taken back from the last one's knocks is knocked for again. Holding the guard. */
 void carry_call_off(void);
 

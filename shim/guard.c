@@ -10,12 +10,14 @@
 #include "words.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,8 +31,12 @@ cpr_thread bool guard_noted;
 
 static void (*answer_noted)(void);
 
+/* Changes with struct shared: an image that exec'ed itself may be of another version than its workers. */
+enum { FORM = 1 };
+
 /* One page-aligned block for the owner and all that it forks. */
 struct shared {
+	uint32_t form;
 	_Atomic int owner;
 	_Atomic int unborn; /* forked, and not in the list yet */
 	struct guard_drain drain;
@@ -54,6 +60,7 @@ struct wiped {
 };
 
 static cpr_touched struct shared *shared;
+static int page_fd = -1; /* the memfd of it, for the program's own exec */
 static cpr_touched struct wiped *wiped;
 static const int unreadable;
 cpr_touched const volatile int *guard_readable = &unreadable;
@@ -424,6 +431,54 @@ void guard_worker_stays(void)
 		register_worker();
 }
 
+static bool is_page(int fd, uint64_t ino)
+{
+	struct stat st;
+
+	return fd >= 0 && !fstat(fd, &st) && st.st_ino == ino && st.st_size == sizeof(struct shared);
+}
+
+int guard_page(uint64_t *ino)
+{
+	static uint64_t known;
+	struct stat st;
+
+	if (!known && page_fd >= 0 && !fstat(page_fd, &st))
+		known = st.st_ino;
+	*ino = known;
+	return is_page(page_fd, known) ? page_fd : -1; /* else somebody has closed what he does not know */
+}
+
+void guard_inherit(int fd, uint64_t ino)
+{
+	struct shared *page;
+
+	if (!is_page(fd, ino))
+		return;
+	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED)
+		return;
+	if (page->form != FORM || atomic_load(&page->owner) != wiped->pid) {
+		munmap(page, sizeof(*page));
+		next_close(fd);
+		return;
+	}
+	munmap(shared, sizeof(*shared));
+	shared = page;
+	next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+	if (page_fd >= 0)
+		next_close(page_fd);
+	page_fd = fd;
+	atomic_store(&shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
+	atomic_store(&shared->unborn, 0);
+}
+
+/* One descriptor more, where nobody looks for one; not at all where there is no room up there. */
+static void keep_page(int fd)
+{
+	page_fd = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+}
+
 int guard_init(int filters)
 {
 	char name[32];
@@ -441,6 +496,8 @@ int guard_init(int filters)
 	if (page == MAP_FAILED)
 		return -errno;
 	shared = page;
+	shared->form = FORM;
+	keep_page(fd);
 	page = pool_map(4096);
 	if (!page)
 		return -ENOMEM;

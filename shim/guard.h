@@ -20,6 +20,10 @@ enum { GUARD_WORKERS_MAX = 4096 };
 /* Maps the shared page (named for the tools: words.h; `filters` are seccomp's) and takes ownership. 0, or -errno: then this process goes on without cpr. */
 int guard_init(int filters);
 
+/* The descriptor of the shared page, and its inode; -1 if it is not open any more. An image that the program has exec'ed itself goes on with it, and so knows its workers. */
+int guard_page(uint64_t *ino);
+void guard_inherit(int fd, uint64_t ino);
+
 struct guard_hold {
 	sigset_t mask;
 };

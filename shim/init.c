@@ -33,6 +33,8 @@ static int start(void)
 	arrive_read(&state);
 	if (!cpr__table)
 		return -ENOMEM;
+	if (state.page_ino)
+		guard_inherit(state.page, state.page_ino);
 	if (state.has_mask) /* with the doorbell in it, until its handler is there */
 		next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state.mask, NULL, _NSIG / 8);
 	r = origin_init(argc, argv, environ, state.generation ? &state : NULL);

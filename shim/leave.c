@@ -37,6 +37,7 @@ struct plan {
 	char *const *argv;
 	char **envp;
 	int state_fd;
+	int page_fd;  /* that goes with it; 0: none */
 	bool restart; /* by the doorbell: everything as at start. Else the program's own exec: everything as the program left it */
 	int parent_death_signal; /* of the program's own exec: a new task has none */
 	int64_t check_at, write_at, flags_at; /* when these began, for the log */
@@ -120,12 +121,14 @@ static void set_flags(const struct plan *plan)
 		if (guard_is_alone() || object_still(&e->object, e->fd))
 			next_fcntl(e->fd, F_SETFD, NULL);
 	}
-	for (size_t i = 0; plan->restart && i < passed_count; i++) {
+	for (size_t i = 0; i < passed_count; i++) {
 		struct stat st;
 
 		if (!fstat(passed[i].fd, &st) && st.st_ino == passed[i].ino)
 			next_fcntl(passed[i].fd, F_SETFD, NULL);
 	}
+	if (plan->page_fd > 0)
+		next_fcntl(plan->page_fd, F_SETFD, NULL);
 	next_fcntl(plan->state_fd, F_SETFD, NULL);
 }
 
@@ -448,7 +451,17 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	/* nothing is let through before the exec: a handler would meet the guard held, or open and close in the task's own table. The next image's constructor does it */
 	state.has_mask = true;
 	memcpy(&state.mask, &hold.mask, sizeof(state.mask));
+	state.given = origin_given();
+	state.page = plan.page_fd = guard_page(&state.page_ino);
+	if (state.page < 0)
+		state.page_ino = 0;
+	state.passed = passed;
+	state.passed_count = passed_count = carry_hand_on(passed, PASSED_MAX);
+	arrive_hand_on(&state); /* a restart that is not over yet, or workers that are not gone */
+	state.workers = workers;
+	state.worker_count = retire_unfinished(workers, GUARD_WORKERS_MAX);
 	r = leave_now(&state, &plan, NULL, &why);
+	carry_call_off();
 	mark_inherited(false);
 	pool_unmap(plan.envp, size);
 	give_up(&hold);

@@ -269,6 +269,35 @@ static void note_process(void)
 	read_identity(&start.identity);
 }
 
+struct given origin_given(void)
+{
+	struct given given = {.path = (char *)cpr__origin.path, .argv = cpr__origin.argv, .envp = cpr__origin.envp, .umask = start.umask};
+
+	given.directory = (char *)(cpr__origin.directory ? cpr__origin.directory : "");
+	given.script = (char *)(cpr__origin.script ? cpr__origin.script : "");
+	memcpy(&given.mask, &start.mask, sizeof(given.mask)); /* the kernel's form */
+	for (int sig = 1; sig < _NSIG; sig++)
+		given.ignored |= (uint64_t)start.ignored[sig] << (sig - 1);
+	return given;
+}
+
+/* The program exec'ed itself: a restart begins with what it was first started with, all the same. */
+static int take_given(const struct given *given)
+{
+	cpr__origin.argv = copy_strings(given->argv, NULL);
+	cpr__origin.envp = copy_strings(given->envp, SETTINGS_STATE_FD);
+	cpr__origin.path = copy_string(given->path);
+	cpr__origin.directory = *given->directory ? copy_string(given->directory) : NULL;
+	cpr__origin.script = *given->script ? copy_string(given->script) : NULL;
+	if (!cpr__origin.argv || !cpr__origin.envp || !cpr__origin.path)
+		return -ENOMEM;
+	start.umask = given->umask;
+	memcpy(&start.mask, &given->mask, sizeof(given->mask));
+	for (int sig = 1; sig < _NSIG; sig++)
+		start.ignored[sig] = given->ignored >> (sig - 1) & 1;
+	return 0;
+}
+
 int origin_init(int argc, char **argv, char **envp, const struct state *state)
 {
 	const char *script;
@@ -290,7 +319,8 @@ int origin_init(int argc, char **argv, char **envp, const struct state *state)
 			cpr__origin.script = copy_string(path);
 	}
 	note_process();
-	return note_heirlooms(state);
+	r = state && state->given.path ? take_given(&state->given) : 0;
+	return r ? r : note_heirlooms(state);
 }
 
 /* ---- restoring ---- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What this generation was given at its start, and therefore what the next one gets: arguments, environment, directory, limits, signals. */
+/* What the program was given at its start, and therefore what the next generation gets: arguments, environment, directory, limits, signals. */
 #ifndef CPR_ORIGIN_H
 #define CPR_ORIGIN_H
 
@@ -22,6 +22,9 @@ extern struct origin cpr__origin;
  * NULL in generation 1: then whatever is open now. 0, or -ENOMEM.
  */
 int origin_init(int argc, char **argv, char **envp, const struct state *state);
+
+/* What this program was first started with, for the state of its own exec. It points into cpr__origin. */
+struct given origin_given(void);
 
 /* How many seccomp filters are on: a container's, or a supervisor's, are there from the start. */
 int origin_seccomp_filters(void);

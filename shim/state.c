@@ -38,7 +38,7 @@ struct header {
 	uint32_t reserved;
 };
 
-enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION };
+enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION, RECORD_GIVEN, RECORD_PAGE };
 enum { RECORD_REQUIRED = 1 };
 
 struct record {
@@ -61,7 +61,7 @@ struct descriptor_record {
 	char name[]; /* name_length bytes, then zeroes up to a multiple of 8 */
 };
 
-struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0 */
+struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0. page: fd, 0, ino, 0 */
 	struct record head;
 	int32_t number;
 	int32_t other;
@@ -73,6 +73,14 @@ struct restart_record {
 	uint32_t cut, carried, closed, has_mask;
 	uint64_t nonce, mask;
 	int64_t asked_at, drained_at, left_at, first_at;
+};
+
+struct given_record {
+	struct record head;
+	uint64_t mask, ignored;
+	uint32_t umask, args, envs;
+	uint32_t length;   /* of the strings: path, directory, script, arguments, environment */
+	char strings[];    /* each with its NUL; then zeroes up to a multiple of 8 */
 };
 
 static uint64_t hash_of(const void *bytes, size_t size)
@@ -112,9 +120,51 @@ static void put_descriptor(char **at, const struct entry *e)
 static void put_pair(char **at, uint16_t type, int number, int other, uint64_t first, uint64_t second)
 {
 	*(struct pair_record *)*at = (struct pair_record){
-		.head = {type, RECORD_REQUIRED, sizeof(struct pair_record)}, 
+		.head = {type, type == RECORD_PAGE ? 0 : RECORD_REQUIRED, sizeof(struct pair_record)},
 		.number = number, .other = other, .first = first, .second = second};
 	*at += sizeof(struct pair_record);
+}
+
+/* The strings one behind the other at `into` (NULL: they are only measured). How many bytes. */
+static size_t put_strings(const struct given *given, char *into)
+{
+	char *const first[] = {given->path, given->directory, given->script, NULL};
+	char *const *const all[] = {first, given->argv, given->envp};
+	size_t used = 0;
+
+	for (size_t i = 0; i < countof(all); i++)
+		for (char *const *string = all[i]; *string; string++) {
+			size_t n = strlen(*string) + 1;
+
+			if (into)
+				memcpy(into + used, *string, n);
+			used += n;
+		}
+	return used;
+}
+
+static size_t given_length(size_t strings)
+{
+	return (sizeof(struct given_record) + strings + 7) & ~(size_t)7;
+}
+
+static void put_given(char **at, const struct given *given)
+{
+	struct given_record *r = (struct given_record *)*at;
+	uint32_t args = 0, envs = 0, length = (uint32_t)put_strings(given, r->strings);
+
+	while (given->argv[args])
+		args++;
+	while (given->envp[envs])
+		envs++;
+	r->head = (struct record){RECORD_GIVEN, 0, (uint32_t)given_length(length)};
+	r->mask = given->mask;
+	r->ignored = given->ignored;
+	r->umask = given->umask;
+	r->args = args;
+	r->envs = envs;
+	r->length = length;
+	*at += r->head.length;
 }
 
 static bool goes_in(const struct entry *e, bool whole)
@@ -135,6 +185,10 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 		.closed = state->closed, .has_mask = state->has_mask, .mask = state->mask, .nonce = state->nonce,
 		.asked_at = state->asked_at, .drained_at = state->drained_at, .left_at = state->left_at, .first_at = state->first_at};
 	at += sizeof(struct restart_record);
+	if (state->given.path)
+		put_given(&at, &state->given);
+	if (state->page_ino)
+		put_pair(&at, RECORD_PAGE, state->page, 0, state->page_ino, 0);
 	for (size_t i = 0; i < state->heirloom_count; i++)
 		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev, state->heirlooms[i].ino);
 	for (size_t i = 0; i < state->worker_count; i++)
@@ -164,6 +218,10 @@ int state_write(const struct state *state, bool whole)
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
 		if (goes_in(e, whole))
 			size += descriptor_length(strlen(e->name));
+	if (state->given.path)
+		size += given_length(put_strings(&state->given, NULL));
+	if (state->page_ino)
+		size += sizeof(struct pair_record);
 	fd = io_memfd("cpr.state");
 	if (fd < 0)
 		return fd;
@@ -247,6 +305,58 @@ static int take_descriptor(struct state *state, const struct descriptor_record *
 	return 0;
 }
 
+/* The next string of *at, which goes up to `end`; NULL: there is none. */
+static char *next_string(char **at, const char *end)
+{
+	char *string = *at, *nul = string < end ? memchr(string, '\0', (size_t)(end - string)) : NULL;
+
+	if (nul)
+		*at = nul + 1;
+	return nul ? string : NULL;
+}
+
+static char **next_strings(char **at, const char *end, char ***room, uint32_t count)
+{
+	char **first = *room;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (!(first[i] = next_string(at, end)))
+			return NULL;
+	*room += count + 1; /* the block came zeroed: a NULL ends it */
+	return first;
+}
+
+static int take_given(struct state *state, const struct given_record *r, struct text *why)
+{
+	struct given given;
+	char *at, *end, **room;
+
+	if (r->head.length < sizeof(*r) || r->length > r->head.length - sizeof(*r) || r->head.length != given_length(r->length))
+		return bad(why, "the record of the start has %u bytes", r->head.length);
+	if (state->given.path)
+		return bad(why, "it tells the start twice");
+	if (r->args > r->length || r->envs > r->length)
+		return bad(why, "the record of the start counts %u arguments and %u variables in %u bytes", r->args, r->envs, r->length);
+	given = (struct given){.mask = r->mask, .ignored = r->ignored, .umask = r->umask & 0777};
+	given.size = ((size_t)r->args + r->envs + 2) * sizeof(char *) + r->length;
+	room = pool_map(given.size);
+	if (!room)
+		return -ENOMEM;
+	at = (char *)(room + r->args + r->envs + 2);
+	end = at + r->length;
+	memcpy(at, r->strings, r->length);
+	given.argv = room; /* the block begins here */
+	given.path = next_string(&at, end);
+	given.directory = next_string(&at, end);
+	given.script = next_string(&at, end);
+	if (!given.script || !*given.path || !next_strings(&at, end, &room, r->args) || !(given.envp = next_strings(&at, end, &room, r->envs)) || at != end) {
+		pool_unmap(given.argv, given.size);
+		return bad(why, "the record of the start does not hold what it counts");
+	}
+	state->given = given;
+	return 0;
+}
+
 static int take_record(struct state *state, const struct header *h, const struct record *r, struct text *why)
 {
 	const struct pair_record *pair = (const struct pair_record *)r;
@@ -255,6 +365,14 @@ static int take_record(struct state *state, const struct header *h, const struct
 	switch (r->type) {
 	case RECORD_DESCRIPTOR:
 		return take_descriptor(state, (const struct descriptor_record *)r, why);
+	case RECORD_PAGE:
+		if (r->length != sizeof(*pair) || pair->number < 0)
+			return bad(why, "the record of the shared page has %u bytes and descriptor %d", r->length, pair->number);
+		state->page = pair->number;
+		state->page_ino = pair->first;
+		return 0;
+	case RECORD_GIVEN:
+		return take_given(state, (const struct given_record *)r, why);
 	case RECORD_CONNECTION:
 		if (r->length != sizeof(*pair) || pair->number < 0 || pair->other < -1)
 			return bad(why, "a connection's record has %u bytes and descriptor %d", r->length, pair->number);
@@ -305,7 +423,7 @@ static int take_records(struct state *state, const struct header *h, const char 
 		if (h->total - at < sizeof(*r) || r->length < sizeof(*r) || r->length % 8 || r->length > h->total - at)
 			return bad(why, "the record at byte %zu runs past the end", at);
 		/* every record that we know is at least a pair long: shorter ones must not be looked into */
-		if (r->type <= RECORD_CONNECTION && r->length < sizeof(struct pair_record))
+		if (r->type <= RECORD_PAGE && r->length < sizeof(struct pair_record))
 			return bad(why, "the record at byte %zu is too short", at);
 		taken = take_record(state, h, r, why);
 		if (taken)
@@ -376,5 +494,7 @@ void state_free(struct state *state)
 	pool_unmap(state->heirlooms, state->heirloom_count * sizeof(struct heirloom) + 1);
 	pool_unmap(state->workers, state->worker_count * sizeof(struct worker) + 1);
 	pool_unmap(state->passed, state->passed_count * sizeof(struct passed) + 1);
+	if (state->given.path)
+		pool_unmap(state->given.argv, state->given.size);
 	*state = (struct state){0};
 }

@@ -33,6 +33,18 @@ struct passed {
 	uint64_t ino;
 };
 
+/*
+ * What the first generation was started with. It is in the state only when the program exec'ed itself: the next image then has another environment and other arguments, which were
+ * meant for it alone (haproxy's master is told so to wait only), and not for whoever a restart makes.
+ */
+struct given {
+	char *path, *directory, *script; /* "" for none; path NULL: it is not told */
+	char **argv, **envp;
+	uint64_t mask, ignored; /* bit 0 is signal 1 */
+	uint32_t umask;
+	size_t size;            /* of the one block of memory in which all this is */
+};
+
 struct state {
 	uint32_t generation; /* of the one that wrote it; 1 is the first */
 	uint32_t cut;        /* connections that it had to close */
@@ -51,6 +63,9 @@ struct state {
 	uint32_t carried, closed;
 	bool has_mask;       /* the program exec'ed itself, with this signal mask (the kernel's form) */
 	uint64_t mask;
+	struct given given;
+	int page;            /* … and the memfd that its workers share with it; page_ino 0: none */
+	uint64_t page_ino;
 };
 
 /*

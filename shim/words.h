@@ -39,6 +39,9 @@ enum {
  */
 #define WORDS_PAGE_NAME "cpr."
 
+/* Where descriptors of ours go: above the numbers that a small program uses, below a soft limit of 1,024. */
+enum { WORDS_HIGH = 700 };
+
 struct words_request {
 	uint32_t magic;
 	uint32_t verb;
