@@ -227,6 +227,25 @@ TEST(a_number_closed_past_us_may_be_bound_again, BOTH)
 	listening(a, SOCK_STREAM);
 }
 
+/* Finding asks the kernel nothing: cpr.h says so. Saving does, and so does whatever is given the number next. */
+TEST(a_tag_closed_past_us_may_be_saved_again, ONCE)
+{
+	int (*save)(const char *, int, int) = API(cpr_save_fd), (*find)(const char *, int) = API(cpr_find_fd);
+	int fd = MUST(open("/dev/null", O_RDONLY)), other = MUST(open("/dev/null", O_RDONLY)), status = MUST(open("/proc/self/stat", O_RDONLY));
+
+	CHECK_INT(save("a", 0, fd), 0);
+	CHECK_INT(save("b", 0, status), 0);
+	close_past_us(fd);
+	close_past_us(status);
+	CHECK_INT(find("a", 0), fd);
+	CHECK_INT(save("a", 0, other), 0);
+	CHECK_INT(find("a", 0), other);
+	CHECK_INT(open("/dev/null", O_RDONLY), fd);
+	CHECK_INT(open("/dev/null", O_RDONLY), status);
+	CHECK_FAILS(find("b", 0), ENOENT);
+	CHECK_INT(table_size(), 1);
+}
+
 TEST(fclose_closes_what_was_tagged, BOTH)
 {
 	struct address a = inet4("127.0.0.1", port(0));

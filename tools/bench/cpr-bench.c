@@ -16,12 +16,10 @@
 #include <unistd.h>
 
 /* Temporary, until all of them are here: what is not linked in is NULL, and fails with ENOSYS. */
-#pragma weak bench_lookup
 #pragma weak bench_calls
 #pragma weak bench_exec
 #pragma weak bench_restart
 #pragma weak bench_throughput
-#pragma weak bench_lookup_child
 #pragma weak bench_calls_child
 #pragma weak bench_exec_child
 
