@@ -64,8 +64,7 @@ int leave_init(void)
 		n++;
 	restart_env = pool_alloc((n + 2) * sizeof(char *));
 	stack = pool_map(TASK_STACK);
-	passed = pool_map(PASSED_MAX * sizeof(*passed));
-	if (!restart_env || !stack || !passed)
+	if (!restart_env || !stack)
 		return -ENOMEM;
 	memcpy(restart_env, cpr__origin.envp, n * sizeof(char *));
 	restart_env[n] = state_variable;
@@ -305,6 +304,13 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	if (!origin_unchanged(why)) {
 		give_up(&hold);
 		return -EPERM;
+	}
+	if (!passed) /* not before: each mapping makes every fork dearer */
+		passed = pool_map(PASSED_MAX * sizeof(*passed));
+	if (!passed) {
+		text_add(why, "out of memory");
+		give_up(&hold);
+		return -ENOMEM;
 	}
 	plan.check_at = io_now();
 	track_check_all();
