@@ -30,7 +30,7 @@ static const char usage_text[] =
 	"\n"
 	"  lookup                       the table against a list and GLib's GHashTable\n"
 	"  calls                        what the wrapped calls cost a program that does not restart\n"
-	"  exec                         starting a program under cpr\n"
+	"  exec                         saved descriptors over one exec, and where the time goes\n"
 	"  restart                      a restart, as clients see it\n"
 	"  throughput                   servers under load, with cpr and without\n"
 	"\n"
