@@ -7,6 +7,7 @@
 #include "claim.h"
 #include "guard.h"
 #include "init.h"
+#include "log.h"
 #include "next.h"
 #include "noted.h"
 #include "origin.h"
@@ -129,6 +130,14 @@ static struct entry *find_tag(const char *name, int id)
 	return e;
 }
 
+/* Nobody has looked since it arrived: see adopt_all in arrive.c. */
+static bool is_what_was_left(const struct entry *e)
+{
+	struct object now;
+
+	return !object_of(e->fd, &now) && object_same(&now, &e->object);
+}
+
 /* With the lock: claims what is an orphan. */
 static int find_locked(const char *name, int id)
 {
@@ -139,7 +148,8 @@ static int find_locked(const char *name, int id)
 	if (r)
 		return r;
 	e = find_tag(name, id);
-	if (e && e->flags & ENTRY_ORPHAN && !object_still(&e->object, e->fd)) {
+	if (e && e->flags & ENTRY_ORPHAN && !is_what_was_left(e)) {
+		log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
 		table_remove(cpr__table, e);
 		e = NULL;
 	}
