@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs a course of restarts at an even pace, and takes its figures from the clients' records. */
+/* Runs a course of restarts, and takes its figures from the clients' records. */
 #define _GNU_SOURCE
 #include "course.h"
 
@@ -14,42 +14,103 @@
 
 enum { KEPT_CLIENTS = 16, NEW_PART = 4 /* of so many requests, one is on a connection of its own */ };
 
-/* The pace: a restart each `period`, and later only if the last one took so long that `settle` after it is later. */
+/* A round: load for `lead`, the restart, load for `after` it was requested, and for `settle` at least after it was done. */
 struct pace {
-	size_t restarts;
-	int64_t lead, period, settle;
+	size_t rounds;
+	int64_t lead, after, settle;
 };
 
-static const struct pace full = {COURSE_RESTARTS, SECOND, SECOND, 500 * MS}, quick = {1, 300 * MS, 500 * MS, 200 * MS};
+static const struct pace full = {COURSE_RESTARTS, 300 * MS, 800 * MS, 300 * MS}, quick = {1, 200 * MS, 500 * MS, 200 * MS};
 
-static int restart_all(struct course *course, struct service *service, const struct pace *pace)
+static const struct pace *pace_of(const struct bench *bench)
 {
-	int64_t next = course->began + pace->lead;
-	int r = 0;
+	return bench->quick ? &quick : &full;
+}
 
-	while (!r && course->restarts < pace->restarts) {
-		size_t i = course->restarts;
-		struct service_times times;
+size_t course_rounds(const struct bench *bench)
+{
+	return pace_of(bench)->rounds;
+}
 
-		r = service_sleep_until(next);
-		if (r)
-			break;
-		course->at[i] = bench_now();
-		report_progress(service->bench->report, "restart: %s, %s, restart %zu of %zu", service->server->name, service->way->name,
-				i + 1, pace->restarts);
-		r = service_restart(service, &times);
-		course->values[COURSE_READY][i] = (double)times.ready / MS;
-		course->values[COURSE_START][i] = (double)times.start / MS;
-		course->values[COURSE_CPRCTL][i] = (double)times.cprctl / MS;
-		course->values[COURSE_DRAIN][i] = (double)times.drain / MS;
-		next = course->at[i] + pace->period;
-		if (bench_now() + pace->settle > next)
-			next = bench_now() + pace->settle;
-		course->restarts++;
+/* ---- a round ---- */
+
+static int restart_once(struct course *course, int64_t *requested)
+{
+	const struct pace *pace = pace_of(course->service.bench);
+	size_t i = course->restarts;
+	struct service_times times;
+	int64_t done;
+	int r = service_sleep_until(bench_now() + pace->lead);
+
+	if (r)
+		return r;
+	*requested = bench_now();
+	r = service_restart(&course->service, &times);
+	done = bench_now();
+	course->values[COURSE_READY][i] = (double)times.ready / MS;
+	course->values[COURSE_START][i] = (double)times.start / MS;
+	course->values[COURSE_CPRCTL][i] = (double)times.cprctl / MS;
+	course->values[COURSE_DRAIN][i] = (double)times.drain / MS;
+	if (r)
+		return r;
+	return service_sleep_until(*requested + pace->after > done + pace->settle ? *requested + pace->after : done + pace->settle);
+}
+
+/* `shift`: from the clock to the course's own time. */
+static int keep_records(struct course *course, const struct load_record *records, size_t count, int64_t shift)
+{
+	struct load_record *grown = reallocarray(course->records, course->count + count + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	course->records = grown;
+	for (size_t i = 0; i < count; i++) {
+		grown[course->count + i] = records[i];
+		grown[course->count + i].due += shift;
 	}
+	course->count += count;
+	return 0;
+}
+
+static int run_round(struct course *course, struct load *load, int64_t began)
+{
+	int64_t requested = 0, ended, shift = course->length - began;
+	const struct load_record *records;
+	size_t i = course->restarts, count;
+	int r = restart_once(course, &requested), stopped;
+
+	ended = bench_now();
+	stopped = load_stop(load, &records, &count);
+	r = r ? r : stopped;
 	if (!r)
-		r = service_sleep_until(next);
-	course->ended = bench_now();
+		r = keep_records(course, records, count, shift);
+	if (r)
+		return r;
+	course->at[i] = requested + shift;
+	course->until[i] = course->length = ended + shift;
+	course->restarts++;
+	return 0;
+}
+
+int course_round(struct course *course)
+{
+	struct service *service = &course->service;
+	const unsigned rate = service->server->rate;
+	struct load_plan plan = {.protocol = service->server->protocol,
+				 .port = service->port,
+				 .kept = KEPT_CLIENTS,
+				 .kept_rate = rate - rate / NEW_PART,
+				 .new_rate = rate / NEW_PART};
+	int64_t began = bench_now();
+	struct load *load;
+	int server_cpu, r;
+
+	machine_processors(&server_cpu, &plan.cpu);
+	r = load_start(&plan, &load);
+	if (r)
+		return r;
+	r = run_round(course, load, began);
+	load_free(&load);
 	return r;
 }
 
@@ -73,8 +134,7 @@ static double percentile(const int64_t *sorted, size_t count, double part)
 /* `scratch` holds as many numbers as there are records. */
 static void take_window(struct course *course, size_t window, int64_t *scratch)
 {
-	int64_t from = course->at[window], to = window + 1 < course->restarts ? course->at[window + 1] : course->ended, last = from,
-		silence = 0;
+	int64_t from = course->at[window], to = course->until[window], last = from, silence = 0;
 	size_t n = 0, at_once = 0;
 
 	for (size_t i = 0; i < course->count; i++) {
@@ -89,7 +149,6 @@ static void take_window(struct course *course, size_t window, int64_t *scratch)
 	course->values[COURSE_RATE][window] = (double)at_once * SECOND / (double)(to - from);
 	course->values[COURSE_P50][window] = n ? percentile(scratch, n, 0.5) : 0;
 	course->values[COURSE_P99][window] = n ? percentile(scratch, n, 0.99) : 0;
-	course->values[COURSE_P999][window] = n ? percentile(scratch, n, 0.999) : 0;
 	course->values[COURSE_LONGEST][window] = n ? percentile(scratch, n, 1) : 0;
 	n = 0;
 	for (size_t i = 0; i < course->count; i++) {
@@ -117,14 +176,18 @@ static int take_figures(struct course *course)
 		return -ENOMEM;
 	for (size_t i = 0; i < course->restarts; i++)
 		take_window(course, i, scratch);
-	for (size_t i = 0; i < course->count; i++) {
-		const struct load_record *r = &course->records[i];
+	for (size_t window = 0; window < course->restarts; window++)
+		for (size_t i = 0; i < course->count; i++) {
+			const struct load_record *r = &course->records[i];
 
-		if (r->due < course->at[0] || r->due >= course->ended)
-			continue;
-		course->outcomes[r->outcome]++;
-		course->requests += r->outcome != LOAD_CLOSED;
-	}
+			if (r->due < course->at[window] || r->due >= course->until[window])
+				continue;
+			course->outcomes[r->outcome]++;
+			if (r->outcome != LOAD_CLOSED)
+				scratch[course->requests++] = r->latency;
+		}
+	qsort(scratch, course->requests, sizeof(*scratch), compare);
+	course->p999 = course->requests ? percentile(scratch, course->requests, 0.999) : 0;
 	return 0;
 }
 
@@ -135,47 +198,36 @@ size_t course_failed(const struct course *course)
 
 /* ---- the course ---- */
 
-static int run(struct course *course, struct service *service, int clients_cpu)
+int course_begin(struct course *course, const struct bench *bench, const struct server *server, const struct way *way)
 {
-	const unsigned rate = service->server->rate;
-	const struct load_plan plan = {service->server->protocol, service->port,  clients_cpu, KEPT_CLIENTS,
-				       rate - rate / NEW_PART,    rate / NEW_PART};
 	int64_t took;
-	int r = service_start(service, &took), stopped;
+	int r;
 
-	if (r)
-		return r;
-	r = load_start(&plan, &course->load);
-	if (r)
-		return r;
-	course->began = bench_now();
-	r = restart_all(course, service, service->bench->quick ? &quick : &full);
-	stopped = load_stop(course->load, &course->records, &course->count);
-	return r ? r : stopped;
+	*course = (struct course){0};
+	r = service_open(&course->service, bench, server, way);
+	if (!r)
+		r = service_start(&course->service, &took);
+	course->runs = !r;
+	return r;
 }
 
-int course_run(struct course *course, const struct bench *bench, const struct server *server, const struct way *way)
+int course_end(struct course *course)
 {
-	struct service service;
-	int server_cpu, clients_cpu, r;
+	const struct server *server = course->service.server;
+	const struct way *way = course->service.way;
+	int r = 0;
 
-	*course = (struct course){.server = server};
-	machine_processors(&server_cpu, &clients_cpu);
-	machine_pin(server_cpu);
-	r = service_open(&service, bench, server, way);
-	if (!r)
-		r = run(course, &service, clients_cpu);
-	service_close(&service);
-	machine_pin(-1);
-	if (!r)
+	service_close(&course->service);
+	course->service.server = server; /* to be told and drawn */
+	course->service.way = way;
+	if (course->runs)
 		r = take_figures(course);
-	if (!r)
-		course->way = way;
+	course->runs &= !r;
 	return r;
 }
 
 void course_free(struct course *course)
 {
-	load_free(&course->load);
+	free(course->records);
 	*course = (struct course){0};
 }

@@ -58,7 +58,7 @@ static void fill_cells(struct panel *panel)
 
 	for (size_t i = 0; i < course->count; i++) {
 		const struct load_record *r = &course->records[i];
-		double x = (double)(r->due - course->began) / (double)SECOND / panel->seconds;
+		double x = (double)r->due / (double)SECOND / panel->seconds;
 
 		if (x >= 0 && x < 1)
 			panel->cells[layer_of(r)][row_of((double)r->latency / 1e6) * panel->across + (size_t)(x * (double)panel->across)] =
@@ -95,16 +95,21 @@ static bool write_layer(FILE *file, const struct panel *panel, enum layer layer)
 static void write_rate(FILE *file, const struct panel *panel)
 {
 	const struct course *course = panel->course;
-	size_t bins = (size_t)(panel->seconds * BINS_PER_SECOND),
-	       last = (size_t)((course->ended - course->began) * BINS_PER_SECOND / SECOND);
+	size_t bins = (size_t)(panel->seconds * BINS_PER_SECOND), last = (size_t)(course->length * BINS_PER_SECOND / SECOND);
 	cleanup_free unsigned *counts = calloc(bins + 1, sizeof(*counts));
+	size_t round = 0; /* records are in the rounds' order */
 
 	if (!counts)
 		err(1, NULL);
 	for (size_t i = 0; i < course->count; i++) {
 		const struct load_record *r = &course->records[i];
-		size_t bin = (size_t)((r->due + r->latency - course->began) * BINS_PER_SECOND / SECOND);
+		int64_t answered = r->due + r->latency;
+		size_t bin = (size_t)(answered * BINS_PER_SECOND / SECOND);
 
+		while (round + 1 < course->restarts && r->due >= course->until[round])
+			round++;
+		if (answered >= course->until[round]) /* after the round: the next one's time is another */
+			continue;
 		if (r->outcome != LOAD_CLOSED && bin < bins)
 			counts[bin]++;
 	}
@@ -128,7 +133,7 @@ static void write_panel(FILE *file, struct panel *panel, size_t *blocks)
 	write_rate(file, panel);
 	panel->block[LAYERS] = end_block(file, blocks);
 	for (size_t i = 0; i < course->restarts; i++)
-		fprintf(file, "%.4f\n", (double)(course->at[i] - course->began) / (double)SECOND);
+		fprintf(file, "%.4f\n", (double)course->at[i] / (double)SECOND);
 	panel->block[LAYERS + 1] = end_block(file, blocks);
 }
 
@@ -141,8 +146,8 @@ static void write_title(FILE *script, const struct course *course)
 
 	for (size_t i = 0; i < course->restarts; i++)
 		longest = fmax(longest, course->values[COURSE_LONGEST][i]);
-	fprintf(script, "set label 2 \"%s, %s: %zu failed, %zu closed, longest %.0f ms\" at graph 0,1.25\n", course->server->name,
-		course->way->name, failed, closed, longest);
+	fprintf(script, "set label 2 \"%s, %s: %zu failed, %zu closed, longest %.0f ms\" at graph 0,1.25\n", course->service.server->name,
+		course->service.way->name, failed, closed, longest);
 }
 
 /* In parts of the whole picture, from below. */
@@ -167,7 +172,8 @@ static void write_plots(FILE *script, const char *name, const struct panel *pane
 	write_title(script, panel->course);
 	fprintf(script,
 		"unset logscale y\nset xrange [0:%.2f]\nset yrange [0:%u]\nset ytics (\"0\" 0, \"%u/s\" %u)\nset xtics 1 format \"\"\n",
-		panel->seconds, 2 * panel->course->server->rate, panel->course->server->rate, panel->course->server->rate);
+		panel->seconds, 2 * panel->course->service.server->rate, panel->course->service.server->rate,
+		panel->course->service.server->rate);
 	fprintf(script, "plot \"%s.dat\" index %zu using 1:2 with steps lw 1 lc rgb \"#2b6cb0\"\n", name, panel->block[LAYERS] - 1);
 	write_area(script, lower);
 	fprintf(script,
@@ -240,10 +246,10 @@ void plot_courses(const struct bench *bench, const char *name, const struct cour
 	if (!bench->out || !panels)
 		return;
 	for (size_t i = 0; i < count; i++)
-		if (courses[i] && courses[i]->way)
-			seconds = fmax(seconds, (double)(courses[i]->ended - courses[i]->began) / (double)SECOND);
+		if (courses[i]->runs)
+			seconds = fmax(seconds, (double)courses[i]->length / (double)SECOND);
 	for (size_t i = 0; i < count; i++)
-		if (courses[i] && courses[i]->way && !prepare(&panels[i], courses[i], seconds, columns > 1 ? COARSE_CELL : CELL))
+		if (courses[i]->runs && !prepare(&panels[i], courses[i], seconds, columns > 1 ? COARSE_CELL : CELL))
 			err(1, NULL);
 	data = plot_open(bench, name, ".dat");
 	script = plot_open(bench, name, ".gp");

@@ -10,9 +10,10 @@
 #include <string.h>
 
 static const char method[] = "1,000 requests a second (500 to python and gunicorn), a quarter of them on connections of their own, the "
-			     "rest by 16 keep-alive clients; a latency counts from the moment in which the request "
-			     "was due; what fails is tried again after 2 ms. The figures are of the time from each restart to the next; "
-			     "ratio: cpr to the other way, the i-th restarts of both.";
+			     "rest by 16 keep-alive clients; "
+			     "a latency counts from the moment in which the request was due; what fails is tried again after 2 ms. All "
+			     "ways of a server by turns; "
+			     "the figures are of the 0.8 seconds from each restart on; ratio: cpr to the other, the i-th restarts of both.";
 
 static const struct {
 	const char *what, *unit;
@@ -21,7 +22,6 @@ static const struct {
 	{"answered at the first attempt", "/s", COURSE_RATE},
 	{"latency, median", "ms", COURSE_P50},
 	{"latency, 99 %", "ms", COURSE_P99},
-	{"latency, 99.9 %", "ms", COURSE_P999},
 	{"latency, longest", "ms", COURSE_LONGEST},
 	{"longest time without an answer", "ms", COURSE_SILENCE},
 	{"from request to ready", "ms", COURSE_READY},
@@ -69,7 +69,7 @@ static void add_count(struct bench *bench, const struct bench_line *names, const
 
 static void compare(struct bench *bench, const struct course *ours, const struct course *theirs)
 {
-	const struct bench_line names = {.ours_name = ours->way->name, .theirs_name = theirs->way->name, .unit = ""};
+	const struct bench_line names = {.ours_name = ours->service.way->name, .theirs_name = theirs->service.way->name, .unit = ""};
 	size_t count = ours->restarts < theirs->restarts ? ours->restarts : theirs->restarts;
 
 	add_count(bench, &names, "requests failed", course_failed(ours), course_failed(theirs), count);
@@ -77,7 +77,8 @@ static void compare(struct bench *bench, const struct course *ours, const struct
 	for (size_t i = 0; i < countof(metrics); i++)
 		add_pairs(bench, &names, metrics[i].what, metrics[i].unit, ours->values[metrics[i].metric],
 			  theirs->values[metrics[i].metric], count);
-	if (theirs->way->kind == WAY_STOP)
+	add_pairs(bench, &names, "latency, 99.9 % of all", "ms", &ours->p999, &theirs->p999, 1);
+	if (theirs->service.way->kind == WAY_STOP)
 		add_pairs(bench, &names, "request to ready; cold start alone", "ms", ours->values[COURSE_READY],
 			  theirs->values[COURSE_START], count);
 }
@@ -98,44 +99,71 @@ static void add_note(struct bench *bench, const struct course *course)
 	report_note(
 		bench->report,
 		"%s: of %zu requests %zu were refused, %zu cut, %zu answered wrongly, %zu not at all; %zu idle connections were closed.",
-		course->way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED], n[LOAD_STALLED], n[LOAD_CLOSED]);
-	if (course->way->kind == WAY_CPR) {
+		course->service.way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED], n[LOAD_STALLED],
+		n[LOAD_CLOSED]);
+	if (course->service.way->kind == WAY_CPR) {
 		struct figure ready = figure_of_metric(course, COURSE_CPRCTL), drain = figure_of_metric(course, COURSE_DRAIN);
 
 		report_note(bench->report,
 			    "%s: as cprctl says, ready after %.1f ms (quartiles %.1f to %.1f), of that drained after %.1f (%.1f to %.1f).",
-			    course->way->name, ready.median, ready.low, ready.high, drain.median, drain.low, drain.high);
+			    course->service.way->name, ready.median, ready.low, ready.high, drain.median, drain.low, drain.high);
 	}
 }
 
-static int measure(struct bench *bench, const struct server *server, struct course courses[SERVER_WAYS], size_t first)
+/* Every way by turns, so that the i-th restarts of all are of one moment; which goes first changes. 0, or the first negative errno. */
+static int run_rounds(struct bench *bench, const struct server *server, struct course *courses, size_t ways)
+{
+	size_t rounds = course_rounds(bench);
+	int failed = 0;
+
+	for (size_t round = 0; round <= rounds; round++)
+		for (size_t i = 0; i < ways; i++) {
+			size_t which = (round + i) % ways;
+			struct course *course = &courses[which];
+			int r = 0;
+
+			report_progress(bench->report, "restart: %s, restart %zu of %zu, %s", server->name, round, rounds,
+					server->ways[which].name);
+			if (!round)
+				r = course_begin(course, bench, server, &server->ways[which]);
+			else if (course->runs)
+				r = course_round(course);
+			if (r == -EINTR)
+				return r;
+			if (r)
+				report_note(bench->report, "%s: could not be measured: %s.", server->ways[which].name, strerror(-r));
+			course->runs &= !r;
+			failed = failed ? failed : r;
+		}
+	return failed;
+}
+
+static int measure(struct bench *bench, const struct server *server, struct course courses[SERVER_WAYS])
 {
 	const struct course *drawn[SERVER_WAYS];
+	int failed, server_cpu, clients_cpu;
 	char name[64];
 	size_t ways = 0;
-	int failed = 0;
 
 	while (ways < SERVER_WAYS && server->ways[ways].name)
 		ways++;
 	snprintf(name, sizeof(name), "restart, %s", server->name);
 	report_section(bench->report, name, server->about);
+	machine_processors(&server_cpu, &clients_cpu);
+	machine_pin(server_cpu);
+	failed = run_rounds(bench, server, courses, ways);
 	for (size_t i = 0; i < ways; i++) {
-		const struct way *way = &server->ways[(first + i) % ways];
-		struct course *course = &courses[way - server->ways];
-		int r = course_run(course, bench, server, way);
+		int r = course_end(&courses[i]);
 
-		drawn[way - server->ways] = course;
-		if (r == -EINTR)
-			return r;
-		if (r)
-			report_note(bench->report, "%s: could not be measured: %s.", way->name, strerror(-r));
 		failed = failed ? failed : r;
+		drawn[i] = &courses[i];
 	}
-	for (size_t i = 1; i < ways && courses[0].way; i++)
-		if (courses[i].way)
+	machine_pin(-1);
+	for (size_t i = 1; i < ways && courses[0].runs; i++)
+		if (courses[i].runs)
 			compare(bench, &courses[0], &courses[i]);
 	for (size_t i = 0; i < ways; i++)
-		if (courses[i].way)
+		if (courses[i].runs)
 			add_note(bench, &courses[i]);
 	snprintf(name, sizeof(name), "restart-%s", server->name);
 	plot_courses(bench, name, drawn, ways, 1);
@@ -177,7 +205,7 @@ int bench_restart(struct bench *bench)
 	failed = note_missing(bench);
 	service_begin();
 	for (size_t i = 0; i < server_count && failed != -EINTR; i++) {
-		int r = program_find(servers[i].program, program) ? measure(bench, &servers[i], courses[i], i) : 0;
+		int r = program_find(servers[i].program, program) ? measure(bench, &servers[i], courses[i]) : 0;
 
 		failed = failed && r != -EINTR ? failed : r;
 	}
