@@ -69,6 +69,7 @@ struct family {
 	int *fds;
 	size_t count, room;
 	size_t unknocked; /* in flight, and no knock was made for it yet */
+	struct knock_door door;
 	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
 	int (*pairs)[2];
 	size_t pair_count;
@@ -229,7 +230,7 @@ static bool knocks_for(const struct family *f)
 	return f->claimer == getpid() || guard_is_owner();
 }
 
-/* May the program be given more? */
+/* May the program be given more? `listener` is NULL when this process has left it to its workers. */
 static bool is_at_ease(const struct entry *listener)
 {
 	int64_t waited = (io_now() - knocked_at) / 1000000;
@@ -238,7 +239,7 @@ static bool is_at_ease(const struct entry *listener)
 		return waited >= UNHEARD_MS;
 	if (knock_unserved())
 		return waited >= UNSERVED_MS;
-	return batch > FIRST_KNOCKS || track_queue(listener) <= 0 || waited >= CROWD_MS;
+	return batch > FIRST_KNOCKS || (listener && track_queue(listener) <= 0) || waited >= CROWD_MS;
 }
 
 /*
@@ -252,7 +253,7 @@ static void knock(struct family *f, const struct entry *listener)
 
 	if (!f->unknocked || !knocks_for(f) || !is_at_ease(listener))
 		return;
-	while (f->unknocked && n < batch && knock_at(listener->fd)) {
+	while (f->unknocked && n < batch && knock_at(&f->door)) {
 		f->unknocked--;
 		n++;
 	}
@@ -263,7 +264,7 @@ static void knock(struct family *f, const struct entry *listener)
 	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);
 }
 
-void carry_knock(const char *name)
+void carry_knock(const char *name, int fd)
 {
 	struct family *f = family_named(name);
 	size_t n = f ? f->count : 0;
@@ -276,6 +277,7 @@ void carry_knock(const char *name)
 	}
 	if (n && put_in_flight(f)) {
 		f->unknocked = n;
+		f->door = knock_door_of(fd);
 		f->claimer = getpid();
 		atomic_store(&carry_waiting, true);
 		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
@@ -410,10 +412,7 @@ static int settle(bool late)
 				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 		}
 		if (f->count || !is_empty(f)) {
-			const struct entry *e = f->unknocked ? table_find(cpr__table, f->name, 0) : NULL;
-
-			if (e && !(e->flags & ENTRY_ORPHAN))
-				knock(f, e);
+			knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
 			unknocked += knocks_for(f) ? f->unknocked : 0;
 			over = false;
 			continue;
@@ -506,14 +505,11 @@ size_t carry_hand_on(struct passed *into, size_t most)
 {
 	size_t n = 0;
 
-	if (!guard_worker_count())
+	if (!guard_has_workers())
 		n = reclaim_all(into, most);
-	for (struct family *f = families; f; f = f->after) {
-		const struct entry *e = table_find(cpr__table, f->name, 0);
-
-		while (e && !(e->flags & ENTRY_ORPHAN) && f->unknocked && knock_at(e->fd))
+	for (struct family *f = families; f; f = f->after)
+		while (f->unknocked && knock_at(&f->door))
 			f->unknocked--;
-	}
 	for (size_t i = 0; i < closing_count && n < most; i++) {
 		struct object object;
 
@@ -529,7 +525,7 @@ void carry_call_off(void)
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
 		if (e && !(e->flags & ENTRY_ORPHAN))
-			carry_knock(f->name);
+			carry_knock(f->name, e->fd);
 	}
 }
 

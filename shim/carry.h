@@ -42,7 +42,7 @@ void carry_call_off(void);
 void carry_adopt(const struct passed *passed, size_t n);
 
 /* The listener of that name listens again: from now on, one local connection is made to it (a knock) for each that was carried from it. */
-void carry_knock(const char *name);
+void carry_knock(const char *name, int fd);
 
 /* Are there knocks that the program has not accepted? */
 extern _Atomic bool carry_waiting;

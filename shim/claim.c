@@ -168,7 +168,7 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 	table_adopt(cpr__table, e);
 	if (e->path_ino)
 		track_has_paths = true;
-	carry_knock(e->name);
+	carry_knock(e->name, fd);
 	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	take_status_flags(fd, status, O_NONBLOCK);
 	replay(fd, fresh->ino);

@@ -417,6 +417,11 @@ size_t guard_worker_count(void)
 	return n;
 }
 
+bool guard_has_workers(void)
+{
+	return shared && (atomic_load(&shared->unborn) > 0 || guard_worker_count());
+}
+
 void guard_worker_leaves(void)
 {
 	if (guard_own_memory() && wiped->slot >= 0)

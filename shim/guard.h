@@ -103,6 +103,9 @@ size_t guard_workers(int *pids, size_t most);
 /* Workers alive, this process not among them if it is one. */
 size_t guard_worker_count(void);
 
+/* Is there any, also if it has just been forked and has not entered itself yet? */
+bool guard_has_workers(void);
+
 /* A drain of all processes: where they pass their connections to (0: there is none), and until when (CLOCK_MONOTONIC, ns). Of the shared page; NULL before guard_init. */
 struct guard_drain {
 	_Atomic uint64_t nonce;

@@ -56,20 +56,25 @@ bool knock_prepare(size_t n)
 	return true;
 }
 
-/* Where a local client reaches the listener: its own address, or loopback for the wildcard. */
-static bool reachable(int fd, struct sockaddr_storage *addr, socklen_t *len)
+/* Its own address, or loopback for the wildcard. */
+struct knock_door knock_door_of(int listener)
 {
-	struct sockaddr_in *in = (struct sockaddr_in *)addr;
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)addr;
+	struct knock_door door = {.len = sizeof(door.addr), .type = SOCK_STREAM};
+	struct sockaddr_in *in = (struct sockaddr_in *)&door.addr;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&door.addr;
+	socklen_t len = sizeof(door.type);
+	sa_family_t family;
 
-	*len = sizeof(*addr);
-	if (getsockname(fd, (struct sockaddr *)addr, len))
-		return false;
-	if (addr->ss_family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY))
+	if (getsockname(listener, (struct sockaddr *)&door.addr, &door.len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &door.type, &len))
+		return (struct knock_door){0};
+	family = door.addr.ss_family;
+	if (family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY))
 		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (addr->ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+	if (family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
 		in6->sin6_addr = in6addr_loopback;
-	return addr->ss_family == AF_INET || addr->ss_family == AF_INET6 || addr->ss_family == AF_UNIX;
+	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
+		door.len = 0;
+	return door;
 }
 
 static struct knock knock_of(const struct sockaddr_storage *addr, socklen_t len)
@@ -102,24 +107,21 @@ static bool name_it(int sock, sa_family_t family, struct knock *k)
 	return true;
 }
 
-bool knock_at(int listener)
+bool knock_at(const struct knock_door *door)
 {
 	struct timeval patience = {0, KNOCK_MS * 1000};
-	struct sockaddr_storage addr;
-	socklen_t len, type_len = sizeof(int);
-	int type = SOCK_STREAM;
 	cleanup_fd int sock = -1;
 
 	if (record && record->count == record->room && !knock_unaccepted())
 		knock_forget_all();
-	if (!record || record->count == record->room || !reachable(listener, &addr, &len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &type, &type_len))
+	if (!record || record->count == record->room || !door->len)
 		return false;
-	sock = next_socket(addr.ss_family, type | SOCK_CLOEXEC, 0);
-	if (sock < 0 || !name_it(sock, addr.ss_family, &record->knocks[record->count]))
+	sock = next_socket(door->addr.ss_family, door->type | SOCK_CLOEXEC, 0);
+	if (sock < 0 || !name_it(sock, door->addr.ss_family, &record->knocks[record->count]))
 		return false;
 	next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	atomic_fetch_add(&record->count, 1);
-	if (!next_connect(sock, (struct sockaddr *)&addr, len) && next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word))
+	if (!next_connect(sock, (const struct sockaddr *)&door->addr, door->len) && next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word))
 		return true;
 	atomic_fetch_sub(&record->count, 1);
 	return false;

@@ -5,12 +5,21 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 /* Room for the record of n knocks, before the program forks: its workers, who accept them, read what the owner writes. False: there is none. */
 bool knock_prepare(size_t n);
 
-/* Knocks once at this listener. False when its queue takes no more, or the record has no room left. Holding the guard. */
-bool knock_at(int listener);
+/* Where a local client reaches a listener. The program may close the listener, and leave it to its workers. */
+struct knock_door {
+	struct sockaddr_storage addr;
+	socklen_t len; /* 0: nowhere */
+	int type;
+};
+struct knock_door knock_door_of(int listener);
+
+/* Knocks once. False when the listener's queue takes no more, or the record has no room left. Holding the guard. */
+bool knock_at(const struct knock_door *door);
 
 /* Is the connection that was accepted at fd one of ours? */
 bool knock_is(int fd);

@@ -266,13 +266,14 @@ void track_socket_connected(int fd, const struct sockaddr *addr)
 
 /*
  * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket would be gone then; a claimed one
- * may live on in the workers of the last generation, and the second bind would find the port in use. So it becomes an orphan again.
+ * may live on in the workers of the last generation, and the second bind would find the port in use. So it becomes an orphan again. But a master that has forked closes what
+ * it leaves to its workers (haproxy).
  */
 static bool give_back(struct entry *e)
 {
 	int elsewhere, r;
 
-	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !guard_is_owner())
+	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !guard_is_owner() || guard_has_workers())
 		return false;
 	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
 	if (elsewhere < 0)

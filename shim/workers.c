@@ -24,12 +24,17 @@ enum {
 	STEP_MS = 5,
 	CALLS_MAX = GUARD_WORKERS_MAX,
 	COLLECTED_MAX = 1 << 16,
+	ADOPTED_MAX = 1024,
 	HEARD_MAX = 4096, /* messages of one worker at a time */
 };
 
-/* One message a connection, with its descriptor; the last has none, and the worker's counts. */
+/* One message a listener or a connection, with its descriptor; the last has none, and the worker's counts. */
 struct message {
 	uint32_t last;
+	uint32_t listener; /* the descriptor is a socket that this worker has bound: kind, flags and backlog are its entry's */
+	uint32_t kind, flags;
+	int32_t backlog;
+	uint64_t path_dev, path_ino;
 	int32_t id;       /* of the listener's tag; name empty: to be closed */
 	uint64_t ino;
 	uint32_t cut;
@@ -48,6 +53,8 @@ static int rung[GUARD_WORKERS_MAX]; /* who is awaited; 0: no more */
 static size_t rung_count;
 static int empty[GUARD_WORKERS_MAX]; /* who has said so */
 static size_t empty_count;
+static int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
+static size_t adopted_count;
 static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
@@ -85,7 +92,7 @@ size_t workers_call(int64_t deadline)
 {
 	int kept = errno;
 
-	call_count = rung_count = collected_count = empty_count = 0;
+	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
 	counts = (struct carry_count){0};
 	if (!guard_worker_count())
 		return 0;
@@ -96,6 +103,56 @@ size_t workers_call(int64_t deadline)
 		ring_all();
 	errno = kept;
 	return rung_count;
+}
+
+static bool is_known(const struct object *object)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->object.ino == object->ino && e->object.dev == object->dev)
+			return true;
+	return false;
+}
+
+/* A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the owner's, for the next generation. */
+static void adopt(int fd)
+{
+	struct guard_hold hold;
+	struct object object;
+	struct entry *e;
+	bool taken = false;
+
+	if (adopted_count < ADOPTED_MAX && message.kind < ENTRY_KINDS && !object_of(fd, &object) && object.domain >= 0 && guard_lock(&hold)) {
+		fd = io_move_up(fd, WORDS_HIGH);
+		taken = message.name[0] && !is_known(&object) && !table_add_next(cpr__table, message.name, fd, &e);
+		if (taken) {
+			e->kind = message.kind;
+			e->flags = message.flags & ENTRY_SAVED_FLAGS & ~(unsigned)(ENTRY_ORPHAN | ENTRY_INHERITED);
+			e->backlog = message.backlog;
+			e->path_dev = message.path_dev;
+			e->path_ino = message.path_ino;
+			e->object = object;
+			adopted[adopted_count++] = fd;
+		}
+		guard_unlock(&hold);
+	}
+	if (!taken)
+		next_close(fd);
+}
+
+/* Called off: they are the workers' again. */
+static void give_back_adopted(void)
+{
+	struct guard_hold hold;
+
+	if (!adopted_count || !guard_lock(&hold))
+		return;
+	while (adopted_count) {
+		int fd = adopted[--adopted_count];
+
+		table_forget_fd(cpr__table, fd);
+		next_close(fd);
+	}
+	guard_unlock(&hold);
 }
 
 static void collect(int fd)
@@ -124,7 +181,10 @@ static bool hear(int sock, int pid)
 		if (n <= 0) /* it died */
 			return true;
 		if (n == sizeof(message) && !message.last && fd >= 0 && memchr(message.name, '\0', sizeof(message.name))) {
-			collect(fd);
+			if (message.listener)
+				adopt(fd);
+			else
+				collect(fd);
 			continue;
 		}
 		io_close(&fd);
@@ -252,6 +312,7 @@ void workers_dismiss(void)
 {
 	if (door < 0)
 		return;
+	give_back_adopted();
 	shut_door();
 	set_nonce(0);
 }
@@ -298,6 +359,31 @@ static bool tell(int sock, const struct passed *p)
 	return !io_send(sock, &message, sizeof(message), p->fd);
 }
 
+/* What this worker has bound: the owner sees by the inode what it holds itself. */
+static void tell_listeners(int sock)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	track_check_all();
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		if (!(e->flags & ENTRY_KEPT) || e->flags & ENTRY_ORPHAN || (e->kind != ENTRY_STREAM && e->kind != ENTRY_DATAGRAM))
+			continue;
+		memset(&message, 0, sizeof(message));
+		message.listener = 1;
+		message.kind = e->kind;
+		message.flags = e->flags & ENTRY_SAVED_FLAGS;
+		message.backlog = e->backlog;
+		message.path_dev = e->path_dev;
+		message.path_ino = e->path_ino;
+		memcpy(message.name, e->name, strlen(e->name) + 1);
+		if (io_send(sock, &message, sizeof(message), e->fd))
+			break;
+	}
+	guard_unlock(&hold);
+}
+
 static void pass_on(void)
 {
 	cleanup_fd int sock = bell_answer(draining_for);
@@ -305,6 +391,8 @@ static void pass_on(void)
 	size_t n = 0;
 
 	mine = mine ? mine : pool_map(COLLECTED_MAX * sizeof(*mine));
+	if (sock >= 0)
+		tell_listeners(sock);
 	if (mine && sock >= 0)
 		n = carry_choose(mine, COLLECTED_MAX, false, &count);
 	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
