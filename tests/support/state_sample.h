@@ -28,6 +28,27 @@ static inline struct entry *sample_add(struct state *s, const char *name, int id
 	return e;
 }
 
+/* In one block, as state_read() makes it. */
+static inline struct given sample_given(void)
+{
+	static const char strings[] = "/usr/bin/some server\0/\0\0some server\0-x\0\0PATH=/bin\0EMPTY=";
+	struct given given = {.mask = 0x8000000000000001u, .ignored = 4096, .umask = 022, .size = 8 * sizeof(char *) + sizeof(strings)};
+	char **room = pool_map(given.size), *at = (char *)(room + 8);
+
+	memcpy(at, strings, sizeof(strings));
+	given.path = at;
+	given.directory = at + 21;
+	given.script = at + 23;
+	given.argv = room;
+	room[0] = at + 24;
+	room[1] = at + 36;
+	room[2] = at + 39;
+	given.envp = room + 4;
+	room[4] = at + 40;
+	room[5] = at + 50;
+	return given;
+}
+
 /* Free it with state_free(). The workers' times are of no process that there is. */
 static inline struct state sample_state(void)
 {
@@ -47,6 +68,9 @@ static inline struct state sample_state(void)
 	s.workers = pool_map(sizeof(workers) + 1);
 	memcpy(s.heirlooms, heirlooms, sizeof(heirlooms));
 	memcpy(s.workers, workers, sizeof(workers));
+	s.page = 701;
+	s.page_ino = 0x8877665544332211u;
+	s.given = sample_given();
 	sample_add(&s, "tcp:0.0.0.0:80", 0, 6, ENTRY_STREAM, ENTRY_KEPT | ENTRY_LISTENING | ENTRY_CLOEXEC);
 	sample_add(&s, "tcp:0.0.0.0:80", 1, 7, ENTRY_STREAM, ENTRY_KEPT | ENTRY_LISTENING);
 	sample_add(&s, "tcp:[::]:443", 0, 1000, ENTRY_STREAM, ENTRY_KEPT | ENTRY_V6ONLY | ENTRY_INHERITED);

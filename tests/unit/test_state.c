@@ -34,6 +34,13 @@ static void same_entry(const struct entry *a, const struct entry *b)
 	cr_assert(a->path_dev == b->path_dev && a->path_ino == b->path_ino, "%s/%d", a->name, a->id);
 }
 
+static void same_strings(char *const *a, char *const *b)
+{
+	for (; *a && *b; a++, b++)
+		cr_assert_str_eq(*a, *b);
+	cr_assert(!*a && !*b);
+}
+
 Test(state, reads_back_everything_that_it_wrote)
 {
 	struct state s = sample_state(), back = read_back(state_write(&s, true));
@@ -60,8 +67,14 @@ Test(state, reads_back_everything_that_it_wrote)
 	for (size_t i = 0; i < s.passed_count; i++)
 		cr_assert(back.passed[i].fd == s.passed[i].fd && back.passed[i].listener == s.passed[i].listener &&
 			  back.passed[i].ino == s.passed[i].ino);
+	cr_assert(back.page == s.page && back.page_ino == s.page_ino);
+	cr_assert(back.given.mask == s.given.mask && back.given.ignored == s.given.ignored && back.given.umask == s.given.umask);
+	same_strings(s.given.argv, back.given.argv);
+	same_strings(s.given.envp, back.given.envp);
+	same_strings((char *[]){s.given.path, s.given.directory, s.given.script, NULL}, (char *[]){back.given.path, back.given.directory, back.given.script, NULL});
 	state_free(&s);
 	state_free(&back);
+	cr_assert(!back.given.path);
 	cr_assert(!back.table && !back.heirlooms && !back.workers && !back.passed);
 }
 

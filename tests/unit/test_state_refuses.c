@@ -293,7 +293,7 @@ Test(state_refuses, a_descriptor_that_stands_twice)
 
 Test(state_refuses, unknown_records_that_are_required_and_skips_the_others)
 {
-	static const unsigned types[] = {6, 100, UINT16_MAX};
+	static const unsigned types[] = {99, 100, UINT16_MAX};
 
 	for (size_t i = 0; i < 3; i++) {
 		cr_assert_eq(decode(with_record(types[i], 0, RECORD_HEAD)), 0, "%s", reason);
@@ -301,6 +301,33 @@ Test(state_refuses, unknown_records_that_are_required_and_skips_the_others)
 		is_refused(with_record(types[i], 1, 4096), "which this library does not know");
 		is_refused(with_record(types[i], UINT16_MAX, RECORD_HEAD), "which this library does not know");
 	}
+}
+
+static struct bytes finished(struct bytes b)
+{
+	b = bytes_copy(b);
+	bytes_finish(b);
+	return b;
+}
+
+Test(state_refuses, a_start_that_does_not_hold_what_it_counts)
+{
+	enum { AT_ARGS = 28, AT_ENVS = 32, AT_STRINGS = 36, HEAD = 40 };
+	struct bytes b = with_record(TYPE_GIVEN, 0, HEAD + 24);
+	char *record = b.at + HEADER_SIZE;
+
+	memset(record + RECORD_HEAD, 0, HEAD + 24 - RECORD_HEAD);
+	memcpy(record + HEAD, "/p\0/d\0\0a\0E=1\0", 13);
+	put32(record + AT_ARGS, 1);
+	put32(record + AT_ENVS, 1);
+	put32(record + AT_STRINGS, 13);
+	is_refused(finished(b), "the record of the start has"); /* 13 bytes take 16 */
+	put32(record + AT_STRINGS, 20);
+	is_refused(finished(b), "does not hold what it counts");
+	put32(record + AT_ARGS, UINT32_MAX);
+	is_refused(finished(b), "counts 4294967295 arguments");
+	put32(record + AT_ARGS, 9);
+	is_refused(finished(b), "does not hold what it counts");
 }
 
 Test(state_refuses, nothing_for_a_longer_header_of_a_later_minor_change)
