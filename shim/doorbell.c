@@ -130,7 +130,7 @@ static void answer_status(struct call *call)
 		words_put_int(t, "last_restart_cut", arrive_last().cut);
 	}
 	words_put_int(t, "arriving", owner && !arrive_is_ready());
-	words_put_int(t, "draining", drain_active);
+	words_put_int(t, "draining", restart_under_way() || drain_active);
 	words_put_int(t, "signal", cpr__settings.signal);
 	words_put(t, "version", CPR_VERSION);
 	io_send(call->sock, t->bytes, t->used, -1);

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 enum {
+	CONVERSATION = 3, /* after so many answers they are answers */
 	CALLERS = 4096,   /* threads that serve connections; what is beyond is served, but may be cut */
 	LISTENERS = 256,  /* registrations of listeners in epoll sets */
 	SLICE_MS = 10,    /* how long poll and select sleep at a time during a drain */
@@ -31,6 +32,7 @@ enum {
 #define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
 
 cpr_touched _Atomic bool drain_active;
+_Atomic bool drain_over_here;
 static _Atomic int parked_word; /* changes when a drain ends */
 
 /* ---- who is inside a call that takes bytes or connections ---- */
@@ -94,13 +96,16 @@ static bool is_being_read(int fd)
 /*
  * May what is not carried be ended now? To end whatever is idle at this moment is the obvious thing, and cost a request in every hundred connections: a client that asks every 5 ms
  * is as likely as not to be sending while our FIN is under way. So the end goes right behind an answer, when the client has nothing to send yet, or, where no answer comes, into
- * a longer silence. Who asks without a pause is answered once more, and gets it then.
+ * a longer silence. Who asks without a pause is answered once more, and gets it then. The first words of a server are no answers (a greeting, a handshake): behind those
+ * the client's request is sure to come.
  */
 static bool may_end(int fd, const struct conn *c, int64_t now)
 {
 	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_ENDED);
 
-	return !conn_has_unread(fd) && (!next_comes || now - c->wrote_at < BEHIND_NS || conn_rested(c, fd, now));
+	bool answered = c->answers >= CONVERSATION && now - c->wrote_at < BEHIND_NS;
+
+	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now));
 }
 
 /*
@@ -252,6 +257,38 @@ bool drain_wants_out(void)
 	return atomic_load(&drain_active) && self && atomic_load(&self->fd) >= 0;
 }
 
+/*
+ * Was this thread told of it before it was frozen, and comes only now? A loop works off a batch of events in which there are readable descriptors, and to some of them "readable,
+ * but EAGAIN" means that the other side has ended (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What is there is
+ * taken, and served, and then it freezes again. Without end that would be for a client who asks without a pause of a thread that does nothing else: for such, once.
+ */
+static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
+
+static bool first_time(void)
+{
+	int drain = atomic_load(&parked_word) + 1;
+
+	if (let_in == drain)
+		return false;
+	let_in = drain;
+	return true;
+}
+
+static bool comes_late(int fd, struct conn *c, bool now)
+{
+	if (c->flags & CONN_SHUT || !conn_has_unread(fd) || (!now && blocks(fd) && !first_time()))
+		return false;
+	thaw(fd, c);
+	return true;
+}
+
+static bool client_waits(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return !atomic_load(&drain_over_here) && blocks(fd) && next_poll(&p, 1, 0) > 0 && first_time();
+}
+
 int drain_enter(int fd, struct conn *c, bool now)
 {
 	struct caller *me = likely(self) ? self : become_caller();
@@ -270,13 +307,15 @@ int drain_enter(int fd, struct conn *c, bool now)
 			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
 			return 0;
-		if (c && !freeze(fd, c, false))
+		if (c ? !freeze(fd, c, false) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
 		drain_exit();
 		if (now || !blocks(fd))
 			return -EAGAIN;
 		if (park())
 			return -EINTR;
+		if (c && conn_at(fd) != c)
+			return 0; /* it has been passed on: what stands there has ended, and says so */
 		errno = kept;
 	}
 }
@@ -397,6 +436,15 @@ bool drain_serves(void)
 	return conn_next(0) >= 0;
 }
 
+void drain_wake(void)
+{
+	int kept = errno;
+
+	atomic_fetch_add(&parked_word, 1);
+	next_sys(SYS_futex, &parked_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	errno = kept;
+}
+
 void drain_thaw(void)
 {
 	int kept = errno;
@@ -409,8 +457,7 @@ void drain_thaw(void)
 		if (c)
 			thaw(fd, c);
 	}
-	atomic_fetch_add(&parked_word, 1);
-	next_sys(SYS_futex, &parked_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	drain_wake();
 	errno = kept;
 }
 

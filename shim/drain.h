@@ -12,6 +12,9 @@
 /* A drain is on: reads and accepts are frozen. */
 extern _Atomic bool drain_active;
 
+/* This worker has passed on what it had: it must not take one client more, who would end with it. */
+extern _Atomic bool drain_over_here;
+
 /* Once, at the start. */
 void drain_init(void);
 
@@ -47,6 +50,9 @@ size_t drain_call_out(void);
 
 /* Does this process wait for connections, or has one now? */
 bool drain_serves(void);
+
+/* Who is parked looks again whether it still has to be. */
+void drain_wake(void);
 
 /* Called off: everything as it was. */
 void drain_thaw(void);

@@ -32,7 +32,7 @@ cpr_thread bool guard_noted;
 static void (*answer_noted)(void);
 
 /* Changes with struct shared: an image that exec'ed itself may be of another version than its workers. */
-enum { FORM = 1 };
+enum { FORM = 2 };
 
 /* One page-aligned block for the owner and all that it forks. */
 struct shared {
@@ -44,6 +44,7 @@ struct shared {
 		_Atomic int pid; /* 0: free */
 		_Atomic int parent;
 		uint64_t entered; /* clock ticks since boot */
+		_Atomic uint64_t calm; /* the last time that it was asked for its slow requests and had none: guard_drain.survey */
 	} worker[GUARD_WORKERS_MAX];
 };
 
@@ -60,7 +61,9 @@ struct wiped {
 };
 
 static cpr_touched struct shared *shared;
-static int page_fd = -1; /* the memfd of it, for the program's own exec */
+static int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
+static int page_filters;
+static void keep_page(void);
 static cpr_touched struct wiped *wiped;
 static const int unreadable;
 cpr_touched const volatile int *guard_readable = &unreadable;
@@ -203,6 +206,8 @@ static void prepare(void)
 		forking.before = before;
 		forking.locked = true;
 	}
+	if (unlikely(page_fd == -1))
+		keep_page();
 	atomic_fetch_add(&shared->unborn, 1);
 }
 
@@ -417,6 +422,28 @@ size_t guard_worker_count(void)
 	return n;
 }
 
+void guard_worker_calm(uint64_t survey)
+{
+	if (guard_own_memory() && wiped->slot >= 0)
+		atomic_store(&shared->worker[wiped->slot].calm, survey);
+}
+
+size_t guard_workers_not_calm(uint64_t survey, bool ring)
+{
+	size_t n = 0;
+
+	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++) {
+		int pid = atomic_load(&shared->worker[i].pid);
+
+		if (!pid || atomic_load(&shared->worker[i].calm) == survey || !is_worker(i, guard_owner()))
+			continue;
+		if (ring)
+			kill(pid, cpr__settings.signal);
+		n++;
+	}
+	return n;
+}
+
 bool guard_has_workers(void)
 {
 	return shared && (atomic_load(&shared->unborn) > 0 || guard_worker_count());
@@ -478,31 +505,62 @@ void guard_inherit(int fd, uint64_t ino)
 	atomic_store(&shared->unborn, 0);
 }
 
-/* One descriptor more, where nobody looks for one; not at all where there is no room up there. */
-static void keep_page(int fd)
+/* The page, and its memfd into *fd. */
+static struct shared *make_page(int filters, int *fd)
 {
-	page_fd = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+	char name[32];
+	struct text t = TEXT_ON(name);
+	cleanup_fd int made = -1;
+	void *page;
+
+	text_format(&t, WORDS_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
+	made = io_memfd(name);
+	if (made < 0 || ftruncate(made, sizeof(struct shared)))
+		return NULL;
+	page = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, made, 0);
+	if (page == MAP_FAILED)
+		return NULL;
+	*fd = steal_fd(&made);
+	return page;
+}
+
+/*
+ * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks should not find a descriptor that it did not open. A program
+ * that forks may exec itself afterwards, and must then have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. The old mapping
+ * stays, too: another thread may be looking at it.
+ */
+static __attribute__((noinline, cold)) void keep_page(void)
+{
+	int kept = errno, fd, up;
+	struct shared *page;
+
+	page_fd = -2; /* tried */
+	page = atomic_load(&shared->owner) == wiped->pid ? make_page(page_filters, &fd) : NULL;
+	if (page) {
+		memcpy(page, shared, sizeof(*page));
+		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+		next_close(fd);
+		if (up >= 0) {
+			page_fd = up;
+			shared = page;
+		} else {
+			munmap(page, sizeof(*page));
+		}
+	}
+	errno = kept;
 }
 
 int guard_init(int filters)
 {
-	char name[32];
-	struct text t = TEXT_ON(name);
-	cleanup_fd int fd = -1;
 	void *page;
+	int fd;
 
-	text_format(&t, WORDS_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
-	fd = io_memfd(name);
-	if (fd < 0)
-		return fd;
-	if (ftruncate(fd, sizeof(struct shared)))
+	shared = make_page(filters, &fd);
+	if (!shared)
 		return -errno;
-	page = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED)
-		return -errno;
-	shared = page;
+	next_close(fd);
 	shared->form = FORM;
-	keep_page(fd);
+	page_filters = filters;
 	page = pool_map(4096);
 	if (!page)
 		return -ENOMEM;

@@ -103,11 +103,16 @@ size_t guard_workers(int *pids, size_t most);
 /* Workers alive, this process not among them if it is one. */
 size_t guard_worker_count(void);
 
+/* This worker has no slow requests. And for the owner: how many workers have not said so; `ring`: asks them. */
+void guard_worker_calm(uint64_t survey);
+size_t guard_workers_not_calm(uint64_t survey, bool ring);
+
 /* Is there any, also if it has just been forked and has not entered itself yet? */
 bool guard_has_workers(void);
 
 /* A drain of all processes: where they pass their connections to (0: there is none), and until when (CLOCK_MONOTONIC, ns). Of the shared page; NULL before guard_init. */
 struct guard_drain {
+	_Atomic uint64_t survey; /* before it: who has no slow requests says so with this number; 0: nobody asks */
 	_Atomic uint64_t nonce;
 	_Atomic int64_t deadline;
 };

@@ -8,6 +8,7 @@
 #include "guard.h"
 #include "io.h"
 #include "origin.h"
+#include "slow.h"
 #include "track.h"
 #include "workers.h"
 
@@ -17,7 +18,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEP_MS = 5 };
+enum { STEP_MS = 5, SLOW_STEP_MS = 20 };
+
+/* So long before --drain is over, those are frozen, too, who have not had to wait so far. */
+#define SETTLE_NS INT64_C(50000000)
 
 /* What is given beyond --drain: to workers, to pass on what they hold; to a thread, to come out of a call. */
 #define GOODBYE_NS INT64_C(250000000)
@@ -33,6 +37,7 @@ static struct {
 
 static atomic_flag taken = ATOMIC_FLAG_INIT;    /* a restart is under way */
 static _Atomic bool draining;
+static bool awaiting; /* slow requests, and nobody is frozen yet */
 static atomic_flag stepping = ATOMIC_FLAG_INIT; /* one thread at a time looks, and exactly one leaves */
 
 bool restart_under_way(void)
@@ -42,6 +47,7 @@ bool restart_under_way(void)
 
 static void call_off(int result, const char *why)
 {
+	workers_survey_over();
 	workers_dismiss();
 	drain_thaw();
 	leave_raise_backlogs(false);
@@ -64,35 +70,65 @@ static int foreseen(const struct leave_request *request, struct text *why)
 	return -errno;
 }
 
-/* True: not all is done; look again. */
-static bool step(void)
+/*
+ * From here on nothing new is begun. The obvious code does this when the restart is asked for, and then one download, or one websocket that never comes to an end, keeps everybody
+ * waiting until --drain is over.
+ */
+static void freeze(void)
+{
+	awaiting = false;
+	workers_survey_over();
+	track_settle();
+	drain_begin(); /* also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it */
+	workers_call(pending.deadline);
+}
+
+/* ms until the next look; 0: it is over. */
+static int await_slow(void)
+{
+	int64_t now = io_now();
+
+	if (now < pending.deadline - SETTLE_NS && slow_left() + workers_slow((uint64_t)pending.request.asked_at) > 0)
+		return now - pending.request.asked_at < SETTLE_NS ? STEP_MS : SLOW_STEP_MS;
+	freeze();
+	return 0;
+}
+
+/* ms until the next look; 0: this restart is over. */
+static int step(void)
 {
 	struct text why = TEXT_ON(pending.reason);
-	size_t mine = drain_busy(), inside = drain_call_out(), theirs = workers_collect();
-	int64_t late = io_now() - pending.deadline;
-	int r;
+	size_t mine, inside, theirs;
+	int64_t late;
+	int r = awaiting ? await_slow() : 0;
 
+	if (r)
+		return r;
+	mine = drain_busy();
+	inside = drain_call_out();
+	theirs = workers_collect();
+	late = io_now() - pending.deadline;
 	/* workers stop at the same deadline, and then have to say what they have */
 	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS))
-		return true;
+		return STEP_MS;
 	r = foreseen(&pending.request, &why); /* once more: it has been a while */
 	if (!r)
 		r = leave_restart(&pending.request, &why);
 	call_off(r, pending.reason);
-	return false;
+	return 0;
 }
 
 /* The next tick is set when the next thread may step: one that came while we still held the flag would do nothing, and be the last. */
 void restart_tick(void)
 {
-	bool again;
+	int again;
 
 	if (!atomic_load(&draining) || guard_owner() != getpid() || atomic_flag_test_and_set(&stepping))
 		return;
-	again = atomic_load(&draining) && step();
+	again = atomic_load(&draining) ? step() : 0;
 	atomic_flag_clear(&stepping);
 	if (again)
-		bell_tick_in(BELL_RESTART, STEP_MS);
+		bell_tick_in(BELL_RESTART, again);
 }
 
 int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why)
@@ -113,11 +149,10 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		memcpy(pending.path, request->path, strnlen(request->path, TAG_NAME_MAX) + 1);
 		pending.request.path = pending.path;
 	}
-	/* Also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it. */
 	track_settle();
 	leave_raise_backlogs(true);
-	drain_begin();
-	workers_call(pending.deadline);
+	slow_begin();
+	awaiting = true;
 	atomic_store(&draining, true);
 	restart_tick();
 	return 0;

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "slow.h"
 #include "track.h"
 #include "words.h"
 
@@ -22,6 +23,7 @@
 
 enum {
 	STEP_MS = 5,
+	RING_TURNS = 16,
 	CALLS_MAX = GUARD_WORKERS_MAX,
 	COLLECTED_MAX = 1 << 16,
 	ADOPTED_MAX = 1024,
@@ -49,7 +51,8 @@ static struct {
 	int sock, pid;
 } calls[CALLS_MAX];                /* who has, and is not done */
 static size_t call_count;
-static int rung[GUARD_WORKERS_MAX]; /* who is awaited; 0: no more */
+static int called[GUARD_WORKERS_MAX];
+static int rung[GUARD_WORKERS_MAX]; /* who of those is awaited; 0: no more */
 static size_t rung_count;
 static int empty[GUARD_WORKERS_MAX]; /* who has said so */
 static size_t empty_count;
@@ -80,12 +83,40 @@ static bool open_door(void)
 	return true;
 }
 
-static void ring_all(void)
+/* Every worker once, also those that are born while the drain is on. */
+static void ring_new(void)
 {
-	rung_count = guard_workers(rung, GUARD_WORKERS_MAX);
-	for (size_t i = 0; i < rung_count; i++)
-		if (kill(rung[i], cpr__settings.signal))
-			rung[i] = 0;
+	static int now[GUARD_WORKERS_MAX];
+	size_t n = guard_workers(now, GUARD_WORKERS_MAX);
+
+	for (size_t i = 0; i < n; i++) {
+		size_t at = 0;
+
+		while (at < rung_count && called[at] != now[i])
+			at++;
+		if (at < rung_count || rung_count == GUARD_WORKERS_MAX)
+			continue;
+		called[rung_count] = now[i];
+		rung[rung_count++] = kill(now[i], cpr__settings.signal) ? 0 : now[i];
+	}
+}
+
+size_t workers_slow(uint64_t survey)
+{
+	static uint64_t asked;
+	static int turn;
+	bool ring = asked != survey || ++turn % RING_TURNS == 0; /* again now and then: one may have been born since */
+	size_t n;
+
+	atomic_store(&guard_shared_drain()->survey, survey);
+	n = guard_workers_not_calm(survey, ring);
+	asked = survey;
+	return n;
+}
+
+void workers_survey_over(void)
+{
+	atomic_store(&guard_shared_drain()->survey, 0);
 }
 
 size_t workers_call(int64_t deadline)
@@ -100,7 +131,7 @@ size_t workers_call(int64_t deadline)
 		collected = pool_map(COLLECTED_MAX * sizeof(*collected));
 	atomic_store(&guard_shared_drain()->deadline, deadline);
 	if (collected && open_door())
-		ring_all();
+		ring_new();
 	errno = kept;
 	return rung_count;
 }
@@ -239,6 +270,7 @@ size_t workers_collect(void)
 
 	if (door < 0)
 		return 0;
+	ring_new();
 	while (call_count < CALLS_MAX && (sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
 		calls[call_count].sock = sock;
 		calls[call_count].pid = caller_pid(sock);
@@ -406,11 +438,13 @@ static void pass_on(void)
 	else
 		log_warn("this worker could not pass its connections on: they end with it");
 	passed_on = true;
+	atomic_store(&drain_over_here, true);
 }
 
 static void end_drain(void)
 {
 	draining_for = 0;
+	atomic_store(&drain_over_here, false);
 	drain_thaw();
 }
 
@@ -429,8 +463,25 @@ static bool is_abandoned(void)
 
 static void let_all_go(void)
 {
+	bool any = mine_count;
+
 	while (mine_count)
 		let_go(mine[--mine_count].fd);
+	if (any)
+		drain_wake(); /* who is parked on one of them finds its end */
+}
+
+/* The next generation has ended, before it could tell this worker to leave, or before it did: nobody else would, and it holds the listener. */
+static void leave_too(void)
+{
+	static int64_t told_at;
+	int64_t now = io_now();
+
+	if (!told_at)
+		kill(getpid(), cpr__settings.retire_signal);
+	told_at = told_at ? told_at : now;
+	if (now - told_at > cpr__settings.drain_s * INT64_C(1000000000))
+		kill(getpid(), SIGKILL);
 }
 
 static void begin(uint64_t nonce)
@@ -454,9 +505,30 @@ static int go_on(void)
 	return SLOW_STEP_MS;
 }
 
+/* Before the drain: has it slow requests? True: look again. */
+static bool survey(void)
+{
+	static uint64_t begun, told;
+	uint64_t asked = atomic_load(&guard_shared_drain()->survey);
+
+	if (!asked || asked == told)
+		return false;
+	if (begun != asked)
+		slow_begin();
+	begun = asked;
+	if (slow_left())
+		return true;
+	told = asked;
+	guard_worker_calm(asked);
+	return false;
+}
+
 /* ms until the next look; 0: there is nothing to do. */
 static int look(uint64_t nonce)
 {
+	bool slow = survey();
+
+
 	if (nonce == GONE && draining_for)
 		let_all_go();
 	if (draining_for && nonce != GONE && draining_for != nonce)
@@ -464,11 +536,14 @@ static int look(uint64_t nonce)
 	if (nonce && nonce != GONE && !draining_for)
 		begin(nonce);
 	if (draining_for && is_abandoned()) {
+		if (nonce == GONE) {
+			leave_too();
+			return SLOW_STEP_MS;
+		}
 		log_warn("the owner of this worker is gone in the middle of a restart: it serves on alone");
-		let_all_go();
 		end_drain();
 	}
-	return draining_for ? go_on() : 0;
+	return draining_for ? go_on() : slow ? STEP_MS : 0;
 }
 
 /* A ring that comes while another thread looks is not lost: it may be the one that says that the owner has gone, and what this worker has passed is not its own any more. */
@@ -479,7 +554,7 @@ void workers_tick(void)
 	struct guard_drain *drain = guard_shared_drain();
 	int again = 0;
 
-	if (!drain || guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for))
+	if (!drain || guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))
 		return;
 	atomic_store(&rung_meanwhile, true);
 	while (atomic_load(&rung_meanwhile) && !atomic_flag_test_and_set(&ticking)) {
@@ -494,8 +569,10 @@ void workers_tick(void)
 /* A child that is born in the middle of a drain has copies of what the drain holds. */
 static __attribute__((hot)) void after_fork(void)
 {
-	if (draining_for) /* each page that is written costs a child a fault */
+	if (draining_for) { /* each page that is written costs a child a fault */
 		draining_for = 0;
+		atomic_store(&drain_over_here, false);
+	}
 	if (mine_count)
 		mine_count = 0;
 	if (door < 0)

@@ -10,6 +10,10 @@ void workers_init(void);
 
 /* ---- the owner, in the doorbell's handler ---- */
 
+/* Before the drain: how many workers have not said yet that they have no slow requests; they are asked by this number, which is not 0. And: nobody asks any more. */
+size_t workers_slow(uint64_t survey);
+void workers_survey_over(void);
+
 /* Tells every worker to drain until `deadline` (CLOCK_MONOTONIC, ns). How many were told. */
 size_t workers_call(int64_t deadline);
 
