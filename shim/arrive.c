@@ -372,7 +372,7 @@ static int await_rest(bool owner, int64_t now, int64_t grace_at)
 		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
 	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
 		return SLOW_TICK_MS;
-	if (owner)
+	if (owner && !carry_is_knocking())
 		lower_backlogs();
 	if (owner && !retire_is_over(now))
 		return SLOW_TICK_MS;

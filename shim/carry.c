@@ -22,11 +22,13 @@ enum {
 	LINGER_MS = 2000,  /* how long a connection that we end is read, so that the peer sees FIN and not a reset */
 	PER_QUEUE = 128,   /* descriptors in flight in one socket pair */
 	FIRST_KNOCKS = 2,  /* of the slow start */
-	TICK_MS = 2,       /* between two looks while there is more to knock for */
+	MOST_KNOCKS = 256, /* at once: a new client stands behind them */
+	TICK_MS = 2,       /* between two looks while there is more to knock for, and the program takes what it is given */
 	SLOW_TICK_MS = 200,
 	CROWD_MS = 50,     /* so long at the most clients who wait to be accepted go before knocks */
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
+	FULL_MS = 20,      /* after a knock that did not come in */
 	SERVED_MAX = 64,   /* of those, in one process; who is beyond is not waited for */
 };
 
@@ -69,6 +71,7 @@ struct family {
 	int *fds;
 	size_t count, room;
 	size_t unknocked; /* in flight, and no knock was made for it yet */
+	size_t emptied;   /* the first of pairs have nothing in flight any more */
 	struct knock_door door;
 	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
 	int (*pairs)[2];
@@ -81,6 +84,7 @@ static struct family *families;
 static size_t batch;       /* so many knocks at once, next time */
 static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
 static int64_t knocked_at; /* the last time, or when the listener was claimed */
+static int64_t full_until; /* a queue was found full: no knock before */
 
 static int *closing; /* descriptors that we end for the last generation */
 static size_t closing_count;
@@ -197,19 +201,20 @@ static int take(struct family *f)
 	char byte;
 	int fd;
 
-	for (size_t i = 0; i < f->pair_count; i++)
-		if (io_receive(f->pairs[i][1], &byte, 1, &fd) > 0 && fd >= 0)
-			return fd;
+	for (; f->emptied < f->pair_count; f->emptied++)
+		while (io_receive(f->pairs[f->emptied][1], &byte, 1, &fd) > 0)
+			if (fd >= 0)
+				return fd;
 	return -1;
 }
 
 /* In flight still: nobody has accepted that knock yet. */
-static bool is_empty(const struct family *f)
+static bool is_empty(struct family *f)
 {
 	struct pollfd p = {.events = POLLIN};
 
-	for (size_t i = 0; i < f->pair_count; i++) {
-		p.fd = f->pairs[i][1];
+	for (; f->emptied < f->pair_count; f->emptied++) {
+		p.fd = f->pairs[f->emptied][1];
 		if (next_poll(&p, 1, 0) > 0)
 			return false;
 	}
@@ -233,13 +238,26 @@ static bool knocks_for(const struct family *f)
 /* May the program be given more? `listener` is NULL when this process has left it to its workers. */
 static bool is_at_ease(const struct entry *listener)
 {
-	int64_t waited = (io_now() - knocked_at) / 1000000;
+	int64_t now = io_now(), waited = (now - knocked_at) / 1000000;
 
+	if (now < full_until)
+		return false;
 	if (knock_unaccepted())
 		return waited >= UNHEARD_MS;
 	if (knock_unserved())
 		return waited >= UNSERVED_MS;
 	return batch > FIRST_KNOCKS || (listener && track_queue(listener) <= 0) || waited >= CROWD_MS;
+}
+
+/* Half the queue is left to clients: who finds it full waits a second for the kernel's next try. */
+static size_t room_in_queue(const struct entry *listener)
+{
+	int depth, limit = 0;
+
+	if (!listener || (depth = track_queue(listener)) < 0) /* a unix socket's cannot be asked for */
+		return SIZE_MAX;
+	limit = track_queue_limit(listener);
+	return depth <= limit / 2 ? (size_t)(limit / 2 - depth + 1) : 0;
 }
 
 /*
@@ -249,17 +267,24 @@ static bool is_at_ease(const struct entry *listener)
  */
 static void knock(struct family *f, const struct entry *listener)
 {
-	size_t n = 0;
+	size_t n = 0, most;
 
 	if (!f->unknocked || !knocks_for(f) || !is_at_ease(listener))
 		return;
-	while (f->unknocked && n < batch && knock_at(&f->door)) {
-		f->unknocked--;
+	most = room_in_queue(listener);
+	if (most > batch)
+		most = batch;
+	if (most > f->unknocked)
+		most = f->unknocked;
+	while (n < most && knock_at(&f->door))
 		n++;
-	}
+	if (n < most)
+		full_until = io_now() + FULL_MS * INT64_C(1000000);
 	if (!n)
 		return;
-	batch *= 2;
+	f->unknocked -= n;
+	if (batch < MOST_KNOCKS)
+		batch *= 2;
 	knocked_at = io_now();
 	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);
 }
@@ -335,10 +360,13 @@ int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, sockl
 	struct entry *e = table_by_fd(cpr__table, listener);
 	struct family *f = e ? family_named(e->name) : NULL;
 	int kept = errno, carried, r = -1;
+	enum knock_kind kind = f ? knock_kind(fd) : KNOCK_NONE;
 
-	if (!f || !knock_is(fd)) {
+	if (kind != KNOCK_MADE) {
+		if (kind == KNOCK_GIVEN_UP)
+			next_close(fd);
 		errno = kept;
-		return 0;
+		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
 	knock_accepted();
 	carried = take(f);
@@ -390,14 +418,29 @@ static void close_pairs(struct family *f)
 		next_close(f->pairs[i][0]);
 		next_close(f->pairs[i][1]);
 	}
-	f->pair_count = 0;
+	f->pair_count = f->emptied = 0;
 	f->unknocked = 0;
+}
+
+/* A program that is slow to take what it is given is not looked at every 2 ms for it. */
+static int next_look(void)
+{
+	int64_t waited = (io_now() - knocked_at) / 1000000, ms = waited / 8;
+
+	return ms < TICK_MS ? TICK_MS : ms < SLOW_TICK_MS ? (int)ms : SLOW_TICK_MS;
+}
+
+bool carry_is_knocking(void)
+{
+	for (const struct family *f = families; f; f = f->after)
+		if (f->unknocked && knocks_for(f))
+			return true;
+	return false;
 }
 
 static int settle(bool late)
 {
 	bool over = closings_over();
-	size_t unknocked = 0;
 
 	for (struct family *f = families; f; f = f->after) {
 		int fd;
@@ -413,7 +456,6 @@ static int settle(bool late)
 		}
 		if (f->count || !is_empty(f)) {
 			knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
-			unknocked += knocks_for(f) ? f->unknocked : 0;
 			over = false;
 			continue;
 		}
@@ -421,7 +463,7 @@ static int settle(bool late)
 	}
 	if (!families || (over && done_knocking()))
 		atomic_store(&carry_waiting, false);
-	return over ? 0 : unknocked ? TICK_MS : SLOW_TICK_MS;
+	return over ? 0 : carry_is_knocking() ? next_look() : SLOW_TICK_MS;
 }
 
 int carry_settle(bool late)
@@ -473,12 +515,15 @@ static void reclaim(struct family *f, int listener)
 	while (has_room(f) && (fd = take(f)) >= 0)
 		f->fds[f->count++] = fd;
 	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
-		if (knock_is(fd)) {
-			knock_accepted();
-			next_close(fd);
-		} else {
+		enum knock_kind kind = knock_kind(fd);
+
+		if (kind == KNOCK_NONE) {
 			f->fds[f->count++] = fd;
+			continue;
 		}
+		if (kind == KNOCK_MADE)
+			knock_accepted();
+		next_close(fd);
 	}
 	close_pairs(f);
 }

@@ -56,6 +56,9 @@ int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, sockl
 /* The program has written on this connection, and carry_waiting is on. Keeps errno. */
 void carry_wrote(int fd);
 
+/* Are there connections that this process has still to knock for? */
+bool carry_is_knocking(void);
+
 /* From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next look; 0: nothing is left to do. */
 int carry_settle(bool late);
 

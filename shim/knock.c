@@ -18,9 +18,10 @@
 #include <sys/un.h>
 
 enum {
-	KNOCK_MS = 100, /* how long a knock may take: the queue was raised, and it is on this machine */
+	KNOCK_MS = 1,   /* how long a knock may take: it is on this machine, and the program waits meanwhile */
 	MORE = 8192,
 	WORD_MS = 20,   /* how long a knock may take to say its word after it is accepted */
+	GIVEN_UP = 64,  /* so many of those are known again */
 };
 
 struct knock {
@@ -34,8 +35,9 @@ struct knock {
  * would take it for a client, and hand its word to the program as a request.
  */
 static struct record {
-	_Atomic size_t count, accepted, served;
+	_Atomic size_t count, accepted, served, given_up;
 	size_t room;
+	struct knock lost[GIVEN_UP]; /* the last that were given up; the oldest is overwritten */
 	struct knock knocks[];
 } *record;
 
@@ -92,11 +94,19 @@ static struct knock knock_of(const struct sockaddr_storage *addr, socklen_t len)
 	return k;
 }
 
-/* A name of its own, before it connects: it may be accepted in the very moment in which it does. */
-static bool name_it(int sock, sa_family_t family, struct knock *k)
+/*
+ * A name of its own, before it connects: it may be accepted in the very moment in which it does. From the address that it goes to, where clients of other addresses take no
+ * port from it.
+ */
+static bool name_it(int sock, const struct knock_door *door, struct knock *k)
 {
-	struct sockaddr_storage here = {.ss_family = family};
-	socklen_t len = family == AF_INET ? sizeof(struct sockaddr_in) : family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(sa_family_t);
+	struct sockaddr_storage here = door->addr;
+	socklen_t len = door->addr.ss_family == AF_UNIX ? sizeof(sa_family_t) : door->len;
+
+	if (here.ss_family == AF_INET)
+		((struct sockaddr_in *)&here)->sin_port = 0;
+	else if (here.ss_family == AF_INET6)
+		((struct sockaddr_in6 *)&here)->sin6_port = 0;
 
 	if (next_bind(sock, (struct sockaddr *)&here, len))
 		return false;
@@ -107,56 +117,87 @@ static bool name_it(int sock, sa_family_t family, struct knock *k)
 	return true;
 }
 
+/*
+ * Has it come in, and said its word? Where the queue is full the kernel says so at once (unix), or lets us wait until it has tried again after a second: that would be a second
+ * in the program's own wait.
+ */
+static bool comes_in(int sock, const struct knock_door *door)
+{
+	struct pollfd p = {.fd = sock, .events = POLLOUT};
+
+	if (next_connect(sock, (const struct sockaddr *)&door->addr, door->len) && (errno != EINPROGRESS || next_poll(&p, 1, KNOCK_MS) <= 0))
+		return false;
+	return next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word);
+}
+
+/* The kernel may let it in between our last look and our close: it will be accepted then, and has nothing to say. */
+static void give_up(const struct knock *k)
+{
+	record->lost[record->given_up % GIVEN_UP] = *k;
+	atomic_fetch_add(&record->given_up, 1);
+}
+
 bool knock_at(const struct knock_door *door)
 {
-	struct timeval patience = {0, KNOCK_MS * 1000};
 	cleanup_fd int sock = -1;
 
 	if (record && record->count == record->room && !knock_unaccepted())
 		knock_forget_all();
 	if (!record || record->count == record->room || !door->len)
 		return false;
-	sock = next_socket(door->addr.ss_family, door->type | SOCK_CLOEXEC, 0);
-	if (sock < 0 || !name_it(sock, door->addr.ss_family, &record->knocks[record->count]))
+	sock = next_socket(door->addr.ss_family, door->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock < 0 || !name_it(sock, door, &record->knocks[record->count]))
 		return false;
-	next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	atomic_fetch_add(&record->count, 1);
-	if (!next_connect(sock, (const struct sockaddr *)&door->addr, door->len) && next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word))
+	if (comes_in(sock, door))
 		return true;
+	give_up(&record->knocks[record->count - 1]);
 	atomic_fetch_sub(&record->count, 1);
 	return false;
 }
 
-/* Does it come from where one of our knocks came from? A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
-static bool comes_like_a_knock(int fd)
+/* A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
+static bool is_one_of(const struct knock *k, const struct knock *made, size_t first, size_t n)
 {
-	struct sockaddr_storage there = {0};
-	socklen_t len = sizeof(there);
-	size_t n = record ? record->count : 0;
-	struct knock k;
-
-	if (!n || getpeername(fd, (struct sockaddr *)&there, &len))
-		return false;
-	k = knock_of(&there, len);
 	for (size_t i = 0; i < n; i++) {
-		const struct knock *made = &record->knocks[i];
+		const struct knock *it = &made[(first + i) % n];
 
-		if (k.family == AF_UNIX ? made->family == AF_UNIX && !memcmp(k.path, made->path, sizeof(k.path))
-					: made->family != AF_UNIX && k.port == made->port)
+		if (k->family == AF_UNIX ? it->family == AF_UNIX && !memcmp(k->path, it->path, sizeof(k->path)) : it->family != AF_UNIX && k->port == it->port)
 			return true;
 	}
 	return false;
 }
 
-/* And says the word. Another process may accept it between our connect and our send: that takes no time, but some. */
-bool knock_is(int fd)
+/* Does it come from where one of our knocks came from, and say the word? Another process may accept it between our connect and our send: that takes no time, but some. */
+static bool says_the_word(int fd, const struct knock *k)
 {
 	char said[sizeof(word)];
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	if (!comes_like_a_knock(fd) || next_poll(&p, 1, WORD_MS) <= 0)
+	if (!is_one_of(k, record->knocks, record->accepted, record->count) || next_poll(&p, 1, WORD_MS) <= 0)
 		return false;
 	return next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) == sizeof(said) && !memcmp(said, word, sizeof(said));
+}
+
+/* A client of that port that ends without a word misses nothing either. */
+static bool was_given_up(int fd, const struct knock *k)
+{
+	size_t n = record->given_up;
+	char byte;
+
+	return n && is_one_of(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) && !next_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+}
+
+enum knock_kind knock_kind(int fd)
+{
+	struct sockaddr_storage there = {0};
+	socklen_t len = sizeof(there);
+	struct knock k;
+
+	if (!record || getpeername(fd, (struct sockaddr *)&there, &len))
+		return KNOCK_NONE;
+	k = knock_of(&there, len);
+	return says_the_word(fd, &k) ? KNOCK_MADE : was_given_up(fd, &k) ? KNOCK_GIVEN_UP : KNOCK_NONE;
 }
 
 void knock_accepted(void)

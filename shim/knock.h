@@ -18,11 +18,12 @@ struct knock_door {
 };
 struct knock_door knock_door_of(int listener);
 
-/* Knocks once. False when the listener's queue takes no more, or the record has no room left. Holding the guard. */
+/* Knocks once, without waiting. False when the listener's queue takes no more, or the record has no room left. Holding the guard. */
 bool knock_at(const struct knock_door *door);
 
-/* Is the connection that was accepted at fd one of ours? */
-bool knock_is(int fd);
+/* Is the connection that was accepted at fd one of ours? One that was given up, and came in after all, stands for nobody. */
+enum knock_kind { KNOCK_NONE, KNOCK_MADE, KNOCK_GIVEN_UP };
+enum knock_kind knock_kind(int fd);
 
 /* One was accepted; and who it stood for is served, or has asked for nothing. Any process. */
 void knock_accepted(void);

@@ -361,6 +361,14 @@ void track_look_at_socket(struct entry *e, int backlog)
 	track_judge(e);
 }
 
+int track_queue_limit(const struct entry *e)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? -1 : (int)info.tcpi_sacked; /* of a listener: its backlog */
+}
+
 int track_queue(const struct entry *e)
 {
 	uint32_t memory[16] = {0};

@@ -82,6 +82,9 @@ void track_settle(void);
 /* How many wait in a TCP listener's queue to be accepted, or how many bytes in a datagram socket's; -1 if the kernel does not say. */
 int track_queue(const struct entry *e);
 
+/* How many may wait in a TCP listener's queue; -1 if the kernel does not say. */
+int track_queue_limit(const struct entry *e);
+
 /* The entry's flags from the rules and the kernel. Holding the guard. */
 void track_judge(struct entry *e);
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The trial of carrying: over each kind of socket, with unread and pipelined requests, and among workers."""
 
+import contextlib
 import random
+import resource
 
 import proc
-from details import Aside, Bench, Client, run_checks, scripted
+from details import Aside, Bench, Client, at_most, run_checks, scripted
 from harness import Failure, await_until
 from protocols import BODY, PATH
 from setups import nginx_command
@@ -102,6 +104,40 @@ def later_client_is_no_knock(result, options, how):
         result.expect(not hurt, f"{hurt} of 1200 later clients were taken for knocks, and closed")
 
 
+@contextlib.contextmanager
+def descriptors(count):
+    """So many for each process, if the hard limit lets us; how many it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    try:
+        yield max(soft, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def more_than_the_queue_holds(result, options, how, kind):
+    """All are carried, while new clients are answered, also if the program is late to accept."""
+    with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+        wanted = int(file.read()) + 500
+    with descriptors(wanted + 200) as most:
+        if most < wanted + 200:
+            result.figures.append(f"more_than_the_queue_holds {how} {kind}: not tried with {most} descriptors")
+            return
+        with bench_of(result, options, how, kind, late=1.5) as bench:
+            clients = []
+            for _ in range(wanted):
+                clients.append(bench.client())
+                clients[-1].ask("/")
+            said = bench.restart()
+            result.expect(said["carried"] == wanted and said["cut"] == 0, f"{wanted} idle clients, and it says {said}")
+            with at_most(result, 4, "the first answer to a new client"):
+                bench.client().ask("/")
+            with at_most(result, 15, f"an answer to each of {wanted}"):
+                for client in clients:
+                    client.ask("/")
+
+
 # -- nginx with 4 workers
 
 def nginx_of_four(room):
@@ -172,6 +208,7 @@ CHECKS = [(check, how, kind)
           for how in ("asyncio", "threads") for kind in KINDS]
 CHECKS += [(carried_connection_ends, how, "ipv4") for how in ("asyncio", "threads")]
 CHECKS += [(later_client_is_no_knock, how) for how in ("asyncio", "threads")]
+CHECKS += [(more_than_the_queue_holds, "asyncio", "ipv4")]
 CHECKS += [(workers_pass_and_leave,), (pipelined_at_nginx,)]
 
 

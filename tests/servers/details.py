@@ -156,11 +156,11 @@ class Bench:
             raise Failure("the image did not change")
 
 
-def scripted(result, options, how, unix=False, host="127.0.0.1", cpr=(), start=0.0):
+def scripted(result, options, how, unix=False, host="127.0.0.1", cpr=(), start=0.0, late=0.0):
     """A bench with scripted.py on it."""
     def prepare(room):
         where = [room.socket_path] if unix else [host, str(room.port)]
-        return python("scripted.py", how, *where, *([f"start={start}"] if start else []))
+        return python("scripted.py", how, *where, f"start={start}", f"late={late}")
     bench = Bench(result, options, f"scripted-{how}", prepare, unix, host, cpr)
     bench.room.host = "127.0.0.1" if host == "::" else host
     try:

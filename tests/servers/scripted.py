@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A small HTTP/1.1 server whose answers take the time and the shape that the path asks for; on asyncio or with a thread a connection.
 
-    scripted.py asyncio|threads HOST PORT | scripted.py asyncio|threads PATH   (+ start=SEC: slow to start)
+    scripted.py asyncio|threads HOST PORT | scripted.py asyncio|threads PATH   (+ start=SEC: before it listens; + late=SEC: before it accepts)
 """
 
 import asyncio
@@ -129,10 +129,11 @@ def listener(where):
 
 
 def main():
-    how, *where = sys.argv[1:]
-    if where[-1].startswith("start="):
-        time.sleep(float(where.pop()[6:]))
+    how, *where = (argument for argument in sys.argv[1:] if "=" not in argument)
+    more = dict(argument.split("=") for argument in sys.argv[1:] if "=" in argument)
+    time.sleep(float(more.get("start", 0)))
     sock = listener(where)
+    time.sleep(float(more.get("late", 0)))
     if how == "asyncio":
         async def loop():
             starts = asyncio.start_unix_server if len(where) == 1 else asyncio.start_server
