@@ -30,28 +30,44 @@ static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 			each(fd, arg);
 }
 
-void fds_walk(void (*each)(int fd, void *arg), void *arg)
+/* `own`: these are this process's descriptors, and the one that this reads with is none of them. */
+static bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
 {
 	_Alignas(struct entry64) char bytes[2048];
 	int kept = errno;
-	cleanup_fd int dir = next_open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	cleanup_fd int dir = next_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	long n;
 
 	if (dir < 0) {
-		walk_numbers(each, arg);
 		errno = kept;
-		return;
+		return false;
 	}
 	while ((n = next_sys(SYS_getdents64, dir, bytes, sizeof(bytes))) > 0)
 		for (long at = 0; at < n;) {
 			const struct entry64 *e = (const struct entry64 *)(bytes + at);
-			int fd = 0;
+			const char *digit = e->name;
+			int number = 0;
 
-			for (const char *digit = e->name; *digit >= '0' && *digit <= '9'; digit++)
-				fd = fd * 10 + (*digit - '0');
-			if (e->name[0] != '.' && fd != dir)
-				each(fd, arg);
+			for (; *digit >= '0' && *digit <= '9'; digit++)
+				number = number * 10 + (*digit - '0');
+			if (digit > e->name && !*digit && !(own && number == dir))
+				each(number, arg);
 			at += e->length;
 		}
+	errno = kept;
+	return true;
+}
+
+bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *arg)
+{
+	return walk(path, false, each, arg);
+}
+
+void fds_walk(void (*each)(int fd, void *arg), void *arg)
+{
+	int kept = errno;
+
+	if (!walk("/proc/self/fd", true, each, arg))
+		walk_numbers(each, arg);
 	errno = kept;
 }
