@@ -5,6 +5,7 @@
 
 #include "bell.h"
 #include "drain.h"
+#include "foresee.h"
 #include "guard.h"
 #include "io.h"
 #include "origin.h"
@@ -62,7 +63,7 @@ static int foreseen(const struct leave_request *request, struct text *why)
 {
 	const char *path = request->path ? request->path : cpr__origin.path;
 
-	if (!origin_unchanged(why))
+	if (!origin_unchanged(why) || foresee_loss(why))
 		return -EPERM;
 	if (!faccessat(AT_FDCWD, path, X_OK, AT_EACCESS))
 		return 0;

@@ -171,6 +171,17 @@ def restart_runs_the_test_first():
 
 
 @test
+def restart_refuses_a_shell_that_waits_for_its_server():
+    shell = ["/bin/sh", "-c", '"$0" -c "$1" "$2"; exit $?', PYTHON, SERVER]
+    with Server(command=shell) as server:
+        child = server.workers()[0]
+        expect(server.restart(), 1, rf"refused: it holds no listening socket itself, but has 1 child process \(first: {child} python3.*\)")
+        assert server.serves()
+        expect(run(CTL, "restart", str(child)), 0, "generation 2", where="out")
+        assert server.serves()
+
+
+@test
 def restart_refuses_another_program_that_cannot_be_served():
     with Server() as server, scratch() as d:
         expect(server.restart("--exec", f"{d}/none"), 1, "^cprctl: refused: --exec .*No such file")
