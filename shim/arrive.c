@@ -5,6 +5,7 @@
 
 #include "bell.h"
 #include "carry.h"
+#include "children.h"
 #include "claim.h"
 #include "io.h"
 #include "log.h"
@@ -26,6 +27,7 @@
 enum {
 	TICK_MS = 20,          /* while somebody waits for readiness */
 	SLOW_TICK_MS = 200,
+	CHILDREN_TICK_MS = 5000, /* for children of the last generation that go on: only that they do not stay zombies */
 	GREATEST_BACKLOG = 65535, /* the kernel cuts it to somaxconn */
 	UNCLAIMED_MS = 2000,   /* it waits for events, but has not asked for everything: ready all the same */
 	DAEMON_MS = 3000,
@@ -410,6 +412,8 @@ static void look(bool waits)
 	again = settle(waits);
 	if (!again)
 		atomic_store(&arrive_watch, false);
+	if (children_reap() && !again)
+		again = CHILDREN_TICK_MS;
 	atomic_flag_clear(&looking); /* before the tick: see restart_tick */
 	if (again)
 		bell_tick_in(BELL_ARRIVAL, again);
@@ -443,6 +447,8 @@ void arrive_tick(void)
 {
 	if (atomic_load(&arrive_watch))
 		look(false);
+	else if (children_reap())
+		bell_tick_in(BELL_ARRIVAL, CHILDREN_TICK_MS);
 }
 
 void arrive_begin(const struct state *state)
@@ -460,6 +466,7 @@ void arrive_begin(const struct state *state)
 	arrival.closed = state->closed;
 	arrival.drained_at = state->drained_at;
 	carry_adopt(state->passed, state->passed_count);
+	children_adopt(state->children, state->child_count);
 	retire_adopt(state->workers, state->worker_count);
 	atomic_store(&arrive_watch, true);
 	bell_tick_in(BELL_ARRIVAL, TICK_MS);

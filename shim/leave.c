@@ -5,6 +5,7 @@
 
 #include "arrive.h"
 #include "carry.h"
+#include "children.h"
 #include "fds.h"
 #include "guard.h"
 #include "io.h"
@@ -51,6 +52,7 @@ static char **restart_env; /* cpr__origin.envp with one place more */
 static char state_variable[32];
 static int worker_pids[GUARD_WORKERS_MAX];
 static struct worker workers[GUARD_WORKERS_MAX];
+static struct child children[CHILDREN_MAX];
 static struct passed *passed; /* connections that go with the state */
 static size_t passed_count;
 
@@ -323,6 +325,8 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	state.cut = (uint32_t)count.cut;
 	state.workers = workers;
 	state.worker_count = note_workers();
+	state.children = children;
+	state.child_count = children_all(children);
 	r = leave_now(&state, &plan, request, why);
 	carry_call_off();
 	give_up(&hold);
@@ -466,6 +470,8 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	arrive_hand_on(&state); /* a restart that is not over yet, or workers that are not gone */
 	state.workers = workers;
 	state.worker_count = retire_unfinished(workers, GUARD_WORKERS_MAX);
+	state.children = children;
+	state.child_count = children_unknown(children); /* the others are the program's own, also in its next image */
 	r = leave_now(&state, &plan, NULL, &why);
 	carry_call_off();
 	mark_inherited(false);

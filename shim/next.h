@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+struct rusage;
 struct sembuf;
 
 typedef void (*next_handler)(int);

@@ -35,10 +35,10 @@ struct header {
 	uint32_t heirlooms;
 	uint32_t workers;
 	uint32_t connections;
-	uint32_t reserved;
+	uint32_t children; /* 0 from who does not know of them */
 };
 
-enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION, RECORD_GIVEN, RECORD_PAGE };
+enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION, RECORD_GIVEN, RECORD_PAGE, RECORD_CHILD };
 enum { RECORD_REQUIRED = 1 };
 
 struct record {
@@ -61,7 +61,8 @@ struct descriptor_record {
 	char name[]; /* name_length bytes, then zeroes up to a multiple of 8 */
 };
 
-struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0. page: fd, 0, ino, 0 */
+struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0. page: fd, 0, ino, 0.
+			 child: pid, 0, start time, 0 */
 	struct record head;
 	int32_t number;
 	int32_t other;
@@ -120,7 +121,7 @@ static void put_descriptor(char **at, const struct entry *e)
 static void put_pair(char **at, uint16_t type, int number, int other, uint64_t first, uint64_t second)
 {
 	*(struct pair_record *)*at = (struct pair_record){
-		.head = {type, type == RECORD_PAGE ? 0 : RECORD_REQUIRED, sizeof(struct pair_record)},
+		.head = {type, type >= RECORD_PAGE ? 0 : RECORD_REQUIRED, sizeof(struct pair_record)},
 		.number = number, .other = other, .first = first, .second = second};
 	*at += sizeof(struct pair_record);
 }
@@ -196,6 +197,8 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 			 (uint64_t)state->workers[i].leave_by);
 	for (size_t i = 0; i < state->passed_count; i++)
 		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino, 0);
+	for (size_t i = 0; i < state->child_count; i++)
+		put_pair(&at, RECORD_CHILD, state->children[i].pid, 0, state->children[i].start_time, 0);
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
 		if (goes_in(e, whole)) {
 			put_descriptor(&at, e);
@@ -203,7 +206,8 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 		}
 	*header = (struct header){.version = STATE_VERSION, .size = sizeof(*header), .total = size, .generation = state->generation,
 				  .descriptors = descriptors, .heirlooms = (uint32_t)state->heirloom_count,
-				  .workers = (uint32_t)state->worker_count, .connections = (uint32_t)state->passed_count};
+				  .workers = (uint32_t)state->worker_count, .connections = (uint32_t)state->passed_count,
+				  .children = (uint32_t)state->child_count};
 	memcpy(header->magic, magic, sizeof(magic));
 	header->hash = hash_of(bytes, size);
 }
@@ -211,7 +215,7 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 int state_write(const struct state *state, bool whole)
 {
 	size_t size = sizeof(struct header) + sizeof(struct restart_record) +
-		      (state->heirloom_count + state->worker_count + state->passed_count) * sizeof(struct pair_record);
+		      (state->heirloom_count + state->worker_count + state->passed_count + state->child_count) * sizeof(struct pair_record);
 	cleanup_fd int fd = -1;
 	char *bytes;
 
@@ -262,7 +266,8 @@ static int check_header(const struct header *h, size_t size, const char *bytes, 
 		return bad(why, "it says %llu bytes and has %zu", (unsigned long long)h->total, size);
 	if (h->hash != hash_of(bytes, size))
 		return bad(why, "its checksum is wrong");
-	if (h->descriptors > STATE_RECORDS_MAX || h->heirlooms > STATE_RECORDS_MAX || h->workers > STATE_RECORDS_MAX || h->connections > STATE_RECORDS_MAX)
+	if (h->descriptors > STATE_RECORDS_MAX || h->heirlooms > STATE_RECORDS_MAX || h->workers > STATE_RECORDS_MAX || h->connections > STATE_RECORDS_MAX ||
+	    h->children > STATE_RECORDS_MAX)
 		return bad(why, "it counts more than %d records of a kind", (int)STATE_RECORDS_MAX);
 	if (!h->generation || h->generation > INT32_MAX)
 		return bad(why, "its generation is %u", h->generation);
@@ -380,6 +385,13 @@ static int take_record(struct state *state, const struct header *h, const struct
 			return bad(why, "it has more connections than it counts");
 		state->passed[state->passed_count++] = (struct passed){.fd = pair->number, .listener = pair->other, .ino = pair->first};
 		return 0;
+	case RECORD_CHILD:
+		if (r->length != sizeof(*pair) || pair->number <= 0 || !pair->first)
+			return bad(why, "a child's record has %u bytes, process %d and start time %llu", r->length, pair->number, (unsigned long long)pair->first);
+		if (state->child_count == h->children)
+			return bad(why, "it has more children than it counts");
+		state->children[state->child_count++] = (struct child){pair->number, pair->first};
+		return 0;
 	case RECORD_HEIRLOOM:
 	case RECORD_WORKER:
 		if (r->length != sizeof(*pair) || pair->number < 0)
@@ -423,7 +435,7 @@ static int take_records(struct state *state, const struct header *h, const char 
 		if (h->total - at < sizeof(*r) || r->length < sizeof(*r) || r->length % 8 || r->length > h->total - at)
 			return bad(why, "the record at byte %zu runs past the end", at);
 		/* every record that we know is at least a pair long: shorter ones must not be looked into */
-		if (r->type <= RECORD_PAGE && r->length < sizeof(struct pair_record))
+		if (r->type <= RECORD_CHILD && r->length < sizeof(struct pair_record))
 			return bad(why, "the record at byte %zu is too short", at);
 		taken = take_record(state, h, r, why);
 		if (taken)
@@ -431,7 +443,7 @@ static int take_records(struct state *state, const struct header *h, const char 
 		at += r->length;
 	}
 	if (table_count(state->table) != h->descriptors || state->heirloom_count != h->heirlooms || state->worker_count != h->workers ||
-	    state->passed_count != h->connections)
+	    state->passed_count != h->connections || state->child_count != h->children)
 		return bad(why, "it does not have as many records as it counts");
 	return 0;
 }
@@ -445,20 +457,22 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 	if (r)
 		return r;
 	/* a count is no reason to ask for memory: each record has its bytes here */
-	if ((uint64_t)h->heirlooms + h->workers + h->connections > size / sizeof(struct pair_record))
+	if ((uint64_t)h->heirlooms + h->workers + h->connections + h->children > size / sizeof(struct pair_record))
 		return bad(why, "it counts more records than it has bytes for");
 	state.generation = h->generation;
 	state.table = table_new();
 	state.heirlooms = pool_map(h->heirlooms * sizeof(struct heirloom) + 1);
 	state.workers = pool_map(h->workers * sizeof(struct worker) + 1);
 	state.passed = pool_map(h->connections * sizeof(struct passed) + 1);
-	r = state.table && state.heirlooms && state.workers && state.passed ? take_records(&state, h, bytes, why) : -ENOMEM;
+	state.children = pool_map(h->children * sizeof(struct child) + 1);
+	r = state.table && state.heirlooms && state.workers && state.passed && state.children ? take_records(&state, h, bytes, why) : -ENOMEM;
 	if (r) {
 		if (r == -ENOMEM)
 			text_add(why, "out of memory");
 		state.heirloom_count = h->heirlooms; /* what was mapped, however far we came */
 		state.worker_count = h->workers;
 		state.passed_count = h->connections;
+		state.child_count = h->children;
 		state_free(&state);
 		return r;
 	}
@@ -494,6 +508,7 @@ void state_free(struct state *state)
 	pool_unmap(state->heirlooms, state->heirloom_count * sizeof(struct heirloom) + 1);
 	pool_unmap(state->workers, state->worker_count * sizeof(struct worker) + 1);
 	pool_unmap(state->passed, state->passed_count * sizeof(struct passed) + 1);
+	pool_unmap(state->children, state->child_count * sizeof(struct child) + 1);
 	if (state->given.path)
 		pool_unmap(state->given.argv, state->given.size);
 	*state = (struct state){0};

@@ -26,6 +26,12 @@ struct worker {
 	bool empty;       /* it serves connections, and has passed on all that it had */
 };
 
+/* A child of the process, dead or alive, that the next program did not make, and is not to be told of. */
+struct child {
+	int pid;
+	uint64_t start_time;
+};
+
 /* A connection that goes with the state: to be carried to the listener of that number, or, -1, to be ended as its server would. */
 struct passed {
 	int fd;
@@ -59,6 +65,8 @@ struct state {
 	size_t worker_count;
 	struct passed *passed;
 	size_t passed_count;
+	struct child *children;
+	size_t child_count;
 	int64_t drained_at;  /* … when everyone stood at a boundary */
 	uint32_t carried, closed;
 	bool has_mask;       /* the program exec'ed itself, with this signal mask (the kernel's form) */

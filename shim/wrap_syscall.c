@@ -21,6 +21,7 @@
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void note_io_uring(void)
@@ -153,6 +154,12 @@ static long waits(long nr, const long *a, bool *known)
 			       last && last->mask ? &room : NULL);
 	case SYS_nanosleep:
 		return nanosleep((const struct timespec *)a[0], (struct timespec *)a[1]);
+	case SYS_wait4:
+		return wait4((pid_t)a[0], (int *)a[1], (int)a[2], (struct rusage *)a[3]);
+	case SYS_waitid:
+		if (a[4]) /* libc's waitid has no room for what was used */
+			break;
+		return waitid((idtype_t)a[0], (id_t)a[1], (siginfo_t *)a[2], (int)a[3]);
 	}
 	*known = false;
 	return 0;

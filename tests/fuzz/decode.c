@@ -57,7 +57,8 @@ static void check_round_trip(const struct state *s)
 	CHECK(fd >= 0);
 	CHECK(state_read(fd, false, &back, &why) == 0);
 	CHECK(table_count(back.table) == table_count(s->table) && table_orphans(back.table) == table_orphans(s->table));
-	CHECK(back.heirloom_count == s->heirloom_count && back.worker_count == s->worker_count && back.passed_count == s->passed_count);
+	CHECK(back.heirloom_count == s->heirloom_count && back.worker_count == s->worker_count && back.passed_count == s->passed_count &&
+	      back.child_count == s->child_count);
 	CHECK(back.generation == s->generation && back.nonce == s->nonce);
 	close(fd);
 	state_free(&back);

@@ -54,6 +54,7 @@ static inline struct state sample_state(void)
 {
 	static const struct heirloom heirlooms[] = {{0, 1, 2}, {1, 0xffffffffffffffffu, 3}, {2, 4, 0xffffffffffffffffu}};
 	static const struct worker workers[] = {{32000000, 0x7766554433221100u, 0, true}, {2147483647, 0xffffffffffffffffu, INT64_MAX, false}};
+	static const struct child children[] = {{32000000, 0x7766554433221100u}, {2147483647, 1}};
 	static const struct passed passed[] = {{14, 6, 99}, {15, -1, 0xffffffffffffffffu}, {2147483647, 2147483647, 1}};
 	struct state s = {.generation = 7, .cut = 3, .carried = 4, .closed = 0xffffffffu, .drained_at = 1000001,
 			  .nonce = 0xabcdef0123456789u, .asked_at = 1000000, .left_at = INT64_MAX, .first_at = -5};
@@ -64,6 +65,9 @@ static inline struct state sample_state(void)
 	s.passed_count = sizeof(passed) / sizeof(passed[0]);
 	s.passed = pool_map(sizeof(passed) + 1);
 	memcpy(s.passed, passed, sizeof(passed));
+	s.child_count = sizeof(children) / sizeof(children[0]);
+	s.children = pool_map(sizeof(children) + 1);
+	memcpy(s.children, children, sizeof(children));
 	s.heirlooms = pool_map(sizeof(heirlooms) + 1);
 	s.workers = pool_map(sizeof(workers) + 1);
 	memcpy(s.heirlooms, heirlooms, sizeof(heirlooms));

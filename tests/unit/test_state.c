@@ -72,10 +72,13 @@ Test(state, reads_back_everything_that_it_wrote)
 	same_strings(s.given.argv, back.given.argv);
 	same_strings(s.given.envp, back.given.envp);
 	same_strings((char *[]){s.given.path, s.given.directory, s.given.script, NULL}, (char *[]){back.given.path, back.given.directory, back.given.script, NULL});
+	cr_assert_eq(back.child_count, s.child_count);
+	for (size_t i = 0; i < s.child_count; i++)
+		cr_assert(back.children[i].pid == s.children[i].pid && back.children[i].start_time == s.children[i].start_time);
 	state_free(&s);
 	state_free(&back);
 	cr_assert(!back.given.path);
-	cr_assert(!back.table && !back.heirlooms && !back.workers && !back.passed);
+	cr_assert(!back.table && !back.heirlooms && !back.workers && !back.passed && !back.children);
 }
 
 Test(state, leaves_out_what_is_not_kept)

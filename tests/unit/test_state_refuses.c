@@ -182,9 +182,9 @@ Test(state_refuses, generations_that_cannot_be)
 
 Test(state_refuses, counts_that_do_not_agree_with_the_records)
 {
-	static const size_t counts[] = {AT_DESCRIPTORS, AT_HEIRLOOMS, AT_WORKERS, AT_CONNECTIONS};
+	static const size_t counts[] = {AT_DESCRIPTORS, AT_HEIRLOOMS, AT_WORKERS, AT_CONNECTIONS, AT_CHILDREN};
 
-	for (size_t i = 0; i < 4; i++) {
+	for (size_t i = 0; i < 5; i++) {
 		uint32_t count = get32(sound.at + counts[i]);
 
 		is_refused(with(counts[i], 0), "it");
@@ -200,8 +200,10 @@ Test(state_refuses, lengths_of_records_that_cannot_be)
 {
 	static const uint32_t lengths[] = {0, 1, 7, 9, INT32_MAX, UINT32_MAX - 7, UINT32_MAX};
 
-	for (unsigned type = TYPE_DESCRIPTOR; type <= TYPE_CONNECTION; type++) {
-		size_t at = record(type) + AT_LENGTH;
+	static const unsigned types[] = {TYPE_DESCRIPTOR, TYPE_HEIRLOOM, TYPE_WORKER, TYPE_RESTART, TYPE_CONNECTION, TYPE_CHILD};
+
+	for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
+		size_t at = record(types[t]) + AT_LENGTH;
 
 		for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
 			is_refused(with(at, lengths[i]), "runs past the end");
@@ -273,6 +275,8 @@ Test(state_refuses, kinds_flags_and_descriptors_that_cannot_be)
 	is_refused(with(record(TYPE_WORKER) + AT_NUMBER, 0x80000000u), "number -2147483648");
 	is_refused(with(record(TYPE_CONNECTION) + AT_NUMBER, UINT32_MAX), "descriptor -1");
 	is_refused(with(record(TYPE_CONNECTION) + AT_OTHER, UINT32_MAX - 1), "a connection's record");
+	is_refused(with(record(TYPE_CHILD) + AT_NUMBER, UINT32_MAX), "a child's record");
+	is_refused(with(record(TYPE_CHILD) + AT_NUMBER, 0), "a child's record");
 	cr_assert_eq(decode(with(record(TYPE_CONNECTION) + AT_OTHER, UINT32_MAX)), 0, "no listener: %s", reason);
 }
 
@@ -346,6 +350,7 @@ Test(state_refuses, more_records_of_a_type_than_are_counted)
 	is_refused(with_record(TYPE_HEIRLOOM, 1, PAIR_SIZE), "more records of type 2 than it counts");
 	is_refused(with_record(TYPE_WORKER, 1, PAIR_SIZE), "has no start time");
 	is_refused(with_record(TYPE_CONNECTION, 1, PAIR_SIZE), "more connections than it counts");
+	is_refused(with_record(TYPE_CHILD, 0, PAIR_SIZE), "a child's record"); /* of nobody: zeroes */
 }
 
 Test(state_refuses, a_worker_that_is_to_leave_before_time_began)

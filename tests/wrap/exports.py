@@ -23,7 +23,7 @@ LIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*|li
 LOOKS_LIKE = re.compile(
     r"open(?!log$)|close|dup[23]?$|socket|accept|pipe|eventfd|timerfd|memfd|pidfd|notify|mks?temp|tmpfile|fcntl|ioctl|bind$|listen|connect"
     r"|exec|fork|spawn|clone|_?daemon|system$|(send|recv)m?msg|^_*sig(?!n|abbrev|desc|add|del|empty|fill|is|and|or)"
-    r"|_?poll$|select|epoll|sleep|pause|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)|unlink|remove|rename")
+    r"|_?poll$|select|epoll|sleep|pause|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)|unlink|remove|rename|^_*wait(id|pid|3|4)?$")
 
 
 def _output(*command):
