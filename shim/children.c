@@ -92,6 +92,11 @@ int children_reap(void)
 	return atomic_load(&children_left);
 }
 
+bool children_knows(int pid)
+{
+	return is_parent() && find(pid);
+}
+
 bool children_swallow(int pid, bool gone)
 {
 	struct unknown *child = is_parent() ? find(pid) : NULL;

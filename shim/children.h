@@ -23,6 +23,9 @@ int children_reap(void);
  */
 bool children_swallow(int pid, bool gone);
 
+/* Is this one of them? */
+bool children_knows(int pid);
+
 /* Are there children, and none that the program has made? */
 bool children_are_strangers(void);
 

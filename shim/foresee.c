@@ -3,12 +3,12 @@
 #define _GNU_SOURCE
 #include "foresee.h"
 
+#include "children.h"
 #include "guard.h"
 #include "io.h"
 #include "kin.h"
 #include "next.h"
 #include "noted.h"
-#include "track.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static void count_child(int pid, void *arg)
 	struct children *children = arg;
 	struct kin kin;
 
-	if (!kin_look(pid, &kin) || kin.dead)
+	if (!kin_look(pid, &kin) || kin.dead || children_knows(pid))
 		return;
 	if (!children->count++) {
 		children->first = pid;
@@ -42,9 +42,8 @@ static bool keeps_anything(void)
 	if (!guard_lock(&hold))
 		return true;
 	noted_settle_all();
-	track_check_all();
-	for (const struct entry *e = table_first(cpr__table); e && !any; e = table_after(e))
-		any = e->flags & ENTRY_KEPT;
+	for (const struct entry *e = table_first(cpr__table); e && !any; e = table_after(e)) /* the first will do: there may be a million */
+		any = e->flags & ENTRY_KEPT && object_still(&e->object, e->fd);
 	guard_unlock(&hold);
 	return any;
 }
