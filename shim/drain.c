@@ -84,11 +84,14 @@ static cpr_touched int registration_count;
 
 static void thaw(int fd, struct conn *c);
 
-/* Is another thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. */
-static bool is_being_read(int fd)
+/*
+ * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this thread is not asked, since it is about to read, and will not. (The
+ * handler must ask it: the read that it has interrupted may have taken a request already.)
+ */
+static bool is_being_read(int fd, const struct caller *me)
 {
 	for (int i = 0; i < callers_top; i++)
-		if (atomic_load_explicit(&callers[i].fd, memory_order_acquire) == fd && callers[i].tid && &callers[i] != self)
+		if (atomic_load_explicit(&callers[i].fd, memory_order_acquire) == fd && callers[i].tid && &callers[i] != me)
 			return true;
 	return false;
 }
@@ -112,7 +115,7 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
  * True: it is frozen, and if it is not carried, ended. If a request has come already, or may be coming, it is served once more: false. `quiet`: not by what we saw, but by the
  * kernel's clocks, it stands at a boundary.
  */
-static bool freeze(int fd, struct conn *c, bool quiet)
+static bool freeze(int fd, struct conn *c, bool quiet, const struct caller *me)
 {
 	bool carried = carry_may(c, fd);
 	int64_t now = io_now();
@@ -120,7 +123,7 @@ static bool freeze(int fd, struct conn *c, bool quiet)
 	if (atomic_fetch_or(&c->flags, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (is_being_read(fd) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
+	if (is_being_read(fd, me) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
 		atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN);
 		return false;
 	}
@@ -307,7 +310,7 @@ int drain_enter(int fd, struct conn *c, bool now)
 			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
 			return 0;
-		if (c ? !freeze(fd, c, false) || comes_late(fd, c, now) : client_waits(fd))
+		if (c ? !freeze(fd, c, false, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
 		drain_exit();
 		if (now || !blocks(fd))
@@ -329,7 +332,7 @@ void drain_exit(void)
 void drain_wrote(int fd, struct conn *c)
 {
 	if (conn_at_boundary(c, c->wrote_at))
-		freeze(fd, c, false);
+		freeze(fd, c, false, self);
 }
 
 /* ---- the handler's part ---- */
@@ -419,7 +422,7 @@ size_t drain_busy(void)
 			break;
 		case CONN_STANDS:
 		case CONN_QUIET:
-			busy += !freeze(fd, c, view == CONN_QUIET);
+			busy += !freeze(fd, c, view == CONN_QUIET, NULL);
 			break;
 		case CONN_GOES_ON:
 			busy++;
