@@ -5,7 +5,8 @@
     load.py PROTOCOL tcp PORT | load.py PROTOCOL unix PATH
 
 It takes one JSON command a line on stdin and gives one JSON answer a line on stdout, the counters so far:
-    {"do": "await", "fresh": N, "kept": N, "within": SEC}   answered when so many requests, begun from now on, went well
+    {"do": "await", "fresh": N, "kept": N, "within": SEC}   answered when so many requests, begun from now on, went well, and those
+                       begun before have (nearly all) come to an end
     {"do": "pause"}    answered when every client has finished its request and closed its connection
     {"do": "resume"}
 End of input ends it.
@@ -25,6 +26,7 @@ CLIENTS_OF_A_KIND = 16
 THINKING_TIME = 0.005       # between two requests of one client: long enough to be found idle by a restart
 PATIENCE = 10.0             # seconds, for a connect and for an answer
 FULL_QUEUE_RETRY = 0.002    # a unix connect() says EAGAIN when the queue is full, where TCP would wait
+SETTLING_TIME = 0.3         # who has asked before is awaited so long; a segment that was dropped comes again later
 SAMPLES = 5
 LONG_WAIT_MS = 20           # from here on a wait is noted singly
 WAITS = 50000
@@ -253,7 +255,10 @@ class Load:
     def answer_when_due(self, now):
         if self.awaited:
             done = self.awaited["fresh"] <= 0 and self.awaited["kept"] <= 0
-            if done or now >= self.awaited["until"]:
+            if done and "settled" not in self.awaited:
+                self.awaited["settled"] = now + SETTLING_TIME
+            waiting = any(client.state is not RESTING and client.began < self.awaited["since"] for client in self.clients)
+            if done and (not waiting or now >= self.awaited["settled"]) or now >= self.awaited["until"]:
                 self.awaited = None
                 self.answer(done)
         if self.pausing:
