@@ -32,7 +32,7 @@ enum {
 #define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
 
 cpr_touched _Atomic bool drain_active;
-_Atomic bool drain_over_here;
+static _Atomic bool drain_over_here; /* see drain_close */
 static _Atomic int parked_word; /* changes when a drain ends */
 
 /* ---- who is inside a call that takes bytes or connections ---- */
@@ -279,7 +279,7 @@ static bool first_time(void)
 
 static bool comes_late(int fd, struct conn *c, bool now)
 {
-	if (c->flags & CONN_SHUT || !conn_has_unread(fd) || (!now && blocks(fd) && !first_time()))
+	if (atomic_load(&drain_over_here) || c->flags & CONN_SHUT || !conn_has_unread(fd) || (!now && blocks(fd) && !first_time()))
 		return false;
 	thaw(fd, c);
 	return true;
@@ -357,6 +357,7 @@ static __attribute__((hot)) void after_fork(void)
 	if (likely(!atomic_load(&drain_active)))
 		return;
 	atomic_store(&drain_active, false);
+	atomic_store(&drain_over_here, false);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 
@@ -371,15 +372,36 @@ void drain_init(void)
 	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
+/* Every thread has seen what was stored before, or what it stored before is seen after. */
+static void barrier(void)
+{
+	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
+		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
 void drain_begin(void)
 {
 	int kept = errno;
 
 	atomic_store(&drain_active, true);
-	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
-		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	barrier();
 	freeze_listeners(true);
 	errno = kept;
+}
+
+/* The last look: a thread that came late a moment ago may be taking a request, or a client, behind the looks so far. */
+bool drain_close(bool anyway)
+{
+	int kept = errno;
+	bool closed;
+
+	atomic_store(&drain_over_here, true);
+	barrier();
+	closed = (!drain_busy() && !drain_call_out()) || anyway;
+	if (!closed)
+		atomic_store(&drain_over_here, false);
+	errno = kept;
+	return closed;
 }
 
 size_t drain_call_out(void)
@@ -452,6 +474,7 @@ void drain_thaw(void)
 {
 	int kept = errno;
 
+	atomic_store(&drain_over_here, false);
 	atomic_store(&drain_active, false);
 	freeze_listeners(false);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {

@@ -12,9 +12,6 @@
 /* A drain is on: reads and accepts are frozen. */
 extern _Atomic bool drain_active;
 
-/* This worker has passed on what it had: it must not take one client more, who would end with it. */
-extern _Atomic bool drain_over_here;
-
 /* Once, at the start. */
 void drain_init(void);
 
@@ -50,6 +47,9 @@ size_t drain_call_out(void);
 
 /* Does this process wait for connections, or has one now? */
 bool drain_serves(void);
+
+/* From here on not even who comes late is let in. True: and so all stand at a boundary. False: not yet, and the drain goes on; `anyway`: it is over all the same. */
+bool drain_close(bool anyway);
 
 /* Who is parked looks again whether it still has to be. */
 void drain_wake(void);

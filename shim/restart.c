@@ -112,6 +112,8 @@ static int step(void)
 	/* workers stop at the same deadline, and then have to say what they have */
 	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS))
 		return STEP_MS;
+	if (!drain_close(late >= 0))
+		return STEP_MS;
 	r = foreseen(&pending.request, &why); /* once more: it has been a while */
 	if (!r)
 		r = leave_restart(&pending.request, &why);

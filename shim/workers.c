@@ -438,13 +438,11 @@ static void pass_on(void)
 	else
 		log_warn("this worker could not pass its connections on: they end with it");
 	passed_on = true;
-	atomic_store(&drain_over_here, true);
 }
 
 static void end_drain(void)
 {
 	draining_for = 0;
-	atomic_store(&drain_over_here, false);
 	drain_thaw();
 }
 
@@ -498,7 +496,9 @@ static int go_on(void)
 {
 	size_t going = passed_on ? 0 : drain_busy() + drain_call_out();
 
-	if (going && io_now() < atomic_load(&guard_shared_drain()->deadline))
+	bool late = io_now() >= atomic_load(&guard_shared_drain()->deadline);
+
+	if (!passed_on && ((going && !late) || !drain_close(late)))
 		return STEP_MS;
 	if (!passed_on)
 		pass_on();
@@ -569,10 +569,8 @@ void workers_tick(void)
 /* A child that is born in the middle of a drain has copies of what the drain holds. */
 static __attribute__((hot)) void after_fork(void)
 {
-	if (draining_for) { /* each page that is written costs a child a fault */
+	if (draining_for) /* each page that is written costs a child a fault */
 		draining_for = 0;
-		atomic_store(&drain_over_here, false);
-	}
 	if (mine_count)
 		mine_count = 0;
 	if (door < 0)
