@@ -14,6 +14,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +31,7 @@ enum {
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
 	FULL_MS = 20,      /* after a knock that did not come in */
+	SILENT_MAX = 16,   /* connections without a word, to a listener that defers accept() until there is one */
 	SERVED_MAX = 64,   /* of those, in one process; who is beyond is not waited for */
 };
 
@@ -60,6 +63,25 @@ static const struct entry *listener_of(const struct conn *c)
 bool carry_may(const struct conn *c, int fd)
 {
 	return may_carry(c, fd, listener_of(c));
+}
+
+static bool defers_accept(int listener)
+{
+	int seconds = 0;
+	socklen_t len = sizeof(seconds);
+
+	return !getsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) && seconds > 0;
+}
+
+bool carry_has_room_for(const struct entry *listener, int fd, const struct passed *already, size_t n)
+{
+	int silent = 0;
+
+	if (conn_has_unread(fd) || !defers_accept(listener->fd))
+		return true;
+	for (size_t i = 0; i < n && silent < SILENT_MAX; i++)
+		silent += already[i].listener == listener->fd && !conn_has_unread(already[i].fd);
+	return silent < SILENT_MAX;
 }
 
 /* ---- arriving ---- */
@@ -593,7 +615,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 		if (view == CONN_GONE)
 			continue;
 		stands = view >= CONN_STANDS || c->flags & CONN_FROZEN;
-		carried = stands && may_carry(c, fd, listener);
+		carried = stands && may_carry(c, fd, listener) && carry_has_room_for(listener, fd, into, n);
 		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
 		if (n < most && (stands || busy_too))
 			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino};

@@ -4,12 +4,14 @@
 import contextlib
 import random
 import resource
+import select
+import socket
 
 import proc
 from details import Aside, Bench, Client, at_most, run_checks, scripted
 from harness import Failure, await_until
 from protocols import BODY, PATH
-from setups import nginx_command
+from setups import SETUPS, nginx_command, python
 
 KINDS = {"ipv4": ("127.0.0.1", False), "ipv6": ("::1", False), "dual": ("::", False), "unix": (None, True)}
 
@@ -138,6 +140,41 @@ def more_than_the_queue_holds(result, options, how, kind):
                     client.ask("/")
 
 
+# -- where accept() is deferred until a client has spoken, and silent clients cost threads
+
+SILENT_MAX = 16
+DEFERRING = {"threads": lambda room: python("deferring.py", "127.0.0.1", str(room.port))}
+
+
+def is_open(client):
+    """False at the end of the stream; a reset raises."""
+    return not select.select([client.sock], [], [], 0)[0] or bool(client.sock.recv(1, socket.MSG_PEEK))
+
+
+def silent_ones_leave_threads(result, options, name):
+    """As many as are carried wait in threads; the others see the end of the stream, and no reset."""
+    with Bench(result, options, name, DEFERRING[name]) as bench:
+        bench.server.await_ready()
+        clients = [bench.client() for _ in range(60)]
+        for client in clients:
+            client.ask(PATH)
+        for _ in range(2):
+            said = bench.restart()
+            result.expect(said["carried"] == SILENT_MAX, f"{len(clients)} silent clients, and it says {said}")
+            with at_most(result, 3, "the first answer to a new client"):
+                new = bench.client()
+                new.ask(PATH)
+                new.close()
+            await_until(lambda: sum(map(is_open, clients)) <= SILENT_MAX, 3)
+            clients = [client for client in clients if is_open(client)]
+            result.expect(len(clients) == SILENT_MAX, f"{len(clients)} are open")
+            for client in clients:
+                client.ask(PATH)
+            while len(clients) < 60:
+                clients.append(bench.client())
+                clients[-1].ask(PATH)
+
+
 # -- nginx with 4 workers
 
 def nginx_of_four(room):
@@ -209,6 +246,7 @@ CHECKS = [(check, how, kind)
 CHECKS += [(carried_connection_ends, how, "ipv4") for how in ("asyncio", "threads")]
 CHECKS += [(later_client_is_no_knock, how) for how in ("asyncio", "threads")]
 CHECKS += [(more_than_the_queue_holds, "asyncio", "ipv4")]
+CHECKS += [(silent_ones_leave_threads, name) for name in DEFERRING]
 CHECKS += [(workers_pass_and_leave,), (pipelined_at_nginx,)]
 
 
