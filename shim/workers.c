@@ -189,7 +189,7 @@ static void give_back_adopted(void)
 static void collect(int fd)
 {
 	struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
-	bool carried = e && e->flags & ENTRY_KEPT;
+	bool carried = e && e->flags & ENTRY_KEPT && carry_has_room_for(e, fd, collected, collected_count);
 
 	if (collected_count == COLLECTED_MAX) {
 		next_close(fd);
