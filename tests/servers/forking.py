@@ -18,30 +18,30 @@ WORKERS = 2
 TIDY_SECONDS = 1.0
 
 
-def answer(sock, first_look):
+def answer(sock, found):
     """False at the end of the stream."""
     request = sock.recv(65536)
-    text = f"{os.getpid()} {first_look}".encode()
+    text = f"{os.getpid()} {found}".encode()
     if request:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
     return bool(request)
 
 
-def serve(listener, start):
-    """Answers name the process, and how many connections it found waiting when it first looked."""
+def serve(listener, start, since):
+    """Answers name the process, how many connections it found waiting when it first looked, and how many seconds after listen() that was."""
     time.sleep(start)
-    poll, clients, first_look = select.epoll(), {}, None
+    poll, clients, found = select.epoll(), {}, None
     poll.register(listener, select.EPOLLIN)
     while True:
         for fd, _ in poll.poll():
             if fd == listener.fileno():
-                accepted = 0
+                accepted, looked_at = 0, time.monotonic()
                 while sock := accept(listener):
                     clients[sock.fileno()] = sock
                     poll.register(sock, select.EPOLLIN)
                     accepted += 1
-                first_look = accepted if first_look is None else first_look
-            elif not answer(clients[fd], first_look):
+                found = found or f"{accepted} {looked_at - since}"
+            elif not answer(clients[fd], found):
                 clients.pop(fd).close()
 
 
@@ -61,10 +61,10 @@ def tidy(*_):
     os._exit(0)
 
 
-def work(listener, how, start, word):
+def work(listener, how, start, since, word):
     signal.signal(signal.SIGTERM, tidy if how == "tidy" else lambda *_: None)
     if how != "jobs":
-        threading.Thread(target=serve, args=(listener, start), daemon=True).start()
+        threading.Thread(target=serve, args=(listener, start, since), daemon=True).start()
     os.read(word, 1)        # its master holds the other end
     os._exit(0)
 
@@ -77,6 +77,7 @@ def main():
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, int(port)))
     listener.listen(512)
+    since = time.monotonic()
     listener.setblocking(False)
     word, end = os.pipe()
     workers = []
@@ -85,7 +86,7 @@ def main():
         if not pid:
             if how == "follow":
                 os.close(end)       # else it would hear nothing when its master is gone
-            work(listener, how, start, word)
+            work(listener, how, start, since, word)
         workers.append(pid)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

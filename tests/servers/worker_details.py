@@ -10,6 +10,7 @@ from protocols import PATH
 from setups import SETUPS, nginx_command, python
 
 WORKERS = 2
+FIRST_KNOCKS = 2
 REAL = {"nginx": (lambda room: nginx_command(room, "worker_processes 4;"), 4), "apache": (SETUPS["apache"].prepare, 2)}
 
 
@@ -89,15 +90,19 @@ def dead_are_reaped(result, options):
 
 
 def no_crowd_at_the_door(result, options):
-    """A worker that starts does not find everything that was carried in front of it; and it knows knocks that were made after its birth."""
+    """
+    The first worker that looks does not find everything that was carried in front of it; and workers know knocks that were made after their birth. What has not been
+    accepted for a second is no reason to wait with twice as much: on a machine where that takes seconds, there is more to be found.
+    """
     with forking(result, options, "deaf", "start=0.3") as bench:
         clients = [bench.client() for _ in range(64)]
         for client in clients:
             client.ask("/")
         said = bench.restart()
         result.expect(said["carried"] == 64, f"64 idle clients, and it says {said}")
-        found = max(int(client.ask("/").split()[1]) for client in clients)
-        result.expect(found <= 4, f"{found} of 64 were waiting when a worker first looked")
+        looks = {tuple(map(float, client.ask("/").split())) for client in clients}
+        after, found = min((after, found) for _, found, after in looks)
+        result.expect(found <= FIRST_KNOCKS * (2 ** (int(after) + 1) - 1), f"{found} of 64 were waiting when a worker first looked, after {after:.1f} s")
 
 
 def real_workers_leave_soon(result, options, name):
