@@ -53,16 +53,9 @@ static bool may_carry(const struct conn *c, int fd, const struct entry *listener
 	return http_kind(&c->http) == HTTP_YES && http_at_boundary(&c->http);
 }
 
-static const struct entry *listener_of(const struct conn *c)
-{
-	const struct entry *e = table_by_fd(cpr__table, c->listener);
-
-	return e && e->kind == ENTRY_STREAM ? e : NULL;
-}
-
 bool carry_may(const struct conn *c, int fd)
 {
-	return may_carry(c, fd, listener_of(c));
+	return may_carry(c, fd, track_listener(c->listener));
 }
 
 static bool defers_accept(int listener)
@@ -604,7 +597,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 	*count = (struct carry_count){.carried = n};
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
-		const struct entry *listener = c ? listener_of(c) : NULL;
+		const struct entry *listener = c ? track_listener(c->listener) : NULL;
 		struct object object;
 		enum conn_view view;
 		bool stands, carried;

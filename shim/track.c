@@ -288,6 +288,38 @@ static bool give_back(struct entry *e)
 	return !r;
 }
 
+enum { CLOSED_MAX = 4, CLOSED_NAME = 256 };
+
+static struct {
+	struct entry entry;
+	char name[CLOSED_NAME];
+} closed[CLOSED_MAX];
+static size_t closed_count;
+
+/* A child that serves the one connection which its parent accepted closes the listener first of all. */
+static void remember_listener(const struct entry *e, int fd)
+{
+	size_t len = strlen(e->name) + 1, i = closed_count % CLOSED_MAX;
+
+	if (e->kind != ENTRY_STREAM || e->flags & ENTRY_ORPHAN || len > CLOSED_NAME || guard_is_owner())
+		return;
+	closed_count++;
+	memcpy(closed[i].name, e->name, len);
+	closed[i].entry = *e;
+	closed[i].entry.name = closed[i].name;
+	closed[i].entry.fd = fd;
+}
+
+const struct entry *track_listener(int fd)
+{
+	const struct entry *e = table_by_fd(cpr__table, fd);
+
+	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
+		if (closed[i].entry.fd == fd)
+			e = &closed[i].entry;
+	return e && e->kind == ENTRY_STREAM ? e : NULL;
+}
+
 bool track_let_go(int fd)
 {
 	struct guard_hold hold;
@@ -304,8 +336,10 @@ bool track_let_go(int fd)
 		return false;
 	if (guard_lock(&hold)) {
 		e = table_by_fd(cpr__table, fd);
-		if (e && !give_back(e))
+		if (e && !give_back(e)) {
+			remember_listener(e, fd);
 			table_forget_fd(cpr__table, fd);
+		}
 		guard_unlock(&hold);
 	}
 	errno = kept;

@@ -61,6 +61,9 @@ static inline bool track_closing(int fd)
 	return likely(!track_remembers(fd)) || track_let_go(fd);
 }
 
+/* The listener at this number, or, in a child, the one that it closed there: connections that were accepted on it are still known by it. NULL: neither. */
+const struct entry *track_listener(int fd);
+
 /* The kernel gave this number out: what the table believed of it was closed behind our back. */
 void track_forget(int fd);
 
