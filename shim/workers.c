@@ -380,7 +380,7 @@ static void let_go(int fd)
 
 static bool tell(int sock, const struct passed *p)
 {
-	const struct entry *e = p->listener >= 0 ? table_by_fd(cpr__table, p->listener) : NULL;
+	const struct entry *e = p->listener >= 0 ? track_listener(p->listener) : NULL;
 
 	memset(&message, 0, sizeof(message));
 	message.ino = p->ino;

@@ -243,7 +243,8 @@ def two_at_once(client):
 CHECKS = [(check, how, kind)
           for check in (kept_connection_is_carried, request_during_exec_is_answered, pipelined_in_order)
           for how in ("asyncio", "threads") for kind in KINDS]
-CHECKS += [(carried_connection_ends, how, "ipv4") for how in ("asyncio", "threads")]
+CHECKS += [(kept_connection_is_carried, "forks", kind) for kind in ("ipv4", "unix")]
+CHECKS += [(carried_connection_ends, how, "ipv4") for how in ("asyncio", "threads", "forks")]
 CHECKS += [(later_client_is_no_knock, how) for how in ("asyncio", "threads")]
 CHECKS += [(more_than_the_queue_holds, "asyncio", "ipv4")]
 CHECKS += [(silent_ones_leave_threads, name) for name in DEFERRING]

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A small HTTP/1.1 server whose answers take the time and the shape that the path asks for; on asyncio or with a thread a connection.
+"""A small HTTP/1.1 server whose answers take the time and the shape that the path asks for; on asyncio, or with a thread or a process a connection.
 
-    scripted.py asyncio|threads HOST PORT | scripted.py asyncio|threads PATH   (+ start=SEC: before it listens; + late=SEC: before it accepts)
+    scripted.py asyncio|threads|forks HOST PORT | scripted.py asyncio|threads|forks PATH   (+ start=SEC: before it listens; + late=SEC: before it accepts)
 """
 
 import asyncio
 import base64
 import hashlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -132,6 +133,8 @@ def main():
     how, *where = (argument for argument in sys.argv[1:] if "=" not in argument)
     more = dict(argument.split("=") for argument in sys.argv[1:] if "=" in argument)
     time.sleep(float(more.get("start", 0)))
+    if how == "forks":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     sock = listener(where)
     time.sleep(float(more.get("late", 0)))
     if how == "asyncio":
@@ -142,6 +145,13 @@ def main():
         asyncio.run(loop())
     while True:
         connection, peer = sock.accept()
+        if how == "forks":
+            if not os.fork():
+                sock.close()
+                serve_thread(connection, peer)
+                os._exit(0)
+            connection.close()
+            continue
         threading.Thread(target=serve_thread, args=(connection, peer), daemon=True).start()
 
 
