@@ -282,6 +282,7 @@ static void report(size_t orphans)
 	words_put_int(&t, "exec_us", (arrival.started_at - arrival.left_at) / 1000);
 	words_put_int(&t, "ready_us", arrival.took_us);
 	put_orphans(&t);
+	children_warn(&t);
 	bell_report(arrival.nonce, answer, t.used);
 }
 

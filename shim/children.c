@@ -4,18 +4,24 @@
 #include "children.h"
 
 #include "guard.h"
+#include "io.h"
 #include "kin.h"
 #include "log.h"
 #include "pool.h"
+#include "words.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { REMEMBERED_MS = 2000 };
+
 static struct unknown {
-	_Atomic int pid; /* 0: gone */
+	int pid;
+	_Atomic int64_t gone_at; /* CLOCK_MONOTONIC, ns; 0: it is there */
 	uint64_t start_time;
+	int sharer; /* the pid, if it shares a listener; it may be no child of ours, but a child's */
 } *unknown;
 static size_t count;
 static int parent; /* whose they are: a forked child has a copy of this list */
@@ -32,62 +38,102 @@ void children_adopt(const struct child *children, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		unknown[i].pid = children[i].pid;
 		unknown[i].start_time = children[i].start_time;
+		unknown[i].sharer = children[i].shares ? children[i].pid : 0;
 	}
 	count = n;
 	parent = getpid();
 	atomic_store(&children_left, (int)n);
 }
 
+/*
+ * A wait that the kernel has told of one may not be back yet when our tick, or another thread's wait, sees that it is gone: it is known for a moment more, and not for
+ * longer, since its pid is free.
+ */
 static struct unknown *find(int pid)
 {
-	for (size_t i = 0; i < count; i++)
-		if (atomic_load(&unknown[i].pid) == pid)
+	for (size_t i = 0; i < count; i++) {
+		int64_t gone_at = atomic_load(&unknown[i].gone_at);
+
+		if (unknown[i].pid == pid && (!gone_at || io_now() - gone_at < REMEMBERED_MS * INT64_C(1000000)))
 			return &unknown[i];
+	}
 	return NULL;
 }
 
-/* Threads of the program may meet here, and our tick. */
-static void forget(struct unknown *child, int pid)
+static bool is_gone(const struct unknown *child)
 {
-	if (atomic_compare_exchange_strong(&child->pid, &pid, 0))
+	return atomic_load(&child->gone_at) != 0;
+}
+
+static void set_gone(struct unknown *child)
+{
+	int64_t there = 0;
+
+	if (atomic_compare_exchange_strong(&child->gone_at, &there, io_now()))
 		atomic_fetch_sub(&children_left, 1);
+}
+
+static bool shares(const struct unknown *child)
+{
+	return child->sharer && guard_start_time(child->sharer) == child->start_time;
+}
+
+bool children_share(void)
+{
+	for (size_t i = 0; i < count; i++)
+		if (shares(&unknown[i]))
+			return true;
+	return false;
+}
+
+void children_warn(struct text *t)
+{
+	char line[256];
+	struct kin kin;
+
+	for (size_t i = 0; i < count && t->used < t->size / 2; i++) {
+		struct text warning = TEXT_ON(line);
+
+		if (!shares(&unknown[i]) || !kin_look(unknown[i].sharer, &kin))
+			continue;
+		text_format(&warning, "process %d (%s) of the last generation also listens, and is no worker that could pass its connections on: they end with it",
+			    unknown[i].sharer, kin.name);
+		words_put(t, "warning", line);
+	}
 }
 
 static bool is_parent(void)
 {
-	return atomic_load(&children_left) > 0 && getpid() == parent;
+	return count && getpid() == parent;
 }
 
 /*
  * By number, and by its start: the kernel may have done away with it unseen (SIGCHLD is ignored), and given its pid out again. Dead, but not to be waited for yet: its
  * first thread is, and others are still on their way out.
  */
-static void reap(struct unknown *child, int pid)
+static void reap(struct unknown *child)
 {
 	siginfo_t info = {0};
 	struct kin kin;
 
-	if (kin_look(pid, &kin) && kin.start_time == child->start_time && kin.parent == parent) {
+	if (kin_look(child->pid, &kin) && kin.start_time == child->start_time && kin.parent == parent) {
 		if (!kin.dead)
 			return;
-		if (!waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) && !info.si_pid)
+		if (!waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
 			return;
 	}
-	forget(child, pid);
+	set_gone(child);
 }
 
 int children_reap(void)
 {
 	int kept = errno;
 
-	if (!is_parent())
+	if (!atomic_load(&children_left) || !is_parent())
 		return 0;
-	for (size_t i = 0; i < count; i++) {
-		int pid = atomic_load(&unknown[i].pid);
-
-		if (pid)
-			reap(&unknown[i], pid);
-	}
+	for (size_t i = 0; i < count; i++)
+		if (!is_gone(&unknown[i]))
+			reap(&unknown[i]);
 	errno = kept;
 	return atomic_load(&children_left);
 }
@@ -104,7 +150,7 @@ bool children_swallow(int pid, bool gone)
 	if (!child)
 		return false;
 	if (gone)
-		forget(child, pid);
+		set_gone(child);
 	log_debug("process %d of the last generation %s: not told", pid, gone ? "has ended" : "was stopped or goes on");
 	return true;
 }
@@ -143,7 +189,7 @@ static void note(int pid, void *arg)
 	struct kin kin;
 
 	if (list->n < CHILDREN_MAX && kin_look(pid, &kin))
-		list->at[list->n++] = (struct child){pid, kin.start_time};
+		list->at[list->n++] = (struct child){pid, kin.start_time, false};
 }
 
 size_t children_all(struct child *into)
@@ -160,11 +206,8 @@ size_t children_unknown(struct child *into)
 
 	if (!children_reap())
 		return 0;
-	for (size_t i = 0; i < count && n < CHILDREN_MAX; i++) {
-		int pid = atomic_load(&unknown[i].pid);
-
-		if (pid)
-			into[n++] = (struct child){pid, unknown[i].start_time};
-	}
+	for (size_t i = 0; i < count && n < CHILDREN_MAX; i++)
+		if (!is_gone(&unknown[i]))
+			into[n++] = (struct child){unknown[i].pid, unknown[i].start_time, unknown[i].sharer != 0};
 	return n;
 }

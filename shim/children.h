@@ -12,6 +12,12 @@ enum { CHILDREN_MAX = 4096 };
 /* What the last generation left behind. */
 void children_adopt(const struct child *children, size_t n);
 
+/* Does one of them live that shares a listener, and with it what stands in the open file description (O_NONBLOCK)? */
+bool children_share(void);
+
+/* A warning for who asked for the restart, for each of those. */
+void children_warn(struct text *t);
+
 /* How many of them are left. While it is 0, no wait of the program costs more than a look at it. */
 extern _Atomic int children_left;
 

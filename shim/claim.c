@@ -4,6 +4,7 @@
 #include "claim.h"
 
 #include "carry.h"
+#include "children.h"
 #include "log.h"
 #include "next.h"
 #include "pool.h"
@@ -170,7 +171,8 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 		track_has_paths = true;
 	carry_knock(e->name, fd);
 	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
-	take_status_flags(fd, status, O_NONBLOCK);
+	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
+		take_status_flags(fd, status, O_NONBLOCK);
 	replay(fd, fresh->ino);
 	log_debug("claimed %s/%d at descriptor %d", e->name, e->id, fd);
 	return true;

@@ -14,6 +14,7 @@
 #include "origin.h"
 #include "pool.h"
 #include "retire.h"
+#include "sharers.h"
 #include "track.h"
 #include "workers.h"
 
@@ -327,6 +328,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	state.worker_count = note_workers();
 	state.children = children;
 	state.child_count = children_all(children);
+	sharers_add(workers, &state.worker_count, children, &state.child_count, countof(workers));
 	r = leave_now(&state, &plan, request, why);
 	carry_call_off();
 	give_up(&hold);

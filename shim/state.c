@@ -62,7 +62,7 @@ struct descriptor_record {
 };
 
 struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0. page: fd, 0, ino, 0.
-			 child: pid, 0, start time, 0 */
+			 child: pid, shares, start time, 0 */
 	struct record head;
 	int32_t number;
 	int32_t other;
@@ -198,7 +198,7 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 	for (size_t i = 0; i < state->passed_count; i++)
 		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino, 0);
 	for (size_t i = 0; i < state->child_count; i++)
-		put_pair(&at, RECORD_CHILD, state->children[i].pid, 0, state->children[i].start_time, 0);
+		put_pair(&at, RECORD_CHILD, state->children[i].pid, state->children[i].shares, state->children[i].start_time, 0);
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
 		if (goes_in(e, whole)) {
 			put_descriptor(&at, e);
@@ -390,7 +390,7 @@ static int take_record(struct state *state, const struct header *h, const struct
 			return bad(why, "a child's record has %u bytes, process %d and start time %llu", r->length, pair->number, (unsigned long long)pair->first);
 		if (state->child_count == h->children)
 			return bad(why, "it has more children than it counts");
-		state->children[state->child_count++] = (struct child){pair->number, pair->first};
+		state->children[state->child_count++] = (struct child){pair->number, pair->first, pair->other != 0};
 		return 0;
 	case RECORD_HEIRLOOM:
 	case RECORD_WORKER:

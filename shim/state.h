@@ -26,10 +26,11 @@ struct worker {
 	bool empty;       /* it serves connections, and has passed on all that it had */
 };
 
-/* A child of the process, dead or alive, that the next program did not make, and is not to be told of. */
+/* A child of the process, dead or alive, that the next program did not make, and is not to be told of; or a child's child that shares a listener. */
 struct child {
 	int pid;
 	uint64_t start_time;
+	bool shares; /* it was exec'ed, and accepts on a listener that is handed over */
 };
 
 /* A connection that goes with the state: to be carried to the listener of that number, or, -1, to be ended as its server would. */

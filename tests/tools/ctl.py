@@ -170,6 +170,23 @@ def restart_runs_the_test_first():
         assert server.serves()
 
 
+# Its child is another program, with the same listener, as those of multiprocessing's "spawn" are.
+SPAWNING = SERVER.replace("listener.listen(5)", """listener.listen(5)
+import subprocess
+listener.set_inheritable(True)
+subprocess.Popen(["sleep", "60"], close_fds=False)""")
+
+
+@test
+def restart_names_exec_ed_children_that_listen_and_retires_them():
+    with Server(code=SPAWNING) as server:
+        old = server.workers()
+        assert len(old) == 1
+        expect(server.restart(), 0, rf"^cprctl: process {old[0]} \(sleep\) of the last generation also listens")
+        until("the old child to be gone", lambda: not os.path.exists(f"/proc/{old[0]}"))
+        assert len(server.workers()) == 1 and server.serves()
+
+
 @test
 def restart_refuses_a_shell_that_waits_for_its_server():
     shell = ["/bin/sh", "-c", '"$0" -c "$1" "$2"; exit $?', PYTHON, SERVER]

@@ -74,7 +74,8 @@ Test(state, reads_back_everything_that_it_wrote)
 	same_strings((char *[]){s.given.path, s.given.directory, s.given.script, NULL}, (char *[]){back.given.path, back.given.directory, back.given.script, NULL});
 	cr_assert_eq(back.child_count, s.child_count);
 	for (size_t i = 0; i < s.child_count; i++)
-		cr_assert(back.children[i].pid == s.children[i].pid && back.children[i].start_time == s.children[i].start_time);
+		cr_assert(back.children[i].pid == s.children[i].pid && back.children[i].start_time == s.children[i].start_time &&
+			  back.children[i].shares == s.children[i].shares);
 	state_free(&s);
 	state_free(&back);
 	cr_assert(!back.given.path);
