@@ -3,10 +3,13 @@
 #define _GNU_SOURCE
 #include "check.h"
 
+#include "attr.h"
 #include "image.h"
+#include "io.h"
 #include "own.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -240,4 +243,71 @@ static int check_nested(const char *path, int depth, struct text *why)
 int check_served(const char *path, struct text *why)
 {
 	return check_nested(path, 0, why);
+}
+
+/* ---- a shell between ---- */
+
+enum { SCRIPT_MAX = 1 << 16 }; /* as far as a script is looked into */
+
+static bool is_shell(const char *path)
+{
+	static const char *const names[] = {"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"};
+
+	for (size_t i = 0; i < countof(names); i++)
+		if (!strcmp(base_of(path), names[i]))
+			return true;
+	return false;
+}
+
+static bool says_exec(const char *text)
+{
+	static const char word[] = "exec";
+
+	for (const char *at = text; (at = strstr(at, word)); at += sizeof(word) - 1) {
+		char before = at == text ? '\n' : at[-1], after = at[sizeof(word) - 1];
+
+		if (strchr(" \t\n;&|({", before) && (after == ' ' || after == '\t'))
+			return true;
+	}
+	return false;
+}
+
+/* True for what cannot be read: nothing is said of that. */
+static bool file_says_exec(const char *path)
+{
+	cleanup_free char *text = calloc(1, SCRIPT_MAX + 1);
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return !text || fd < 0 || io_read_all(fd, text, SCRIPT_MAX) <= 0 || says_exec(text);
+}
+
+/* By a script's first line: its interpreter, or what env runs. */
+static bool is_of_shell(const struct image *image)
+{
+	char line[sizeof(image->line)], *rest = line, *word, *last = NULL;
+
+	memcpy(line, image->line, sizeof(line));
+	while ((word = strsep(&rest, " \t")))
+		if (*word && *word != '-' && !strchr(word, '=') && (!last || !strcmp(base_of(last), "env")))
+			last = word;
+	return last && is_shell(last);
+}
+
+bool check_shell_stays(const char *path, char *const argv[])
+{
+	cleanup_free struct image *image = malloc(sizeof(*image));
+
+	if (!image || image_read(path, image))
+		return false;
+	if (image->kind == IMAGE_SCRIPT)
+		return is_of_shell(image) && !file_says_exec(path);
+	if (!is_shell(path))
+		return false;
+	for (int i = 1; argv[i]; i++) {
+		if (!strcmp(argv[i], "-c"))
+			return argv[i + 1] && !says_exec(argv[i + 1]);
+		if (*argv[i] != '-')
+			return !file_says_exec(argv[i]);
+	}
+	return false;
 }

@@ -19,4 +19,10 @@ int check_find(const char *command, char path[PATH_MAX], struct text *why);
  */
 int check_served(const char *path, struct text *why);
 
+/*
+ * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would restart is the shell. Not if the script says exec somewhere: that
+ * it does so for the server, in the end, nobody can see from here.
+ */
+bool check_shell_stays(const char *path, char *const argv[]);
+
 #endif

@@ -305,6 +305,8 @@ int main(int argc, char **argv)
 		r = check_served(path, &why);
 	if (r)
 		warnx("%s", reason);
+	if (only_check && !r && check_shell_stays(path, argv + optind))
+		printf("%s: a restart would be of the shell, and not of what it starts, and is refused while that runs: write exec before the server's command\n", path);
 	if (only_check && !r)
 		printf("%s can be served\n", path);
 	if (only_check)
