@@ -31,7 +31,7 @@ enum {
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
 	FULL_MS = 20,      /* after a knock that did not come in */
-	SILENT_MAX = 16,   /* connections without a word, to a listener that defers accept() until there is one */
+	SILENT_MAX = 32,   /* connections without a word, to a listener that defers accept() until there is one */
 	SERVED_MAX = 64,   /* of those, in one process; who is beyond is not waited for */
 };
 

@@ -142,7 +142,7 @@ def more_than_the_queue_holds(result, options, how, kind):
 
 # -- where accept() is deferred until a client has spoken, and silent clients cost threads
 
-SILENT_MAX = 16
+SILENT_MAX = 32
 DEFERRING = {"threads": lambda room: python("deferring.py", "127.0.0.1", str(room.port)), "apache": SETUPS["apache"].prepare}
 
 
