@@ -408,7 +408,7 @@ bool claim_guards_path(int dir, const char *path)
 	return unlikely(track_orphans()) && path && guards_path(dir, path);
 }
 
-static __attribute__((noinline)) bool guards_address(const struct sockaddr *addr, socklen_t len)
+static __attribute__((noinline)) bool guards_local(const struct sockaddr *addr, socklen_t len)
 {
 	char path[109], name[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
@@ -427,9 +427,61 @@ static __attribute__((noinline)) bool guards_address(const struct sockaddr *addr
 	return guards;
 }
 
-bool claim_guards_address(const struct sockaddr *addr, socklen_t len)
+static bool is_this_machine(const struct sockaddr *addr)
 {
-	return unlikely(track_orphans()) && addr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNIX && guards_address(addr, len);
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
+
+	if (addr->sa_family == AF_INET) {
+		uint32_t host = ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr);
+
+		return host >> 24 == IN_LOOPBACKNET || host == INADDR_ANY;
+	}
+	return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}
+
+static bool listens_at(const struct entry *e, const struct sockaddr *addr)
+{
+	struct sockaddr_storage bound = {0};
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&bound, *to = (const struct sockaddr_in *)addr;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound, *to6 = (const struct sockaddr_in6 *)addr;
+	socklen_t len = sizeof(bound);
+
+	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != SOCK_STREAM || !object_still(&e->object, e->fd))
+		return false;
+	if (getsockname(e->fd, (struct sockaddr *)&bound, &len) || port_of((struct sockaddr *)&bound) != port_of(addr))
+		return false;
+	if (bound.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+		return is_this_machine(addr) && (addr->sa_family == AF_INET6 || !(e->flags & ENTRY_V6ONLY));
+	if (bound.ss_family != addr->sa_family)
+		return false;
+	if (bound.ss_family == AF_INET6)
+		return !memcmp(&in6->sin6_addr, &to6->sin6_addr, sizeof(in6->sin6_addr));
+	return in->sin_addr.s_addr == to->sin_addr.s_addr || (in->sin_addr.s_addr == htonl(INADDR_ANY) && is_this_machine(addr));
+}
+
+static __attribute__((noinline)) bool guards_inet(int fd, const struct sockaddr *addr)
+{
+	struct guard_hold hold;
+	struct object object;
+	bool guards = false;
+
+	if (!port_of(addr) || object_of(fd, &object) || object.type != SOCK_STREAM || !guard_lock(&hold))
+		return false;
+	for (const struct entry *e = table_first(cpr__table); e && !guards; e = table_after(e))
+		guards = listens_at(e, addr);
+	guard_unlock(&hold);
+	return guards;
+}
+
+bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (likely(!track_orphans()) || !addr || len < sizeof(sa_family_t))
+		return false;
+	if (addr->sa_family == AF_UNIX)
+		return guards_local(addr, len);
+	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) || (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
+		return guards_inet(fd, addr);
+	return false;
 }
 
 /* ---- a socket that is bound under a passing name, and moved to its own (haproxy: nobody finds it half made) ---- */

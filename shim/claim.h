@@ -22,7 +22,9 @@ void claim_entry(struct entry *e);
 
 /* Is this the path of a unix socket that waits to be claimed? Then unlink() says yes and leaves it. */
 bool claim_guards_path(int dir, const char *path);
-bool claim_guards_address(const struct sockaddr *addr, socklen_t len);
+
+/* connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one nobody is. */
+bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename has succeeded. */
 bool claim_rename(int fromdir, const char *from, int todir, const char *to);

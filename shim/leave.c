@@ -30,6 +30,7 @@
 
 enum {
 	TASK_STACK = 128 * 1024,
+	ASYNC_MAX = 4096,
 	TURN_MS = 10000, /* longer than any exec takes to fail */
 };
 
@@ -249,6 +250,37 @@ static int write_state(struct state *state, struct plan *plan)
 	return 0;
 }
 
+static size_t stop_async(int fd, int *fds, size_t count)
+{
+	int flags = next_fcntl(fd, F_GETFL, NULL);
+
+	if (flags < 0 || !(flags & O_ASYNC))
+		return count;
+	next_fcntl(fd, F_SETFL, (void *)(long)(flags & ~O_ASYNC));
+	if (count < ASYNC_MAX)
+		fds[count++] = fd;
+	return count;
+}
+
+/*
+ * Signal-driven I/O belongs to the description, and would ring the next image before it has a handler: SIGIO ends who does not expect it. Off, and if the exec fails, on again.
+ */
+static void set_async(bool on)
+{
+	static int fds[ASYNC_MAX];
+	static size_t count;
+
+	for (size_t i = 0; on && i < count; i++)
+		next_fcntl(fds[i], F_SETFL, (void *)(long)(next_fcntl(fds[i], F_GETFL, NULL) | O_ASYNC));
+	for (const struct entry *e = on ? NULL : table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_KEPT && (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO))
+			count = stop_async(e->fd, fds, count);
+	for (size_t i = 0; !on && i < passed_count; i++)
+		count = stop_async(passed[i].fd, fds, count);
+	if (on)
+		count = 0;
+}
+
 /* With the guard held: the state, then the exec. Returns only if it failed. */
 static int leave_now(struct state *state, struct plan *plan, const struct leave_request *request, struct text *why)
 {
@@ -263,6 +295,7 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 	if (request && request->leaving)
 		request->leaving(request->arg);
 	if (plan->restart) {
+		set_async(false);
 		remove_files();
 		workers_let_go();
 	}
@@ -270,6 +303,8 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 	errno = -r;
 	text_format(why, "exec of %s failed: %m", plan->path);
 	set_backlogs(false);
+	if (plan->restart)
+		set_async(true);
 	next_close(plan->state_fd);
 	return r;
 }

@@ -69,9 +69,9 @@ CPR_EXPORT int listen(int fd, int backlog)
 }
 
 /* "Is one of me running?" To the program nobody is: what answers there is its own next generation's. */
-static bool refuses(const struct sockaddr *addr, socklen_t len)
+static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (likely(!claim_guards_address(addr, len)))
+	if (likely(!claim_guards_address(fd, addr, len)))
 		return false;
 	errno = ECONNREFUSED;
 	return true;
@@ -86,12 +86,12 @@ static int connected(int fd, const struct sockaddr *addr, int r)
 
 CPR_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return refuses(addr, len) ? -1 : connected(fd, addr, next_connect(fd, addr, len));
+	return refuses(fd, addr, len) ? -1 : connected(fd, addr, next_connect(fd, addr, len));
 }
 
 CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return refuses(addr, len) ? -1 : connected(fd, addr, next___connect(fd, addr, len));
+	return refuses(fd, addr, len) ? -1 : connected(fd, addr, next___connect(fd, addr, len));
 }
 
 /*

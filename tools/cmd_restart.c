@@ -283,7 +283,7 @@ static void print_human(const struct restart *r, pid_t pid)
 
 static void print_json(const struct restart *r, pid_t pid)
 {
-	static const char *const keys[] = {"generation", "descriptors", "carried", "cut", "orphans", "drain_us", "exec_us", "ready_us"};
+	static const char *const keys[] = {"generation", "descriptors", "carried", "closed", "cut", "orphans", "drain_us", "leave_us", "exec_us", "ready_us"};
 	struct json json = {.out = stdout};
 	int64_t number;
 

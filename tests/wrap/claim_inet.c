@@ -271,6 +271,62 @@ TEST(bound_but_never_listening_is_not_kept, BOTH)
 	CHECK(inode_of(fd) != get("inode"));
 }
 
+/* The listener's and the connection's owner is the process, which has no handler yet when it becomes the next generation. */
+TEST(signal_driven_io_does_not_end_the_next_generation, BELL)
+{
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+
+	if (generation() == 1) {
+		MUST(fcntl(fd, F_SETOWN, getpid()));
+		MUST(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_ASYNC));
+		put("inode", inode_of(fd));
+		next_generation();
+	}
+	CHECK_INT(inode_of(fd), get("inode"));
+	CHECK(!(fcntl(fd, F_GETFL) & O_ASYNC));
+	ask("connect tcp 127.0.0.1 %d", port(0));
+	close(MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC)));
+}
+
+/* CherryPy asks so whether its port is free. */
+static void nobody_answers(struct address listener, struct address asked)
+{
+	int probe, fd;
+
+	if (generation() > 1) {
+		probe = socket_for(&asked, SOCK_STREAM);
+		CHECK_FAILS(connect(probe, &asked.any, asked.len), ECONNREFUSED);
+		close(probe);
+		probe = socket_for(&asked, SOCK_STREAM | SOCK_NONBLOCK);
+		CHECK_FAILS(connect(probe, &asked.any, asked.len), ECONNREFUSED);
+		close(probe);
+	}
+	fd = listening(listener, SOCK_STREAM);
+	if (generation() == 1) {
+		put("inode", inode_of(fd));
+		next_generation();
+	}
+	CHECK_INT(inode_of(fd), get("inode"));
+	probe = socket_for(&asked, SOCK_STREAM);
+	CHECK_INT(connect(probe, &asked.any, asked.len), 0); /* now it is the program's own */
+	close(probe);
+}
+
+TEST(nobody_answers_at_an_address_before_it_is_claimed, BOTH)
+{
+	nobody_answers(inet4("127.0.0.1", port(0)), inet4("127.0.0.1", port(0)));
+}
+
+TEST(nobody_answers_at_a_wildcard_before_it_is_claimed, BOTH)
+{
+	nobody_answers(inet4("0.0.0.0", port(0)), inet4("127.0.0.1", port(0)));
+}
+
+TEST(nobody_answers_at_a_v6_wildcard_before_it_is_claimed, BOTH)
+{
+	nobody_answers(inet6("::", port(0)), inet6("::1", port(0)));
+}
+
 /* Of a protocol that nobody knows, once something was said on it: FIN, and no reset. */
 TEST(a_connection_ends_with_its_generation, BOTH)
 {
