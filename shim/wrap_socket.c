@@ -94,6 +94,21 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return refuses(fd, addr, len) ? -1 : connected(fd, addr, next___connect(fd, addr, len));
 }
 
+/* A restart between the last two would find bytes on it that nobody saw, and end it. */
+static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	int knock;
+
+	guard_enter();
+	knock = carry_accepted(listener, fd, flags, addr, len);
+	if (knock >= 0)
+		conn_begin(fd, listener);
+	if (knock > 0)
+		conn_resume(fd);
+	guard_exit();
+	return knock;
+}
+
 /*
  * A connection: what stood at its number is forgotten, and its record begins. During a drain nobody accepts: the queue waits for the next generation. A knock
  * becomes the connection that was carried; one for which none is left was never there.
@@ -117,11 +132,10 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 			r_ = (call);                                                                                   \
 			if (r_ >= 0) {                                                                                 \
 				fresh(r_);                                                                             \
-				knock_ = unlikely(carry_waiting) ? carry_accepted(fd, r_, flags, addr, len) : 0;       \
-				if (knock_ >= 0)                                                                       \
+				if (unlikely(carry_waiting))                                                           \
+					knock_ = accepted_amid_knocks(fd, r_, flags, addr, len);                       \
+				else                                                                                   \
 					conn_begin(r_, fd);                                                            \
-				if (knock_ > 0)                                                                        \
-					conn_resume(r_);                                                               \
 			}                                                                                              \
 			drain_exit();                                                                                  \
 		} while (knock_ < 0 || doorbell_only_rang(r_, rings_));                                                \
