@@ -66,14 +66,22 @@ static bool defers_accept(int listener)
 	return !getsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) && seconds > 0;
 }
 
+/* Who has asked or been answered this very moment is likely to be sending: to end that would cut a request, and its thread is free again soon. */
+static bool is_silent(int fd)
+{
+	static const struct conn none;
+
+	return !conn_has_unread(fd) && conn_rested(&none, fd, io_now());
+}
+
 bool carry_has_room_for(const struct entry *listener, int fd, const struct passed *already, size_t n)
 {
 	int silent = 0;
 
-	if (conn_has_unread(fd) || !defers_accept(listener->fd))
+	if (!is_silent(fd) || !defers_accept(listener->fd))
 		return true;
 	for (size_t i = 0; i < n && silent < SILENT_MAX; i++)
-		silent += already[i].listener == listener->fd && !conn_has_unread(already[i].fd);
+		silent += already[i].listener == listener->fd && is_silent(already[i].fd);
 	return silent < SILENT_MAX;
 }
 

@@ -159,6 +159,7 @@ def silent_ones_leave_threads(result, options, name):
         for client in clients:
             client.ask(PATH)
         for _ in range(2):
+            await_until(lambda: False, 0.15)        # who has just asked is not silent
             said = bench.restart()
             result.expect(said["carried"] == SILENT_MAX, f"{len(clients)} silent clients, and it says {said}")
             with at_most(result, 3, "the first answer to a new client"):
