@@ -33,7 +33,23 @@ static struct conn *make_page(int index)
 	return page;
 }
 
-void conn_begin(int fd, int listener)
+/* What was read of a connection in other processes: the kernel's count, without what still waits. */
+static uint64_t read_before(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int before = 0, after = 0;
+
+	for (int tries = 0; tries < 10; tries++) { /* a request may come between these three calls */
+		if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
+			return 0;
+		if (before == after)
+			break;
+	}
+	return info.tcpi_bytes_received - (uint64_t)before;
+}
+
+void conn_begin(int fd, int listener, bool carried)
 {
 	struct conn *page, *c;
 
@@ -45,7 +61,8 @@ void conn_begin(int fd, int listener)
 	c = &page[fd & ((1 << CONN_PAGE_SHIFT) - 1)];
 	atomic_store(&c->flags, 0);
 	c->listener = listener;
-	c->in = c->out = 0;
+	c->in = carried ? read_before(fd) : 0; /* before it can be seen: a drain in another thread compares it */
+	c->out = 0;
 	c->answers = 0;
 	c->wrote_at = 0;
 	c->epfd = -1;
@@ -135,22 +152,6 @@ enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 	if (counts_agree(c, fd, &quiet))
 		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
 	return quiet ? CONN_QUIET : CONN_GOES_ON;
-}
-
-void conn_resume(int fd)
-{
-	struct conn *c = conn_at(fd);
-	struct tcp_info info = {0};
-	socklen_t len = sizeof(info);
-	int before = 0, after = 0;
-
-	for (int tries = 0; c && tries < 10; tries++) { /* a request may come between these three calls */
-		if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
-			return;
-		c->in = info.tcpi_bytes_received - (uint64_t)before;
-		if (before == after)
-			return;
-	}
 }
 
 bool conn_rested(const struct conn *c, int fd, int64_t now)

@@ -68,8 +68,9 @@ static inline struct conn *conn_at(int fd)
 	return atomic_load_explicit(&page->state, memory_order_relaxed) ? page : NULL;
 }
 
-/* A new record, of a connection that was just accepted; what stood at the number is gone. Nothing happens without memory. */
-void conn_begin(int fd, int listener);
+/* A new record, of a connection that was just accepted; what stood at the number is gone. One that was `carried` has a past: the kernel's counts of it are where ours begin.
+   Nothing happens without memory. */
+void conn_begin(int fd, int listener, bool carried);
 
 /* The number is closed, or was given out again. */
 void conn_end(int fd);
@@ -90,9 +91,6 @@ bool conn_at_boundary(const struct conn *c, int64_t now);
  */
 enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
-
-/* A carried connection has a past: the kernel's counts of it are where ours begin. */
-void conn_resume(int fd);
 
 /* Has nothing come or gone on it for CONN_RESTED_NS? */
 bool conn_rested(const struct conn *c, int fd, int64_t now);

@@ -94,7 +94,7 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return refuses(fd, addr, len) ? -1 : connected(fd, addr, next___connect(fd, addr, len));
 }
 
-/* A restart between the last two would find bytes on it that nobody saw, and end it. */
+/* In one piece: a restart in the middle of it would find a connection that nobody has a record of. */
 static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	int knock;
@@ -102,9 +102,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 	guard_enter();
 	knock = carry_accepted(listener, fd, flags, addr, len);
 	if (knock >= 0)
-		conn_begin(fd, listener);
-	if (knock > 0)
-		conn_resume(fd);
+		conn_begin(fd, listener, knock > 0);
 	guard_exit();
 	return knock;
 }
@@ -135,7 +133,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 				if (unlikely(carry_waiting))                                                           \
 					knock_ = accepted_amid_knocks(fd, r_, flags, addr, len);                       \
 				else                                                                                   \
-					conn_begin(r_, fd);                                                            \
+					conn_begin(r_, fd, false);                                                            \
 			}                                                                                              \
 			drain_exit();                                                                                  \
 		} while (knock_ < 0 || doorbell_only_rang(r_, rings_));                                                \

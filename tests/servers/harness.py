@@ -34,7 +34,6 @@ class Options:
     restarts: int
     cpr_exec: str | None
     cprctl: str | None
-    strict: bool = False
 
 
 @dataclasses.dataclass
@@ -56,6 +55,7 @@ class Result:
     figures: list = dataclasses.field(default_factory=list)     # what is worth knowing of a trial that passed
     tail: str = ""
     seconds: float = 0.0
+    tries: int = 1
 
     def expect(self, holds, reason):
         if not holds:
