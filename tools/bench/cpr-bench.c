@@ -15,14 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Temporary, until all of them are here: what is not linked in is NULL, and fails with ENOSYS. */
-#pragma weak bench_calls
-#pragma weak bench_exec
-#pragma weak bench_restart
-#pragma weak bench_throughput
-#pragma weak bench_calls_child
-#pragma weak bench_exec_child
-
 enum { MET, FAILED, USAGE, UNMET }; /* exit statuses */
 
 static const char usage_text[] =
@@ -134,7 +126,7 @@ static const char *out_directory(const char *given)
 static bool run(struct bench *bench, const struct benchmark *benchmark)
 {
 	size_t before = report_sections(bench->report);
-	int r = benchmark->run ? benchmark->run(bench) : -ENOSYS;
+	int r = benchmark->run(bench);
 
 	if (!r)
 		return true;

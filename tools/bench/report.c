@@ -108,6 +108,10 @@ static void add_number(char *out, size_t size, double value)
 	struct text t = text_on(out, size);
 	size_t n;
 
+	if (magnitude < 1000 && magnitude == floor(magnitude)) { /* a count */
+		snprintf(out, size, "%.0f", value);
+		return;
+	}
 	if (magnitude < 1000) {
 		snprintf(out, size, "%.*f", magnitude < 0.1 && magnitude > 0 ? 4 : magnitude < 10 ? 2 : magnitude < 100 ? 1 : 0, value);
 		return;
