@@ -237,7 +237,7 @@ static void put_orphans(struct text *t)
 {
 	struct guard_hold hold;
 
-	if (!guard_lock(&hold))
+	if (guard_claims() || !guard_lock(&hold)) /* by workers: which they were, only they know */
 		return;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (is_unclaimed(e) && t->used < t->size / 2) {
@@ -306,6 +306,7 @@ static void check_ready(bool waits)
 	if (atomic_load(&arrival.ready) || !guard_is_owner())
 		return;
 	left = unclaimed();
+	left = left > (size_t)guard_claims() ? left - (size_t)guard_claims() : 0; /* workers have a copy of each */
 	if (!left && !arrival.claimed_at)
 		arrival.claimed_at = now;
 	if (waits && !arrival.waited_at)
@@ -333,7 +334,7 @@ static void close_orphans(void)
 			table_adopt(cpr__table, e);
 			continue;
 		}
-		if (!is_transient(e))
+		if (!is_transient(e) && !guard_claims() && guard_is_owner())
 			log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
 		if (object_still(&e->object, e->fd))
 			next_close(e->fd);

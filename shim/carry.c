@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -214,8 +215,37 @@ static bool put_in_flight(struct family *f)
 		table_forget_fd(cpr__table, f->fds[i]);
 		next_close(f->fds[i]);
 	}
+	f->unknocked = f->count;
 	f->count = 0;
 	return true;
+}
+
+static bool any_waits(void)
+{
+	for (const struct family *f = families; f; f = f->after)
+		if (f->count)
+			return true;
+	return false;
+}
+
+/*
+ * Before a fork. Each child would have a copy of what waits here, and a connection of which another process holds a copy never ends. In flight, it is nobody's, until one process takes it.
+ */
+static void before_fork(void)
+{
+	struct guard_hold hold;
+
+	if (likely(!any_waits()) || !guard_lock(&hold))
+		return;
+	for (struct family *f = families; f; f = f->after)
+		if (f->count && put_in_flight(f))
+			atomic_store(&carry_waiting, true);
+	guard_unlock(&hold);
+}
+
+void carry_init(void)
+{
+	pthread_atfork(before_fork, NULL, NULL);
 }
 
 /* One carried connection of this family, or -1. */
@@ -315,7 +345,6 @@ static void knock(struct family *f, const struct entry *listener)
 void carry_knock(const char *name, int fd)
 {
 	struct family *f = family_named(name);
-	size_t n = f ? f->count : 0;
 	int kept = errno;
 
 	if (done_knocking()) {
@@ -323,10 +352,9 @@ void carry_knock(const char *name, int fd)
 		batch = FIRST_KNOCKS;
 		knocked_at = io_now();
 	}
-	if (n && put_in_flight(f)) {
-		f->unknocked = n;
+	if (f && (f->unknocked || (f->count && put_in_flight(f)))) {
 		f->door = knock_door_of(fd);
-		f->claimer = getpid();
+		f->claimer = guard_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
 		atomic_store(&carry_waiting, true);
 		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
 	}
@@ -461,6 +489,15 @@ bool carry_is_knocking(void)
 	return false;
 }
 
+/* Workers have claimed it, each for itself: the owner has the listener as an orphan still, and may knock at it. */
+static void find_door(struct family *f)
+{
+	const struct entry *e = f->unknocked && !f->door.len && guard_claims() && guard_is_owner() ? table_orphan(cpr__table, f->name) : NULL;
+
+	if (e)
+		f->door = knock_door_of(e->fd);
+}
+
 static int settle(bool late)
 {
 	bool over = closings_over();
@@ -478,6 +515,7 @@ static int settle(bool late)
 				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 		}
 		if (f->count || !is_empty(f)) {
+			find_door(f);
 			knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
 			over = false;
 			continue;

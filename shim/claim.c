@@ -178,6 +178,29 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 	return true;
 }
 
+static struct entry *fitting_after(struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
+{
+	while (e && !fits(e, fd, fresh, addr, len))
+		e = table_orphan_after(cpr__table, e);
+	return e;
+}
+
+/* The first; to a worker, of several, the one that is its turn: its brothers have copies of the same, and a queue that nobody took would swallow clients. Holding the guard. */
+static struct entry *fitting(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
+{
+	struct entry *first = fitting_after(table_orphan(cpr__table, name), fd, fresh, addr, len), *e = first;
+	int count = 0, turn;
+
+	for (e = first; e; e = fitting_after(table_orphan_after(cpr__table, e), fd, fresh, addr, len))
+		count++;
+	if (count < 2 || guard_is_owner())
+		return first;
+	turn = guard_claimer() % count;
+	for (e = first; turn > 0; turn--)
+		e = fitting_after(table_orphan_after(cpr__table, e), fd, fresh, addr, len);
+	return e;
+}
+
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	char name[TAG_NAME_MAX + 1];
@@ -189,12 +212,11 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 
 	if (likely(!track_orphans()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
-	for (e = table_orphan(cpr__table, name); e && !claimed; e = table_orphan_after(cpr__table, e))
-		if (fits(e, fd, &fresh, addr, len)) {
-			claimed = move_onto(e, fd, &fresh);
-			break;
-		}
+	e = fitting(name, fd, &fresh, addr, len);
+	claimed = e && move_onto(e, fd, &fresh);
 	guard_unlock(&hold);
+	if (claimed && !guard_is_owner())
+		guard_claimed();
 	errno = kept;
 	return claimed;
 }

@@ -32,13 +32,14 @@ cpr_thread bool guard_noted;
 static void (*answer_noted)(void);
 
 /* Changes with struct shared: an image that exec'ed itself may be of another version than its workers. */
-enum { FORM = 2 };
+enum { FORM = 3 };
 
 /* One page-aligned block for the owner and all that it forks. */
 struct shared {
 	uint32_t form;
 	_Atomic int owner;
 	_Atomic int unborn; /* forked, and not in the list yet */
+	_Atomic int claimers, claims; /* workers that have claimed something, and how much that was */
 	struct guard_drain drain;
 	struct {
 		_Atomic int pid; /* 0: free */
@@ -57,6 +58,7 @@ struct wiped {
 	int pid;
 	int slot; /* of the worker, -1: none */
 	int parent;
+	int claimer; /* its number among those who claim, from 1 on; 0: none yet */
 	int readable; /* after_birth() was here, and the table is whole */
 };
 
@@ -420,6 +422,23 @@ size_t guard_worker_count(void)
 	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++)
 		n += atomic_load(&shared->worker[i].pid) && is_worker(i, guard_owner());
 	return n;
+}
+
+int guard_claimer(void)
+{
+	if (!wiped->claimer)
+		wiped->claimer = atomic_fetch_add(&shared->claimers, 1) + 1;
+	return wiped->claimer - 1;
+}
+
+void guard_claimed(void)
+{
+	atomic_fetch_add(&shared->claims, 1);
+}
+
+int guard_claims(void)
+{
+	return shared ? atomic_load(&shared->claims) : 0;
 }
 
 void guard_worker_calm(uint64_t survey)

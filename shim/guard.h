@@ -103,6 +103,14 @@ size_t guard_workers(int *pids, size_t most);
 /* Workers alive, this process not among them if it is one. */
 size_t guard_worker_count(void);
 
+/*
+ * Workers that bind one listener each: each has a copy of every orphan, and must take another one than the others. This worker's number among those who claim, from 0 on; that it has claimed
+ * one; and how many were claimed so, which the owner still has as orphans.
+ */
+int guard_claimer(void);
+void guard_claimed(void);
+int guard_claims(void);
+
 /* This worker has no slow requests. And for the owner: how many workers have not said so; `ring`: asks them. */
 void guard_worker_calm(uint64_t survey);
 size_t guard_workers_not_calm(uint64_t survey, bool ring);

@@ -4,6 +4,7 @@
 #include "init.h"
 
 #include "arrive.h"
+#include "carry.h"
 #include "doorbell.h"
 #include "drain.h"
 #include "guard.h"
@@ -44,6 +45,7 @@ static int start(void)
 		arrive_begin(&state);
 		drain_init();
 		workers_init();
+		carry_init();
 		r = doorbell_init();
 	}
 	state_free(&state);

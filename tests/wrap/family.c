@@ -56,6 +56,58 @@ TEST(workers_of_the_last_moment_are_told_to_retire, BELL)
 	retire(3, false);
 }
 
+enum { BINDERS = 3 };
+
+static long bound_by(int generation, int worker)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "bound-%d-%d", generation, worker);
+	return access(in_room(name), F_OK) ? 0 : get(name);
+}
+
+static bool all_have_bound(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < BINDERS; i++)
+		n += bound_by(generation(), i) > 0;
+	return n == BINDERS;
+}
+
+/* Each has a listener of its own that its owner does not know: the next generation's workers get all of them, and each another one. */
+TEST(listeners_that_workers_bind_are_taken_over_one_each, BELL)
+{
+	for (int i = 0; i < BINDERS; i++)
+		IN_CHILD
+		{
+			struct address a = inet4("127.0.0.1", port(0));
+			int fd = socket_for(&a, SOCK_STREAM);
+			char name[32], fresh[32];
+
+			set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+			MUST(bind(fd, &a.any, a.len));
+			MUST(listen(fd, 16));
+			snprintf(name, sizeof(name), "bound-%d-%d", generation(), i);
+			snprintf(fresh, sizeof(fresh), "fresh-%d-%d", generation(), i);
+			put(fresh, inode_of(fd));
+			MUST(rename(in_room(fresh), in_room(name)));
+			wait_for_good();
+		}
+	CHECK(AWAIT(all_have_bound(), 5000));
+	for (int i = 0; generation() > 1 && i < BINDERS; i++) {
+		int same = 0;
+
+		for (int k = 0; k < BINDERS; k++) {
+			CHECK(k == i || bound_by(generation(), i) != bound_by(generation(), k));
+			same += bound_by(generation(), i) == bound_by(1, k);
+		}
+		CHECK_INT(same, 1);
+	}
+	if (generation() < 3)
+		next_generation();
+}
+
 TEST(a_worker_that_would_not_go_is_killed, BELL, "CPR_DRAIN=1;WARNS=1")
 {
 	keep_listener();
