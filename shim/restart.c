@@ -24,6 +24,13 @@ enum { STEP_MS = 5, SLOW_STEP_MS = 20 };
 /* So long before --drain is over, those are frozen, too, who have not had to wait so far. */
 #define SETTLE_NS INT64_C(50000000)
 
+/*
+ * So long all may be held back while one is not done. Then they are let go on, and it is tried again: a request that takes seconds may have begun a moment before the freeze, or a client of
+ * a protocol without boundaries that we see may never pause.
+ */
+#define HOLD_NS INT64_C(250000000)
+#define PAUSE_NS INT64_C(500000000)
+
 /* What is given beyond --drain: to workers, to pass on what they hold; to a thread, to come out of a call. */
 #define GOODBYE_NS INT64_C(250000000)
 #define INSIDE_NS INT64_C(50000000)
@@ -38,7 +45,9 @@ static struct {
 
 static atomic_flag taken = ATOMIC_FLAG_INIT;    /* a restart is under way */
 static _Atomic bool draining;
-static bool awaiting; /* slow requests, and nobody is frozen yet */
+static bool awaiting; /* slow requests, and nobody is frozen */
+static int64_t frozen_at, again_at;
+static uint64_t survey; /* the number of the question to workers */
 static atomic_flag stepping = ATOMIC_FLAG_INIT; /* one thread at a time looks, and exactly one leaves */
 
 bool restart_under_way(void)
@@ -78,10 +87,27 @@ static int foreseen(const struct leave_request *request, struct text *why)
 static void freeze(void)
 {
 	awaiting = false;
+	frozen_at = io_now();
 	workers_survey_over();
 	track_settle();
 	drain_begin(); /* also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it */
 	workers_call(pending.deadline);
+}
+
+static void await(int64_t from)
+{
+	again_at = from;
+	survey++;
+	slow_begin();
+	awaiting = true;
+}
+
+/* Nobody is held back any more; what was ended stays ended. */
+static void let_go_on(void)
+{
+	workers_dismiss();
+	drain_thaw();
+	await(io_now() + PAUSE_NS);
 }
 
 /* ms until the next look; 0: it is over. */
@@ -89,7 +115,7 @@ static int await_slow(void)
 {
 	int64_t now = io_now();
 
-	if (now < pending.deadline - SETTLE_NS && slow_left() + workers_slow((uint64_t)pending.request.asked_at) > 0)
+	if (now < pending.deadline - SETTLE_NS && (now < again_at || slow_left() + workers_slow(survey) > 0))
 		return now - pending.request.asked_at < SETTLE_NS ? STEP_MS : SLOW_STEP_MS;
 	freeze();
 	return 0;
@@ -109,6 +135,10 @@ static int step(void)
 	inside = drain_call_out();
 	theirs = workers_collect();
 	late = io_now() - pending.deadline;
+	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS) && io_now() - frozen_at > HOLD_NS) {
+		let_go_on();
+		return STEP_MS;
+	}
 	/* workers stop at the same deadline, and then have to say what they have */
 	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS))
 		return STEP_MS;
@@ -154,8 +184,8 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 	}
 	track_settle();
 	leave_raise_backlogs(true);
-	slow_begin();
-	awaiting = true;
+	survey = (uint64_t)request->asked_at; /* a number that no worker has heard before, also if it was asked by an image before this one */
+	await(0);
 	atomic_store(&draining, true);
 	restart_tick();
 	return 0;
