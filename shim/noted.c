@@ -327,6 +327,8 @@ bool noted_may_name(const char *name)
 {
 	static const char *const prefixes[] = {"fifo:/", "dev:/", "tcp:", "udp:", "udplite:", "sctp:", "sctp-seqpacket:", "icmp:"};
 
+	if (likely(!atomic_load_explicit(&noted_some, memory_order_relaxed)))
+		return false;
 	for (size_t i = 0; i < countof(prefixes); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
 			return true;

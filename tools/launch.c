@@ -126,7 +126,7 @@ static pid_t holder(const char *path)
 	char digits[32];
 	struct proc_page page;
 	struct stat st;
-	time_t started;
+	time_t started = 0;
 	int pid;
 
 	if (io_read_file(path, digits, sizeof(digits)) <= 0 || stat(path, &st))
@@ -134,7 +134,7 @@ static pid_t holder(const char *path)
 	pid = atoi(digits);
 	if (pid <= 0 || pid == getpid() || proc_page(pid, &page) || proc_started(pid, &started))
 		return 0;
-	return started <= st.st_mtime + 1 ? pid : 0; /* the clock's tick may have been rounded up */
+	return started <= st.st_mtime + 2 ? pid : 0; /* both clocks are told in steps, and one of them is set */
 }
 
 int launch_pidfile(const char *path, pid_t *other)
