@@ -21,12 +21,12 @@
 
 enum { STEP_MS = 5, SLOW_STEP_MS = 20 };
 
-/* So long before --drain is over, those are frozen, too, who have not had to wait so far. */
-#define SETTLE_NS INT64_C(50000000)
+/* So long it is looked often: most restarts are over by then. */
+#define SOON_NS INT64_C(50000000)
 
 /*
  * So long all may be held back while one is not done. Then they are let go on, and it is tried again: a request that takes seconds may have begun a moment before the freeze, or a client of
- * a protocol without boundaries that we see may never pause.
+ * a protocol without boundaries that we see may never pause. So long before --drain is over, everybody is frozen in any case.
  */
 #define HOLD_NS INT64_C(250000000)
 #define PAUSE_NS INT64_C(500000000)
@@ -115,8 +115,8 @@ static int await_slow(void)
 {
 	int64_t now = io_now();
 
-	if (now < pending.deadline - SETTLE_NS && (now < again_at || slow_left() + workers_slow(survey) > 0))
-		return now - pending.request.asked_at < SETTLE_NS ? STEP_MS : SLOW_STEP_MS;
+	if (now < pending.deadline - HOLD_NS && (now < again_at || slow_left() + workers_slow(survey) > 0))
+		return now - pending.request.asked_at < SOON_NS ? STEP_MS : SLOW_STEP_MS;
 	freeze();
 	return 0;
 }
