@@ -59,14 +59,6 @@ bool carry_may(const struct conn *c, int fd)
 	return may_carry(c, fd, track_listener(c->listener));
 }
 
-static bool defers_accept(int listener)
-{
-	int seconds = 0;
-	socklen_t len = sizeof(seconds);
-
-	return !getsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) && seconds > 0;
-}
-
 /* Who has asked or been answered this very moment is likely to be sending: to end that would cut a request, and its thread is free again soon. */
 static bool is_silent(int fd)
 {
@@ -79,7 +71,7 @@ bool carry_has_room_for(const struct entry *listener, int fd, const struct passe
 {
 	int silent = 0;
 
-	if (!is_silent(fd) || !defers_accept(listener->fd))
+	if (!is_silent(fd) || !knock_is_deferred(listener->fd))
 		return true;
 	for (size_t i = 0; i < n && silent < SILENT_MAX; i++)
 		silent += already[i].listener == listener->fd && is_silent(already[i].fd);
@@ -95,6 +87,7 @@ struct family {
 	int *fds;
 	size_t count, room;
 	size_t unknocked; /* in flight, and no knock was made for it yet */
+	size_t asking;    /* the first of those, whose clients had asked for something when they were put in flight */
 	size_t emptied;   /* the first of pairs have nothing in flight any more */
 	struct knock_door door;
 	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
@@ -197,6 +190,22 @@ void carry_adopt(const struct passed *passed, size_t n)
 	closing_until = io_now() + LINGER_MS * INT64_C(1000000);
 }
 
+/* Whose request waits already comes first. */
+static size_t put_asking_first(int *fds, size_t n)
+{
+	size_t asking = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int fd = fds[i];
+
+		if (!conn_has_unread(fd))
+			continue;
+		fds[i] = fds[asking];
+		fds[asking++] = fd;
+	}
+	return asking;
+}
+
 static bool put_in_flight(struct family *f)
 {
 	size_t pairs = (f->count + PER_QUEUE - 1) / PER_QUEUE;
@@ -204,6 +213,7 @@ static bool put_in_flight(struct family *f)
 	f->pairs = pool_alloc((pairs + 1) * sizeof(*f->pairs));
 	if (!f->pairs)
 		return false;
+	f->asking = put_asking_first(f->fds, f->count);
 	for (size_t i = 0; i < f->count; i++) {
 		if (i % PER_QUEUE == 0) {
 			if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, f->pairs[f->pair_count]))
@@ -314,30 +324,37 @@ static size_t room_in_queue(const struct entry *listener)
 }
 
 /*
- * A few at first, when the clients who have queued in the meantime are accepted, and twice as many each time the program has answered the last ones. The obvious code knocks
- * for all at once, in bind(): but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment
- * of its start it has but a few: it closed the very connections that it had been given. (Nor does the accept queue take any number.)
+ * How many knocks now. For clients who have asked, at once, and behind those who have come to the queue before: any pause makes them wait for all who come meanwhile, and come
+ * again. For the others a few at first, when the queue is empty, and twice as many each time the program has answered the last ones. The obvious code knocks for all at
+ * once: but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment of its start it
+ * has but a few: it closed the very connections that it had been given. So where accept() is deferred until a word has come, as Apache asks for, all wait.
  */
+static size_t wanted(const struct family *f, const struct entry *listener)
+{
+	size_t unserved = knock_unserved();
+
+	if (f->asking && !f->door.deferred && io_now() >= full_until)
+		return unserved >= MOST_KNOCKS ? 0 : f->asking < MOST_KNOCKS - unserved ? f->asking : MOST_KNOCKS - unserved;
+	return !is_at_ease(listener) ? 0 : f->unknocked < batch ? f->unknocked : batch;
+}
+
 static void knock(struct family *f, const struct entry *listener)
 {
-	size_t n = 0, most;
+	size_t n = 0, most = f->unknocked && knocks_for(f) ? wanted(f, listener) : 0, room = most ? room_in_queue(listener) : 0;
 
-	if (!f->unknocked || !knocks_for(f) || !is_at_ease(listener))
-		return;
-	most = room_in_queue(listener);
-	if (most > batch)
-		most = batch;
-	if (most > f->unknocked)
-		most = f->unknocked;
+	if (most > room)
+		most = room;
 	while (n < most && knock_at(&f->door))
 		n++;
 	if (n < most)
 		full_until = io_now() + FULL_MS * INT64_C(1000000);
 	if (!n)
 		return;
-	f->unknocked -= n;
-	if (batch < MOST_KNOCKS)
+	if (f->asking && !f->door.deferred)
+		f->asking -= n;
+	else if (batch < MOST_KNOCKS)
 		batch *= 2;
+	f->unknocked -= n;
 	knocked_at = io_now();
 	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);
 }
@@ -356,6 +373,8 @@ void carry_knock(const char *name, int fd)
 		f->door = knock_door_of(fd);
 		f->claimer = guard_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
 		atomic_store(&carry_waiting, true);
+		if (f->asking && !f->door.deferred && f->claimer)
+			knock(f, table_by_fd(cpr__table, fd));
 		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
 	}
 	errno = kept;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -58,6 +59,14 @@ bool knock_prepare(size_t n)
 	return true;
 }
 
+bool knock_is_deferred(int listener)
+{
+	int seconds = 0;
+	socklen_t len = sizeof(seconds);
+
+	return !getsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) && seconds > 0;
+}
+
 /* Its own address, or loopback for the wildcard. */
 struct knock_door knock_door_of(int listener)
 {
@@ -76,6 +85,7 @@ struct knock_door knock_door_of(int listener)
 		in6->sin6_addr = in6addr_loopback;
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		door.len = 0;
+	door.deferred = knock_is_deferred(listener);
 	return door;
 }
 

@@ -15,8 +15,12 @@ struct knock_door {
 	struct sockaddr_storage addr;
 	socklen_t len; /* 0: nowhere */
 	int type;
+	bool deferred; /* accept() is deferred until a word has come: TCP_DEFER_ACCEPT */
 };
 struct knock_door knock_door_of(int listener);
+
+/* Does the kernel keep clients of this listener back until they have said something? */
+bool knock_is_deferred(int listener);
 
 /* Knocks once, without waiting. False when the listener's queue takes no more, or the record has no room left. Holding the guard. */
 bool knock_at(const struct knock_door *door);

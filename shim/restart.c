@@ -19,7 +19,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEP_MS = 5, SLOW_STEP_MS = 20 };
+enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 20 };
+
+/* Who is held back waits for the next look: it is made soon, while most are still expected to be over with what they do. */
+#define FIRST_NS INT64_C(10000000)
 
 /* So long it is looked often: most restarts are over by then. */
 #define SOON_NS INT64_C(50000000)
@@ -110,13 +113,21 @@ static void let_go_on(void)
 	await(io_now() + PAUSE_NS);
 }
 
+/* `slow`: once it has taken long. */
+static int next_look(int64_t since, int slow)
+{
+	int64_t past = io_now() - since;
+
+	return past < FIRST_NS ? FIRST_STEP_MS : past < SOON_NS ? STEP_MS : slow;
+}
+
 /* ms until the next look; 0: it is over. */
 static int await_slow(void)
 {
 	int64_t now = io_now();
 
 	if (now < pending.deadline - HOLD_NS && (now < again_at || slow_left() + workers_slow(survey) > 0))
-		return now - pending.request.asked_at < SOON_NS ? STEP_MS : SLOW_STEP_MS;
+		return next_look(pending.request.asked_at, SLOW_STEP_MS);
 	freeze();
 	return 0;
 }
@@ -137,13 +148,11 @@ static int step(void)
 	late = io_now() - pending.deadline;
 	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS) && io_now() - frozen_at > HOLD_NS) {
 		let_go_on();
-		return STEP_MS;
+		return SLOW_STEP_MS;
 	}
 	/* workers stop at the same deadline, and then have to say what they have */
-	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS))
-		return STEP_MS;
-	if (!drain_close(late >= 0))
-		return STEP_MS;
+	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS) || !drain_close(late >= 0))
+		return next_look(frozen_at, STEP_MS);
 	r = foreseen(&pending.request, &why); /* once more: it has been a while */
 	if (!r)
 		r = leave_restart(&pending.request, &why);

@@ -230,6 +230,13 @@ class Load:
         command = {"do": "await", "fresh": fresh, "kept": kept, "within": within}
         return self.ask(command, within + 10)["done"]
 
+    def everyone_served(self, within=20.0):
+        """When the first and when the last of the clients has had its first answer (CLOCK_MONOTONIC)."""
+        answer = self.ask({"do": "everyone", "within": within}, within + 10)
+        if not answer["done"]:
+            raise Failure("not every client is answered")
+        return answer["first"], answer["last"]
+
     def pause(self):
         return self.ask({"do": "pause"})
 

@@ -7,6 +7,8 @@
 It takes one JSON command a line on stdin and gives one JSON answer a line on stdout, the counters so far:
     {"do": "await", "fresh": N, "kept": N, "within": SEC}   answered when so many requests, begun from now on, went well, and those
                        begun before have (nearly all) come to an end
+    {"do": "everyone", "within": SEC}   answered when every client has had an answer from now on; "first" and "last" are when the first and the last
+                       one had its first, of those of whom the server's short queue dropped nothing
     {"do": "pause"}    answered when every client has finished its request and closed its connection
     {"do": "resume"}
 End of input ends it.
@@ -218,6 +220,7 @@ class Load:
         self.commands = b""
         self.paused, self.pausing = False, False
         self.awaited = None
+        self.everyone = None    # until when it is awaited, and of each client when it had its first answer, or 0 if a segment of it was dropped
         now = time.monotonic()
         self.clients = [Client(self, index % 2 == 1, now + index * THINKING_TIME / 4)
                         for index in range(2 * CLIENTS_OF_A_KIND)]
@@ -239,6 +242,8 @@ class Load:
         self.counters.longest_ms = max(self.counters.longest_ms, waited)
         if waited >= LONG_WAIT_MS and len(self.counters.waits) < WAITS:
             self.counters.waits.append((client.began, waited, self.retransmitted(client.sock)))
+        if self.everyone:
+            self.everyone["firsts"].setdefault(client, 0 if self.retransmitted(client.sock) else time.monotonic())
         if self.awaited and client.began >= self.awaited["since"]:
             self.awaited["kept" if client.keeps else "fresh"] -= 1
 
@@ -248,8 +253,8 @@ class Load:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_RETRANSMITTED + 4)
         return any(info[TCP_INFO_RETRANSMITTED:])
 
-    def answer(self, done):
-        sys.stdout.write(json.dumps({"done": done, **vars(self.counters)}) + "\n")
+    def answer(self, done, **more):
+        sys.stdout.write(json.dumps({"done": done, **more, **vars(self.counters)}) + "\n")
         sys.stdout.flush()
 
     def answer_when_due(self, now):
@@ -261,6 +266,13 @@ class Load:
             if done and (not waiting or now >= self.awaited["settled"]) or now >= self.awaited["until"]:
                 self.awaited = None
                 self.answer(done)
+        if self.everyone:
+            firsts = self.everyone["firsts"]
+            done = len(firsts) == len(self.clients)
+            if done or now >= self.everyone["until"]:
+                self.everyone = None
+                served = [at for at in firsts.values() if at]
+                self.answer(done and bool(served), first=min(served, default=0), last=max(served, default=0))
         if self.pausing:
             for client in self.clients:
                 if client.state is RESTING:
@@ -275,6 +287,8 @@ class Load:
         if command["do"] == "await":
             self.awaited = {"fresh": command["fresh"], "kept": command["kept"],
                             "since": now, "until": now + command["within"]}
+        elif command["do"] == "everyone":
+            self.everyone = {"firsts": {}, "until": now + command["within"]}
         elif command["do"] == "pause":
             self.paused = self.pausing = True
         else:
