@@ -4,9 +4,9 @@
 #include "arrive.h"
 
 #include "bell.h"
-#include "carry.h"
 #include "children.h"
 #include "claim.h"
+#include "deliver.h"
 #include "io.h"
 #include "log.h"
 #include "next.h"
@@ -181,7 +181,7 @@ static bool is_transient(const struct entry *e)
 {
 	size_t n = strlen(e->name);
 
-	return (e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0")) || !strncmp(e->name, CARRY_PREFIX, strlen(CARRY_PREFIX));
+	return (e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0")) || !strncmp(e->name, TRACK_HIDDEN, strlen(TRACK_HIDDEN));
 }
 
 static bool is_unclaimed(const struct entry *e)
@@ -376,7 +376,7 @@ static int await_rest(bool owner, int64_t now, int64_t grace_at)
 		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
 	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
 		return SLOW_TICK_MS;
-	if (owner && !carry_is_knocking())
+	if (owner && !deliver_is_knocking())
 		lower_backlogs();
 	if (owner && !retire_is_over(now))
 		return SLOW_TICK_MS;
@@ -390,7 +390,7 @@ static int settle(bool waits)
 {
 	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
 	bool owner = guard_is_owner();
-	int carrying = carry_settle(now >= grace_at), rest;
+	int carrying = deliver_settle(now >= grace_at), rest;
 
 	if (owner) {
 		write_pidfile();
@@ -467,7 +467,7 @@ void arrive_begin(const struct state *state)
 	arrival.carried = state->carried;
 	arrival.closed = state->closed;
 	arrival.drained_at = state->drained_at;
-	carry_adopt(state->passed, state->passed_count);
+	deliver_adopt(state->passed, state->passed_count);
 	children_adopt(state->children, state->child_count);
 	retire_adopt(state->workers, state->worker_count);
 	atomic_store(&arrive_watch, true);

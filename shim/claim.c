@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "claim.h"
 
-#include "carry.h"
 #include "children.h"
+#include "deliver.h"
 #include "log.h"
 #include "next.h"
 #include "pool.h"
@@ -169,7 +169,7 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 	table_adopt(cpr__table, e);
 	if (e->path_ino)
 		track_has_paths = true;
-	carry_knock(e->name, fd);
+	deliver_to(e->name, fd);
 	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
 		take_status_flags(fd, status, O_NONBLOCK);

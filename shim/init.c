@@ -4,7 +4,7 @@
 #include "init.h"
 
 #include "arrive.h"
-#include "carry.h"
+#include "deliver.h"
 #include "doorbell.h"
 #include "drain.h"
 #include "guard.h"
@@ -45,7 +45,7 @@ static int start(void)
 		arrive_begin(&state);
 		drain_init();
 		workers_init();
-		carry_init();
+		deliver_init();
 		r = doorbell_init();
 	}
 	state_free(&state);

@@ -6,6 +6,7 @@
 #include "arrive.h"
 #include "carry.h"
 #include "children.h"
+#include "deliver.h"
 #include "fds.h"
 #include "guard.h"
 #include "io.h"
@@ -365,7 +366,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	state.child_count = children_all(children);
 	sharers_add(workers, &state.worker_count, children, &state.child_count, countof(workers));
 	r = leave_now(&state, &plan, request, why);
-	carry_call_off();
+	deliver_call_off();
 	give_up(&hold);
 	return r;
 }
@@ -503,14 +504,14 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	if (state.page < 0)
 		state.page_ino = 0;
 	state.passed = passed;
-	state.passed_count = passed_count = carry_hand_on(passed, PASSED_MAX);
+	state.passed_count = passed_count = deliver_hand_on(passed, PASSED_MAX);
 	arrive_hand_on(&state); /* a restart that is not over yet, or workers that are not gone */
 	state.workers = workers;
 	state.worker_count = retire_unfinished(workers, GUARD_WORKERS_MAX);
 	state.children = children;
 	state.child_count = children_unknown(children); /* the others are the program's own, also in its next image */
 	r = leave_now(&state, &plan, NULL, &why);
-	carry_call_off();
+	deliver_call_off();
 	mark_inherited(false);
 	pool_unmap(plan.envp, size);
 	give_up(&hold);

@@ -231,6 +231,19 @@ void track_alias(int from, int to)
 	guard_unlock(&hold);
 }
 
+void track_hide(const char *given, int fd)
+{
+	char name[TAG_NAME_MAX + 16];
+	struct text t = TEXT_ON(name);
+	struct entry *e;
+
+	text_format(&t, TRACK_HIDDEN "%s", given);
+	if (t.used > TAG_NAME_MAX || table_add_next(cpr__table, name, fd, &e))
+		return;
+	object_of(fd, &e->object);
+	table_make_orphan(cpr__table, e);
+}
+
 static void forget(int fd)
 {
 	struct guard_hold hold;

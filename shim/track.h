@@ -53,6 +53,13 @@ static inline void track_duplicated(int from, int to)
 
 void track_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
 
+/*
+ * A descriptor of ours that lives in the program, as an orphan of a name with this prefix: the program may close everything that it does not know, and this is not there for it.
+ * Holding the guard.
+ */
+#define TRACK_HIDDEN "carried:"
+void track_hide(const char *name, int fd);
+
 /* The number is about to be closed (or overwritten): forgets it. False: it is hidden, and must stay open. */
 bool track_let_go(int fd);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What is read and written: on connections it is noted, and held back while a drain is on; on everything else it costs a look. */
 #define _GNU_SOURCE
-#include "carry.h"
+#include "deliver.h"
 #include "doorbell.h"
 #include "drain.h"
 #include "io.h"
@@ -176,8 +176,8 @@ static void wrote_call(int fd, struct conn *c, ssize_t r, size_t asked)
 		atomic_fetch_or_explicit(&c->flags, CONN_SHORT, memory_order_relaxed);
 	if (unlikely(drain_active))
 		drain_wrote(fd, c);
-	if (unlikely(carry_waiting) && r > 0)
-		carry_wrote(fd);
+	if (unlikely(deliver_waiting) && r > 0)
+		deliver_wrote(fd);
 	errno = kept;
 }
 

@@ -2,8 +2,8 @@
 /* Sockets: claimed at bind(), tagged when bound, kept when listening. */
 #define _GNU_SOURCE
 #include "arrive.h"
-#include "carry.h"
 #include "claim.h"
+#include "deliver.h"
 #include "doorbell.h"
 #include "drain.h"
 #include "next.h"
@@ -100,7 +100,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 	int knock;
 
 	guard_enter();
-	knock = carry_accepted(listener, fd, flags, addr, len);
+	knock = deliver_accepted(listener, fd, flags, addr, len);
 	if (knock >= 0)
 		conn_begin(fd, listener, knock > 0);
 	guard_exit();
@@ -130,7 +130,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 			r_ = (call);                                                                                   \
 			if (r_ >= 0) {                                                                                 \
 				fresh(r_);                                                                             \
-				if (unlikely(carry_waiting))                                                           \
+				if (unlikely(deliver_waiting))                                                           \
 					knock_ = accepted_amid_knocks(fd, r_, flags, addr, len);                       \
 				else                                                                                   \
 					conn_begin(r_, fd, false);                                                            \

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import proc
-from harness import Failure, Load, Result, Room, Server, await_until
+from harness import READY_WITHIN, Failure, Load, Result, Room, Server, await_until
 from protocols import BY_NAME
 
 RESTART_TIMEOUT = 20            # seconds, for cprctl
@@ -19,6 +19,7 @@ FRESH_AT_THE_END = 100
 SETTLED_WITHIN = 7.0            # old workers may take their time to leave
 STABLE_FOR = 0.3
 STARTS = 3
+CLIENTS = 32
 WAIT_MS = 50                    # that a restart may cost a client, beside the server's own start
 
 
@@ -168,7 +169,7 @@ def own_start(setup, options):
         try:
             command = setup.prepare(room)
             load = Load(setup.protocol, room)
-            load.resume()       # answered: its clients are asking
+            await_until(lambda: load.resume()["refused"] >= CLIENTS, READY_WITHIN)
             server = Server(command, room, dataclasses.replace(options, cpr_exec=None))
             served = load.everyone_served()
             first, everyone = (max(ms, int((at - server.began) * 1000)) for ms, at in zip((first, everyone), served))

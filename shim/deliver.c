@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: MIT */
+/* Deliver: what the last generation carried, to the program, through its own accept(). */
+#define _GNU_SOURCE
+#include "deliver.h"
+
+#include "bell.h"
+#include "conn.h"
+#include "ending.h"
+#include "guard.h"
+#include "io.h"
+#include "knock.h"
+#include "log.h"
+#include "next.h"
+#include "pool.h"
+#include "track.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	PER_QUEUE = 128,   /* descriptors in flight in one socket pair */
+	FIRST_KNOCKS = 2,  /* of the slow start */
+	MOST_KNOCKS = 256, /* at once: a new client stands behind them */
+	TICK_MS = 2,       /* between two looks while there is more to knock for, and the program takes what it is given */
+	SLOW_TICK_MS = 200,
+	CROWD_MS = 50,     /* so long at the most clients who wait to be accepted go before knocks */
+	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
+	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
+	FULL_MS = 20,      /* after a knock that did not come in */
+	SERVED_MAX = 64,   /* carried connections that have asked, in one process; who is beyond is not waited for */
+};
+
+/* All that was carried from listeners of one name. Once there are knocks, the descriptors are in flight in socket pairs: whichever process of a forking
+   server accepts a knock takes one out, and no other process ever has held it, so that its end is its end. */
+struct family {
+	struct family *after;
+	int *fds;
+	size_t count, room;
+	size_t unknocked; /* in flight, and no knock was made for it yet */
+	size_t asking;    /* the first of those, whose clients had asked for something when they were put in flight */
+	size_t emptied;   /* the first of pairs have nothing in flight any more */
+	struct knock_door door;
+	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
+	int (*pairs)[2];
+	size_t pair_count;
+	char *name;
+};
+
+_Atomic bool deliver_waiting;
+static struct family *families;
+static size_t batch;       /* so many knocks at once, next time */
+static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
+static int64_t knocked_at; /* the last time, or when the listener was claimed */
+static int64_t full_until; /* a queue was found full: no knock before */
+
+static struct family *family_named(const char *name)
+{
+	for (struct family *f = families; f; f = f->after)
+		if (!strcmp(f->name, name))
+			return f;
+	return NULL;
+}
+
+static bool is_it(const struct passed *p)
+{
+	struct object object;
+
+	return !object_of(p->fd, &object) && object.ino == p->ino && object.domain >= 0;
+}
+
+static struct family *family_for(const char *name, size_t most)
+{
+	struct family *f = family_named(name);
+	size_t len = strlen(name) + 1;
+
+	if (f)
+		return f;
+	f = pool_alloc(sizeof(*f));
+	if (!f)
+		return NULL;
+	f->name = pool_alloc(len);
+	f->fds = pool_alloc(most * sizeof(int));
+	if (!f->name || !f->fds)
+		return NULL;
+	memcpy(f->name, name, len);
+	f->room = most;
+	f->after = families;
+	families = f;
+	return f;
+}
+
+void deliver_adopt(const struct passed *passed, size_t n)
+{
+	if (n && !knock_prepare(n))
+		n = 0; /* all are closed by the next exec; never taken for clients */
+	if (!ending_prepare(n))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		const struct passed *p = &passed[i];
+		const struct entry *e = p->listener >= 0 ? table_by_fd(cpr__table, p->listener) : NULL;
+		struct family *f;
+
+		if (!is_it(p))
+			continue;
+		next_fcntl(p->fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+		f = e ? family_for(e->name, n) : NULL;
+		if (f) {
+			f->fds[f->count++] = p->fd;
+			track_hide(f->name, p->fd);
+		} else {
+			ending_begin(p->fd);
+		}
+	}
+}
+
+/* Whose request waits already comes first. */
+static size_t put_asking_first(int *fds, size_t n)
+{
+	size_t asking = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int fd = fds[i];
+
+		if (!conn_has_unread(fd))
+			continue;
+		fds[i] = fds[asking];
+		fds[asking++] = fd;
+	}
+	return asking;
+}
+
+static bool put_in_flight(struct family *f)
+{
+	size_t pairs = (f->count + PER_QUEUE - 1) / PER_QUEUE;
+
+	f->pairs = pool_alloc((pairs + 1) * sizeof(*f->pairs));
+	if (!f->pairs)
+		return false;
+	f->asking = put_asking_first(f->fds, f->count);
+	for (size_t i = 0; i < f->count; i++) {
+		if (i % PER_QUEUE == 0) {
+			if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, f->pairs[f->pair_count]))
+				return f->pair_count > 0;
+			f->pair_count++;
+		}
+		if (io_send(f->pairs[f->pair_count - 1][0], "", 1, f->fds[i]))
+			log_warn("a connection of %s could not be carried: %m", f->name);
+		table_forget_fd(cpr__table, f->fds[i]);
+		next_close(f->fds[i]);
+	}
+	f->unknocked = f->count;
+	f->count = 0;
+	return true;
+}
+
+static bool any_waits(void)
+{
+	for (const struct family *f = families; f; f = f->after)
+		if (f->count)
+			return true;
+	return false;
+}
+
+/*
+ * Before a fork. Each child would have a copy of what waits here, and a connection of which another process holds a copy never ends. In flight, it is nobody's, until one process takes it.
+ */
+static void before_fork(void)
+{
+	struct guard_hold hold;
+
+	if (likely(!any_waits()) || !guard_lock(&hold))
+		return;
+	for (struct family *f = families; f; f = f->after)
+		if (f->count && put_in_flight(f))
+			atomic_store(&deliver_waiting, true);
+	guard_unlock(&hold);
+}
+
+void deliver_init(void)
+{
+	pthread_atfork(before_fork, NULL, NULL);
+}
+
+/* One carried connection of this family, or -1. */
+static int take(struct family *f)
+{
+	char byte;
+	int fd;
+
+	for (; f->emptied < f->pair_count; f->emptied++)
+		while (io_receive(f->pairs[f->emptied][1], &byte, 1, &fd) > 0)
+			if (fd >= 0)
+				return fd;
+	return -1;
+}
+
+/* In flight still: nobody has accepted that knock yet. */
+static bool is_empty(struct family *f)
+{
+	struct pollfd p = {.events = POLLIN};
+
+	for (; f->emptied < f->pair_count; f->emptied++) {
+		p.fd = f->pairs[f->emptied][1];
+		if (next_poll(&p, 1, 0) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* Nothing in flight: every knock so far has been accepted, and the record of them is free. */
+static bool done_knocking(void)
+{
+	for (struct family *f = families; f; f = f->after)
+		if (f->pair_count && !is_empty(f))
+			return false;
+	return true;
+}
+
+static bool knocks_for(const struct family *f)
+{
+	return f->claimer == getpid() || guard_is_owner();
+}
+
+/* May the program be given more? `listener` is NULL when this process has left it to its workers. */
+static bool is_at_ease(const struct entry *listener)
+{
+	int64_t now = io_now(), waited = (now - knocked_at) / 1000000;
+
+	if (now < full_until)
+		return false;
+	if (knock_unaccepted())
+		return waited >= UNHEARD_MS;
+	if (knock_unserved())
+		return waited >= UNSERVED_MS;
+	return batch > FIRST_KNOCKS || (listener && track_queue(listener) <= 0) || waited >= CROWD_MS;
+}
+
+/* Half the queue is left to clients: who finds it full waits a second for the kernel's next try. */
+static size_t room_in_queue(const struct entry *listener)
+{
+	int depth, limit = 0;
+
+	if (!listener || (depth = track_queue(listener)) < 0) /* a unix socket's cannot be asked for */
+		return SIZE_MAX;
+	limit = track_queue_limit(listener);
+	return depth <= limit / 2 ? (size_t)(limit / 2 - depth + 1) : 0;
+}
+
+/*
+ * How many knocks now. For clients who have asked, at once, and behind those who have come to the queue before: any pause makes them wait for all who come meanwhile, and come
+ * again. For the others a few at first, when the queue is empty, and twice as many each time the program has answered the last ones. The obvious code knocks for all at
+ * once: but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment of its start it
+ * has but a few: it closed the very connections that it had been given. So where accept() is deferred until a word has come, as Apache asks for, all wait.
+ */
+static size_t wanted(const struct family *f, const struct entry *listener)
+{
+	size_t unserved = knock_unserved();
+
+	if (f->asking && !f->door.deferred && io_now() >= full_until)
+		return unserved >= MOST_KNOCKS ? 0 : f->asking < MOST_KNOCKS - unserved ? f->asking : MOST_KNOCKS - unserved;
+	return !is_at_ease(listener) ? 0 : f->unknocked < batch ? f->unknocked : batch;
+}
+
+static void knock(struct family *f, const struct entry *listener)
+{
+	size_t n = 0, most = f->unknocked && knocks_for(f) ? wanted(f, listener) : 0, room = most ? room_in_queue(listener) : 0;
+
+	if (most > room)
+		most = room;
+	while (n < most && knock_at(&f->door))
+		n++;
+	if (n < most)
+		full_until = io_now() + FULL_MS * INT64_C(1000000);
+	if (!n)
+		return;
+	if (f->asking && !f->door.deferred)
+		f->asking -= n;
+	else if (batch < MOST_KNOCKS)
+		batch *= 2;
+	f->unknocked -= n;
+	knocked_at = io_now();
+	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);
+}
+
+void deliver_to(const char *name, int fd)
+{
+	struct family *f = family_named(name);
+	int kept = errno;
+
+	if (done_knocking()) {
+		knock_forget_all();
+		batch = FIRST_KNOCKS;
+		knocked_at = io_now();
+	}
+	if (f && (f->unknocked || (f->count && put_in_flight(f)))) {
+		f->door = knock_door_of(fd);
+		f->claimer = guard_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
+		atomic_store(&deliver_waiting, true);
+		if (f->asking && !f->door.deferred && f->claimer)
+			knock(f, table_by_fd(cpr__table, fd));
+		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
+	}
+	errno = kept;
+}
+
+/* Has its client asked for something already? Then the program is at work for it until it writes. */
+static void begin_service(int fd)
+{
+	for (int i = 0; conn_has_unread(fd) && i < SERVED_MAX; i++) {
+		int none = 0;
+
+		if (atomic_compare_exchange_strong(&serving[i], &none, fd + 1))
+			return;
+	}
+	knock_served();
+}
+
+void deliver_wrote(int fd)
+{
+	for (int i = 0; i < SERVED_MAX; i++) {
+		int it = fd + 1;
+
+		if (serving[i] == it && atomic_compare_exchange_strong(&serving[i], &it, 0))
+			knock_served();
+	}
+}
+
+static void name_peer(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	struct sockaddr_storage there = {0};
+	socklen_t there_len = sizeof(there);
+
+	if (!addr || !len || getpeername(fd, (struct sockaddr *)&there, &there_len))
+		return;
+	memcpy(addr, &there, *len < there_len ? *len : there_len);
+	*len = there_len;
+}
+
+/* fd is where the knock was accepted: a carried connection in its place, with the flags that accept4 was asked for. */
+static bool put_in_place(int carried, int fd, int flags)
+{
+	int status = next_fcntl(carried, F_GETFL, NULL);
+
+	if (next_dup3(carried, fd, flags & SOCK_CLOEXEC ? O_CLOEXEC : 0) < 0)
+		return false;
+	next_fcntl(fd, F_SETFL, (void *)(long)(flags & SOCK_NONBLOCK ? status | O_NONBLOCK : status & ~O_NONBLOCK));
+	next_close(carried);
+	return true;
+}
+
+int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct entry *e = table_by_fd(cpr__table, listener);
+	struct family *f = e ? family_named(e->name) : NULL;
+	int kept = errno, carried, r = -1;
+	enum knock_kind kind = f ? knock_kind(fd) : KNOCK_NONE;
+
+	if (kind != KNOCK_MADE) {
+		if (kind == KNOCK_GIVEN_UP)
+			next_close(fd);
+		errno = kept;
+		return kind == KNOCK_GIVEN_UP ? -1 : 0;
+	}
+	knock_accepted();
+	carried = take(f);
+	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
+		next_close(carried);
+		carried = -1;
+	}
+	if (carried >= 0) {
+		name_peer(fd, addr, len);
+		begin_service(fd);
+		r = 1;
+	} else {
+		next_close(fd);
+		knock_served();
+	}
+	errno = kept;
+	return r;
+}
+
+static void close_pairs(struct family *f)
+{
+	for (size_t i = 0; i < f->pair_count; i++) {
+		next_close(f->pairs[i][0]);
+		next_close(f->pairs[i][1]);
+	}
+	f->pair_count = f->emptied = 0;
+	f->unknocked = 0;
+}
+
+/* A program that is slow to take what it is given is not looked at every 2 ms for it. */
+static int next_look(void)
+{
+	int64_t waited = (io_now() - knocked_at) / 1000000, ms = waited / 8;
+
+	return ms < TICK_MS ? TICK_MS : ms < SLOW_TICK_MS ? (int)ms : SLOW_TICK_MS;
+}
+
+bool deliver_is_knocking(void)
+{
+	for (const struct family *f = families; f; f = f->after)
+		if (f->unknocked && knocks_for(f))
+			return true;
+	return false;
+}
+
+/* Workers have claimed it, each for itself: the owner has the listener as an orphan still, and may knock at it. */
+static void find_door(struct family *f)
+{
+	const struct entry *e = f->unknocked && !f->door.len && guard_claims() && guard_is_owner() ? table_orphan(cpr__table, f->name) : NULL;
+
+	if (e)
+		f->door = knock_door_of(e->fd);
+}
+
+static int settle(bool late)
+{
+	bool over = ending_over();
+
+	for (struct family *f = families; f; f = f->after) {
+		int fd;
+
+		if (late) {
+			size_t lost = f->count;
+
+			f->count = 0; /* never knocked for: closed with the orphans */
+			for (; (fd = take(f)) >= 0; lost++)
+				next_close(fd);
+			if (lost)
+				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
+		}
+		if (f->count || !is_empty(f)) {
+			find_door(f);
+			knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
+			over = false;
+			continue;
+		}
+		close_pairs(f);
+	}
+	if (!families || (over && done_knocking()))
+		atomic_store(&deliver_waiting, false);
+	return over ? 0 : deliver_is_knocking() ? next_look() : SLOW_TICK_MS;
+}
+
+int deliver_settle(bool late)
+{
+	struct guard_hold hold;
+	int again;
+
+	if (!guard_lock(&hold))
+		return 0;
+	again = settle(late);
+	guard_unlock(&hold);
+	return again;
+}
+
+/* ---- leaving again, before the program has accepted every knock ---- */
+
+/* Is somebody waiting to be accepted? Without that, accept() on a blocking listener would not come back. */
+static int accept_now(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+}
+
+static bool has_room(struct family *f)
+{
+	int *more;
+
+	if (f->count < f->room)
+		return true;
+	more = pool_alloc(2 * f->room * sizeof(int));
+	if (!more)
+		return false;
+	memcpy(more, f->fds, f->count * sizeof(int));
+	pool_free(f->fds, f->room * sizeof(int));
+	f->fds = more;
+	f->room *= 2;
+	return true;
+}
+
+/*
+ * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
+ * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
+ */
+static void reclaim(struct family *f, int listener)
+{
+	int fd;
+
+	while (has_room(f) && (fd = take(f)) >= 0)
+		f->fds[f->count++] = fd;
+	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
+		enum knock_kind kind = knock_kind(fd);
+
+		if (kind == KNOCK_NONE) {
+			f->fds[f->count++] = fd;
+			continue;
+		}
+		if (kind == KNOCK_MADE)
+			knock_accepted();
+		next_close(fd);
+	}
+	close_pairs(f);
+}
+
+size_t deliver_take_back(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	for (struct family *f = families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+		struct object object;
+
+		if (!e || e->flags & ENTRY_ORPHAN || !f->pair_count || is_empty(f))
+			continue;
+		reclaim(f, e->fd);
+		for (size_t i = 0; i < f->count && n < most; i++)
+			if (!object_of(f->fds[i], &object))
+				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
+	}
+	return n;
+}
+
+size_t deliver_hand_on(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	if (!guard_has_workers())
+		n = deliver_take_back(into, most);
+	for (struct family *f = families; f; f = f->after)
+		while (f->unknocked && knock_at(&f->door))
+			f->unknocked--;
+	return n + ending_hand_on(into + n, most - n);
+}
+
+void deliver_call_off(void)
+{
+	for (struct family *f = families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+
+		if (e && !(e->flags & ENTRY_ORPHAN))
+			deliver_to(f->name, e->fd);
+	}
+}
