@@ -78,6 +78,13 @@ static bool shares(const struct unknown *child)
 	return child->sharer && guard_start_time(child->sharer) == child->start_time;
 }
 
+bool children_shares(int pid)
+{
+	const struct unknown *child = find(pid);
+
+	return child && shares(child);
+}
+
 bool children_share(void)
 {
 	for (size_t i = 0; i < count; i++)

@@ -15,6 +15,9 @@ void children_adopt(const struct child *children, size_t n);
 /* Does one of them live that shares a listener, and with it what stands in the open file description (O_NONBLOCK)? */
 bool children_share(void);
 
+/* Is this one of them? */
+bool children_shares(int pid);
+
 /* A warning for who asked for the restart, for each of those. */
 void children_warn(struct text *t);
 

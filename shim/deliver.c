@@ -253,14 +253,15 @@ static size_t room_in_queue(const struct entry *listener)
  * How many knocks now. For clients who have asked, at once, and behind those who have come to the queue before: any pause makes them wait for all who come meanwhile, and come
  * again. For the others a few at first, when the queue is empty, and twice as many each time the program has answered the last ones. The obvious code knocks for all at
  * once: but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment of its start it
- * has but a few: it closed the very connections that it had been given. So where accept() is deferred until a word has come, as Apache asks for, all wait.
+ * has but a few: it closed the very connections that it had been given. So where accept() is deferred until a word has come, as Apache asks for, all wait so:
+ * eight at once, for clients who had asked, were too many for it.
  */
 static size_t wanted(const struct family *f, const struct entry *listener)
 {
 	size_t unserved = knock_unserved();
 
-	if (f->asking && !f->door.deferred && io_now() >= full_until)
-		return unserved >= MOST_KNOCKS ? 0 : f->asking < MOST_KNOCKS - unserved ? f->asking : MOST_KNOCKS - unserved;
+	if (f->asking && !f->door.deferred && unserved < MOST_KNOCKS && io_now() >= full_until)
+		return f->asking < MOST_KNOCKS - unserved ? f->asking : MOST_KNOCKS - unserved;
 	return !is_at_ease(listener) ? 0 : f->unknocked < batch ? f->unknocked : batch;
 }
 
@@ -276,10 +277,9 @@ static void knock(struct family *f, const struct entry *listener)
 		full_until = io_now() + FULL_MS * INT64_C(1000000);
 	if (!n)
 		return;
-	if (f->asking && !f->door.deferred)
-		f->asking -= n;
-	else if (batch < MOST_KNOCKS)
+	if ((!f->asking || f->door.deferred) && batch < MOST_KNOCKS)
 		batch *= 2;
+	f->asking -= f->asking < n ? f->asking : n;
 	f->unknocked -= n;
 	knocked_at = io_now();
 	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);

@@ -79,11 +79,16 @@ void sharers_add(struct worker *worker, size_t *workers, struct child *child, si
 
 		if (guard_is_worker(family[i])) /* nor its children: it has many threads, and the kernel lists them by the thread */
 			continue;
+		if (is_among(worker, known, family[i])) { /* it was told by an earlier generation, and takes its time */
+			if (children_shares(family[i]))
+				mark(child, children, most, family[i], guard_start_time(family[i]));
+			continue;
+		}
 		kin_children(family[i], add_to_family, NULL);
 		if (!kin_look(family[i], &kin) || kin.dead || !kin_sockets(family[i], is_listener, &e))
 			continue;
 		mark(child, children, most, family[i], kin.start_time);
-		if (is_among(worker, known, family[i]) || *workers == most) /* it was told by an earlier generation, and takes its time */
+		if (*workers == most)
 			continue;
 		worker[(*workers)++] = (struct worker){.pid = family[i], .start_time = kin.start_time};
 		log_warn("process %d (%s) also listens on %s: its connections end with it", family[i], kin.name, e->name);
