@@ -5,14 +5,15 @@
 
 #include "bell.h"
 #include "children.h"
-#include "claim.h"
 #include "deliver.h"
 #include "io.h"
 #include "log.h"
 #include "next.h"
 #include "noted.h"
 #include "origin.h"
+#include "replay.h"
 #include "retire.h"
+#include "track.h"
 #include "words.h"
 
 #include <errno.h>
@@ -341,7 +342,7 @@ static void close_orphans(void)
 		table_remove(cpr__table, e);
 	}
 	guard_unlock(&hold);
-	claim_forget_notes();
+	replay_forget();
 }
 
 /* The pid file names who is the owner now: a daemon is not the process that was started. */
@@ -399,7 +400,7 @@ static int settle(bool waits)
 	if (table_orphans(cpr__table) && now >= grace_at)
 		close_orphans();
 	if (!table_orphans(cpr__table))
-		claim_forget_notes();
+		replay_forget();
 	rest = await_rest(owner, now, grace_at);
 	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }

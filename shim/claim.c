@@ -7,7 +7,7 @@
 #include "deliver.h"
 #include "log.h"
 #include "next.h"
-#include "pool.h"
+#include "replay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,91 +17,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* ---- what was set before bind ---- */
-
-struct note {
-	struct note *after;
-	uint64_t ino; /* of the fresh socket: a number can be closed and given out again */
-	int fd, epfd; /* epfd -1: an option */
-	struct epoll_event event;
-	int level, name;
-	socklen_t len;
-	char value[];
-};
-
-static struct note *notes, **notes_end = &notes;
-
-static void add_note(const struct note *from, const void *value)
-{
-	struct guard_hold hold;
-	struct object object;
-	struct note *note;
-
-	if (object_of(from->fd, &object) || object.domain < 0 || !guard_lock(&hold))
-		return;
-	note = pool_alloc(sizeof(*note) + from->len);
-	if (note) {
-		*note = *from;
-		note->ino = object.ino;
-		memcpy(note->value, value, from->len);
-		*notes_end = note;
-		notes_end = &note->after;
-	}
-	guard_unlock(&hold);
-}
-
-void claim_note_option(int fd, int level, int name, const void *value, socklen_t len)
-{
-	struct note note = {.fd = fd, .epfd = -1, .level = level, .name = name, .len = len};
-
-	if (track_orphans() && !track_knows(fd) && value && len <= 4096)
-		add_note(&note, value);
-}
-
-void claim_note_epoll(int epfd, int op, int fd, const struct epoll_event *event)
-{
-	struct note note = {.fd = fd, .epfd = epfd};
-
-	if (!track_orphans() || track_knows(fd))
-		return;
-	if (event && op != EPOLL_CTL_DEL)
-		note.event = *event;
-	note.level = op;
-	add_note(&note, "");
-}
-
-void claim_forget_notes(void)
-{
-	struct guard_hold hold;
-
-	if (!notes || !guard_lock(&hold))
-		return;
-	while (notes) {
-		struct note *note = notes;
-
-		notes = note->after;
-		pool_free(note, sizeof(*note) + note->len);
-	}
-	notes_end = &notes;
-	guard_unlock(&hold);
-}
-
-/* In the order in which the program did it. What fails failed for a reason of the older life (a membership that stands, V6ONLY after
-   bind): the orphan has it already. */
-static void replay(int fd, uint64_t ino)
-{
-	for (const struct note *note = notes; note; note = note->after) {
-		struct epoll_event event = note->event;
-
-		if (note->fd != fd || note->ino != ino)
-			continue;
-		if (note->epfd >= 0)
-			next_epoll_ctl(note->epfd, note->level, fd, &event);
-		else if (next_setsockopt(fd, note->level, note->name, note->value, note->len))
-			log_debug("option %d of level %d could not be set again on descriptor %d: %m", note->name, note->level, fd);
-	}
-}
 
 /* ---- sockets ---- */
 
@@ -127,13 +42,6 @@ static bool same_v6only(const struct entry *e, int fd, const struct sockaddr *ad
 	return getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len) || !on == !(e->flags & ENTRY_V6ONLY);
 }
 
-static bool path_is_its(const struct entry *e, const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && st.st_dev == e->path_dev && st.st_ino == e->path_ino;
-}
-
 static bool fits(const struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
 {
 	char path[109];
@@ -142,7 +50,7 @@ static bool fits(const struct entry *e, int fd, const struct object *fresh, cons
 		return false;
 	if (!object_still(&e->object, e->fd) || !same_device(e->fd, fd) || !same_v6only(e, fd, addr))
 		return false;
-	return !tag_unix_path(addr, len, path) || path_is_its(e, path);
+	return !tag_unix_path(addr, len, path) || claim_path_is_its(e, path);
 }
 
 /* O_NONBLOCK belongs to the description, which the last generation may still have set its own way: as this program asked. */
@@ -154,8 +62,7 @@ static void take_status_flags(int fd, int wanted, int mask)
 		next_fcntl(fd, F_SETFL, (void *)(long)((flags & ~mask) | (wanted & mask)));
 }
 
-/* The orphan at fd, and nowhere else. Holding the guard. */
-static bool move_onto(struct entry *e, int fd, const struct object *fresh)
+bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 {
 	int status = next_fcntl(fd, F_GETFL, NULL), cloexec = next_fcntl(fd, F_GETFD, NULL) & FD_CLOEXEC, old = e->fd;
 
@@ -173,7 +80,7 @@ static bool move_onto(struct entry *e, int fd, const struct object *fresh)
 	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
 		take_status_flags(fd, status, O_NONBLOCK);
-	replay(fd, fresh->ino);
+	replay_onto(fd, fresh->ino);
 	log_debug("claimed %s/%d at descriptor %d", e->name, e->id, fd);
 	return true;
 }
@@ -213,7 +120,7 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	if (likely(!track_orphans()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
 	e = fitting(name, fd, &fresh, addr, len);
-	claimed = e && move_onto(e, fd, &fresh);
+	claimed = e && claim_onto(e, fd, &fresh);
 	guard_unlock(&hold);
 	if (claimed && !guard_is_owner())
 		guard_claimed();
@@ -250,7 +157,7 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 		after = table_after(e);
 		if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != fresh.type)
 			continue;
-		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port)
+		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port || !object_still(&e->object, e->fd))
 			continue;
 		log_warn("%s is in the way of what the program binds now: closed", e->name);
 		next_close(e->fd);
@@ -260,6 +167,63 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 	guard_unlock(&hold);
 	errno = kept;
 	return released;
+}
+
+static bool is_this_machine(const struct sockaddr *addr)
+{
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
+
+	if (addr->sa_family == AF_INET) {
+		uint32_t host = ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr);
+
+		return host >> 24 == IN_LOOPBACKNET || host == INADDR_ANY;
+	}
+	return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}
+
+static bool listens_at(const struct entry *e, const struct sockaddr *addr)
+{
+	struct sockaddr_storage bound = {0};
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&bound, *to = (const struct sockaddr_in *)addr;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound, *to6 = (const struct sockaddr_in6 *)addr;
+	socklen_t len = sizeof(bound);
+
+	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != SOCK_STREAM || !object_still(&e->object, e->fd))
+		return false;
+	if (getsockname(e->fd, (struct sockaddr *)&bound, &len) || port_of((struct sockaddr *)&bound) != port_of(addr))
+		return false;
+	if (bound.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+		return is_this_machine(addr) && (addr->sa_family == AF_INET6 || !(e->flags & ENTRY_V6ONLY));
+	if (bound.ss_family != addr->sa_family)
+		return false;
+	if (bound.ss_family == AF_INET6)
+		return !memcmp(&in6->sin6_addr, &to6->sin6_addr, sizeof(in6->sin6_addr));
+	return in->sin_addr.s_addr == to->sin_addr.s_addr || (in->sin_addr.s_addr == htonl(INADDR_ANY) && is_this_machine(addr));
+}
+
+static __attribute__((noinline)) bool guards_inet(int fd, const struct sockaddr *addr)
+{
+	struct guard_hold hold;
+	struct object object;
+	bool guards = false;
+
+	if (!port_of(addr) || object_of(fd, &object) || object.type != SOCK_STREAM || !guard_lock(&hold))
+		return false;
+	for (const struct entry *e = table_first(cpr__table); e && !guards; e = table_after(e))
+		guards = listens_at(e, addr);
+	guard_unlock(&hold);
+	return guards;
+}
+
+bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (likely(!track_orphans()) || !addr || len < sizeof(sa_family_t))
+		return false;
+	if (addr->sa_family == AF_UNIX)
+		return claim_guards_local(addr, len);
+	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) || (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
+		return guards_inet(fd, addr);
+	return false;
 }
 
 /* ---- paths ---- */
@@ -377,197 +341,4 @@ void claim_entry(struct entry *e)
 	table_adopt(cpr__table, e);
 	e->flags &= ~(unsigned)ENTRY_INHERITED;
 	errno = kept;
-}
-
-/* ---- unix socket paths ---- */
-
-static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
-
-/* What a socket of this type at this path is called; false if none can be there. */
-static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1])
-{
-	struct object like = {.domain = AF_UNIX, .type = type};
-	struct sockaddr_un_long {
-		sa_family_t family;
-		char path[109];
-	} addr = {.family = AF_UNIX};
-	size_t n = strlen(path);
-
-	if (n >= sizeof(addr.path))
-		return false;
-	memcpy(addr.path, path, n + 1);
-	return !tag_socket(&like, (struct sockaddr *)&addr, (socklen_t)(sizeof(sa_family_t) + n + 1), name);
-}
-
-/* The orphan that was bound there, and whose file it still is. Holding the guard. */
-static struct entry *orphan_at(const char *path)
-{
-	char name[TAG_NAME_MAX + 1];
-
-	for (size_t i = 0; i < countof(types); i++)
-		if (name_of_path(path, types[i], name))
-			for (struct entry *e = table_orphan(cpr__table, name); e; e = table_orphan_after(cpr__table, e))
-				if (object_still(&e->object, e->fd) && path_is_its(e, path))
-					return e;
-	return NULL;
-}
-
-static __attribute__((noinline)) bool guards_path(int dir, const char *path)
-{
-	char absolute[TAG_NAME_MAX + 1];
-	struct guard_hold hold;
-	bool guards;
-
-	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
-		return false;
-	guards = orphan_at(absolute) != NULL;
-	guard_unlock(&hold);
-	return guards;
-}
-
-bool claim_guards_path(int dir, const char *path)
-{
-	return unlikely(track_orphans()) && path && guards_path(dir, path);
-}
-
-static __attribute__((noinline)) bool guards_local(const struct sockaddr *addr, socklen_t len)
-{
-	char path[109], name[TAG_NAME_MAX + 1];
-	struct guard_hold hold;
-	bool guards = false;
-
-	if (tag_unix_path(addr, len, path))
-		return claim_guards_path(AT_FDCWD, path);
-	for (size_t i = 0; i < countof(types) && !guards; i++) {
-		struct object like = {.domain = AF_UNIX, .type = types[i]};
-
-		if (tag_socket(&like, addr, len, name) || !guard_lock(&hold))
-			continue;
-		guards = table_orphan(cpr__table, name) != NULL;
-		guard_unlock(&hold);
-	}
-	return guards;
-}
-
-static bool is_this_machine(const struct sockaddr *addr)
-{
-	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
-
-	if (addr->sa_family == AF_INET) {
-		uint32_t host = ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr);
-
-		return host >> 24 == IN_LOOPBACKNET || host == INADDR_ANY;
-	}
-	return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
-}
-
-static bool listens_at(const struct entry *e, const struct sockaddr *addr)
-{
-	struct sockaddr_storage bound = {0};
-	const struct sockaddr_in *in = (const struct sockaddr_in *)&bound, *to = (const struct sockaddr_in *)addr;
-	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound, *to6 = (const struct sockaddr_in6 *)addr;
-	socklen_t len = sizeof(bound);
-
-	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != SOCK_STREAM || !object_still(&e->object, e->fd))
-		return false;
-	if (getsockname(e->fd, (struct sockaddr *)&bound, &len) || port_of((struct sockaddr *)&bound) != port_of(addr))
-		return false;
-	if (bound.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
-		return is_this_machine(addr) && (addr->sa_family == AF_INET6 || !(e->flags & ENTRY_V6ONLY));
-	if (bound.ss_family != addr->sa_family)
-		return false;
-	if (bound.ss_family == AF_INET6)
-		return !memcmp(&in6->sin6_addr, &to6->sin6_addr, sizeof(in6->sin6_addr));
-	return in->sin_addr.s_addr == to->sin_addr.s_addr || (in->sin_addr.s_addr == htonl(INADDR_ANY) && is_this_machine(addr));
-}
-
-static __attribute__((noinline)) bool guards_inet(int fd, const struct sockaddr *addr)
-{
-	struct guard_hold hold;
-	struct object object;
-	bool guards = false;
-
-	if (!port_of(addr) || object_of(fd, &object) || object.type != SOCK_STREAM || !guard_lock(&hold))
-		return false;
-	for (const struct entry *e = table_first(cpr__table); e && !guards; e = table_after(e))
-		guards = listens_at(e, addr);
-	guard_unlock(&hold);
-	return guards;
-}
-
-bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
-{
-	if (likely(!track_orphans()) || !addr || len < sizeof(sa_family_t))
-		return false;
-	if (addr->sa_family == AF_UNIX)
-		return guards_local(addr, len);
-	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) || (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
-		return guards_inet(fd, addr);
-	return false;
-}
-
-/* ---- a socket that is bound under a passing name, and moved to its own (haproxy: nobody finds it half made) ---- */
-
-static struct entry *own_at(const char *path)
-{
-	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (!(e->flags & ENTRY_ORPHAN) && e->object.domain == AF_UNIX && e->path_ino && path_is_its(e, path) && object_still(&e->object, e->fd))
-			return e;
-	return NULL;
-}
-
-/* From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard. */
-static void rename_tag(struct entry *e, const char *path)
-{
-	struct entry old = *e, *renamed;
-	char name[TAG_NAME_MAX + 1];
-
-	if (!name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
-		return;
-	table_remove(cpr__table, e); /* its duplicates are no longer known: they end with the next exec */
-	renamed = track_add(name, old.fd, old.kind, &old.object);
-	if (!renamed)
-		return;
-	renamed->flags = old.flags;
-	renamed->backlog = old.backlog;
-	renamed->path_dev = old.path_dev;
-	renamed->path_ino = old.path_ino;
-	track_judge(renamed);
-}
-
-static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)
-{
-	char old[TAG_NAME_MAX + 1], new[TAG_NAME_MAX + 1];
-	struct guard_hold hold;
-	struct entry *own, *orphan;
-	int kept = errno;
-	bool claimed = false;
-
-	if (tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
-		return false;
-	own = own_at(done ? new : old);
-	orphan = done ? NULL : orphan_at(new);
-	if (own && orphan && own->object.type == orphan->object.type) {
-		struct object fresh = own->object;
-
-		claimed = move_onto(orphan, own->fd, &fresh);
-		if (claimed)
-			next_unlink(old);
-	} else if (own && done) {
-		rename_tag(own, new);
-	}
-	guard_unlock(&hold);
-	errno = kept;
-	return claimed;
-}
-
-bool claim_rename(int fromdir, const char *from, int todir, const char *to)
-{
-	return unlikely(track_orphans()) && from && to && renamed(fromdir, from, todir, to, false);
-}
-
-void claim_renamed(int fromdir, const char *from, int todir, const char *to)
-{
-	if (unlikely(track_has_paths))
-		renamed(fromdir, from, todir, to, true);
 }

@@ -5,7 +5,7 @@
 
 #include "track.h"
 
-#include <sys/epoll.h>
+#include <sys/socket.h>
 
 /* bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. True if it did: bind has succeeded. */
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len);
@@ -32,9 +32,15 @@ bool claim_rename(int fromdir, const char *from, int todir, const char *to);
 /* It was renamed: a socket of the program's has a new name. */
 void claim_renamed(int fromdir, const char *from, int todir, const char *to);
 
-/* What the program set on a socket before bind(), for the orphan. Only while there are orphans. */
-void claim_note_option(int fd, int level, int name, const void *value, socklen_t len);
-void claim_note_epoll(int epfd, int op, int fd, const struct epoll_event *event);
-void claim_forget_notes(void); /* the arrival is over */
+/* ---- between the two files of it, holding the guard ---- */
+
+/* The orphan at fd, and nowhere else; `fresh` is what the program has there. */
+bool claim_onto(struct entry *e, int fd, const struct object *fresh);
+
+/* Is the socket that was bound there the file at this path? */
+bool claim_path_is_its(const struct entry *e, const char *path);
+
+/* claim_guards_address of a unix socket. Not holding the guard. */
+bool claim_guards_local(const struct sockaddr *addr, socklen_t len);
 
 #endif

@@ -23,7 +23,9 @@ static uint64_t number_at(const char *at)
 	return value;
 }
 
-/* PID (NAME) STATE PARENT …, 22: the start time. Behind the last ')': a name may hold anything. */
+enum { FORKED_NOT_EXECED = 0x40 }; /* PF_FORKNOEXEC */
+
+/* PID (NAME) STATE PARENT …, 9: flags, 22: the start time. Behind the last ')': a name may hold anything. */
 bool kin_look(int pid, struct kin *kin)
 {
 	char path[40], stat[512];
@@ -39,8 +41,11 @@ bool kin_look(int pid, struct kin *kin)
 	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
 	kin->dead = at[2] == 'Z' || at[2] == 'X';
 	kin->parent = (int)number_at(at + 4);
-	for (int field = 2; field < 22 && at; field++)
+	for (int field = 2; field < 22 && at; field++) {
 		at = strchr(at + 1, ' ');
+		if (field == 8)
+			kin->execed = at && !(number_at(at + 1) & FORKED_NOT_EXECED);
+	}
 	kin->start_time = at ? number_at(at + 1) : 0;
 	errno = kept;
 	return kin->start_time != 0;

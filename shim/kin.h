@@ -9,6 +9,7 @@
 struct kin {
 	int parent;
 	bool dead;           /* and not waited for yet */
+	bool execed;         /* since it was forked */
 	uint64_t start_time; /* as guard_start_time, which knows none of the dead */
 	char name[64];       /* the kernel's: 15 bytes */
 };

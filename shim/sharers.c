@@ -85,7 +85,8 @@ void sharers_add(struct worker *worker, size_t *workers, struct child *child, si
 			continue;
 		}
 		kin_children(family[i], add_to_family, NULL);
-		if (!kin_look(family[i], &kin) || kin.dead || !kin_sockets(family[i], is_listener, &e))
+		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
+		if (!kin_look(family[i], &kin) || kin.dead || !kin.execed || !kin_sockets(family[i], is_listener, &e))
 			continue;
 		mark(child, children, most, family[i], kin.start_time);
 		if (*workers == most)

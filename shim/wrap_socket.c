@@ -8,6 +8,7 @@
 #include "drain.h"
 #include "next.h"
 #include "noted.h"
+#include "replay.h"
 #include "wrap.h"
 
 #include <errno.h>
@@ -159,6 +160,6 @@ CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockle
 	int r = next_setsockopt(fd, level, name, value, len);
 
 	if (!r && unlikely(track_orphans()))
-		claim_note_option(fd, level, name, value, len);
+		replay_note_option(fd, level, name, value, len);
 	return r;
 }

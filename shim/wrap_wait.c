@@ -2,12 +2,13 @@
 /* Where a program waits for events: it is ready then; and the doorbell is not one of its events. */
 #define _GNU_SOURCE
 #include "arrive.h"
-#include "claim.h"
 #include "doorbell.h"
 #include "drain.h"
 #include "io.h"
 #include "next.h"
 #include "noted.h"
+#include "replay.h"
+#include "track.h"
 #include "wrap.h"
 
 #include <errno.h>
@@ -105,7 +106,7 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return 0;
 	r = next_epoll_ctl(epfd, op, fd, event);
 	if (!r && unlikely(track_orphans()))
-		claim_note_epoll(epfd, op, fd, event);
+		replay_note_epoll(epfd, op, fd, event);
 	return r;
 }
 

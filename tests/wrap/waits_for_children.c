@@ -7,16 +7,23 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* Ends when it is killed, or, told so by SIGUSR1, with 7. It is exec'ed: no worker, but a helper of the old program. */
+/* Ends when it is killed, or, told so by SIGUSR1, with 7. It is exec'ed: no worker, but a helper of the old program. Back when it is there. */
 static int helper(void)
 {
-	int pid = MUST(fork());
+	int ready[2], pid;
+	char byte;
 
+	MUST(pipe2(ready, O_CLOEXEC));
+	pid = MUST(fork());
 	if (!pid) {
 		unsetenv("LD_PRELOAD");
-		execlp("sh", "sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.01; done", (char *)NULL);
+		dup2(ready[1], STDOUT_FILENO);
+		execlp("sh", "sh", "-c", "trap 'exit 7' USR1; echo; exec >&-; while :; do sleep 0.01; done", (char *)NULL);
 		_exit(1);
 	}
+	close(ready[1]);
+	CHECK_INT(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
 	return pid;
 }
 

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* What the program set on a socket before bind(), noted while there are orphans, and set again on the orphan that it claims. */
+#ifndef CPR_REPLAY_H
+#define CPR_REPLAY_H
+
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+void replay_note_option(int fd, int level, int name, const void *value, socklen_t len);
+void replay_note_epoll(int epfd, int op, int fd, const struct epoll_event *event);
+
+/* In the order in which the program did it. What fails failed for a reason of the older life (a membership that stands, V6ONLY after
+   bind): the orphan has it already. `ino`: of the fresh socket that stood at fd. Holding the guard. */
+void replay_onto(int fd, uint64_t ino);
+
+/* The arrival is over. */
+void replay_forget(void);
+
+#endif
