@@ -82,7 +82,7 @@ void conn_end(int fd)
 static void clear_flags(struct conn *c, unsigned bits)
 {
 	if (unlikely(atomic_load_explicit(&c->flags, memory_order_relaxed) & bits))
-		atomic_fetch_and_explicit(&c->flags, (uint8_t)~bits, memory_order_relaxed);
+		conn_clear(c, bits);
 }
 
 void conn_read(struct conn *c, const void *bytes, uint64_t n)
@@ -111,7 +111,7 @@ void conn_sent(struct conn *c, const void *bytes, uint64_t n)
 
 void conn_wrote(struct conn *c, bool in_full, int64_t now)
 {
-	uint8_t set = in_full ? 0 : CONN_SHORT;
+	uint16_t set = in_full ? 0 : CONN_SHORT;
 
 	if (c->state == CONN_ANSWERED)
 		set |= CONN_PIECES;

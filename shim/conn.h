@@ -25,13 +25,14 @@ enum {
 	CONN_BLIND = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
 	CONN_SHUT = 1 << 7,   /* we have sent its end: a write would be a SIGPIPE that its peer did not cause */
 	CONN_PIECES = 1 << 6, /* an answer of this connection took more than one write */
+	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
 	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 };
 
 struct conn {
 	_Atomic uint8_t state;
-	_Atomic uint8_t flags;
 	uint8_t answers;   /* requests that were answered, as far as it counts */
+	_Atomic uint16_t flags;
 	int listener;      /* the descriptor it was accepted on */
 	uint64_t in, out;  /* bytes read and written */
 	int64_t wrote_at;  /* CLOCK_MONOTONIC, ns; protocols without framing only */
@@ -40,6 +41,17 @@ struct conn {
 	uint64_t data;
 	struct http http;
 };
+
+/* Flags are set and cleared one by one: another thread may be at the others in this moment. What they were. */
+static inline unsigned conn_set(struct conn *c, unsigned bits)
+{
+	return atomic_fetch_or(&c->flags, (uint16_t)bits);
+}
+
+static inline unsigned conn_clear(struct conn *c, unsigned bits)
+{
+	return atomic_fetch_and(&c->flags, (uint16_t)~bits);
+}
 
 /* How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms. */
 #define CONN_RESTED_NS INT64_C(40000000)

@@ -75,7 +75,8 @@ static struct caller *become_caller(void)
 
 static struct registration {
 	_Atomic int fd; /* -1: free */
-	bool out;       /* of its set, for the time of a drain */
+	bool out;       /* of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be armed by us */
+	bool armed;     /* meanwhile, by the program */
 	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
 	int epfd;
 	struct epoll_event event;
@@ -120,32 +121,36 @@ static bool freeze(int fd, struct conn *c, bool quiet, const struct caller *me)
 	bool carried = carry_may(c, fd);
 	int64_t now = io_now();
 
-	if (atomic_fetch_or(&c->flags, CONN_FROZEN) & CONN_FROZEN)
+	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
 	if (is_being_read(fd, me) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
-		atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN);
+		conn_clear(c, CONN_FROZEN);
 		return false;
 	}
 	if (!carried && !next_shutdown(fd, SHUT_WR))
-		atomic_fetch_or(&c->flags, CONN_SHUT);
-	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it */
-	if (c->flags & CONN_POLLED && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL))
-		atomic_fetch_and(&c->flags, (uint8_t)~CONN_POLLED); /* the set is gone, or it has left it by another way */
+		conn_set(c, CONN_SHUT);
+	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told once only (and may have been) does not spin */
+	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL))
+		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
 	if (atomic_load(&drain_active))
 		return true;
 	thaw(fd, c); /* the drain was called off meanwhile, and its thaw may have passed here already */
 	return false;
 }
 
+/* It may be there already: EPOLLONESHOT. */
+static bool put_back(int epfd, int fd, struct epoll_event event)
+{
+	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) || (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
+}
+
 static void thaw(int fd, struct conn *c)
 {
-	struct epoll_event event = {.events = c->events, .data.u64 = c->data};
+	unsigned flags = conn_clear(c, CONN_FROZEN | CONN_REARM);
 
-	if (!(atomic_fetch_and(&c->flags, (uint8_t)~CONN_FROZEN) & CONN_FROZEN))
-		return;
-	if (c->flags & CONN_POLLED)
-		next_epoll_ctl(c->epfd, EPOLL_CTL_ADD, fd, &event);
+	if (flags & CONN_FROZEN && flags & CONN_POLLED && (!(c->events & EPOLLONESHOT) || flags & CONN_REARM))
+		put_back(c->epfd, fd, (struct epoll_event){.events = c->events, .data.u64 = c->data});
 }
 
 /* A listener still? Anything else stays in its set: what is under way may wait for it. */
@@ -161,16 +166,18 @@ static void freeze_listeners(bool on)
 {
 	for (int i = 0; i < registration_count; i++) {
 		struct registration *r = &registrations[i];
-		struct epoll_event event = r->event;
 
 		if (r->fd < 0 || !is_listener(r->fd, r->ino)) {
 			r->out = false;
 			continue;
 		}
 		if (on)
-			r->out = !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-		else if (r->out)
-			r->out = next_epoll_ctl(r->epfd, EPOLL_CTL_ADD, r->fd, &event);
+			r->out = r->event.events & EPOLLONESHOT || !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+		else if (r->out && (!(r->event.events & EPOLLONESHOT) || r->armed))
+			r->out = !put_back(r->epfd, r->fd, r->event);
+		else
+			r->out = false;
+		r->armed = false;
 	}
 }
 
@@ -193,6 +200,8 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 	}
 	if (op == EPOLL_CTL_DEL) {
 		out = found && found->out;
+		if (out)
+			next_epoll_ctl(epfd, op, fd, NULL);
 		if (found)
 			found->fd = -1;
 	} else {
@@ -202,6 +211,7 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 			found->epfd = epfd;
 			found->ino = object.ino;
 			found->out = out;
+			found->armed = out;
 			found->event = *event;
 			found->fd = fd;
 		}
@@ -220,17 +230,20 @@ bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 			return note_registration(epfd, op, fd, event);
 		return false;
 	}
-	if (op == EPOLL_CTL_DEL && c->epfd == epfd) {
-		atomic_fetch_and(&c->flags, (uint8_t)~CONN_POLLED);
-	} else if (event && op != EPOLL_CTL_DEL) {
-		if (c->flags & CONN_POLLED && c->epfd != epfd)
-			atomic_fetch_or(&c->flags, CONN_BLIND);
-		c->epfd = epfd;
-		c->events = event->events;
-		c->data = event->data.u64;
-		atomic_fetch_or(&c->flags, CONN_POLLED);
-	}
-	return c->flags & CONN_FROZEN;
+	if (op == EPOLL_CTL_DEL && c->epfd == epfd)
+		conn_clear(c, CONN_POLLED | CONN_REARM);
+	if (!event || op == EPOLL_CTL_DEL)
+		return c->flags & CONN_FROZEN && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
+	if (c->flags & CONN_POLLED && c->epfd != epfd)
+		conn_set(c, CONN_BLIND);
+	c->epfd = epfd;
+	c->events = event->events;
+	c->data = event->data.u64;
+	conn_set(c, CONN_POLLED);
+	if (likely(!(c->flags & CONN_FROZEN)))
+		return false;
+	conn_set(c, CONN_POLLED | CONN_REARM); /* once more: who froze it may not have found it in the set yet */
+	return true;
 }
 
 static bool blocks(int fd)
@@ -307,7 +320,7 @@ int drain_enter(int fd, struct conn *c, bool now)
 		if (kept < 0)
 			kept = errno;
 		if (c && c->state == CONN_ANSWERED)
-			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
+			conn_set(c, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
 			return 0;
 		if (c ? !freeze(fd, c, false, me) || comes_late(fd, c, now) : client_waits(fd))
@@ -362,7 +375,7 @@ static __attribute__((hot)) void after_fork(void)
 		struct conn *c = conn_at(fd);
 
 		if (c)
-			atomic_fetch_and(&c->flags, (uint8_t) ~(CONN_FROZEN | CONN_POLLED));
+			conn_clear(c, CONN_FROZEN | CONN_POLLED);
 	}
 }
 

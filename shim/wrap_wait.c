@@ -94,7 +94,7 @@ CPR_EXPORT int epoll_create1(int flags)
 
 CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
-	int r;
+	int kept = errno, r;
 
 	if (unlikely(track_hidden(fd))) {
 		errno = EBADF;
@@ -102,8 +102,10 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	}
 	if (unlikely(noted_any(fd)))
 		noted_settle(fd); /* before its registration is told: a drain must find it */
-	if (drain_epoll(epfd, op, fd, event))
+	if (drain_epoll(epfd, op, fd, event)) {
+		errno = kept;
 		return 0;
+	}
 	r = next_epoll_ctl(epfd, op, fd, event);
 	if (!r && unlikely(track_orphans()))
 		replay_note_epoll(epfd, op, fd, event);
