@@ -184,10 +184,14 @@ bool conn_untouched(const struct conn *c)
 	return c->state == CONN_FRESH && !c->out;
 }
 
-/* Every answer so far, and there were some, came in one write: then so does this one. (A busy client leaves no 50 ms between an answer and its next request.) */
-static bool answers_at_once(const struct conn *c)
+/*
+ * The program waits for its next request, and for nothing else: it has asked to read, if it is one that answers in one write. (A busy client leaves no 50 ms between an answer and
+ * its next request.) That the last answers came in one write does not say it alone: the next may be a long one, and this its first part.
+ */
+void conn_awaits(struct conn *c)
 {
-	return c->answers > 1 && !(c->flags & CONN_PIECES);
+	if (http_kind(&c->http) == HTTP_NO && c->state == CONN_ANSWERED && c->answers > 1 && !(c->flags & (CONN_SHORT | CONN_PIECES | CONN_ASKED)))
+		conn_set(c, CONN_ASKED);
 }
 
 bool conn_at_boundary(const struct conn *c, int64_t now)
@@ -206,7 +210,7 @@ bool conn_at_boundary(const struct conn *c, int64_t now)
 			return now - c->wrote_at >= CONN_QUIET_NS && c->state == CONN_ANSWERED;
 		if (c->state != CONN_ANSWERED || c->flags & CONN_SHORT)
 			return false;
-		return c->flags & CONN_ASKED || now - c->wrote_at >= CONN_QUIET_NS || answers_at_once(c);
+		return c->flags & CONN_ASKED || now - c->wrote_at >= CONN_QUIET_NS;
 	}
 }
 

@@ -94,6 +94,9 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n);
 void conn_sent(struct conn *c, const void *bytes, uint64_t n);
 void conn_wrote(struct conn *c, bool in_full, int64_t now);
 
+/* The thread that serves it waits for events, and of this one for input only. */
+void conn_awaits(struct conn *c);
+
 /* Does it stand between two requests at this time? */
 bool conn_at_boundary(const struct conn *c, int64_t now);
 

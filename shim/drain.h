@@ -28,6 +28,9 @@ bool drain_wants_out(void);
 /* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
 bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event);
 
+/* The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of, stands at a boundary. */
+void drain_waits(int epfd);
+
 /* ppoll and pselect (mask NULL: poll and select) while a drain is on: the frozen ones never become ready. */
 int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mask);
 int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask);

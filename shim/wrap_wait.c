@@ -112,9 +112,12 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	return r;
 }
 
+/* Again at each time: a ring may have begun the drain. */
+#define ON(epfd, call) (unlikely(drain_active) ? drain_waits(epfd) : (void)0, (call))
+
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return WAIT_MS(timeout, next_epoll_wait(epfd, events, max, timeout), next_epoll_wait(epfd, events, max, left_));
+	return WAIT_MS(timeout, ON(epfd, next_epoll_wait(epfd, events, max, timeout)), ON(epfd, next_epoll_wait(epfd, events, max, left_)));
 }
 
 CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask)
@@ -122,7 +125,7 @@ CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int ti
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_MS(timeout, next_epoll_pwait(epfd, events, max, timeout, mask), next_epoll_pwait(epfd, events, max, left_, mask));
+	return WAIT_MS(timeout, ON(epfd, next_epoll_pwait(epfd, events, max, timeout, mask)), ON(epfd, next_epoll_pwait(epfd, events, max, left_, mask)));
 }
 
 CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout, const sigset_t *mask)
@@ -130,7 +133,7 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, next_epoll_pwait2(epfd, events, max, timeout, mask), next_epoll_pwait2(epfd, events, max, left_, mask));
+	return WAIT_SPEC(timeout, ON(epfd, next_epoll_pwait2(epfd, events, max, timeout, mask)), ON(epfd, next_epoll_pwait2(epfd, events, max, left_, mask)));
 }
 
 /* During a drain, what is frozen is not ready, or the program would run in circles until its other connections are done. */
