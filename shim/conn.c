@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 _Atomic(struct conn *) conn_pages[CONN_PAGES];
+cpr_thread unsigned conn_waits;
 
 /* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
 static struct conn *make_page(int index)
@@ -113,11 +114,12 @@ void conn_wrote(struct conn *c, bool in_full, int64_t now)
 {
 	uint16_t set = in_full ? 0 : CONN_SHORT;
 
-	if (c->state == CONN_ANSWERED)
+	if (c->state == CONN_ANSWERED && c->waits != conn_waits)
 		set |= CONN_PIECES;
 	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
 		c->answers++;
 	c->wrote_at = now;
+	c->waits = conn_waits;
 	clear_flags(c, CONN_SHORT | CONN_ASKED);
 	if (set & ~atomic_load_explicit(&c->flags, memory_order_relaxed))
 		atomic_fetch_or_explicit(&c->flags, set, memory_order_relaxed);
@@ -185,8 +187,8 @@ bool conn_untouched(const struct conn *c)
 }
 
 /*
- * The program waits for its next request, and for nothing else: it has asked to read, if it is one that answers in one write. (A busy client leaves no 50 ms between an answer and
- * its next request.) That the last answers came in one write does not say it alone: the next may be a long one, and this its first part.
+ * The program waits for its next request, and for nothing else: it has asked to read, if it is one that has answered in full whenever it waits again. (A busy client leaves no
+ * 50 ms between an answer and its next request.) That the last answers came in one write does not say it alone: the next may be a long one, and this its first part.
  */
 void conn_awaits(struct conn *c)
 {

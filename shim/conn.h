@@ -24,7 +24,7 @@ enum {
 	CONN_POLLED = 1 << 3, /* in the epoll set below */
 	CONN_BLIND = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
 	CONN_SHUT = 1 << 7,   /* we have sent its end: a write would be a SIGPIPE that its peer did not cause */
-	CONN_PIECES = 1 << 6, /* an answer of this connection took more than one write */
+	CONN_PIECES = 1 << 6, /* an answer of this connection went on after its thread had waited for events in between */
 	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
 	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 };
@@ -36,6 +36,7 @@ struct conn {
 	int listener;      /* the descriptor it was accepted on */
 	uint64_t in, out;  /* bytes read and written */
 	int64_t wrote_at;  /* CLOCK_MONOTONIC, ns; protocols without framing only */
+	unsigned waits;    /* conn_waits at the last write */
 	int epfd;
 	uint32_t events;   /* what the program wants to hear of, and with what word */
 	uint64_t data;
@@ -65,6 +66,9 @@ enum {
 };
 
 extern _Atomic(struct conn *) conn_pages[CONN_PAGES];
+
+/* How often this thread has begun to wait for events. */
+extern cpr_thread unsigned conn_waits;
 
 /* The record of a number, or NULL if that never was a connection. Two loads; any signal handler may call it. */
 static inline struct conn *conn_at(int fd)

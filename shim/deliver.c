@@ -41,7 +41,7 @@ struct family {
 	size_t count, room;
 	size_t unknocked; /* in flight, and no knock was made for it yet */
 	size_t asking;    /* the first of those, whose clients had asked for something when they were put in flight */
-	size_t emptied;   /* the first of pairs have nothing in flight any more */
+	_Atomic size_t emptied;   /* the first of pairs have nothing in flight any more */
 	struct knock_door door;
 	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
 	int (*pairs)[2];
@@ -184,16 +184,24 @@ void deliver_init(void)
 	pthread_atfork(before_fork, NULL, NULL);
 }
 
+/* Pair i has nothing in flight any more. Another thread may have seen that, too, and be at the next one already. */
+static void pass_over(struct family *f, size_t i)
+{
+	atomic_compare_exchange_strong(&f->emptied, &i, i + 1);
+}
+
 /* One carried connection of this family, or -1. */
 static int take(struct family *f)
 {
 	char byte;
 	int fd;
 
-	for (; f->emptied < f->pair_count; f->emptied++)
-		while (io_receive(f->pairs[f->emptied][1], &byte, 1, &fd) > 0)
+	for (size_t i = f->emptied; i < f->pair_count; i++) {
+		while (io_receive(f->pairs[i][1], &byte, 1, &fd) > 0)
 			if (fd >= 0)
 				return fd;
+		pass_over(f, i);
+	}
 	return -1;
 }
 
@@ -202,10 +210,11 @@ static bool is_empty(struct family *f)
 {
 	struct pollfd p = {.events = POLLIN};
 
-	for (; f->emptied < f->pair_count; f->emptied++) {
-		p.fd = f->pairs[f->emptied][1];
+	for (size_t i = f->emptied; i < f->pair_count; i++) {
+		p.fd = f->pairs[i][1];
 		if (next_poll(&p, 1, 0) > 0)
 			return false;
+		pass_over(f, i);
 	}
 	return true;
 }

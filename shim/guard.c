@@ -269,6 +269,7 @@ void guard_when_noted(void (*answer)(void))
 
 void guard_answer_noted(void)
 {
+	int kept = errno; /* what the wrapper's call has said */
 	sigset_t before;
 
 	guard_noted = false;
@@ -277,6 +278,7 @@ void guard_answer_noted(void)
 	guard_block(&before); /* as in the handler, for which it is written */
 	answer_noted();
 	guard_unblock(&before);
+	errno = kept;
 }
 
 /* ---- owners and workers ---- */

@@ -27,6 +27,7 @@ static int start(void)
 	int r;
 
 	next_resolve();
+	log_begin();
 	settings_read(&cpr__settings, environ);
 	r = guard_init(origin_seccomp_filters()); /* before the table is there for a wrapper to see */
 	if (r)

@@ -13,6 +13,9 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  */
 void log_to(enum log_level level, const char *path);
 
+/* What standard error is at the start, in a stranger's process: if it is a socket later, and was not this one, nothing is said there. */
+void log_begin(void);
+
 /* "error", "warn", "info", "debug" into *level; 0, or -EINVAL and *level untouched. */
 int log_level_parse(const char *name, enum log_level *level);
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *settings_env(char *const envp[], const char *name)
 {
@@ -71,6 +72,15 @@ static void read_log(char *const envp[])
 	log_to(level, path && *path ? path : NULL);
 }
 
+/*
+ * A CGI script, or a shell that the server runs, has its environment: but a pid file, the files to be removed at a restart and a signal that restarts are one
+ * program's. Its pid stays over every exec of its own; a daemon has another, but the memory of who was meant, and its next generations have a state.
+ */
+static bool is_meant(char *const envp[])
+{
+	return settings_env(envp, SETTINGS_STATE_FD) || number(envp, SETTINGS_PID, 1, INT32_MAX, getpid()) == getpid();
+}
+
 void settings_read(struct settings *settings, char *const envp[])
 {
 	char *rules = copied(envp, SETTINGS_RULES);
@@ -88,6 +98,10 @@ void settings_read(struct settings *settings, char *const envp[])
 		.unlink = copied(envp, SETTINGS_UNLINK),
 		.pidfile = copied(envp, SETTINGS_PIDFILE),
 	};
+	if (!is_meant(envp)) {
+		settings->restart_signal = 0;
+		settings->test = settings->unlink = settings->pidfile = NULL;
+	}
 	if (rules && rules_parse(&settings->rules, rules, &bad))
 		log_warn("%s: %s is no rule, it and what follows do not count", SETTINGS_RULES, bad);
 }

@@ -17,6 +17,7 @@
 #define SETTINGS_RETIRE_SIGNAL "CPR_RETIRE_SIGNAL"   /* to workers of an old generation; SIGTERM */
 #define SETTINGS_RESTART_SIGNAL "CPR_RESTART_SIGNAL" /* a signal that restarts, 0: none */
 #define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
+#define SETTINGS_PID "CPR_PID"                       /* of cpr-exec, and so of the program: what it starts in turn inherits all these */
 #define SETTINGS_STATE_FD "CPR_STATE_FD"             /* the state, from one generation to the next only */
 
 struct settings {

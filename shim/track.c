@@ -219,7 +219,7 @@ void track_alias(int from, int to)
 	struct entry *e;
 
 	track_fresh(to);
-	if (unlikely(c != NULL)) /* bytes may pass by either number now */
+	if (unlikely(c != NULL) && guard_own_memory()) /* bytes may pass by either number now */
 		atomic_fetch_or(&c->flags, CONN_BLIND);
 	if (unlikely(noted_any(from)) && cpr__table)
 		noted_settle(from);
@@ -361,7 +361,8 @@ bool track_let_go(int fd)
 
 void track_forget(int fd)
 {
-	conn_end(fd);
+	if (unlikely(conn_at(fd) != NULL) && guard_own_memory()) /* a vfork child's numbers are its own, and our memory its parent's */
+		conn_end(fd);
 	if (unlikely(noted_is_fleeting(fd)))
 		noted_unbind(fd);
 	if (unlikely(track_knows(fd)))

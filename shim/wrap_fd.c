@@ -38,6 +38,8 @@ CPR_EXPORT int fclose(FILE *stream)
 	int kept = errno, fd = stream ? fileno(stream) : -1;
 
 	errno = kept;
+	if (unlikely(conn_at(fd) != NULL)) /* what is buffered is written first; and it closes by close(): see fdopen */
+		return next_fclose(stream);
 	track_closing(fd);
 	return next_fclose(stream);
 }
@@ -116,6 +118,16 @@ CPR_EXPORT int dup(int fd)
 	return to;
 }
 
+/* Or dup2 will fail, and leave what is at the other number as it is. */
+static bool is_open(int fd)
+{
+	int kept = errno;
+	bool open = !unlikely(track_orphans()) || next_fcntl(fd, F_GETFD, NULL) >= 0;
+
+	errno = kept;
+	return open;
+}
+
 CPR_EXPORT int dup2(int from, int to)
 {
 	int r;
@@ -123,7 +135,7 @@ CPR_EXPORT int dup2(int from, int to)
 	if (unlikely(track_hidden(from)))
 		return not_open();
 	guard_enter();
-	if (from != to)
+	if (from != to && is_open(from))
 		track_make_way(to);
 	r = next_dup2(from, to);
 	if (from != to)
@@ -144,7 +156,8 @@ CPR_EXPORT int dup3(int from, int to, int flags)
 	if (unlikely(track_hidden(from)))
 		return not_open();
 	guard_enter();
-	track_make_way(to);
+	if (from != to && !(flags & ~O_CLOEXEC) && is_open(from))
+		track_make_way(to);
 	r = duplicated(from, next_dup3(from, to, flags));
 	guard_exit();
 	return r;

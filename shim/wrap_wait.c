@@ -18,6 +18,7 @@
 
 static inline unsigned waiting(void)
 {
+	conn_waits++;
 	if (unlikely(arrive_watch))
 		arrive_waiting();
 	return doorbell_rings;

@@ -256,6 +256,7 @@ static void prepare(void)
 	struct text why = TEXT_ON(reason);
 	const char *pidfile = getenv(SETTINGS_PIDFILE);
 	pid_t other = 0;
+	char pid[16];
 	int r;
 
 	if (launch_library(library, &why))
@@ -264,6 +265,8 @@ static void prepare(void)
 	if (r || (rulebook_text() && setenv(SETTINGS_RULES, rulebook_text(), 1)))
 		errx(FAILED, "out of memory");
 	unsetenv(SETTINGS_STATE_FD); /* only ever from one generation to the next */
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	set(SETTINGS_PID, pid);
 	r = pidfile && *pidfile ? launch_pidfile(pidfile, &other) : 0;
 	if (r == -EEXIST && other > 0)
 		errx(FAILED, "already running as PID %d, says %s", (int)other, pidfile);
