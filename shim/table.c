@@ -71,6 +71,7 @@ struct table {
 	struct view view;
 	struct row *rows;
 	struct family *families;
+	struct row *limbo; /* gone, but not yet free: see view_is_claimed_from */
 };
 
 static struct row *row_of(const struct entry *e)
@@ -288,6 +289,16 @@ int table_peek(const struct table *t, const char *name, size_t len, int id)
 	return view_find(&t->view, name, len, id);
 }
 
+int table_claim(struct table *t, const char *name, size_t len, int id)
+{
+	bool claimed;
+	int fd = view_claim(&t->view, name, len, id, &claimed);
+
+	if (claimed)
+		atomic_fetch_sub_explicit(&t->front.orphans, 1, memory_order_relaxed);
+	return fd;
+}
+
 int table_alias(struct table *t, struct entry *e, int fd)
 {
 	slot *s = slot_at(t, fd, true);
@@ -353,6 +364,26 @@ bool table_forget_fd(struct table *t, int fd)
 	return false;
 }
 
+static void free_row(struct row *row)
+{
+	pool_free(row, sizeof(*row) + row->HH.keylen + 1);
+}
+
+static void free_or_put_off(struct table *t, struct row *row)
+{
+	if (unlikely(view_is_claimed_from(&t->view))) {
+		row->next_orphan = t->limbo; /* it is in no list any more */
+		t->limbo = row;
+		return;
+	}
+	free_row(row);
+	while (unlikely(t->limbo != NULL)) {
+		row = t->limbo;
+		t->limbo = row->next_orphan;
+		free_row(row);
+	}
+}
+
 void table_remove(struct table *t, struct entry *e)
 {
 	struct row *row = row_of(e);
@@ -368,7 +399,7 @@ void table_remove(struct table *t, struct entry *e)
 		row->family->live--;
 		family_put(t, row->family);
 	}
-	pool_free(row, sizeof(*row) + row->HH.keylen + 1);
+	free_or_put_off(t, row);
 	table_change_end(t);
 }
 
@@ -379,6 +410,7 @@ int table_move(struct table *t, struct entry *e, int fd)
 	if (!s)
 		return fd < 0 || fd >> PAGE_SHIFT >= PAGES ? -EBADF : -ENOMEM;
 	table_change_begin(t);
+	table_hold(e);
 	if (e->fds > 1)
 		sweep_slots(t, e, true);
 	clear_slot(t, e->fd);
@@ -387,6 +419,27 @@ int table_move(struct table *t, struct entry *e, int fd)
 	e->fds = 1;
 	table_change_end(t);
 	return 0;
+}
+
+/* Beside whoever claims. */
+static void count_orphan(struct table *t, size_t more)
+{
+	atomic_fetch_add_explicit(&t->front.orphans, more, memory_order_relaxed);
+}
+
+void table_make_loose(struct table *t, struct entry *e)
+{
+	if (e->flags & ENTRY_ORPHAN)
+		return;
+	table_change_begin(t);
+	e->flags |= ENTRY_ORPHAN | ENTRY_LOOSE;
+	table_change_end(t);
+	count_orphan(t, 1);
+}
+
+bool table_hold(struct entry *e)
+{
+	return atomic_fetch_and(&e->flags, (uint16_t)~ENTRY_LOOSE) & ENTRY_ORPHAN;
 }
 
 void table_make_orphan(struct table *t, struct entry *e)
@@ -406,7 +459,7 @@ void table_make_orphan(struct table *t, struct entry *e)
 	table_change_begin(t);
 	e->flags |= ENTRY_ORPHAN;
 	table_change_end(t);
-	t->front.orphans++;
+	count_orphan(t, 1);
 	after = row->family->last_orphan;
 	if (after && row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
 		after = NULL;
@@ -418,16 +471,23 @@ void table_make_orphan(struct table *t, struct entry *e)
 	*(row->next_orphan ? &row->next_orphan->previous_orphan : &row->family->last_orphan) = row;
 }
 
+static bool is_listed(const struct row *row)
+{
+	return row->family && (row->previous_orphan || row->family->first_orphan == row);
+}
+
 void table_adopt(struct table *t, struct entry *e)
 {
 	struct row *row = row_of(e);
 
-	if (!(e->flags & ENTRY_ORPHAN))
+	if (!table_hold(e))
 		return;
 	table_change_begin(t);
-	e->flags &= ~(unsigned)ENTRY_ORPHAN;
+	e->flags &= (uint16_t)~ENTRY_ORPHAN;
 	table_change_end(t);
-	t->front.orphans--;
+	count_orphan(t, (size_t)-1);
+	if (!is_listed(row)) /* it was loose */
+		return;
 	*(row->previous_orphan ? &row->previous_orphan->next_orphan : &row->family->first_orphan) = row->next_orphan;
 	*(row->next_orphan ? &row->next_orphan->previous_orphan : &row->family->last_orphan) = row->previous_orphan;
 	row->previous_orphan = row->next_orphan = NULL;
@@ -435,7 +495,7 @@ void table_adopt(struct table *t, struct entry *e)
 
 struct entry *table_orphan(const struct table *t, const char *name)
 {
-	struct family *family = t->front.orphans ? family_find(t, name) : NULL;
+	struct family *family = table_orphans(t) ? family_find(t, name) : NULL;
 
 	return family ? entry_of(family->first_orphan) : NULL;
 }
@@ -470,6 +530,12 @@ void table_free(struct table *t)
 	for (e = table_first(t); e; e = after) {
 		after = table_after(e);
 		table_remove(t, e);
+	}
+	while (t->limbo) {
+		struct row *row = t->limbo;
+
+		t->limbo = row->next_orphan;
+		free_row(row);
 	}
 	for (int page = 0; page < PAGES; page++)
 		pool_free(atomic_load_explicit(&t->front.pages[page], memory_order_relaxed), PAGE_SLOTS * sizeof(slot));
