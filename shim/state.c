@@ -465,6 +465,8 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 		return bad(why, "it counts more records than it has bytes for");
 	state.generation = h->generation;
 	state.table = table_new();
+	if (state.table && h->descriptors <= size / sizeof(struct descriptor_record))
+		table_reserve(state.table, h->descriptors, size - h->descriptors * sizeof(struct descriptor_record));
 	state.heirlooms = pool_map(h->heirlooms * sizeof(struct heirloom) + 1);
 	state.workers = pool_map(h->workers * sizeof(struct worker) + 1);
 	state.passed = pool_map(h->connections * sizeof(struct passed) + 1);

@@ -30,6 +30,14 @@ static bool out_of_memory; /* as unlocked as the pool is */
 #define HASH_BKT_CAPACITY_THRESH threshold
 enum { NEVER = 1 << 20 };
 
+/* A table that is empty and knows how many will come begins with as many buckets as it will need: to double them a dozen times is dearer than all that is put in. As unlocked as the pool is. */
+static unsigned first_buckets_log2;
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS (1u << first_buckets_log2)
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 first_buckets_log2
+enum { BUCKETS_LOG2 = 5, BUCKETS_LOG2_MOST = 25 };
+
 static unsigned threshold_of(const UT_hash_table *hash)
 {
 	return hash && hash->num_items >= hash->num_buckets / 2 ? 0 : NEVER;
@@ -71,6 +79,7 @@ struct table {
 	struct view view;
 	struct row *rows;
 	struct family *families;
+	unsigned reserved_log2; /* buckets of the first entry's table */
 	struct row *limbo; /* gone, but not yet free: see view_is_claimed_from */
 };
 
@@ -111,6 +120,14 @@ struct table *table_new(void)
 	if (t)
 		view_init(&t->view);
 	return t;
+}
+
+void table_reserve(struct table *t, size_t count, size_t names)
+{
+	t->reserved_log2 = BUCKETS_LOG2;
+	while (t->reserved_log2 < BUCKETS_LOG2_MOST && (size_t)1 << t->reserved_log2 < 2 * count)
+		t->reserved_log2++;
+	pool_reserve(count * (sizeof(struct row) + LINE) + names);
 }
 
 /* The slot of a number, making its page if asked to; NULL when there is none. */
@@ -163,6 +180,7 @@ static struct family *family_get(struct table *t, const char *name)
 	memcpy(family->name, name, len + 1);
 	family->len = (uint16_t)len;
 	out_of_memory = false;
+	first_buckets_log2 = BUCKETS_LOG2;
 	HASH_ADD_KEYPTR(hh, t->families, family->name, len, family);
 	if (out_of_memory) {
 		pool_free(family, sizeof(*family) + len + 1);
@@ -214,6 +232,7 @@ static int add_row(struct table *t, const char *name, size_t len, int id, int fd
 	row->entry.fds = 1;
 	row->entry.backlog = row->entry.queue = -1;
 	out_of_memory = false;
+	first_buckets_log2 = t->reserved_log2 ? t->reserved_log2 : BUCKETS_LOG2;
 	table_change_begin(t);
 	HASH_ADD_KEYPTR_BYHASHVALUE(HH, t->rows, key_of(id), len, hashv, row);
 	view_bucket(&t->view, hash_table(t), hashv);
