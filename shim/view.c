@@ -132,7 +132,7 @@ static UNTRACED inline bool same_bytes(const char *a, const char *b, size_t n)
 }
 
 /* Takes it if it is loose. Else the descriptor, or -EAGAIN for an orphan that is not. */
-static UNTRACED inline int take(struct entry *e, bool *claimed)
+static UNTRACED inline __attribute__((always_inline)) int take(struct entry *e, bool *claimed)
 {
 	uint16_t flags = atomic_load_explicit(&e->flags, memory_order_acquire);
 
@@ -145,7 +145,7 @@ static UNTRACED inline int take(struct entry *e, bool *claimed)
 }
 
 /* One try; -EINTR: changed meanwhile. `claimed`: see view_claim; NULL: nothing is claimed. */
-static UNTRACED inline int try(const struct view *v, const char *name, size_t len, int id, unsigned hashv, bool *claimed)
+static UNTRACED inline __attribute__((always_inline)) int try(const struct view *v, const char *name, size_t len, int id, unsigned hashv, bool *claimed)
 {
 	unsigned changes = atomic_load_explicit(&v->changes, memory_order_acquire);
 	const UT_hash_bucket *buckets = SEEN(v->buckets);
@@ -205,7 +205,7 @@ UNTRACED int view_find(const struct view *v, const char *name, size_t len, int i
  * Of all who hold the guard, somebody may remove or move the entry between the last look at `changes` and the compare-and-swap. Then he has taken ENTRY_LOOSE from it first
  * (table_hold), and the swap fails; or the swap was first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see view_is_claimed_from.
  */
-int view_claim(struct view *v, const char *name, size_t len, int id, bool *claimed)
+UNTRACED int view_claim(struct view *v, const char *name, size_t len, int id, bool *claimed)
 {
 	unsigned hashv = hash_of(name, len, id);
 	int r = -EINTR;
