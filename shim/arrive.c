@@ -6,6 +6,7 @@
 #include "bell.h"
 #include "children.h"
 #include "deliver.h"
+#include "fds.h"
 #include "io.h"
 #include "log.h"
 #include "next.h"
@@ -18,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -94,23 +94,6 @@ static int state_fd(void)
 	return fd;
 }
 
-/* Descriptors in a row are marked by one call; most are, since what a program opens at its start it opens one after the other. */
-struct row {
-	int first, last; /* first -1: none */
-};
-
-static void close_at_exec(struct row *row, int fd)
-{
-	if (row->first >= 0 && fd == row->last + 1) {
-		row->last = fd;
-		return;
-	}
-	if (row->first >= 0 && next_close_range((unsigned)row->first, (unsigned)row->last, CLOSE_RANGE_CLOEXEC)) /* before Linux 5.11 */
-		for (int each = row->first; each <= row->last; each++)
-			next_fcntl(each, F_SETFD, (void *)(long)FD_CLOEXEC);
-	*row = (struct row){fd, fd};
-}
-
 static bool is_sound(const struct entry *e)
 {
 	struct object now;
@@ -119,30 +102,55 @@ static bool is_sound(const struct entry *e)
 }
 
 /*
- * Open, and what was recorded; then it is an orphan, close-on-exec until the program asks for it. What the program saved itself is looked at when it
- * asks for it by name (cpr_find_fd), and not twice: there may be a million.
+ * Of a stranger: it stands where something was closed behind the last generation's back, which opened its way through the exec without a look (state.unseen), and would have been
+ * closed by the exec otherwise. Nobody expects it here: and if it was a pid file, its lock would keep this generation from starting.
  */
-static void adopt_all(struct table *table)
+static bool came_by_mistake(const struct state *state, const struct entry *e)
 {
-	struct row row = {-1, -1};
+	bool restart = !state->has_mask;
+
+	return state->unseen && e->kind == ENTRY_API && !(e->flags & (ENTRY_ORPHAN | ENTRY_INHERITED)) && (restart || e->flags & ENTRY_CLOEXEC) && e->fd > STDERR_FILENO;
+}
+
+static void refuse(struct state *state, struct entry *e)
+{
+	log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
+	if (came_by_mistake(state, e))
+		next_close(e->fd);
+	table_remove(state->table, e);
+}
+
+/* What is asked for by its tag alone, and need not be marked as the program had it, is claimed without the lock. A colon: bind() or open() may ask for it, too. */
+static bool is_loose(const struct entry *e)
+{
+	return e->kind == ENTRY_API && e->flags & (ENTRY_CLOEXEC | ENTRY_INHERITED) && !strchr(e->name, ':');
+}
+
+/* Open, and what was recorded; then it is an orphan, close-on-exec until the program asks for it. */
+static void adopt_all(struct state *state)
+{
+	struct table *table = state->table;
+	struct fds_row row = FDS_NO_ROW;
 	struct entry *e, *after;
 
 	for (e = table_first(table); e; e = after) {
 		after = table_after(e);
-		if (e->kind != ENTRY_API && !is_sound(e)) {
-			log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
-			table_remove(table, e);
+		if (!is_sound(e)) {
+			refuse(state, e);
 			continue;
 		}
 		if (e->fd <= STDERR_FILENO) /* children count on those, and so does who prints an error */
 			e->flags |= ENTRY_INHERITED;
 		if (!(e->flags & ENTRY_INHERITED))
-			close_at_exec(&row, e->fd);
+			fds_row_close_at_exec(&row, e->fd);
 		if (e->flags & ENTRY_LISTENING)
 			e->flags |= ENTRY_RAISED; /* leaving did that */
-		table_make_orphan(table, e);
+		if (is_loose(e))
+			table_make_loose(table, e);
+		else
+			table_make_orphan(table, e);
 	}
-	close_at_exec(&row, -1);
+	fds_row_end(&row);
 }
 
 void arrive_read(struct state *state)
@@ -168,7 +176,7 @@ void arrive_read(struct state *state)
 	arrival.generation = (int)state->generation + 1;
 	arrival.first_at = state->first_at;
 	read_at = io_now();
-	adopt_all(state->table);
+	adopt_all(state);
 	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us", (long long)(read_at - arrival.started_at) / 1000,
 		  table_count(state->table), (long long)(io_now() - read_at) / 1000);
 	cpr__table = state->table;
@@ -227,7 +235,7 @@ static void lower_backlogs(void)
 		return;
 	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (e->flags & ENTRY_RAISED && !(e->flags & ENTRY_ORPHAN)) {
-			e->flags &= ~(unsigned)ENTRY_RAISED;
+			e->flags &= (uint16_t)~ENTRY_RAISED;
 			if (e->backlog >= 0 && object_still(&e->object, e->fd))
 				next_listen(e->fd, e->backlog);
 		}
@@ -329,7 +337,7 @@ static void close_orphans(void)
 		return;
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
-		if (!(e->flags & ENTRY_ORPHAN))
+		if (!table_hold(e))
 			continue;
 		if (e->flags & ENTRY_INHERITED) {
 			table_adopt(cpr__table, e);

@@ -77,7 +77,7 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 	if (e->path_ino)
 		track_has_paths = true;
 	deliver_to(e->name, fd);
-	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
+	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
 		take_status_flags(fd, status, O_NONBLOCK);
 	replay_onto(fd, fresh->ino);
@@ -157,7 +157,7 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 		after = table_after(e);
 		if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != fresh.type)
 			continue;
-		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port || !object_still(&e->object, e->fd))
+		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port || !object_still(&e->object, e->fd) || !table_hold(e))
 			continue;
 		log_warn("%s is in the way of what the program binds now: closed", e->name);
 		next_close(e->fd);
@@ -273,7 +273,7 @@ static int take_as_new(struct entry *e, bool cloexec)
 		next_close(old);
 	}
 	table_adopt(cpr__table, e);
-	e->flags &= ~(unsigned)(ENTRY_INHERITED | ENTRY_CLOEXEC);
+	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	log_debug("claimed %s/%d at descriptor %d", e->name, e->id, fd);
 	return fd;
 }
@@ -334,11 +334,11 @@ void claim_entry(struct entry *e)
 {
 	int kept = errno;
 
-	if (!(e->flags & ENTRY_ORPHAN))
+	if (!table_hold(e))
 		return;
-	if (!(e->flags & ENTRY_CLOEXEC))
+	if (!(e->flags & (ENTRY_CLOEXEC | ENTRY_INHERITED))) /* an inherited one was never marked */
 		next_fcntl(e->fd, F_SETFD, NULL);
 	table_adopt(cpr__table, e);
-	e->flags &= ~(unsigned)ENTRY_INHERITED;
+	e->flags &= (uint16_t)~ENTRY_INHERITED;
 	errno = kept;
 }

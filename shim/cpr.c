@@ -130,7 +130,7 @@ static struct entry *find_tag(const char *name, int id)
 	return e;
 }
 
-/* Nobody has looked since it arrived: see adopt_all in arrive.c. */
+/* Nobody has looked since it was loaded, or since it arrived. */
 static bool is_what_was_left(const struct entry *e)
 {
 	struct object now;
@@ -160,7 +160,10 @@ static int find_locked(const char *name, int id)
 	return r;
 }
 
-/* What is the program's own is found without the lock and without a system call, wherever the table may be read. */
+/*
+ * What is the program's own is found without the lock and without a system call, wherever the table may be read. What the last generation left is claimed without the lock,
+ * but getpid() must say that this is no vfork child, whose claim would be its parent's.
+ */
 static int find(const char *name, int id)
 {
 	size_t len;
@@ -172,6 +175,8 @@ static int find(const char *name, int id)
 	if (unlikely(!len || len > TAG_NAME_MAX))
 		return -EINVAL;
 	fd = table_peek(cpr__table, name, len, id);
+	if (unlikely(fd == -EAGAIN) && guard_own_memory())
+		fd = table_claim(cpr__table, name, len, id);
 	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && noted_may_name(name)) ? find_locked(name, id) : fd;
 }
 
@@ -242,7 +247,7 @@ CPR_EXPORT int cpr_state_save(void)
 
 	if (fd)
 		return outwards(fd);
-	track_check_all();
+	track_check_all(false);
 	state.table = cpr__table;
 	fd = state_write(&state, false);
 	guard_unlock(&hold);

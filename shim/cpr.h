@@ -35,8 +35,8 @@ int cpr_save_fd(const char *name, int id, int fd);
 /*
  * The descriptor of (name, id): saved by this generation, or by an earlier one and handed over; asking for it is claiming it.
  * Returns the descriptor (not a duplicate), or -1 with ENOENT, EINVAL, EPERM. Async-signal-safe.
- * What is not a claim takes no lock and makes no system call, so nobody asks the kernel whether the descriptor is still open. A tag goes with close(2) and its
- * like; a program that closes what it saved behind libc's back (by a system call of its own machine code, or of a runtime's) must cpr_delete_fd first.
+ * What is not a claim takes no lock and makes no system call; a claim takes no lock either, unless the name has a colon in it or the descriptor was not close-on-exec, and its
+ * descriptor was looked at when it was handed over. So nobody asks the kernel whether it is still open. A tag goes with close(2) and its like; a program that closes what it saved behind libc's back (by a system call of its own machine code, or of a runtime's) must cpr_delete_fd first.
  */
 int cpr_find_fd(const char *name, int id);
 

@@ -68,7 +68,7 @@ static void put_counts(struct text *t)
 
 	if (!guard_lock(&hold))
 		return;
-	track_check_all();
+	track_check_all(false);
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		kept += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
 		orphans += !!(e->flags & ENTRY_ORPHAN);
@@ -145,7 +145,7 @@ static void answer_list(struct call *call)
 
 	if (!guard_lock(&hold))
 		return;
-	track_check_all();
+	track_check_all(false);
 	fd = state_write(&state, true);
 	guard_unlock(&hold);
 	words_put(&call->text, "result", fd < 0 ? "failed" : "ok");

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -19,6 +20,24 @@ struct entry64 { /* getdents64(2) */
 	uint8_t type;
 	char name[];
 };
+
+void fds_row_end(struct fds_row *row)
+{
+	if (row->first >= 0 && next_close_range((unsigned)row->first, (unsigned)row->last, CLOSE_RANGE_CLOEXEC)) /* before Linux 5.11 */
+		for (int fd = row->first; fd <= row->last; fd++)
+			next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+	*row = FDS_NO_ROW;
+}
+
+void fds_row_close_at_exec(struct fds_row *row, int fd)
+{
+	if (row->first >= 0 && fd == row->last + 1) {
+		row->last = fd;
+		return;
+	}
+	fds_row_end(row);
+	*row = (struct fds_row){fd, fd};
+}
 
 static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 {

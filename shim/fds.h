@@ -14,4 +14,17 @@ void fds_walk(void (*each)(int fd, void *arg), void *arg);
 /* The same with the numbers that are names in another directory of /proc: descriptors, threads, processes. False: it cannot be read. */
 bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *arg);
 
+/*
+ * Marks descriptors close-on-exec. Those in a row by one call; most are, since what a program opens at its start it opens one after the other. The last ones only
+ * at fds_row_end.
+ */
+struct fds_row {
+	int first, last; /* first -1: none */
+};
+
+#define FDS_NO_ROW ((struct fds_row){-1, -1})
+
+void fds_row_close_at_exec(struct fds_row *row, int fd);
+void fds_row_end(struct fds_row *row);
+
 #endif

@@ -108,6 +108,11 @@ static void fill_standard(void)
 	}
 }
 
+static bool must_be_cleared(const struct plan *plan, const struct entry *e)
+{
+	return e->flags & ENTRY_KEPT && (plan->restart || e->flags & (ENTRY_CLOEXEC | ENTRY_ORPHAN));
+}
+
 static void set_flags(const struct plan *plan)
 {
 	if (plan->restart) {
@@ -119,7 +124,7 @@ static void set_flags(const struct plan *plan)
 				next_fcntl(cpr__origin.heirlooms[i].fd, F_SETFD, NULL);
 	}
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
-		if (!(e->flags & ENTRY_KEPT) || (!plan->restart && !(e->flags & (ENTRY_CLOEXEC | ENTRY_ORPHAN))))
+		if (!must_be_cleared(plan, e))
 			continue;
 		/* looked at again: other threads have gone on until this table was copied */
 		if (guard_is_alone() || object_still(&e->object, e->fd))
@@ -141,16 +146,21 @@ static long long us_between(int64_t from, int64_t to)
 	return (to - from) / 1000;
 }
 
+static void clear_flags(struct plan *plan)
+{
+	plan->flags_at = io_now();
+	set_flags(plan);
+	log_debug("leaving: checked in %lld us, state written in %lld us, flags set in %lld us", us_between(plan->check_at, plan->write_at),
+		  us_between(plan->write_at, plan->flags_at), us_between(plan->flags_at, io_now()));
+}
+
 static int task(void *arg)
 {
 	struct plan *plan = arg;
 
 	if (plan->restart)
 		origin_restore_directory();
-	plan->flags_at = io_now();
-	set_flags(plan);
-	log_debug("leaving: checked in %lld us, state written in %lld us, flags set in %lld us", us_between(plan->check_at, plan->write_at),
-		  us_between(plan->write_at, plan->flags_at), us_between(plan->flags_at, io_now()));
+	clear_flags(plan);
 	if (plan->restart)
 		origin_restore_process(cpr__settings.signal);
 	else
@@ -176,6 +186,33 @@ static int exec_in_task(struct plan *plan)
 
 	if (clone(task, stack + TASK_STACK, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK, plan) < 0)
 		plan->error = errno;
+	errno = kept;
+	return -plan->error;
+}
+
+/*
+ * All that does not hold for a program of one thread that execs itself: nobody can start a child meanwhile, and what is cleared is known to have been set, and is put back. And the
+ * kernel need not copy a thousand descriptors to a task, and close them again with the process that is left behind. (Of connections, and of orphans that were inherited, it is not known.)
+ */
+static bool may_exec_here(const struct plan *plan)
+{
+	return !plan->restart && !passed_count && !table_orphans(cpr__table) && guard_is_alone();
+}
+
+static int exec_here(struct plan *plan)
+{
+	struct fds_row row = FDS_NO_ROW;
+	int kept = errno;
+
+	clear_flags(plan);
+	next_execve(plan->path, plan->argv, plan->envp);
+	plan->error = errno;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (must_be_cleared(plan, e))
+			fds_row_close_at_exec(&row, e->fd);
+	fds_row_end(&row);
+	if (plan->page_fd > 0)
+		next_fcntl(plan->page_fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 	errno = kept;
 	return -plan->error;
 }
@@ -282,6 +319,13 @@ static void set_async(bool on)
 		count = 0;
 }
 
+/* While nobody else goes on, one look at what the API saved is enough, and it is the next generation's, which must look in any case. */
+static void check_all(struct state *state)
+{
+	state->unseen = guard_is_alone();
+	track_check_all(state->unseen);
+}
+
 /* With the guard held: the state, then the exec. Returns only if it failed. */
 static int leave_now(struct state *state, struct plan *plan, const struct leave_request *request, struct text *why)
 {
@@ -300,7 +344,7 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 		remove_files();
 		workers_let_go();
 	}
-	r = exec_in_task(plan);
+	r = may_exec_here(plan) ? exec_here(plan) : exec_in_task(plan);
 	errno = -r;
 	text_format(why, "exec of %s failed: %m", plan->path);
 	set_backlogs(false);
@@ -352,7 +396,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 		return -ENOMEM;
 	}
 	plan.check_at = io_now();
-	track_check_all();
+	check_all(&state);
 	passed_count = carry_choose(passed, PASSED_MAX, true, &count);
 	passed_count += workers_passed(passed + passed_count, PASSED_MAX - passed_count, &count);
 	state.passed = passed;
@@ -457,7 +501,7 @@ static void mark_inherited(bool on)
 		if (on && !(e->flags & (ENTRY_CLOEXEC | ENTRY_ORPHAN)))
 			e->flags |= ENTRY_INHERITED;
 		else if (!on && !(e->flags & ENTRY_ORPHAN))
-			e->flags &= ~(unsigned)ENTRY_INHERITED;
+			e->flags &= (uint16_t)~ENTRY_INHERITED;
 }
 
 /* Another thread is trying: if its exec fails, it is our turn. (To exec as a stranger meanwhile would lose everything, if we came first.) */
@@ -493,7 +537,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 		return -ENOMEM;
 	}
 	plan.check_at = io_now();
-	track_check_all();
+	check_all(&state);
 	mark_inherited(true);
 	prctl(PR_GET_PDEATHSIG, &plan.parent_death_signal);
 	/* nothing is let through before the exec: a handler would meet the guard held, or open and close in the task's own table. The next image's constructor does it */

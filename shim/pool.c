@@ -11,6 +11,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 enum {
 	LINE_SHIFT = 6,       /* 64 bytes: blocks begin with a cache line */
 	FINE = 16,            /* sizes up to 1 KiB, in steps of a line */
@@ -20,6 +24,7 @@ enum {
 	CHUNK = 1024 * 1024,  /* the least that is mapped at a time */
 	CHUNK_MOST = 64 * CHUNK,
 	HUGE = 2 * CHUNK,     /* pages, where there are such */
+	PAGE = 4096,
 };
 
 struct block {
@@ -106,6 +111,23 @@ static bool next_chunk(void)
 	chunk_left = size;
 	chunks += size;
 	return true;
+}
+
+void pool_reserve(size_t size)
+{
+	int kept = errno;
+	char *fresh;
+
+	size = (size + PAGE - 1) / PAGE * PAGE;
+	if (size > HUGE / 2)
+		size = (size + HUGE - 1) / HUGE * HUGE;
+	if (size <= chunk_left || !(fresh = map_large(size)))
+		return;
+	madvise(fresh, size, MADV_POPULATE_WRITE); /* before Linux 5.14 they come one by one */
+	errno = kept;
+	chunk = fresh; /* what is left of the old one is let go: this is called before there is much */
+	chunk_left = size;
+	chunks += size;
 }
 
 void *pool_alloc(size_t size)

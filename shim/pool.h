@@ -15,6 +15,9 @@
 void *pool_alloc(size_t size);
 void pool_free(void *memory, size_t size);
 
+/* About this many bytes will be asked for in small blocks: their pages all at once, and not by a fault for each. */
+void pool_reserve(size_t size);
+
 /* Whole pages straight from the kernel, for what a signal handler will need later. NULL when there are none. */
 void *pool_map(size_t size);
 void pool_unmap(void *memory, size_t size);

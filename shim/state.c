@@ -38,7 +38,7 @@ struct header {
 	uint32_t children; /* 0 from who does not know of them */
 };
 
-enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION, RECORD_GIVEN, RECORD_PAGE, RECORD_CHILD };
+enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION, RECORD_GIVEN, RECORD_PAGE, RECORD_CHILD, RECORD_UNSEEN };
 enum { RECORD_REQUIRED = 1 };
 
 struct record {
@@ -62,7 +62,7 @@ struct descriptor_record {
 };
 
 struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0. page: fd, 0, ino, 0.
-			 child: pid, shares, start time, 0 */
+			 child: pid, shares, start time, 0. unseen: only that it is there */
 	struct record head;
 	int32_t number;
 	int32_t other;
@@ -190,6 +190,8 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 		put_given(&at, &state->given);
 	if (state->page_ino)
 		put_pair(&at, RECORD_PAGE, state->page, 0, state->page_ino, 0);
+	if (state->unseen)
+		put_pair(&at, RECORD_UNSEEN, 0, 0, 0, 0);
 	for (size_t i = 0; i < state->heirloom_count; i++)
 		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev, state->heirlooms[i].ino);
 	for (size_t i = 0; i < state->worker_count; i++)
@@ -224,8 +226,7 @@ int state_write(const struct state *state, bool whole)
 			size += descriptor_length(strlen(e->name));
 	if (state->given.path)
 		size += given_length(put_strings(&state->given, NULL));
-	if (state->page_ino)
-		size += sizeof(struct pair_record);
+	size += (state->page_ino ? sizeof(struct pair_record) : 0) + (state->unseen ? sizeof(struct pair_record) : 0);
 	fd = io_memfd("cpr.state");
 	if (fd < 0)
 		return fd;
@@ -376,6 +377,9 @@ static int take_record(struct state *state, const struct header *h, const struct
 		state->page = pair->number;
 		state->page_ino = pair->first;
 		return 0;
+	case RECORD_UNSEEN:
+		state->unseen = true;
+		return 0;
 	case RECORD_GIVEN:
 		return take_given(state, (const struct given_record *)r, why);
 	case RECORD_CONNECTION:
@@ -435,7 +439,7 @@ static int take_records(struct state *state, const struct header *h, const char 
 		if (h->total - at < sizeof(*r) || r->length < sizeof(*r) || r->length % 8 || r->length > h->total - at)
 			return bad(why, "the record at byte %zu runs past the end", at);
 		/* every record that we know is at least a pair long: shorter ones must not be looked into */
-		if (r->type <= RECORD_CHILD && r->length < sizeof(struct pair_record))
+		if (r->type <= RECORD_UNSEEN && r->length < sizeof(struct pair_record))
 			return bad(why, "the record at byte %zu is too short", at);
 		taken = take_record(state, h, r, why);
 		if (taken)
@@ -461,6 +465,8 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 		return bad(why, "it counts more records than it has bytes for");
 	state.generation = h->generation;
 	state.table = table_new();
+	if (state.table && h->descriptors <= size / sizeof(struct descriptor_record))
+		table_reserve(state.table, h->descriptors, size - h->descriptors * sizeof(struct descriptor_record));
 	state.heirlooms = pool_map(h->heirlooms * sizeof(struct heirloom) + 1);
 	state.workers = pool_map(h->workers * sizeof(struct worker) + 1);
 	state.passed = pool_map(h->connections * sizeof(struct passed) + 1);

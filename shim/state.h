@@ -73,6 +73,7 @@ struct state {
 	bool has_mask;       /* the program exec'ed itself, with this signal mask (the kernel's form) */
 	uint64_t mask;
 	struct given given;
+	bool unseen;         /* whoever left has not looked whether the API's descriptors are still what they were */
 	int page;            /* … and the memfd that its workers share with it; page_ino 0: none */
 	uint64_t page_ino;
 };

@@ -30,6 +30,14 @@ static bool out_of_memory; /* as unlocked as the pool is */
 #define HASH_BKT_CAPACITY_THRESH threshold
 enum { NEVER = 1 << 20 };
 
+/* A table that is empty and knows how many will come begins with as many buckets as it will need: to double them a dozen times is dearer than all that is put in. As unlocked as the pool is. */
+static unsigned first_buckets_log2;
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS (1u << first_buckets_log2)
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 first_buckets_log2
+enum { BUCKETS_LOG2 = 5, BUCKETS_LOG2_MOST = 25 };
+
 static unsigned threshold_of(const UT_hash_table *hash)
 {
 	return hash && hash->num_items >= hash->num_buckets / 2 ? 0 : NEVER;
@@ -71,6 +79,8 @@ struct table {
 	struct view view;
 	struct row *rows;
 	struct family *families;
+	unsigned reserved_log2; /* buckets of the first entry's table */
+	struct row *limbo; /* gone, but not yet free: see view_is_claimed_from */
 };
 
 static struct row *row_of(const struct entry *e)
@@ -110,6 +120,14 @@ struct table *table_new(void)
 	if (t)
 		view_init(&t->view);
 	return t;
+}
+
+void table_reserve(struct table *t, size_t count, size_t names)
+{
+	t->reserved_log2 = BUCKETS_LOG2;
+	while (t->reserved_log2 < BUCKETS_LOG2_MOST && (size_t)1 << t->reserved_log2 < 2 * count)
+		t->reserved_log2++;
+	pool_reserve(count * (sizeof(struct row) + LINE) + names);
 }
 
 /* The slot of a number, making its page if asked to; NULL when there is none. */
@@ -162,6 +180,7 @@ static struct family *family_get(struct table *t, const char *name)
 	memcpy(family->name, name, len + 1);
 	family->len = (uint16_t)len;
 	out_of_memory = false;
+	first_buckets_log2 = BUCKETS_LOG2;
 	HASH_ADD_KEYPTR(hh, t->families, family->name, len, family);
 	if (out_of_memory) {
 		pool_free(family, sizeof(*family) + len + 1);
@@ -213,6 +232,7 @@ static int add_row(struct table *t, const char *name, size_t len, int id, int fd
 	row->entry.fds = 1;
 	row->entry.backlog = row->entry.queue = -1;
 	out_of_memory = false;
+	first_buckets_log2 = t->reserved_log2 ? t->reserved_log2 : BUCKETS_LOG2;
 	table_change_begin(t);
 	HASH_ADD_KEYPTR_BYHASHVALUE(HH, t->rows, key_of(id), len, hashv, row);
 	view_bucket(&t->view, hash_table(t), hashv);
@@ -288,6 +308,16 @@ int table_peek(const struct table *t, const char *name, size_t len, int id)
 	return view_find(&t->view, name, len, id);
 }
 
+int table_claim(struct table *t, const char *name, size_t len, int id)
+{
+	bool claimed;
+	int fd = view_claim(&t->view, name, len, id, &claimed);
+
+	if (claimed)
+		atomic_fetch_sub_explicit(&t->front.orphans, 1, memory_order_relaxed);
+	return fd;
+}
+
 int table_alias(struct table *t, struct entry *e, int fd)
 {
 	slot *s = slot_at(t, fd, true);
@@ -353,6 +383,26 @@ bool table_forget_fd(struct table *t, int fd)
 	return false;
 }
 
+static void free_row(struct row *row)
+{
+	pool_free(row, sizeof(*row) + row->HH.keylen + 1);
+}
+
+static void free_or_put_off(struct table *t, struct row *row)
+{
+	if (unlikely(view_is_claimed_from(&t->view))) {
+		row->next_orphan = t->limbo; /* it is in no list any more */
+		t->limbo = row;
+		return;
+	}
+	free_row(row);
+	while (unlikely(t->limbo != NULL)) {
+		row = t->limbo;
+		t->limbo = row->next_orphan;
+		free_row(row);
+	}
+}
+
 void table_remove(struct table *t, struct entry *e)
 {
 	struct row *row = row_of(e);
@@ -368,7 +418,7 @@ void table_remove(struct table *t, struct entry *e)
 		row->family->live--;
 		family_put(t, row->family);
 	}
-	pool_free(row, sizeof(*row) + row->HH.keylen + 1);
+	free_or_put_off(t, row);
 	table_change_end(t);
 }
 
@@ -379,6 +429,7 @@ int table_move(struct table *t, struct entry *e, int fd)
 	if (!s)
 		return fd < 0 || fd >> PAGE_SHIFT >= PAGES ? -EBADF : -ENOMEM;
 	table_change_begin(t);
+	table_hold(e);
 	if (e->fds > 1)
 		sweep_slots(t, e, true);
 	clear_slot(t, e->fd);
@@ -387,6 +438,27 @@ int table_move(struct table *t, struct entry *e, int fd)
 	e->fds = 1;
 	table_change_end(t);
 	return 0;
+}
+
+/* Beside whoever claims. */
+static void count_orphan(struct table *t, size_t more)
+{
+	atomic_fetch_add_explicit(&t->front.orphans, more, memory_order_relaxed);
+}
+
+void table_make_loose(struct table *t, struct entry *e)
+{
+	if (e->flags & ENTRY_ORPHAN)
+		return;
+	table_change_begin(t);
+	e->flags |= ENTRY_ORPHAN | ENTRY_LOOSE;
+	table_change_end(t);
+	count_orphan(t, 1);
+}
+
+bool table_hold(struct entry *e)
+{
+	return atomic_fetch_and(&e->flags, (uint16_t)~ENTRY_LOOSE) & ENTRY_ORPHAN;
 }
 
 void table_make_orphan(struct table *t, struct entry *e)
@@ -406,7 +478,7 @@ void table_make_orphan(struct table *t, struct entry *e)
 	table_change_begin(t);
 	e->flags |= ENTRY_ORPHAN;
 	table_change_end(t);
-	t->front.orphans++;
+	count_orphan(t, 1);
 	after = row->family->last_orphan;
 	if (after && row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
 		after = NULL;
@@ -418,16 +490,23 @@ void table_make_orphan(struct table *t, struct entry *e)
 	*(row->next_orphan ? &row->next_orphan->previous_orphan : &row->family->last_orphan) = row;
 }
 
+static bool is_listed(const struct row *row)
+{
+	return row->family && (row->previous_orphan || row->family->first_orphan == row);
+}
+
 void table_adopt(struct table *t, struct entry *e)
 {
 	struct row *row = row_of(e);
 
-	if (!(e->flags & ENTRY_ORPHAN))
+	if (!table_hold(e))
 		return;
 	table_change_begin(t);
-	e->flags &= ~(unsigned)ENTRY_ORPHAN;
+	e->flags &= (uint16_t)~ENTRY_ORPHAN;
 	table_change_end(t);
-	t->front.orphans--;
+	count_orphan(t, (size_t)-1);
+	if (!is_listed(row)) /* it was loose */
+		return;
 	*(row->previous_orphan ? &row->previous_orphan->next_orphan : &row->family->first_orphan) = row->next_orphan;
 	*(row->next_orphan ? &row->next_orphan->previous_orphan : &row->family->last_orphan) = row->previous_orphan;
 	row->previous_orphan = row->next_orphan = NULL;
@@ -435,7 +514,7 @@ void table_adopt(struct table *t, struct entry *e)
 
 struct entry *table_orphan(const struct table *t, const char *name)
 {
-	struct family *family = t->front.orphans ? family_find(t, name) : NULL;
+	struct family *family = table_orphans(t) ? family_find(t, name) : NULL;
 
 	return family ? entry_of(family->first_orphan) : NULL;
 }
@@ -470,6 +549,12 @@ void table_free(struct table *t)
 	for (e = table_first(t); e; e = after) {
 		after = table_after(e);
 		table_remove(t, e);
+	}
+	while (t->limbo) {
+		struct row *row = t->limbo;
+
+		t->limbo = row->next_orphan;
+		free_row(row);
 	}
 	for (int page = 0; page < PAGES; page++)
 		pool_free(atomic_load_explicit(&t->front.pages[page], memory_order_relaxed), PAGE_SLOTS * sizeof(slot));

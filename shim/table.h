@@ -7,6 +7,7 @@
 #include "tag.h"
 
 #include <stdatomic.h>
+#include <stdint.h>
 
 #include <uthash.h> /* table.c has set it up before */
 
@@ -24,6 +25,7 @@ enum {
 	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
 	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
+	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 
 /*
@@ -43,7 +45,7 @@ struct entry {
 	UT_hash_handle hh;
 	int fd;                /* the first of its descriptors */
 	/* ---- */
-	unsigned flags : 16;   /* all but ENTRY_ORPHAN are for everyone to write */
+	_Atomic uint16_t flags; /* all but ENTRY_ORPHAN and ENTRY_LOOSE are for everyone to write: bit by bit (|=, &=), since table_claim may be at it */
 	enum entry_kind kind : 8;
 	int access : 8;        /* opened paths: O_RDONLY, O_WRONLY, O_RDWR */
 };
@@ -51,6 +53,9 @@ struct entry {
 /* An empty table, or NULL without memory. The memory is the pool's: see pool.h for who may call these, and when. */
 struct table *table_new(void);
 void table_free(struct table *t);
+
+/* For an empty table: it will have so many entries, whose names have so many bytes together. Only makes it quicker. */
+void table_reserve(struct table *t, size_t count, size_t names);
 
 /*
  * Puts (name, id) -> fd. 0 and *made (may be NULL); -EEXIST: the tag, or the descriptor, stands in the table already; -EINVAL:
@@ -68,6 +73,9 @@ struct entry *table_find(const struct table *t, const char *name, int id);
  * TAG_NAME_MAX. The descriptor; -ENOENT; -EAGAIN: an orphan, or the table would not hold still: take the lock and use table_find.
  */
 int table_peek(const struct table *t, const char *name, size_t len, int id);
+
+/* The same, and a loose orphan is the program's from here on: of several who ask at once, one claims it, and all get it. Not for a vfork child: it changes the table. */
+int table_claim(struct table *t, const char *name, size_t len, int id);
 struct entry *table_by_fd(const struct table *t, int fd);
 
 /* What every wrapped call looks at, without a lock and without a call: the beginning of each table. Only table.c writes it. */
@@ -80,7 +88,7 @@ struct row;
 typedef _Atomic(struct row *) table_slot;
 
 struct table_front {
-	size_t orphans;
+	_Atomic size_t orphans;
 	_Atomic(table_slot *) pages[TABLE_PAGES]; /* by descriptor */
 };
 
@@ -113,6 +121,13 @@ int table_move(struct table *t, struct entry *e, int fd);
 struct entry *table_orphan(const struct table *t, const char *name);
 struct entry *table_orphan_after(const struct table *t, const struct entry *e);
 void table_make_orphan(struct table *t, struct entry *e);
+
+/*
+ * An orphan that is asked for by its tag alone, and that needs nothing but to be given: ENTRY_LOOSE. Before others can see the table. Holding the guard is not enough to act on such
+ * a one: somebody may claim it meanwhile. Who means to close or move one asks table_hold first: after it, nobody claims it without the lock. False: it is no orphan (any more).
+ */
+void table_make_loose(struct table *t, struct entry *e);
+bool table_hold(struct entry *e);
 void table_adopt(struct table *t, struct entry *e); /* an orphan no more */
 
 /* Between these, all changes are one to table_peek, which says -EAGAIN meanwhile. They nest. */
@@ -127,7 +142,7 @@ size_t table_count(const struct table *t);
 
 static inline size_t table_orphans(const struct table *t)
 {
-	return ((const struct table_front *)t)->orphans;
+	return atomic_load_explicit(&((struct table_front *)t)->orphans, memory_order_relaxed);
 }
 
 #endif

@@ -44,7 +44,7 @@ bool track_is_hidden(int fd)
 
 void track_judge(struct entry *e)
 {
-	e->flags &= ~(unsigned)ENTRY_KEPT;
+	e->flags &= (uint16_t)~ENTRY_KEPT;
 	if (rules_keep(&cpr__settings.rules, e))
 		e->flags |= ENTRY_KEPT;
 }
@@ -378,7 +378,7 @@ void track_make_way(int fd)
 	if (!track_orphans() || !track_knows(fd) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
-	if (e && is_hidden(e)) {
+	if (e && table_hold(e) && is_hidden(e)) {
 		elsewhere = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)(fd + 1));
 		if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
 			next_close(elsewhere);
@@ -442,24 +442,53 @@ static bool still_there(struct entry *e)
 	return true;
 }
 
-void track_check_all(void)
+static void note_cloexec(struct entry *e, int flags)
+{
+	if (flags & FD_CLOEXEC)
+		e->flags |= ENTRY_CLOEXEC;
+	else
+		e->flags &= (uint16_t)~ENTRY_CLOEXEC;
+}
+
+/* It will be looked at when it has arrived. What is still an orphan was not open to the program: it is looked at like all else. */
+static bool may_go_unseen(const struct entry *e)
+{
+	return e->kind == ENTRY_API && e->fds == 1 && !(e->flags & ENTRY_ORPHAN);
+}
+
+/* All that is asked of the API's descriptors: there may be a million. */
+static void check_open(struct entry *e)
+{
+	int flags = next_fcntl(e->fd, F_GETFD, NULL);
+
+	if (flags < 0) {
+		log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
+		table_remove(cpr__table, e);
+		return;
+	}
+	track_judge(e);
+	note_cloexec(e, flags);
+}
+
+void track_check_all(bool unseen)
 {
 	struct entry *e, *after;
 	int kept = errno;
 
 	noted_settle_all();
 	for (e = table_first(cpr__table); e; e = after) {
-		int flags;
-
 		after = table_after(e);
+		if (unseen && may_go_unseen(e)) {
+			check_open(e);
+			continue;
+		}
 		if (!still_there(e))
 			continue;
 		if (!(e->flags & ENTRY_ORPHAN)) {
 			if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN))
 				e->flags |= ENTRY_LISTENING; /* by a worker, after the fork (varnish) */
 			track_judge(e);
-			flags = next_fcntl(e->fd, F_GETFD, NULL);
-			e->flags = flags & FD_CLOEXEC ? e->flags | ENTRY_CLOEXEC : e->flags & ~(unsigned)ENTRY_CLOEXEC;
+			note_cloexec(e, next_fcntl(e->fd, F_GETFD, NULL));
 		}
 		e->queue = track_queue(e);
 	}

@@ -83,8 +83,11 @@ static inline void track_fresh(int fd)
 /* The program wants this number for itself (dup2): an orphan there moves elsewhere. */
 void track_make_way(int fd);
 
-/* Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. */
-void track_check_all(void);
+/*
+ * Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. `unseen`: of what the API saved, only whether it is open: the next
+ * generation will look what it is, and the state must say so. Not while other threads go on: what is closed after the look would be missing there, and its number another's.
+ */
+void track_check_all(bool unseen);
 
 /* What is only noted so far (noted.h) goes into the table: before a drain, which must know every listener. */
 void track_settle(void);

@@ -131,8 +131,21 @@ static UNTRACED inline bool same_bytes(const char *a, const char *b, size_t n)
 	return x == y;
 }
 
-/* One try; -EINTR: changed meanwhile. */
-static UNTRACED inline int try(const struct view *v, const char *name, size_t len, int id, unsigned hashv)
+/* Takes it if it is loose. Else the descriptor, or -EAGAIN for an orphan that is not. */
+static UNTRACED inline __attribute__((always_inline)) int take(struct entry *e, bool *claimed)
+{
+	uint16_t flags = atomic_load_explicit(&e->flags, memory_order_acquire);
+
+	while (flags & ENTRY_LOOSE)
+		if (atomic_compare_exchange_weak(&e->flags, &flags, flags & ~(ENTRY_ORPHAN | ENTRY_LOOSE | ENTRY_INHERITED))) {
+			*claimed = true;
+			return SEEN(e->fd);
+		}
+	return flags & ENTRY_ORPHAN ? -EAGAIN : SEEN(e->fd);
+}
+
+/* One try; -EINTR: changed meanwhile. `claimed`: see view_claim; NULL: nothing is claimed. */
+static UNTRACED inline __attribute__((always_inline)) int try(const struct view *v, const char *name, size_t len, int id, unsigned hashv, bool *claimed)
 {
 	unsigned changes = atomic_load_explicit(&v->changes, memory_order_acquire);
 	const UT_hash_bucket *buckets = SEEN(v->buckets);
@@ -156,9 +169,15 @@ static UNTRACED inline int try(const struct view *v, const char *name, size_t le
 		if (SEEN(hh->hashv) == hashv && SEEN(hh->key) == key_of(id) && SEEN(hh->keylen) == len) {
 			if (!unchanged(v, changes)) /* the length, too, was a good one: the name ends before what is mapped does */
 				return -EINTR;
-			fd = ((const volatile struct entry *)e)->flags & ENTRY_ORPHAN ? -EAGAIN : SEEN(e->fd);
-			if (same_bytes((const char *)(e + 1), name, len))
-				return unchanged(v, changes) ? fd : -EINTR;
+			fd = atomic_load_explicit(&((struct entry *)e)->flags, memory_order_relaxed) & ENTRY_ORPHAN ? -EAGAIN : SEEN(e->fd);
+			if (same_bytes((const char *)(e + 1), name, len)) {
+				if (!unchanged(v, changes))
+					return -EINTR;
+				if (likely(!claimed))
+					return fd;
+				fd = take((struct entry *)e, claimed);
+				return *claimed || unchanged(v, changes) ? fd : -EINTR;
+			}
 		}
 		if (unlikely(hops > HOPS))
 			return -EAGAIN;
@@ -172,10 +191,36 @@ UNTRACED int view_find(const struct view *v, const char *name, size_t len, int i
 	unsigned hashv = hash_of(name, len, id);
 
 	for (int i = 0; i < TRIES; i++) {
-		int r = try(v, name, len, id, hashv);
+		int r = try(v, name, len, id, hashv, NULL);
 
 		if (likely(r != -EINTR))
 			return r;
 	}
 	return -EAGAIN;
+}
+
+/* ---- claiming ---- */
+
+/*
+ * Of all who hold the guard, somebody may remove or move the entry between the last look at `changes` and the compare-and-swap. Then he has taken ENTRY_LOOSE from it first
+ * (table_hold), and the swap fails; or the swap was first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see view_is_claimed_from.
+ */
+UNTRACED int view_claim(struct view *v, const char *name, size_t len, int id, bool *claimed)
+{
+	unsigned hashv = hash_of(name, len, id);
+	int r = -EINTR;
+
+	*claimed = false;
+	atomic_fetch_add(&v->claiming, 1);
+	atomic_thread_fence(memory_order_seq_cst);
+	for (int i = 0; i < TRIES && r == -EINTR; i++)
+		r = try(v, name, len, id, hashv, claimed);
+	atomic_fetch_sub(&v->claiming, 1);
+	return r == -EINTR ? -EAGAIN : r;
+}
+
+bool view_is_claimed_from(struct view *v)
+{
+	atomic_thread_fence(memory_order_seq_cst); /* the entry is out of the table: who comes from now on does not find it */
+	return atomic_load(&v->claiming) != 0;
 }

@@ -31,6 +31,7 @@ static inline const void *key_of(int id)
 struct view {
 	_Atomic unsigned changes;
 	unsigned depth;          /* of the functions that change: they call each other */
+	_Atomic unsigned claiming; /* how many are in view_claim. A child that is born while one is never sees zero again, and uses a little more memory */
 	UT_hash_bucket *buckets; /* uthash's, or `none` */
 	unsigned mask;           /* of the bucket array */
 	/*
@@ -56,5 +57,14 @@ void view_bucket(struct view *v, const UT_hash_table *hash, unsigned hashv);
 
 /* See table_peek. */
 int view_find(const struct view *v, const char *name, size_t len, int id);
+
+/* See table_claim. *claimed: it was this call that took it. */
+int view_claim(struct view *v, const char *name, size_t len, int id, bool *claimed);
+
+/*
+ * Is somebody about to claim? An entry that has left the table since must not become another one before he has seen that it is no orphan any more: its memory
+ * is not given out again until nobody is. It cannot be waited for: he may be what this thread's handler has interrupted.
+ */
+bool view_is_claimed_from(struct view *v);
 
 #endif

@@ -398,7 +398,7 @@ static void tell_listeners(int sock)
 
 	if (!guard_lock(&hold))
 		return;
-	track_check_all();
+	track_check_all(false);
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		if (!(e->flags & ENTRY_KEPT) || e->flags & ENTRY_ORPHAN || (e->kind != ENTRY_STREAM && e->kind != ENTRY_DATAGRAM))
 			continue;

@@ -105,6 +105,7 @@ def options_become_settings():
         got = environment("-d", "3", "-g", "4", "--ready-timeout", "7", "-t", "exit 0", "-p", "a.pid", "-u", "b.sock",
                           "-u", "/x/c", "--retire-signal", "sigquit", "--restart-signal", "RTMIN+2", "-l", "info:log",
                           "-m", "exec", cwd=d)
+        assert got.pop("CPR_PID").isdigit()
         assert {name: value for name, value in got.items() if name.startswith("CPR_")} == {
             "CPR_DRAIN": "3", "CPR_GRACE": "4", "CPR_READY_TIMEOUT": "7", "CPR_TEST": "exit 0",
             "CPR_PIDFILE": f"{d}/a.pid", "CPR_UNLINK": f"{d}/b.sock\n/x/c",

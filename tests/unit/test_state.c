@@ -108,6 +108,18 @@ Test(state, leaves_flags_of_the_moment_out)
 	cr_assert_eq(table_find(back.table, "a", 0)->flags, ENTRY_KEPT);
 }
 
+Test(state, tells_what_was_not_looked_at)
+{
+	struct state s = sample_state(), back;
+
+	s.unseen = true;
+	back = read_back(state_write(&s, false));
+	cr_assert(back.unseen);
+	s.unseen = false;
+	back = read_back(state_write(&s, false));
+	cr_assert_not(back.unseen);
+}
+
 Test(state, writes_the_same_bytes_for_the_same_table)
 {
 	struct state s = sample_state();

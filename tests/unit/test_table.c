@@ -443,3 +443,22 @@ Test(table, agrees_with_a_plain_list_after_a_long_random_life)
 			cr_assert(at[at[fd]->fd] == at[fd] && table_find(t, at[fd]->name, at[fd]->id) == at[fd]);
 	}
 }
+
+/* What was said to come need not come, and more may. */
+Test(table, holds_more_and_less_than_was_reserved)
+{
+	static const size_t reserved[] = {0, 1, 100, 3000, 1000000};
+
+	for (size_t r = 0; r < sizeof(reserved) / sizeof(reserved[0]); r++) {
+		struct table *reserving = table_new();
+
+		table_reserve(reserving, reserved[r], reserved[r] * 20);
+		for (int i = 0; i < 3000; i++)
+			cr_assert_eq(table_add(reserving, "some name", i, i, NULL), 0);
+		for (int i = 0; i < 3000; i++) {
+			cr_assert_eq(table_peek(reserving, "some name", 9, i), i);
+			cr_assert_eq(table_peek(reserving, "some name", 9, 3000 + i), -ENOENT);
+		}
+		table_free(reserving);
+	}
+}

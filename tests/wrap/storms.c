@@ -194,6 +194,26 @@ static void close_past_us(int fd)
 #endif
 }
 
+static int open_past_us(const char *path, int flags)
+{
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = 0600;
+	long r;
+
+	__asm__ volatile("syscall" : "=a"(r) : "0"(SYS_openat), "D"((long)AT_FDCWD), "S"(path), "d"((long)flags), "r"(r10) : "rcx", "r11", "memory");
+	return (int)r;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = SYS_openat;
+	register long x0 __asm__("x0") = AT_FDCWD;
+	register const char *x1 __asm__("x1") = path;
+	register long x2 __asm__("x2") = flags;
+	register long x3 __asm__("x3") = 0600;
+
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+	return (int)x0;
+#endif
+}
+
 TEST(what_was_closed_past_us_is_not_handed_over, BOTH)
 {
 	struct address a = inet4("127.0.0.1", port(0));
@@ -208,6 +228,84 @@ TEST(what_was_closed_past_us_is_not_handed_over, BOTH)
 	}
 	CHECK_INT(table_size(), 0);
 	CHECK(inode_of(listening(a, SOCK_STREAM)) != get("inode"));
+}
+
+/* What the API saved is looked at only when it has arrived: whoever is found at its number then came over the exec because of us. */
+TEST(a_tag_closed_past_us_is_not_found_by_the_next_generation, BOTH, "WARNS=1")
+{
+	int (*save)(const char *, int, int) = API(cpr_save_fd), (*find)(const char *, int) = API(cpr_find_fd);
+
+	if (generation() == 1) {
+		int shut = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC)), fd[3];
+
+		for (int i = 0; i < 3; i++) {
+			fd[i] = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
+			CHECK_INT(save("a", i, fd[i]), 0);
+		}
+		CHECK_INT(save("shut", 0, shut), 0);
+		close_past_us(shut);
+		close_past_us(fd[1]);
+		CHECK_INT(open_past_us(in_room("other"), O_RDWR | O_CREAT | O_CLOEXEC), shut);
+		CHECK_INT(open_past_us(in_room("other"), O_RDWR | O_CREAT | O_CLOEXEC), fd[1]);
+		close_past_us(shut);
+		put("kept", fd[2]);
+		put("other", fd[1]);
+		put("shut", shut);
+		next_generation();
+	}
+	CHECK(!really_open((int)get("other"))); /* it was close-on-exec */
+	CHECK(!really_open((int)get("shut")));
+	CHECK_FAILS(find("a", 1), ENOENT);
+	CHECK_FAILS(find("shut", 0), ENOENT);
+	CHECK_INT(find("a", 2), get("kept"));
+	CHECK(find("a", 0) >= 0);
+	CHECK_INT(table_size(), 2);
+}
+
+TEST(what_the_program_hands_on_at_the_number_of_a_tag_is_left_alone, EXEC, "WARNS=1")
+{
+	if (generation() == 1) {
+		int fd = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
+
+		CHECK_INT(API(cpr_save_fd)("a", 0, fd), 0);
+		close_past_us(fd);
+		CHECK_INT(open_past_us(in_room("other"), O_RDWR | O_CREAT), fd);
+		put("fd", fd);
+		put("inode", inode_of(fd));
+		next_generation();
+	}
+	CHECK_FAILS(API(cpr_find_fd)("a", 0), ENOENT);
+	CHECK_INT(inode_of((int)get("fd")), get("inode"));
+}
+
+static void *idle(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+/* With other threads it is looked at on both sides, and the exec is not made in place. */
+TEST(a_tag_closed_past_us_beside_other_threads, BOTH)
+{
+	int (*find)(const char *, int) = API(cpr_find_fd);
+	pthread_t thread;
+
+	if (generation() == 1) {
+		int fd = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC)), kept = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
+
+		CHECK_INT(API(cpr_save_fd)("a", 0, fd), 0);
+		CHECK_INT(API(cpr_save_fd)("a", 1, kept), 0);
+		CHECK_INT(pthread_create(&thread, NULL, idle, NULL), 0);
+		close_past_us(fd);
+		CHECK_INT(open_past_us(in_room("other"), O_RDWR | O_CREAT | O_CLOEXEC), fd);
+		put("kept", kept);
+		put("other", fd);
+		next_generation();
+	}
+	CHECK(!really_open((int)get("other")));
+	CHECK_FAILS(find("a", 0), ENOENT);
+	CHECK_INT(find("a", 1), get("kept"));
 }
 
 TEST(a_number_closed_past_us_may_be_bound_again, BOTH)
