@@ -432,13 +432,13 @@ static void look(bool waits)
 
 void arrive_waiting(void)
 {
-	int kept = errno;
+	int kept = errno, cancel = guard_defer_cancel();
 
 	guard_enter();
-	if (guard_own_memory()) {
+	if (guard_own_memory())
 		look(true);
-	}
 	guard_exit();
+	guard_restore_cancel(cancel);
 	errno = kept;
 }
 

@@ -38,7 +38,7 @@ static bool is_silent(int fd)
 {
 	static const struct conn none;
 
-	return !conn_has_unread(fd) && conn_rested(&none, fd, io_now());
+	return !conn_has_unread(fd) && conn_rested(&none, fd, io_now(), CONN_RESTED_NS);
 }
 
 bool carry_has_room_for(const struct entry *listener, int fd, const struct passed *already, size_t n)

@@ -156,14 +156,17 @@ enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 	return quiet ? CONN_QUIET : CONN_GOES_ON;
 }
 
-bool conn_rested(const struct conn *c, int fd, int64_t now)
+bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
-	uint32_t ms = CONN_RESTED_NS / 1000000;
+	uint32_t ms = (uint32_t)(ns / 1000000), trips;
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket */
-		return now - c->wrote_at >= CONN_RESTED_NS;
+		return now - c->wrote_at >= ns;
+	trips = (3 * info.tcpi_rtt + 4 * info.tcpi_rttvar) / 1000; /* us. Half an answer's way, and half its request's, are silence */
+	if (ms < trips)
+		ms = trips;
 	return info.tcpi_last_data_sent >= ms && info.tcpi_last_data_recv >= ms;
 }
 

@@ -54,7 +54,7 @@ static inline unsigned conn_clear(struct conn *c, unsigned bits)
 	return atomic_fetch_and(&c->flags, (uint16_t)~bits);
 }
 
-/* How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms. */
+/* How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms, or some round trips. */
 #define CONN_RESTED_NS INT64_C(40000000)
 
 /* How long a protocol that we cannot frame must have been quiet after an answer (and not asked to read): 50 ms. */
@@ -111,8 +111,8 @@ bool conn_at_boundary(const struct conn *c, int64_t now);
 enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
-/* Has nothing come or gone on it for CONN_RESTED_NS? */
-bool conn_rested(const struct conn *c, int fd, int64_t now);
+/* Has nothing come or gone on it for so long, or for three round trips where these are longer? */
+bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns);
 
 /* Does the kernel hold bytes that the program has not read? */
 bool conn_has_unread(int fd);

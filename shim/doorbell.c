@@ -329,7 +329,7 @@ static void cut_short(ucontext_t *context)
 /* Every signal is blocked here (sa_mask). */
 static void rang(int sig, siginfo_t *info, void *context)
 {
-	int kept = errno;
+	int kept = errno, cancel;
 
 	if (!guard_own_memory()) /* a vfork child: this is its parent's memory, and the ring was not for it */
 		return;
@@ -340,8 +340,10 @@ static void rang(int sig, siginfo_t *info, void *context)
 		noted_tick |= info->si_code == SI_TIMER || info->si_code == SI_USER; /* the owner's ring for its workers */
 	else
 		noted_restart = true;
+	cancel = guard_defer_cancel();
 	if (!guard_noted)
 		answer_noted();
+	guard_restore_cancel(cancel);
 	if (drain_wants_out())
 		cut_short(context);
 	/* last: what came while we answered is pending, and counts as well */

@@ -32,6 +32,9 @@ enum {
 
 #define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
 
+/* Who has not been answered so often may be in the middle of a handshake, in which the other side takes its time to reckon: 250 ms. */
+#define STRANGER_NS INT64_C(250000000)
+
 cpr_touched _Atomic bool drain_active;
 static _Atomic bool drain_over_here; /* see drain_close */
 static _Atomic int parked_word; /* changes when a drain ends */
@@ -111,7 +114,7 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 
 	bool answered = c->answers >= CONVERSATION && now - c->wrote_at < BEHIND_NS;
 
-	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now));
+	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONVERSATION ? STRANGER_NS : CONN_RESTED_NS));
 }
 
 /*

@@ -245,6 +245,7 @@ bool guard_lock(struct guard_hold *hold)
 
 	if (unlikely(!cpr__table || holding || !guard_own_memory() || broken))
 		return false;
+	hold->cancel = guard_defer_cancel();
 	guard_block(&hold->mask);
 	acquire();
 	holding = true;
@@ -259,6 +260,7 @@ void guard_unlock(const struct guard_hold *hold)
 	holding = false;
 	release();
 	guard_unblock(&hold->mask);
+	guard_restore_cancel(hold->cancel);
 	errno = kept;
 }
 
@@ -269,7 +271,7 @@ void guard_when_noted(void (*answer)(void))
 
 void guard_answer_noted(void)
 {
-	int kept = errno; /* what the wrapper's call has said */
+	int kept = errno /* what the wrapper's call has said */, cancel = guard_defer_cancel();
 	sigset_t before;
 
 	guard_noted = false;
@@ -278,6 +280,7 @@ void guard_answer_noted(void)
 	guard_block(&before); /* as in the handler, for which it is written */
 	answer_noted();
 	guard_unblock(&before);
+	guard_restore_cancel(cancel);
 	errno = kept;
 }
 

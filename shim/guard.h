@@ -7,6 +7,7 @@
 #include "settings.h"
 #include "table.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -26,7 +27,25 @@ void guard_inherit(int fd, uint64_t ino);
 
 struct guard_hold {
 	sigset_t mask;
+	int cancel;
 };
+
+/*
+ * A thread that has been cancelled ends in the next open() or close() that it makes, also if that is one of ours: in the handler, with the drain's step under way, or with the
+ * lock. Between these it does not. For any handler; they nest.
+ */
+static inline int guard_defer_cancel(void)
+{
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	return before;
+}
+
+static inline void guard_restore_cancel(int before)
+{
+	pthread_setcancelstate(before, NULL);
+}
 
 /*
  * Takes the lock with every signal blocked, so that no handler of the program can meet a half-made change. False: this process must not

@@ -21,7 +21,8 @@
 enum {
 	KNOCK_MS = 1,   /* how long a knock may take: it is on this machine, and the program waits meanwhile */
 	MORE = 8192,
-	WORD_MS = 20,   /* how long a knock may take to say its word after it is accepted */
+	WORD_MS = 20,   /* how long a word may be under way that has been said */
+	SAID_MS = 1000, /* how long who knocks may take to say it: another process, in which anything can come between */
 	GIVEN_UP = 64,  /* so many of those are known again */
 };
 
@@ -29,7 +30,10 @@ struct knock {
 	sa_family_t family;
 	uint16_t port; /* the local port that it came from */
 	char path[24]; /* unix: the abstract name that the kernel gave it */
+	_Atomic uint8_t state;
 };
+
+enum { MADE, SAID, TAKEN };
 
 /*
  * Shared with all that the owner forks. The obvious record in plain memory is right only for knocks that were made before the fork: a worker that accepts a later one
@@ -150,6 +154,7 @@ static void give_up(const struct knock *k)
 bool knock_at(const struct knock_door *door)
 {
 	cleanup_fd int sock = -1;
+	struct knock *made;
 
 	if (record && record->count == record->room && !knock_unaccepted())
 		knock_forget_all();
@@ -159,34 +164,57 @@ bool knock_at(const struct knock_door *door)
 	if (sock < 0 || !name_it(sock, door, &record->knocks[record->count]))
 		return false;
 	atomic_fetch_add(&record->count, 1);
-	if (comes_in(sock, door))
+	if (comes_in(sock, door)) {
+		made = &record->knocks[record->count - 1];
+		atomic_compare_exchange_strong(&made->state, &(uint8_t){MADE}, SAID); /* else it is taken already */
 		return true;
+	}
 	give_up(&record->knocks[record->count - 1]);
 	atomic_fetch_sub(&record->count, 1);
 	return false;
 }
 
 /* A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
-static bool is_one_of(const struct knock *k, const struct knock *made, size_t first, size_t n)
+static struct knock *find(const struct knock *k, struct knock *made, size_t first, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		const struct knock *it = &made[(first + i) % n];
+		struct knock *it = &made[(first + i) % n];
 
 		if (k->family == AF_UNIX ? it->family == AF_UNIX && !memcmp(k->path, it->path, sizeof(k->path)) : it->family != AF_UNIX && k->port == it->port)
-			return true;
+			return it;
 	}
-	return false;
+	return NULL;
 }
 
-/* Does it come from where one of our knocks came from, and say the word? Another process may accept it between our connect and our send: that takes no time, but some. */
+static bool becomes_readable(int fd, int ms)
+{
+	int64_t until = io_now() + ms * INT64_C(1000000), left = ms;
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int r;
+
+	do {
+		r = next_poll(&p, 1, (int)left);
+		left = (until - io_now()) / 1000000;
+	} while (r < 0 && errno == EINTR && left > 0);
+	return r > 0;
+}
+
+/*
+ * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our connect and our send. That takes no time, but whoever knocks may be
+ * kept from his processor just then: a few ms of patience made a client of it, whose request was our word, and nobody took what it stood for.
+ */
 static bool says_the_word(int fd, const struct knock *k)
 {
+	struct knock *it = find(k, record->knocks, record->accepted, record->count);
+	uint8_t state = it ? atomic_load(&it->state) : TAKEN;
 	char said[sizeof(word)];
-	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	if (!is_one_of(k, record->knocks, record->accepted, record->count) || next_poll(&p, 1, WORD_MS) <= 0)
+	if (state == TAKEN || !becomes_readable(fd, state == SAID ? WORD_MS : SAID_MS))
 		return false;
-	return next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) == sizeof(said) && !memcmp(said, word, sizeof(said));
+	if (next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, word, sizeof(said)))
+		return false;
+	atomic_store(&it->state, TAKEN);
+	return true;
 }
 
 /* A client of that port that ends without a word misses nothing either. */
@@ -195,7 +223,7 @@ static bool was_given_up(int fd, const struct knock *k)
 	size_t n = record->given_up;
 	char byte;
 
-	return n && is_one_of(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) && !next_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n && find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) && !next_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 enum knock_kind knock_kind(int fd)

@@ -23,6 +23,23 @@ static int64_t written_now(void)
 	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
+bool cpr__timed_out(int fd, int option, int64_t *since)
+{
+	struct timeval patience = {0};
+	socklen_t len = sizeof(patience);
+	int64_t now = io_now();
+
+	if (!*since) {
+		*since = now;
+		return false;
+	}
+	if (getsockopt(fd, SOL_SOCKET, option, &patience, &len) || (!patience.tv_sec && !patience.tv_usec) ||
+	    now - *since < patience.tv_sec * INT64_C(1000000000) + patience.tv_usec * 1000)
+		return false;
+	errno = EAGAIN;
+	return true;
+}
+
 /* ---- reading ---- */
 
 /* Calls that take nothing of the stream: a look, an error's record, the byte beside it. */
@@ -69,11 +86,12 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 		struct conn *c_ = conn_at(fd);                                                                         \
 		__typeof__(call) r_;                                                                                   \
 		unsigned rings_;                                                                                       \
+		int64_t since_ = 0;                                                                                    \
 		if (likely(!c_)) {                                                                                     \
 			do {                                                                                           \
 				rings_ = doorbell_rings;                                                               \
 				r_ = (call);                                                                           \
-			} while (doorbell_only_rang(r_, rings_));                                                      \
+			} while (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_RCVTIMEO, &since_));         \
 		} else {                                                                                               \
 			do {                                                                                           \
 				int frozen_ = drain_enter(fd, c_, (flags) & MSG_DONTWAIT);                             \
@@ -87,7 +105,7 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 				if ((size) > 0)                                                                        \
 					note;                                                                          \
 				drain_exit();                                                                          \
-			} while (doorbell_only_rang(r_, rings_));                                                      \
+			} while (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_RCVTIMEO, &since_));         \
 		}                                                                                                      \
 		r_;                                                                                                    \
 	})
@@ -215,6 +233,7 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 #define WRITE(fd, call, note)                                                                                          \
 	({                                                                                                             \
 		unsigned rings_;                                                                                       \
+		int64_t since_ = 0;                                                                                    \
 		__typeof__(call) r_;                                                                                   \
 		struct conn *c_ = conn_at(fd);                                                                         \
 		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_SHUT)) {                                         \
@@ -224,7 +243,7 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 			do {                                                                                           \
 				rings_ = doorbell_rings;                                                               \
 				r_ = (call);                                                                           \
-			} while (doorbell_only_rang(r_, rings_));                                                      \
+			} while (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_SNDTIMEO, &since_));         \
 			c_ = conn_at(fd);                                                                              \
 			if (unlikely(c_ != NULL))                                                                      \
 				note;                                                                                  \

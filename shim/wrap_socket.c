@@ -98,13 +98,14 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 /* In one piece: a restart in the middle of it would find a connection that nobody has a record of. */
 static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	int knock;
+	int cancel = guard_defer_cancel(), knock;
 
 	guard_enter();
 	knock = deliver_accepted(listener, fd, flags, addr, len);
 	if (knock >= 0)
 		conn_begin(fd, listener, knock > 0);
 	guard_exit();
+	guard_restore_cancel(cancel);
 	return knock;
 }
 
@@ -116,6 +117,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 	({                                                                                                             \
 		int r_, knock_ = 0;                                                                                    \
 		unsigned rings_;                                                                                       \
+		int64_t since_ = 0;                                                                                    \
 		if (unlikely(noted_any(fd)))                                                                           \
 			noted_settle(fd); /* what is accepted on it may be carried to it */                            \
 		if (unlikely(arrive_watch))                                                                            \
@@ -131,13 +133,13 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 			r_ = (call);                                                                                   \
 			if (r_ >= 0) {                                                                                 \
 				fresh(r_);                                                                             \
-				if (unlikely(deliver_waiting))                                                           \
+				if (unlikely(deliver_waiting))                                                         \
 					knock_ = accepted_amid_knocks(fd, r_, flags, addr, len);                       \
 				else                                                                                   \
-					conn_begin(r_, fd, false);                                                            \
+					conn_begin(r_, fd, false);                                                     \
 			}                                                                                              \
 			drain_exit();                                                                                  \
-		} while (knock_ < 0 || doorbell_only_rang(r_, rings_));                                                \
+		} while (knock_ < 0 || (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_RCVTIMEO, &since_))); \
 		r_;                                                                                                    \
 	})
 

@@ -51,9 +51,9 @@ static int ms_until(int64_t deadline)
 #define WAIT_MS(timeout, first, again)                                                                                 \
 	({                                                                                                             \
 		unsigned rings_ = waiting();                                                                           \
-		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                 \
+		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                  \
 		int r_ = (first);                                                                                      \
-		while (doorbell_only_rang(r_, rings_)) {                                                                        \
+		while (doorbell_only_rang(r_, rings_)) {                                                               \
 			int left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                   \
 			rings_ = waiting();                                                                            \
 			r_ = (again);                                                                                  \
@@ -64,11 +64,11 @@ static int ms_until(int64_t deadline)
 #define WAIT_SPEC(timeout, first, again)                                                                               \
 	({                                                                                                             \
 		unsigned rings_ = waiting();                                                                           \
-		int64_t deadline_ = cpr__deadline_of(timeout);                                                              \
+		int64_t deadline_ = cpr__deadline_of(timeout);                                                         \
 		int r_ = (first);                                                                                      \
-		while (doorbell_only_rang(r_, rings_)) {                                                                        \
+		while (doorbell_only_rang(r_, rings_)) {                                                               \
 			struct timespec room_;                                                                         \
-			const struct timespec *left_ = cpr__left_until(deadline_, &room_);                                  \
+			const struct timespec *left_ = cpr__left_until(deadline_, &room_);                             \
 			rings_ = waiting();                                                                            \
 			r_ = (again);                                                                                  \
 		}                                                                                                      \
