@@ -69,8 +69,9 @@ BENCH_FLAGS = -Itools $(shell pkg-config --cflags glib-2.0)
 # fstat: see lookup_child.c
 BENCH_LIBS  = -Wl,--export-dynamic-symbol=fstat $(shell pkg-config --libs glib-2.0) -lm -pthread
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
-# noseparate-code: two mappings less in every process, for every fork to copy.
-SHIM_LDFLAGS = -shared -Wl,-soname,libcpr.so -Wl,-z,noseparate-code -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
+# noseparate-code: two mappings less in every process, for every fork to copy. Bsymbolic-functions: a program may have a sigaction of its own, which calls __sigaction, which is ours,
+# and must not call sigaction again (Erlang).
+SHIM_LDFLAGS = -shared -Wl,-Bsymbolic-functions -Wl,-soname,libcpr.so -Wl,-z,noseparate-code -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
 SHIM_LIBS  := -l:libbsd.a -l:libhttp_parser.a -ldl
 TOOL_LIBS  := -lbsd -l:libhttp_parser.a -ldl

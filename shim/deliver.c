@@ -13,6 +13,7 @@
 #include "next.h"
 #include "pool.h"
 #include "track.h"
+#include "words.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +52,7 @@ struct family {
 
 _Atomic bool deliver_waiting;
 static struct family *families;
-static size_t batch;       /* so many knocks at once, next time */
+static size_t batch = FIRST_KNOCKS; /* so many knocks at once, next time */
 static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
 static int64_t knocked_at; /* the last time, or when the listener was claimed */
 static int64_t full_until; /* a queue was found full: no knock before */
@@ -132,6 +133,18 @@ static size_t put_asking_first(int *fds, size_t n)
 	return asking;
 }
 
+/* Where nobody looks for a free number, and hidden: a child that closes all that it does not know would close what is to be taken from, and then its own descriptor by that number. */
+static bool make_pair(int pair[2])
+{
+	if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+		return false;
+	for (int end = 0; end < 2; end++) {
+		pair[end] = io_move_up(pair[end], WORDS_HIGH);
+		track_hide("", pair[end]);
+	}
+	return true;
+}
+
 static bool put_in_flight(struct family *f)
 {
 	size_t pairs = (f->count + PER_QUEUE - 1) / PER_QUEUE;
@@ -142,7 +155,7 @@ static bool put_in_flight(struct family *f)
 	f->asking = put_asking_first(f->fds, f->count);
 	for (size_t i = 0; i < f->count; i++) {
 		if (i % PER_QUEUE == 0) {
-			if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, f->pairs[f->pair_count]))
+			if (!make_pair(f->pairs[f->pair_count]))
 				return f->pair_count > 0;
 			f->pair_count++;
 		}
@@ -394,8 +407,10 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 static void close_pairs(struct family *f)
 {
 	for (size_t i = 0; i < f->pair_count; i++) {
-		next_close(f->pairs[i][0]);
-		next_close(f->pairs[i][1]);
+		for (int end = 0; end < 2; end++) {
+			table_forget_fd(cpr__table, f->pairs[i][end]);
+			next_close(f->pairs[i][end]);
+		}
 	}
 	f->pair_count = f->emptied = 0;
 	f->unknocked = 0;

@@ -365,16 +365,32 @@ void doorbell_spare(sigset_t *set)
 		sigdelset(set, cpr__settings.restart_signal);
 }
 
-int doorbell_init(void)
+static int hang(int sig)
 {
 	struct sigaction action = {.sa_sigaction = rang, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+
+	sigfillset(&action.sa_mask);
+	return next_sigaction(sig, &action, NULL);
+}
+
+void doorbell_mute(bool on)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	int kept = errno;
+
+	if (cpr__table && on)
+		next_sigaction(cpr__settings.signal, &ignore, NULL);
+	else if (cpr__table)
+		hang(cpr__settings.signal);
+	errno = kept;
+}
+
+int doorbell_init(void)
+{
 	sigset_t ours;
 
 	guard_when_noted(answer_noted);
-	sigfillset(&action.sa_mask);
-	if (next_sigaction(cpr__settings.signal, &action, NULL))
-		return -errno;
-	if (cpr__settings.restart_signal && next_sigaction(cpr__settings.restart_signal, &action, NULL))
+	if (hang(cpr__settings.signal) || (cpr__settings.restart_signal && hang(cpr__settings.restart_signal)))
 		return -errno;
 	sigemptyset(&ours);
 	sigaddset(&ours, cpr__settings.signal);

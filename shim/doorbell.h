@@ -12,6 +12,9 @@
 /* Hangs the doorbell: the handler, and the signal let through in this thread. 0, or -errno. */
 int doorbell_init(void);
 
+/* Ignored, from before an exec into a stranger on; and heard again, if that has failed. Keeps errno. */
+void doorbell_mute(bool on);
+
 /* The signals that are ours: the program can neither handle, block, nor wait for them. */
 bool doorbell_owns(int sig);
 

@@ -2,6 +2,7 @@
 /* exec: into a stranger, who gets nothing of ours, or into the program's own next generation, which gets the state. */
 #define _GNU_SOURCE
 #include "attr.h"
+#include "doorbell.h"
 #include "guard.h"
 #include "leave.h"
 #include "next.h"
@@ -25,12 +26,17 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 	return -1;
 }
 
-/* Around an exec into a stranger: a worker that becomes a CGI script is no worker. */
+/*
+ * Around an exec into a stranger: a worker that becomes a CGI script is no worker. A ring that its owner had decided on by then comes before the next image has a handler for it, and would
+ * end it: so it is ignored from here on, which survives exec, until the library is there again.
+ */
 #define FOREIGN(call)                                                                                                  \
 	({                                                                                                             \
 		int r_;                                                                                                \
 		guard_worker_leaves();                                                                                 \
+		doorbell_mute(true);                                                                                   \
 		r_ = (call);                                                                                           \
+		doorbell_mute(false);                                                                                  \
 		guard_worker_stays();                                                                                  \
 		r_;                                                                                                    \
 	})

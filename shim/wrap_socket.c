@@ -78,21 +78,36 @@ static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 	return true;
 }
 
-static int connected(int fd, const struct sockaddr *addr, int r)
+static void connected(int fd, const struct sockaddr *addr, int r)
 {
 	if (!r || errno == EINPROGRESS)
 		track_socket_connected(fd, addr);
-	return r;
 }
+
+/* With SO_SNDTIMEO it says EINTR after any handler; called again, it waits on for the same connection. */
+#define CONNECT(fd, addr, len, next)                                                                                   \
+	({                                                                                                             \
+		int r_ = -1;                                                                                           \
+		unsigned rings_;                                                                                       \
+		int64_t since_ = 0;                                                                                    \
+		if (!refuses(fd, addr, len)) {                                                                         \
+			do {                                                                                           \
+				rings_ = doorbell_rings;                                                               \
+				r_ = next(fd, addr, len);                                                              \
+			} while (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_SNDTIMEO, &since_));         \
+			connected(fd, addr, r_);                                                                       \
+		}                                                                                                      \
+		r_;                                                                                                    \
+	})
 
 CPR_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return refuses(fd, addr, len) ? -1 : connected(fd, addr, next_connect(fd, addr, len));
+	return CONNECT(fd, addr, len, next_connect);
 }
 
 CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return refuses(fd, addr, len) ? -1 : connected(fd, addr, next___connect(fd, addr, len));
+	return CONNECT(fd, addr, len, next___connect);
 }
 
 /* In one piece: a restart in the middle of it would find a connection that nobody has a record of. */
