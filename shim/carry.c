@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -173,6 +172,8 @@ static void begin_close(int fd)
 	hide("", fd);
 }
 
+static void before_fork(void);
+
 void carry_adopt(const struct passed *passed, size_t n)
 {
 	if (n && !knock_prepare(n))
@@ -194,6 +195,8 @@ void carry_adopt(const struct passed *passed, size_t n)
 			begin_close(p->fd);
 		}
 	}
+	if (families)
+		guard_when_forking(before_fork);
 	closing_until = io_now() + LINGER_MS * INT64_C(1000000);
 }
 
@@ -241,11 +244,6 @@ static void before_fork(void)
 		if (f->count && put_in_flight(f))
 			atomic_store(&carry_waiting, true);
 	guard_unlock(&hold);
-}
-
-void carry_init(void)
-{
-	pthread_atfork(before_fork, NULL, NULL);
 }
 
 /* One carried connection of this family, or -1. */
@@ -439,7 +437,7 @@ int carry_accepted(int listener, int fd, int flags, struct sockaddr *addr, sockl
 
 static bool closings_over(void)
 {
-	static char dropped[4096]; /* the guard is held, and a handler's stack may be small */
+	static cpr_large char dropped[4096]; /* the guard is held, and a handler's stack may be small */
 	bool late = io_now() >= closing_until;
 	size_t left = 0;
 

@@ -41,9 +41,6 @@ void carry_call_off(void);
 
 /* ---- the generation that arrives ---- */
 
-/* Once, at the start. */
-void carry_init(void);
-
 /* What waits for a knock is in the table as an orphan of this name. */
 #define CARRY_PREFIX "carried:"
 

@@ -17,7 +17,6 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -37,23 +36,40 @@ static _Atomic int parked_word; /* changes when a drain ends */
 
 /* ---- who is inside a call that takes bytes or connections ---- */
 
-static struct caller {
+struct caller {
 	_Atomic int tid; /* 0: free */
 	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
-} callers[CALLERS];
+};
+
+struct registration {
+	_Atomic int fd; /* -1: free */
+	bool out;       /* of its set, for the time of a drain */
+	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
+	int epfd;
+	struct epoll_event event;
+};
+
+/* A child finds all of it empty: its one thread has another tid than its parent's had, and its parent's epoll sets are shared: nothing is done to them. */
+static cpr_touched struct own {
+	_Atomic int callers_top; /* no caller is at or above this */
+	int registration_count;
+	struct caller callers[CALLERS];
+	struct registration registrations[LISTENERS];
+} *own;
 
 static cpr_thread struct caller *self;
-static cpr_thread bool homeless; /* there was no room for this thread */
-static cpr_touched _Atomic int callers_top;  /* none is at or above this */
+static cpr_thread int self_tid; /* in a child it is not what stands in *self: that is to become its own */
+static cpr_thread int homeless; /* the tid for which there was no room */
 
-static struct caller *become_caller(void)
+static __attribute__((noinline)) struct caller *become_caller(void)
 {
 	int tid = (int)next_sys(SYS_gettid), pid = getpid(), top;
 
-	if (homeless)
+	self = NULL;
+	if (!own || homeless == tid)
 		return NULL;
 	for (int i = 0; i < CALLERS; i++) {
-		struct caller *slot = &callers[i];
+		struct caller *slot = &own->callers[i];
 		int there = atomic_load(&slot->tid);
 
 		if (there && (there == tid || (!next_sys(SYS_tgkill, pid, there, 0) || errno != ESRCH)))
@@ -63,24 +79,33 @@ static struct caller *become_caller(void)
 			continue;
 		atomic_store(&slot->fd, -1);
 		self = slot;
-		for (top = callers_top; top <= i && !atomic_compare_exchange_weak(&callers_top, &top, i + 1);)
+		self_tid = tid;
+		for (top = own->callers_top; top <= i && !atomic_compare_exchange_weak(&own->callers_top, &top, i + 1);)
 			;
 		return slot;
 	}
-	homeless = true;
+	homeless = tid;
 	return NULL;
 }
 
-/* ---- freezing ---- */
+static int callers_top(void)
+{
+	return own ? own->callers_top : 0;
+}
 
-static struct registration {
-	_Atomic int fd; /* -1: free */
-	bool out;       /* of its set, for the time of a drain */
-	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
-	int epfd;
-	struct epoll_event event;
-} registrations[LISTENERS];
-static cpr_touched int registration_count;
+static int registration_count(void)
+{
+	return own ? own->registration_count : 0;
+}
+
+static inline struct caller *this_caller(void)
+{
+	struct caller *me = self;
+
+	return likely(me && atomic_load_explicit(&me->tid, memory_order_relaxed) == self_tid) ? me : become_caller();
+}
+
+/* ---- freezing ---- */
 
 static void thaw(int fd, struct conn *c);
 
@@ -90,8 +115,8 @@ static void thaw(int fd, struct conn *c);
  */
 static bool is_being_read(int fd, const struct caller *me)
 {
-	for (int i = 0; i < callers_top; i++)
-		if (atomic_load_explicit(&callers[i].fd, memory_order_acquire) == fd && callers[i].tid && &callers[i] != me)
+	for (int i = 0; i < callers_top(); i++)
+		if (atomic_load_explicit(&own->callers[i].fd, memory_order_acquire) == fd && own->callers[i].tid && &own->callers[i] != me)
 			return true;
 	return false;
 }
@@ -159,8 +184,8 @@ static bool is_listener(int fd, uint64_t ino)
 
 static void freeze_listeners(bool on)
 {
-	for (int i = 0; i < registration_count; i++) {
-		struct registration *r = &registrations[i];
+	for (int i = 0; i < registration_count(); i++) {
+		struct registration *r = &own->registrations[i];
 		struct epoll_event event = r->event;
 
 		if (r->fd < 0 || !is_listener(r->fd, r->ino)) {
@@ -182,14 +207,14 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 	struct object object;
 	bool out;
 
-	if (object_of(fd, &object) || !guard_lock(&hold))
+	if (!own || object_of(fd, &object) || !guard_lock(&hold))
 		return false;
 	out = atomic_load(&drain_active);
-	for (int i = 0; i < registration_count; i++) {
-		if (registrations[i].fd == fd && registrations[i].epfd == epfd)
-			found = &registrations[i];
-		else if (registrations[i].fd < 0 || !is_listener(registrations[i].fd, registrations[i].ino))
-			free = &registrations[i];
+	for (int i = 0; i < registration_count(); i++) {
+		if (own->registrations[i].fd == fd && own->registrations[i].epfd == epfd)
+			found = &own->registrations[i];
+		else if (own->registrations[i].fd < 0 || !is_listener(own->registrations[i].fd, own->registrations[i].ino))
+			free = &own->registrations[i];
 	}
 	if (op == EPOLL_CTL_DEL) {
 		out = found && found->out;
@@ -197,7 +222,7 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 			found->fd = -1;
 	} else {
 		if (!found)
-			found = free ? free : registration_count < LISTENERS ? &registrations[registration_count++] : NULL;
+			found = free ? free : own->registration_count < LISTENERS ? &own->registrations[own->registration_count++] : NULL;
 		if (found) {
 			found->epfd = epfd;
 			found->ino = object.ino;
@@ -230,7 +255,7 @@ bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 		c->data = event->data.u64;
 		atomic_fetch_or(&c->flags, CONN_POLLED);
 	}
-	return c->flags & CONN_FROZEN;
+	return unlikely(c->flags & CONN_FROZEN) && drain_is_ours() && c->flags & CONN_FROZEN;
 }
 
 static bool blocks(int fd)
@@ -294,7 +319,7 @@ static bool client_waits(int fd)
 
 int drain_enter(int fd, struct conn *c, bool now)
 {
-	struct caller *me = likely(self) ? self : become_caller();
+	struct caller *me = this_caller();
 	int kept = -1;
 
 	for (;;) {
@@ -303,6 +328,8 @@ int drain_enter(int fd, struct conn *c, bool now)
 		/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
 		atomic_signal_fence(memory_order_seq_cst);
 		if (likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)))
+			return 0;
+		if (!drain_is_ours())
 			return 0;
 		if (kept < 0)
 			kept = errno;
@@ -331,29 +358,15 @@ void drain_exit(void)
 
 void drain_wrote(int fd, struct conn *c)
 {
-	if (conn_at_boundary(c, c->wrote_at))
+	if (drain_is_ours() && conn_at_boundary(c, c->wrote_at))
 		freeze(fd, c, false, self);
 }
 
 /* ---- the handler's part ---- */
 
-/*
- * In a forked child: its one thread has another tid than its parent's had, and a drain that its parent is in is not its own (its owner rings it for that). Its
- * parent's epoll sets are shared: nothing is done to them.
- */
-static __attribute__((hot)) void after_fork(void)
+/* In a forked child: a drain that its parent is in is not its own (its owner rings it for that). */
+static void forget_drain(void)
 {
-	/* nothing is written that is so already: each page costs a child a fault */
-	if (callers_top)
-		memset(callers, 0, (size_t)callers_top * sizeof(callers[0]));
-	if (callers_top)
-		callers_top = 0;
-	if (self || homeless) {
-		self = NULL;
-		homeless = false;
-	}
-	if (registration_count)
-		registration_count = 0;
 	if (likely(!atomic_load(&drain_active)))
 		return;
 	atomic_store(&drain_active, false);
@@ -366,9 +379,19 @@ static __attribute__((hot)) void after_fork(void)
 	}
 }
 
+bool drain_is_ours(void)
+{
+	int kept = errno;
+
+	guard_own_memory(); /* a child's first question */
+	errno = kept;
+	return atomic_load(&drain_active);
+}
+
 void drain_init(void)
 {
-	pthread_atfork(NULL, NULL, after_fork);
+	own = guard_cleared(sizeof(*own));
+	guard_when_born(forget_drain);
 	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
@@ -409,8 +432,8 @@ size_t drain_call_out(void)
 	int pid = getpid();
 	size_t inside = 0;
 
-	for (int i = 0; i < callers_top; i++) {
-		int tid = atomic_load(&callers[i].tid), fd = atomic_load(&callers[i].fd);
+	for (int i = 0; i < callers_top(); i++) {
+		int tid = atomic_load(&own->callers[i].tid), fd = atomic_load(&own->callers[i].fd);
 		struct conn *c = conn_at(fd);
 
 		if (!tid || fd < 0)
@@ -418,7 +441,7 @@ size_t drain_call_out(void)
 		if (c && !conn_at_boundary(c, io_now()))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
-			atomic_store(&callers[i].tid, 0);
+			atomic_store(&own->callers[i].tid, 0);
 			continue;
 		}
 		inside++;
@@ -455,8 +478,8 @@ size_t drain_busy(void)
 
 bool drain_serves(void)
 {
-	for (int i = 0; i < registration_count; i++)
-		if (registrations[i].fd >= 0)
+	for (int i = 0; i < registration_count(); i++)
+		if (own->registrations[i].fd >= 0)
 			return true;
 	return conn_next(0) >= 0;
 }

@@ -12,6 +12,14 @@
 /* A drain is on: reads and accepts are frozen. */
 extern _Atomic bool drain_active;
 
+/* It is active, but is it this process's, or one that its parent was in when this was born? */
+bool drain_is_ours(void);
+
+static inline bool drain_is_on(void)
+{
+	return unlikely(atomic_load_explicit(&drain_active, memory_order_relaxed)) && drain_is_ours();
+}
+
 /* Once, at the start. */
 void drain_init(void);
 

@@ -39,8 +39,12 @@ bool kin_look(int pid, struct kin *kin)
 	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
 	kin->dead = at[2] == 'Z' || at[2] == 'X';
 	kin->parent = (int)number_at(at + 4);
-	for (int field = 2; field < 22 && at; field++)
+	kin->flags = 0;
+	for (int field = 2; field < 22 && at; field++) {
 		at = strchr(at + 1, ' ');
+		if (field == 8 && at)
+			kin->flags = (unsigned)number_at(at + 1);
+	}
 	kin->start_time = at ? number_at(at + 1) : 0;
 	errno = kept;
 	return kin->start_time != 0;

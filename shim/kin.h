@@ -8,6 +8,7 @@
 
 struct kin {
 	int parent;
+	unsigned flags;      /* the kernel's */
 	bool dead;           /* and not waited for yet */
 	uint64_t start_time; /* as guard_start_time, which knows none of the dead */
 	char name[64];       /* the kernel's: 15 bytes */

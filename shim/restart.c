@@ -35,7 +35,7 @@ enum { STEP_MS = 5, SLOW_STEP_MS = 20 };
 #define GOODBYE_NS INT64_C(250000000)
 #define INSIDE_NS INT64_C(50000000)
 
-static struct {
+static cpr_large struct {
 	struct leave_request request;
 	void (*over)(void *arg, int result, const char *why);
 	int64_t deadline;

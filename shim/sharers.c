@@ -13,9 +13,9 @@
 enum { LISTENERS_MAX = 1024 };
 
 /* With the guard held, and too large for a handler's stack. */
-static const struct entry *listeners[LISTENERS_MAX];
+static cpr_large const struct entry *listeners[LISTENERS_MAX];
 static size_t listener_count;
-static int family[CHILDREN_MAX]; /* this process's descendants, parents first */
+static cpr_large int family[CHILDREN_MAX]; /* this process's descendants, parents first */
 static size_t family_count;
 
 static void note_listeners(void)
