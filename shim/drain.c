@@ -36,11 +36,6 @@ static _Atomic int parked_word; /* changes when a drain ends */
 
 /* ---- who is inside a call that takes bytes or connections ---- */
 
-struct caller {
-	_Atomic int tid; /* 0: free */
-	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
-};
-
 struct registration {
 	_Atomic int fd; /* -1: free */
 	bool out;       /* of its set, for the time of a drain */
@@ -57,15 +52,15 @@ static cpr_touched struct own {
 	struct registration registrations[LISTENERS];
 } *own;
 
-static cpr_thread struct caller *self;
-static cpr_thread int self_tid; /* in a child it is not what stands in *self: that is to become its own */
+cpr_thread struct caller *drain_self;
+cpr_thread int drain_self_tid;
 static cpr_thread int homeless; /* the tid for which there was no room */
 
-static __attribute__((noinline)) struct caller *become_caller(void)
+struct caller *drain_become_caller(void)
 {
 	int tid = (int)next_sys(SYS_gettid), pid = getpid(), top;
 
-	self = NULL;
+	drain_self = NULL;
 	if (!own || homeless == tid)
 		return NULL;
 	for (int i = 0; i < CALLERS; i++) {
@@ -78,8 +73,8 @@ static __attribute__((noinline)) struct caller *become_caller(void)
 		if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
 			continue;
 		atomic_store(&slot->fd, -1);
-		self = slot;
-		self_tid = tid;
+		drain_self = slot;
+		drain_self_tid = tid;
 		for (top = own->callers_top; top <= i && !atomic_compare_exchange_weak(&own->callers_top, &top, i + 1);)
 			;
 		return slot;
@@ -96,13 +91,6 @@ static int callers_top(void)
 static int registration_count(void)
 {
 	return own ? own->registration_count : 0;
-}
-
-static inline struct caller *this_caller(void)
-{
-	struct caller *me = self;
-
-	return likely(me && atomic_load_explicit(&me->tid, memory_order_relaxed) == self_tid) ? me : become_caller();
 }
 
 /* ---- freezing ---- */
@@ -282,7 +270,7 @@ static int park(void)
 
 bool drain_wants_out(void)
 {
-	return atomic_load(&drain_active) && self && atomic_load(&self->fd) >= 0;
+	return atomic_load(&drain_active) && drain_self && atomic_load(&drain_self->fd) >= 0;
 }
 
 /*
@@ -317,22 +305,13 @@ static bool client_waits(int fd)
 	return !atomic_load(&drain_over_here) && blocks(fd) && next_poll(&p, 1, 0) > 0 && first_time();
 }
 
-int drain_enter(int fd, struct conn *c, bool now)
+int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 {
-	struct caller *me = this_caller();
-	int kept = -1;
+	int kept = errno;
 
 	for (;;) {
-		if (likely(me != NULL))
-			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
-		/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
-		atomic_signal_fence(memory_order_seq_cst);
-		if (likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)))
-			return 0;
 		if (!drain_is_ours())
 			return 0;
-		if (kept < 0)
-			kept = errno;
 		if (c && c->state == CONN_ANSWERED)
 			atomic_fetch_or(&c->flags, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
@@ -347,19 +326,16 @@ int drain_enter(int fd, struct conn *c, bool now)
 		if (c && conn_at(fd) != c)
 			return 0; /* it has been passed on: what stands there has ended, and says so */
 		errno = kept;
+		if (me)
+			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
+		atomic_signal_fence(memory_order_seq_cst);
 	}
-}
-
-void drain_exit(void)
-{
-	if (likely(self != NULL))
-		atomic_store_explicit(&self->fd, -1, memory_order_release);
 }
 
 void drain_wrote(int fd, struct conn *c)
 {
 	if (drain_is_ours() && conn_at_boundary(c, c->wrote_at))
-		freeze(fd, c, false, self);
+		freeze(fd, c, false, drain_self);
 }
 
 /* ---- the handler's part ---- */

@@ -24,17 +24,41 @@ bool forked_only(unsigned flags)
 /* A handler's stack may be small, and one thread looks at a time. */
 static cpr_large struct {
 	int pid, parent;
+	int thread; /* who made it; 0: the kernel does not say, so any of its parent's */
 } queue[MOST];
 static size_t queued;
-static int parent;
+static int parent, thread;
+static bool listed;
 
 static void enqueue(int pid, void *arg)
 {
 	(void)arg;
 	if (queued < MOST) {
 		queue[queued].pid = pid;
-		queue[queued++].parent = parent;
+		queue[queued].parent = parent;
+		queue[queued++].thread = thread;
 	}
+}
+
+static void enqueue_of(int tid, void *arg)
+{
+	(void)arg;
+	thread = tid;
+	listed |= kin_thread_children(parent, tid, enqueue, NULL);
+}
+
+static void enqueue_all(int pid)
+{
+	char path[40];
+	struct text t = TEXT_ON(path);
+
+	parent = pid;
+	listed = false;
+	text_format(&t, "/proc/%d/task", pid);
+	if (!fds_walk_in(path, enqueue_of, NULL) || listed)
+		return;
+	thread = 0;
+	kin_children(pid, enqueue, NULL);
 }
 
 struct wait {
@@ -54,13 +78,17 @@ static void look_at_thread(int tid, void *arg)
 		wait->waits |= at[2] == 'D';
 }
 
-/* Does a thread of it wait as one does who has called vfork? It may be for a disk as well: then it is asked again. */
-static bool waits_in_kernel(int pid)
+/* Does who made it wait as one does who has called vfork? It may be for a disk as well: then it is asked again. */
+static bool waits_in_kernel(int pid, int tid)
 {
 	struct wait wait = {pid, false};
 	char path[40];
 	struct text t = TEXT_ON(path);
 
+	if (tid) {
+		look_at_thread(tid, &wait);
+		return wait.waits;
+	}
 	text_format(&t, "/proc/%d/task", pid);
 	return !fds_walk_in(path, look_at_thread, &wait) || wait.waits;
 }
@@ -85,12 +113,11 @@ static bool catches(int pid, int sig)
 
 bool forked_find(int root, uint64_t since, int sig, enum forked_is (*is)(int pid, uint64_t start_time), void (*found)(int pid, int parent))
 {
-	int kept = errno, asked = 0;
+	int kept = errno, asked = 0, asked_thread = 0;
 	bool waits = false, sure = true;
 
 	queued = 0;
-	parent = root;
-	kin_children(root, enqueue, NULL);
+	enqueue_all(root);
 	for (size_t i = 0; i < queued; i++) {
 		int pid = queue[i].pid;
 		enum forked_is what;
@@ -98,21 +125,21 @@ bool forked_find(int root, uint64_t since, int sig, enum forked_is (*is)(int pid
 
 		if (!kin_look(pid, &kin) || kin.dead || !forked_only(kin.flags) || kin.start_time < since || (what = is(pid, kin.start_time)) == FORKED_STRANGE)
 			continue;
-		parent = pid;
 		if (what == FORKED_KNOWN) {
-			kin_children(pid, enqueue, NULL);
+			enqueue_all(pid);
 			continue;
 		}
-		if (asked != queue[i].parent) {
+		if (asked != queue[i].parent || asked_thread != queue[i].thread) {
 			asked = queue[i].parent;
-			waits = waits_in_kernel(asked);
+			asked_thread = queue[i].thread;
+			waits = waits_in_kernel(asked, asked_thread);
 		}
 		sure &= !waits;
-		/* looked at anew: it was there before its parent was seen not to wait, and so has exec'ed by now if that had waited for it */
+		/* looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that had waited for it */
 		if (waits || !catches(pid, sig) || !kin_look(pid, &kin) || !forked_only(kin.flags))
 			continue;
 		found(pid, queue[i].parent);
-		kin_children(pid, enqueue, NULL);
+		enqueue_all(pid);
 	}
 	errno = kept;
 	return sure && queued < MOST;

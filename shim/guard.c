@@ -376,7 +376,7 @@ static bool is_gone(int pid)
 }
 
 /* Clock ticks since boot, as start times are told. */
-static uint64_t ticks_now(void)
+__attribute__((hot)) static uint64_t ticks_now(void)
 {
 	struct timespec now = {0};
 
@@ -392,7 +392,16 @@ static bool is_leaving(int pid, uint64_t start_time)
 	return atomic_load(&shared->leaving[place].pid) == pid && start_time <= atomic_load(&shared->leaving[place].at);
 }
 
-static void note_leaving(int me)
+void guard_await_exec(int pid)
+{
+	struct timespec ms = {0, 1000000};
+	struct kin kin;
+
+	for (int i = 0; shared && i < 20 && kin_look(pid, &kin) && !kin.dead && forked_only(kin.flags) && is_leaving(pid, kin.start_time); i++)
+		next_sys(SYS_nanosleep, &ms, NULL);
+}
+
+__attribute__((hot)) static void note_leaving(int me)
 {
 	int place = me % LEAVING;
 
@@ -429,7 +438,7 @@ int guard_owner(void)
 	return shared ? atomic_load(&shared->owner) : 0;
 }
 
-bool guard_is_owner(void)
+__attribute__((hot)) bool guard_is_owner(void)
 {
 	int owner, me = getpid();
 
@@ -491,6 +500,13 @@ static void enter_found(int pid, int parent)
 	enter_worker(pid, parent);
 }
 
+static _Atomic bool look_anyway;
+
+void guard_look_anyway(void)
+{
+	atomic_store(&look_anyway, true);
+}
+
 /* Workers that were forked and have not asked for anything since: most have nothing to do with us until they are told of a restart. */
 static void enter_forked(void)
 {
@@ -499,8 +515,9 @@ static void enter_forked(void)
 	unsigned births = atomic_load(&shared->forks.births) + atomic_load(&wiped->forks.births);
 	bool all_born;
 
-	if (births == seen || atomic_flag_test_and_set(&looking))
+	if ((births == seen && !atomic_load(&look_anyway)) || atomic_flag_test_and_set(&looking))
 		return;
+	atomic_store(&look_anyway, false);
 	all_born = await_births();
 	if (forked_find(guard_owner(), shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
 		seen = births;
@@ -589,7 +606,7 @@ bool guard_has_workers(void)
 	return shared && (any_unborn() || guard_worker_count());
 }
 
-void guard_worker_leaves(void)
+__attribute__((hot)) void guard_worker_leaves(void)
 {
 	int me = getpid();
 

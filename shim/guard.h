@@ -141,6 +141,12 @@ struct guard_drain {
 };
 struct guard_drain *guard_shared_drain(void);
 
+/* Workers are looked for the next time even if nobody has called fork(): who was born by _Fork() or clone() has passed by us. */
+void guard_look_anyway(void);
+
+/* Is that process in the middle of its exec, with descriptors that this will close? Then that is waited for, 20 ms at the most. */
+void guard_await_exec(int pid);
+
 /* This worker becomes another program; and the way back. */
 void guard_worker_leaves(void);
 void guard_worker_stays(void);

@@ -93,6 +93,16 @@ static void test_parent(int pid, void *arg)
 		search->each(pid, search->arg);
 }
 
+bool kin_thread_children(int pid, int thread, void (*each)(int child, void *arg), void *arg)
+{
+	struct search search = {pid, false, each, arg};
+	int kept = errno;
+
+	read_children(thread, &search);
+	errno = kept;
+	return search.listed;
+}
+
 void kin_children(int pid, void (*each)(int child, void *arg), void *arg)
 {
 	struct search search = {pid, false, each, arg};

@@ -411,7 +411,7 @@ out:
 }
 
 /* The paths' room is taken only where it is needed: a child's stack, between fork and exec, may be small. */
-bool leave_is_own(const char *path, char *const argv[])
+__attribute__((hot)) bool leave_is_own(const char *path, char *const argv[])
 {
 	return cpr__table && path && argv && guard_is_owner() && is_own(path, argv);
 }

@@ -79,6 +79,7 @@ void sharers_add(struct worker *worker, size_t *workers, struct child *child, si
 
 		if (guard_is_worker(family[i])) /* nor its children: it has many threads, and the kernel lists them by the thread */
 			continue;
+		guard_await_exec(family[i]);
 		kin_children(family[i], add_to_family, NULL);
 		if (!kin_look(family[i], &kin) || kin.dead || !kin_sockets(family[i], is_listener, &e))
 			continue;

@@ -124,6 +124,7 @@ size_t workers_call(int64_t deadline)
 
 	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
 	counts = (struct carry_count){0};
+	guard_look_anyway();
 	if (!guard_worker_count())
 		return 0;
 	if (!collected)
