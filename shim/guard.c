@@ -692,22 +692,36 @@ static struct shared *make_page(int filters, struct shared *old, int *fd)
 }
 
 /*
+ * The last number of the least table of descriptors that the kernel makes, if that is free: a higher one costs every fork another table, as large as the number says. -2: there is no
+ * number left.
+ */
+static int out_of_the_way(int fd)
+{
+	enum { LAST = 63 };
+	int up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)LAST);
+
+	if (up > LAST) {
+		next_close(up);
+		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+	}
+	return up >= 0 ? up : -2;
+}
+
+/*
  * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks should not find a descriptor that it did not open. A program
  * that forks may exec itself afterwards, and must then have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. It takes the
  * place of the old one: another thread may be looking at it, and every mapping makes every fork dearer.
  */
 static __attribute__((noinline, cold)) void keep_page(void)
 {
-	int kept = errno, fd, up;
+	int kept = errno, fd;
 
 	if (wiped->pid != getpid()) /* a vfork child: the descriptor would be its own */
 		return;
 	page_fd = -2; /* tried */
 	if (atomic_load(&shared->owner) == wiped->pid && make_page(page_filters, shared, &fd)) {
-		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+		page_fd = out_of_the_way(fd);
 		next_close(fd);
-		if (up >= 0)
-			page_fd = up;
 	}
 	errno = kept;
 }
