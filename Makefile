@@ -69,10 +69,11 @@ BENCH_FLAGS = -Itools $(shell pkg-config --cflags glib-2.0)
 # fstat: see lookup_child.c
 BENCH_LIBS  = -Wl,--export-dynamic-symbol=fstat $(shell pkg-config --libs glib-2.0) -lm -pthread
 TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
-# noseparate-code: two mappings less in every process, for every fork to copy. Bsymbolic-functions: a program may have a sigaction of its own, which calls __sigaction, which is ours,
-# and must not call sigaction again (Erlang).
-SHIM_LDFLAGS = -shared -Wl,-Bsymbolic-functions -Wl,-soname,libcpr.so -Wl,-z,noseparate-code -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
-               -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map
+# noseparate-code, norelro, libcpr.ld: four mappings less in every process, for every fork to copy. What relro would protect is little: the pointers to libc that
+# matter are next.c's, which are variables. Bsymbolic-functions: a program may have a sigaction of its own, which calls __sigaction, which is ours, and must not call sigaction
+# again (Erlang).
+SHIM_LDFLAGS = -shared -Wl,-Bsymbolic-functions -Wl,-soname,libcpr.so -Wl,-z,noseparate-code -Wl,-z,defs -Wl,-z,norelro -Wl,-z,now -Wl,-z,nodelete \
+               -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map -Wl,-T,shim/libcpr.ld
 SHIM_LIBS  := -l:libbsd.a -l:libhttp_parser.a -ldl
 TOOL_LIBS  := -lbsd -l:libhttp_parser.a -ldl
 
@@ -82,7 +83,7 @@ TOOL_LIBS  := -lbsd -l:libhttp_parser.a -ldl
 .PHONY: all
 all: $(BUILD)/libcpr.so $(BUILD)/cpr-exec $(BUILD)/cprctl
 
-$(BUILD)/libcpr.so: $(SHIM_OBJ) $(BUILD)/libcpr.map
+$(BUILD)/libcpr.so: $(SHIM_OBJ) $(BUILD)/libcpr.map shim/libcpr.ld
 	@echo "  LINK  $@"
 	$(Q)$(LINK) $(GC) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJ) $(SHIM_LIBS)
 

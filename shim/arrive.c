@@ -273,7 +273,7 @@ static size_t kept_count(void)
 
 static void report(size_t orphans)
 {
-	static char answer[2048]; /* it is said once */
+	static cpr_large char answer[2048]; /* it is said once */
 	struct text t = TEXT_ON(answer);
 
 	if (!arrival.nonce)

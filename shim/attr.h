@@ -16,6 +16,9 @@
 /* A thread-local that a signal handler may read: the dynamic TLS models may call malloc at first touch. */
 #define cpr_thread _Thread_local __attribute__((tls_model("initial-exec")))
 
+/* An array that most processes never touch, apart from the variables that each does: see shim/libcpr.ld. */
+#define cpr_large __attribute__((section(".bss.large")))
+
 /* In the library's one page of initialised data, which every process has touched: to read it costs a forked child no page fault, as an untouched page would. */
 #define cpr_touched __attribute__((section(".data")))
 

@@ -26,7 +26,7 @@ static struct unknown {
 static size_t count;
 static int parent; /* whose they are: a forked child has a copy of this list */
 
-_Atomic int children_left;
+cpr_touched _Atomic int children_left;
 
 void children_adopt(const struct child *children, size_t n)
 {
@@ -43,6 +43,7 @@ void children_adopt(const struct child *children, size_t n)
 	count = n;
 	parent = getpid();
 	atomic_store(&children_left, (int)n);
+	guard_when_strange(children_knows);
 }
 
 /*

@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-_Atomic(struct conn *) conn_pages[CONN_PAGES];
+cpr_large _Atomic(struct conn *) conn_pages[CONN_PAGES];
 cpr_thread unsigned conn_waits;
 
 /* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
@@ -25,12 +25,12 @@ static struct conn *make_page(int index)
 
 	if (page)
 		return page;
-	fresh = pool_map(size);
+	fresh = pool_page(size);
 	if (!fresh)
 		return NULL;
 	if (atomic_compare_exchange_strong(&conn_pages[index], &page, fresh))
 		return fresh;
-	pool_unmap(fresh, size);
+	pool_unpage(fresh, size);
 	return page;
 }
 

@@ -61,8 +61,8 @@ static inline unsigned conn_clear(struct conn *c, unsigned bits)
 #define CONN_QUIET_NS INT64_C(50000000)
 
 enum {
-	CONN_PAGE_SHIFT = 8,
-	CONN_PAGES = 1 << 16, /* 16 million descriptors, as the table has */
+	CONN_PAGE_SHIFT = 10,
+	CONN_PAGES = 1 << 14, /* 16 million descriptors, as the table has */
 };
 
 extern _Atomic(struct conn *) conn_pages[CONN_PAGES];

@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -93,6 +92,8 @@ static struct family *family_for(const char *name, size_t most)
 	return f;
 }
 
+static void before_fork(void);
+
 void deliver_adopt(const struct passed *passed, size_t n)
 {
 	if (n && !knock_prepare(n))
@@ -115,6 +116,8 @@ void deliver_adopt(const struct passed *passed, size_t n)
 			ending_begin(p->fd);
 		}
 	}
+	if (families)
+		guard_when_forking(before_fork);
 }
 
 /* Whose request waits already comes first. */
@@ -190,11 +193,6 @@ static void before_fork(void)
 		if (f->count && put_in_flight(f))
 			atomic_store(&deliver_waiting, true);
 	guard_unlock(&hold);
-}
-
-void deliver_init(void)
-{
-	pthread_atfork(before_fork, NULL, NULL);
 }
 
 /* Pair i has nothing in flight any more. Another thread may have seen that, too, and be at the next one already. */

@@ -9,9 +9,6 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* Once, at the start. */
-void deliver_init(void);
-
 /* Takes what was passed on: descriptors that are no longer what they were are left alone. The table must be there. */
 void deliver_adopt(const struct passed *passed, size_t n);
 

@@ -17,7 +17,6 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -41,23 +40,36 @@ static _Atomic int parked_word; /* changes when a drain ends */
 
 /* ---- who is inside a call that takes bytes or connections ---- */
 
-static struct caller {
-	_Atomic int tid; /* 0: free */
-	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
-} callers[CALLERS];
+struct registration {
+	_Atomic int fd; /* -1: free */
+	bool out;       /* of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be armed by us */
+	bool armed;     /* meanwhile, by the program */
+	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
+	int epfd;
+	struct epoll_event event;
+};
 
-static cpr_thread struct caller *self;
-static cpr_thread bool homeless; /* there was no room for this thread */
-static cpr_touched _Atomic int callers_top;  /* none is at or above this */
+/* A child finds all of it empty: its one thread has another tid than its parent's had, and its parent's epoll sets are shared: nothing is done to them. */
+static cpr_touched struct own {
+	_Atomic int callers_top; /* no caller is at or above this */
+	int registration_count;
+	struct caller callers[CALLERS];
+	struct registration registrations[LISTENERS];
+} *own;
 
-static struct caller *become_caller(void)
+cpr_thread struct caller *drain_self;
+cpr_thread int drain_self_tid;
+static cpr_thread int homeless; /* the tid for which there was no room */
+
+struct caller *drain_become_caller(void)
 {
 	int tid = (int)next_sys(SYS_gettid), pid = getpid(), top;
 
-	if (homeless)
+	drain_self = NULL;
+	if (!own || homeless == tid)
 		return NULL;
 	for (int i = 0; i < CALLERS; i++) {
-		struct caller *slot = &callers[i];
+		struct caller *slot = &own->callers[i];
 		int there = atomic_load(&slot->tid);
 
 		if (there && (there == tid || (!next_sys(SYS_tgkill, pid, there, 0) || errno != ESRCH)))
@@ -66,26 +78,27 @@ static struct caller *become_caller(void)
 		if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
 			continue;
 		atomic_store(&slot->fd, -1);
-		self = slot;
-		for (top = callers_top; top <= i && !atomic_compare_exchange_weak(&callers_top, &top, i + 1);)
+		drain_self = slot;
+		drain_self_tid = tid;
+		for (top = own->callers_top; top <= i && !atomic_compare_exchange_weak(&own->callers_top, &top, i + 1);)
 			;
 		return slot;
 	}
-	homeless = true;
+	homeless = tid;
 	return NULL;
 }
 
-/* ---- freezing ---- */
+static int callers_top(void)
+{
+	return own ? own->callers_top : 0;
+}
 
-static struct registration {
-	_Atomic int fd; /* -1: free */
-	bool out;       /* of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be armed by us */
-	bool armed;     /* meanwhile, by the program */
-	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
-	int epfd;
-	struct epoll_event event;
-} registrations[LISTENERS];
-static cpr_touched int registration_count;
+static int registration_count(void)
+{
+	return own ? own->registration_count : 0;
+}
+
+/* ---- freezing ---- */
 
 static void thaw(int fd, struct conn *c);
 static void forget_waiters(void);
@@ -96,8 +109,8 @@ static void forget_waiters(void);
  */
 static bool is_being_read(int fd, const struct caller *me)
 {
-	for (int i = 0; i < callers_top; i++)
-		if (atomic_load_explicit(&callers[i].fd, memory_order_acquire) == fd && callers[i].tid && &callers[i] != me)
+	for (int i = 0; i < callers_top(); i++)
+		if (atomic_load_explicit(&own->callers[i].fd, memory_order_acquire) == fd && own->callers[i].tid && &own->callers[i] != me)
 			return true;
 	return false;
 }
@@ -169,8 +182,8 @@ static bool is_listener(int fd, uint64_t ino)
 
 static void freeze_listeners(bool on)
 {
-	for (int i = 0; i < registration_count; i++) {
-		struct registration *r = &registrations[i];
+	for (int i = 0; i < registration_count(); i++) {
+		struct registration *r = &own->registrations[i];
 
 		if (r->fd < 0 || !is_listener(r->fd, r->ino)) {
 			r->out = false;
@@ -194,14 +207,14 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 	struct object object;
 	bool out;
 
-	if (object_of(fd, &object) || !guard_lock(&hold))
+	if (!own || object_of(fd, &object) || !guard_lock(&hold))
 		return false;
 	out = atomic_load(&drain_active);
-	for (int i = 0; i < registration_count; i++) {
-		if (registrations[i].fd == fd && registrations[i].epfd == epfd)
-			found = &registrations[i];
-		else if (registrations[i].fd < 0 || !is_listener(registrations[i].fd, registrations[i].ino))
-			free = &registrations[i];
+	for (int i = 0; i < registration_count(); i++) {
+		if (own->registrations[i].fd == fd && own->registrations[i].epfd == epfd)
+			found = &own->registrations[i];
+		else if (own->registrations[i].fd < 0 || !is_listener(own->registrations[i].fd, own->registrations[i].ino))
+			free = &own->registrations[i];
 	}
 	if (op == EPOLL_CTL_DEL) {
 		out = found && found->out;
@@ -211,7 +224,7 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 			found->fd = -1;
 	} else {
 		if (!found)
-			found = free ? free : registration_count < LISTENERS ? &registrations[registration_count++] : NULL;
+			found = free ? free : own->registration_count < LISTENERS ? &own->registrations[own->registration_count++] : NULL;
 		if (found) {
 			found->epfd = epfd;
 			found->ino = object.ino;
@@ -226,6 +239,12 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 	return out;
 }
 
+/* Not by a drain that this process's parent was in. */
+static bool is_frozen_here(const struct conn *c)
+{
+	return unlikely(c->flags & CONN_FROZEN) && drain_is_ours() && c->flags & CONN_FROZEN;
+}
+
 bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 {
 	struct conn *c = conn_at(fd);
@@ -238,14 +257,14 @@ bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	if (op == EPOLL_CTL_DEL && c->epfd == epfd)
 		conn_clear(c, CONN_POLLED | CONN_REARM);
 	if (!event || op == EPOLL_CTL_DEL)
-		return c->flags & CONN_FROZEN && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
+		return is_frozen_here(c) && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
 	if (c->flags & CONN_POLLED && c->epfd != epfd)
 		conn_set(c, CONN_BLIND);
 	c->epfd = epfd;
 	c->events = event->events;
 	c->data = event->data.u64;
 	conn_set(c, CONN_POLLED);
-	if (likely(!(c->flags & CONN_FROZEN)))
+	if (likely(!is_frozen_here(c)))
 		return false;
 	conn_set(c, CONN_POLLED | CONN_REARM); /* once more: who froze it may not have found it in the set yet */
 	return true;
@@ -275,7 +294,7 @@ static int park(void)
 
 bool drain_wants_out(void)
 {
-	return atomic_load(&drain_active) && self && atomic_load(&self->fd) >= 0;
+	return atomic_load(&drain_active) && drain_self && atomic_load(&drain_self->fd) >= 0;
 }
 
 /*
@@ -310,20 +329,13 @@ static bool client_waits(int fd)
 	return !atomic_load(&drain_over_here) && blocks(fd) && next_poll(&p, 1, 0) > 0 && first_time();
 }
 
-int drain_enter(int fd, struct conn *c, bool now)
+int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 {
-	struct caller *me = likely(self) ? self : become_caller();
-	int kept = -1;
+	int kept = errno;
 
 	for (;;) {
-		if (likely(me != NULL))
-			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
-		/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
-		atomic_signal_fence(memory_order_seq_cst);
-		if (likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)))
+		if (!drain_is_ours())
 			return 0;
-		if (kept < 0)
-			kept = errno;
 		if (c && c->state == CONN_ANSWERED)
 			conn_set(c, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
@@ -338,40 +350,23 @@ int drain_enter(int fd, struct conn *c, bool now)
 		if (c && conn_at(fd) != c)
 			return 0; /* it has been passed on: what stands there has ended, and says so */
 		errno = kept;
+		if (me)
+			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
+		atomic_signal_fence(memory_order_seq_cst);
 	}
-}
-
-void drain_exit(void)
-{
-	if (likely(self != NULL))
-		atomic_store_explicit(&self->fd, -1, memory_order_release);
 }
 
 void drain_wrote(int fd, struct conn *c)
 {
-	if (conn_at_boundary(c, c->wrote_at))
-		freeze(fd, c, false, self);
+	if (drain_is_ours() && conn_at_boundary(c, c->wrote_at))
+		freeze(fd, c, false, drain_self);
 }
 
 /* ---- the handler's part ---- */
 
-/*
- * In a forked child: its one thread has another tid than its parent's had, and a drain that its parent is in is not its own (its owner rings it for that). Its
- * parent's epoll sets are shared: nothing is done to them.
- */
-static __attribute__((hot)) void after_fork(void)
+/* In a forked child: a drain that its parent is in is not its own (its owner rings it for that). */
+static void forget_drain(void)
 {
-	/* nothing is written that is so already: each page costs a child a fault */
-	if (callers_top)
-		memset(callers, 0, (size_t)callers_top * sizeof(callers[0]));
-	if (callers_top)
-		callers_top = 0;
-	if (self || homeless) {
-		self = NULL;
-		homeless = false;
-	}
-	if (registration_count)
-		registration_count = 0;
 	if (likely(!atomic_load(&drain_active)))
 		return;
 	atomic_store(&drain_active, false);
@@ -384,9 +379,19 @@ static __attribute__((hot)) void after_fork(void)
 	}
 }
 
+bool drain_is_ours(void)
+{
+	int kept = errno;
+
+	guard_own_memory(); /* a child's first question */
+	errno = kept;
+	return atomic_load(&drain_active);
+}
+
 void drain_init(void)
 {
-	pthread_atfork(NULL, NULL, after_fork);
+	own = guard_cleared(sizeof(*own));
+	guard_when_born(forget_drain);
 	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
@@ -428,8 +433,8 @@ size_t drain_call_out(void)
 	int pid = getpid();
 	size_t inside = 0;
 
-	for (int i = 0; i < callers_top; i++) {
-		int tid = atomic_load(&callers[i].tid), fd = atomic_load(&callers[i].fd);
+	for (int i = 0; i < callers_top(); i++) {
+		int tid = atomic_load(&own->callers[i].tid), fd = atomic_load(&own->callers[i].fd);
 		struct conn *c = conn_at(fd);
 
 		if (!tid || fd < 0)
@@ -437,7 +442,7 @@ size_t drain_call_out(void)
 		if (c && !conn_at_boundary(c, io_now()))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
-			atomic_store(&callers[i].tid, 0);
+			atomic_store(&own->callers[i].tid, 0);
 			continue;
 		}
 		inside++;
@@ -474,8 +479,8 @@ size_t drain_busy(void)
 
 bool drain_serves(void)
 {
-	for (int i = 0; i < registration_count; i++)
-		if (registrations[i].fd >= 0)
+	for (int i = 0; i < registration_count(); i++)
+		if (own->registrations[i].fd >= 0)
 			return true;
 	return conn_next(0) >= 0;
 }
@@ -509,7 +514,7 @@ void drain_thaw(void)
 /* ---- waiting for events ---- */
 
 /* Who waits on an epoll set while a drain is on: one thread, or one of several, and then nobody knows who serves what. */
-static struct waiter {
+static cpr_large struct waiter {
 	_Atomic int epfd; /* + 1; 0: free */
 	_Atomic int tid;  /* -1: several */
 } waiters[WAITERS];
@@ -543,7 +548,7 @@ static void awaits(int fd, struct conn *c)
 {
 	conn_awaits(c);
 	if (!(c->flags & CONN_FROZEN) && conn_at_boundary(c, io_now()))
-		freeze(fd, c, false, self);
+		freeze(fd, c, false, drain_self);
 }
 
 void drain_waits(int epfd)

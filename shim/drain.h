@@ -12,6 +12,14 @@
 /* A drain is on: reads and accepts are frozen. */
 extern _Atomic bool drain_active;
 
+/* It is active, but is it this process's, or one that its parent was in when this was born? */
+bool drain_is_ours(void);
+
+static inline bool drain_is_on(void)
+{
+	return unlikely(atomic_load_explicit(&drain_active, memory_order_relaxed)) && drain_is_ours();
+}
+
 /* Once, at the start. */
 void drain_init(void);
 
@@ -19,8 +27,37 @@ void drain_init(void);
  * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says 0: make the call. -EAGAIN: the descriptor is frozen and
  * does not block; a frozen one that would block waits in there until the drain is called off, or, -EINTR, a signal of the program's comes. `now` says that the call does not block whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
  */
-int drain_enter(int fd, struct conn *c, bool now);
-void drain_exit(void);
+static inline int drain_enter(int fd, struct conn *c, bool now);
+static inline void drain_exit(void);
+
+/* Threads inside such calls; what drain_enter is while no drain is on. */
+struct caller {
+	_Atomic int tid; /* 0: free */
+	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
+};
+extern cpr_thread struct caller *drain_self;
+extern cpr_thread int drain_self_tid; /* in a child it is not what stands in *drain_self: that is to become its own */
+struct caller *drain_become_caller(void);
+int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now);
+
+static inline int drain_enter(int fd, struct conn *c, bool now)
+{
+	struct caller *me = drain_self;
+
+	if (unlikely(!me || atomic_load_explicit(&me->tid, memory_order_relaxed) != drain_self_tid))
+		me = drain_become_caller();
+	if (likely(me != NULL))
+		atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
+	/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
+	atomic_signal_fence(memory_order_seq_cst);
+	return likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)) ? 0 : drain_hold_back(me, fd, c, now);
+}
+
+static inline void drain_exit(void)
+{
+	if (likely(drain_self != NULL))
+		atomic_store_explicit(&drain_self->fd, -1, memory_order_release);
+}
 
 /* Is this thread inside such a call, and a drain on? Then the call is to end (doorbell.c), so that drain_enter is asked again. */
 bool drain_wants_out(void);

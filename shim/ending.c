@@ -37,7 +37,7 @@ void ending_begin(int fd)
 
 bool ending_over(void)
 {
-	static char dropped[4096]; /* the guard is held, and a handler's stack may be small */
+	static cpr_large char dropped[4096]; /* the guard is held, and a handler's stack may be small */
 	bool late = io_now() >= until;
 	size_t left = 0;
 

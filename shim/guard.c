@@ -3,7 +3,9 @@
 #define _GNU_SOURCE
 #include "guard.h"
 
+#include "forked.h"
 #include "io.h"
+#include "kin.h"
 #include "log.h"
 #include "next.h"
 #include "pool.h"
@@ -32,15 +34,29 @@ cpr_thread bool guard_noted;
 static void (*answer_noted)(void);
 
 /* Changes with struct shared: an image that exec'ed itself may be of another version than its workers. */
-enum { FORM = 3 };
+enum { FORM = 4 };
+
+struct forks {
+	_Atomic int unborn;      /* under way */
+	_Atomic unsigned births; /* so far */
+};
+
+/* What becomes of a moment's exec is seen by its flags; this is for that moment. */
+enum { LEAVING = 128 };
 
 /* One page-aligned block for the owner and all that it forks. */
 struct shared {
 	uint32_t form;
 	_Atomic int owner;
-	_Atomic int unborn; /* forked, and not in the list yet */
+	struct forks forks; /* of all but the owner */
+	_Atomic int top;         /* no worker stands at or above this */
+	uint64_t since;          /* clock ticks since boot: who was there before is none of ours */
 	_Atomic int claimers, claims; /* workers that have claimed something, and how much that was */
 	struct guard_drain drain;
+	struct {
+		_Atomic int pid;
+		_Atomic uint64_t at; /* clock ticks since boot */
+	} leaving[LEAVING]; /* who execs, by its pid: the last ones */
 	struct {
 		_Atomic int pid; /* 0: free */
 		_Atomic int parent;
@@ -52,7 +68,7 @@ struct shared {
 /*
  * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and leaves it alone in one
  * that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without standing in front of any of them: vfork cannot
- * be wrapped in C at all, and system() and popen() spawn inside libc where nobody stands.
+ * be wrapped in C at all, and system() and popen() spawn inside libc where nobody stands. (What else a child must not have of its parent's lies here, too: guard_cleared.)
  */
 struct wiped {
 	int pid;
@@ -60,10 +76,17 @@ struct wiped {
 	int parent;
 	int claimer; /* its number among those who claim, from 1 on; 0: none yet */
 	int readable; /* after_birth() was here, and the table is whole */
+	bool owns;    /* it is the owner, and so counts its forks here, not in the shared page: each page that a process touches after a fork costs it a little */
+	struct forks forks;
+};
+
+enum {
+	WIPED_ROOM = 1 << 16,
+	BORN_MAX = 4,
 };
 
 static cpr_touched struct shared *shared;
-static int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
+static cpr_touched int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
 static int page_filters;
 static void keep_page(void);
 static cpr_touched struct wiped *wiped;
@@ -71,6 +94,7 @@ static const int unreadable;
 cpr_touched const volatile int *guard_readable = &unreadable;
 static cpr_touched int born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
 static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
+static cpr_thread bool forking; /* this thread has it, from fork()'s first moment to its last: its handlers may change the table */
 static cpr_thread bool holding; /* this thread has it: a callback of cpr_walk_fd may call close() */
 static bool broken;           /* born while another thread was changing the table */
 
@@ -110,16 +134,23 @@ static void release(void)
 
 /* ---- forks ---- */
 
-/* In one place, and as little of it as can be: see prepare(). */
+/* In one place of the library, and what they touch in another: whatever a process has touched since its last fork it looks up anew in the kernel's tables. */
 #define fork_path __attribute__((hot, noinline))
+
+static cpr_touched void (*before_fork)(void);
+
+void guard_when_forking(void (*before)(void))
+{
+	before_fork = before;
+}
+
+/* Which child takes which place: all of the first ones stand together. */
+enum { FIRST_PLACES = 128 };
 
 static uint64_t ticks_now(void);
 
-/* Which child takes which place: all of the first ones stand in the page that is touched anyway. */
-enum { FIRST_PLACES = 128 };
-
 /* Places of the dead are free: most children end without a word. */
-static fork_path bool is_taken(int pid)
+static bool is_taken(int pid)
 {
 	int kept = errno;
 	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
@@ -128,27 +159,52 @@ static fork_path bool is_taken(int pid)
 	return taken;
 }
 
-/* The place of this process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
-static fork_path int enter_worker(int me)
+static int place_of(int pid)
 {
-	for (int i = 0; i < GUARD_WORKERS_MAX; i++) {
-		int slot = i < FIRST_PLACES ? (me + i) % FIRST_PLACES : i, there = atomic_load(&shared->worker[slot].pid);
+	int top = atomic_load(&shared->top);
 
-		if (there && there != me && is_taken(there))
-			continue;
-		if (!atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, me))
-			continue;
-		atomic_store(&shared->worker[slot].parent, born_as);
-		shared->worker[slot].entered = ticks_now();
-		return slot;
-	}
-	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)GUARD_WORKERS_MAX, me);
+	for (int slot = 0; slot < top && slot < GUARD_WORKERS_MAX; slot++)
+		if (atomic_load(&shared->worker[slot].pid) == pid)
+			return slot;
 	return -1;
 }
 
-static void register_worker(void)
+static void claim_place(int slot, int parent)
 {
-	wiped->slot = enter_worker(wiped->pid);
+	int top = atomic_load(&shared->top);
+
+	while (top <= slot && !atomic_compare_exchange_weak(&shared->top, &top, slot + 1))
+		;
+	atomic_store(&shared->worker[slot].parent, parent);
+	shared->worker[slot].entered = ticks_now();
+}
+
+/* The place of a process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
+static int enter_worker(int pid, int parent)
+{
+	int own = place_of(pid);
+
+	for (int i = 0; i < GUARD_WORKERS_MAX; i++) {
+		int slot = own >= 0 ? own : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&shared->worker[slot].pid);
+
+		if (there && there != pid && is_taken(there))
+			continue;
+		if (!atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, pid))
+			continue;
+		claim_place(slot, parent);
+		return slot;
+	}
+	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)GUARD_WORKERS_MAX, pid);
+	return -1;
+}
+
+static void (*born[BORN_MAX])(void);
+static int born_count;
+
+void guard_when_born(void (*forget)(void))
+{
+	if (born_count < BORN_MAX)
+		born[born_count++] = forget;
 }
 
 /* The first thing that a child with its own copy of our memory does here. */
@@ -157,17 +213,22 @@ static void after_birth(void)
 	int kept = errno;
 
 	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = born_as};
-	if (atomic_load(&lock_word) && !holding) { /* not by fork(): prepare() holds the lock for that, and child() lets go of it first */
+	if (forking) {
+		forking = false;
+		atomic_store(&lock_word, 0);
+	} else if (atomic_load(&lock_word) && !holding) { /* not by fork(): prepare() holds the lock for that */
 		broken = true;
 		atomic_store(&lock_word, 0);
 	}
-	register_worker();
+	wiped->slot = enter_worker(wiped->pid, born_as);
 	born_as = wiped->pid;
 	wiped->readable = !broken;
+	for (int i = 0; i < born_count; i++)
+		born[i]();
 	errno = kept;
 }
 
-bool guard_own_memory(void)
+__attribute__((hot)) bool guard_own_memory(void)
 {
 	int me;
 
@@ -182,60 +243,64 @@ bool guard_own_memory(void)
 	return true;
 }
 
-static cpr_touched struct {
-	sigset_t before; /* written with the lock held */
-	bool locked;
-} forking;
+void *guard_cleared(size_t size)
+{
+	static size_t used = (sizeof(struct wiped) + 63) & ~(size_t)63;
+	char *room = (char *)wiped + used;
 
-/*
- * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than some dozens of them. So nothing is
- * written that need not be: where there is one thread nobody can hold the lock but that, and what a child must know of itself it works out when it is first asked
- * (after_birth). It only enters itself as a worker: it may never come back to us.
- */
-bool guard_is_alone(void)
+	if (!wiped || size > WIPED_ROOM - used)
+		return NULL;
+	used += (size + 63) & ~(size_t)63;
+	return room;
+}
+
+__attribute__((hot)) bool guard_is_alone(void)
 {
 	return &__libc_single_threaded && __libc_single_threaded;
 }
 
-static void prepare(void)
+static inline struct forks *forks(void)
+{
+	return likely(wiped->owns) ? &wiped->forks : &shared->forks;
+}
+
+/*
+ * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than some dozens of them. So nothing of ours runs in a child before it asks
+ * for something: there is no handler for it in pthread_atfork. What a child must know of itself it works out when it first asks (after_birth), and whom the owner
+ * has to tell of a restart it finds by itself (enter_forked). Even the lock, which one thread may hold while another one forks, is let go of then; for the one thread
+ * which is in the child was the one that held it. Until then its signals cannot be blocked: nobody would unblock them. Its handlers, between here and the
+ * fork, find the table whole, and may change it (forking).
+ */
+static fork_path void prepare(void)
 {
 	sigset_t before;
 
-	guard_own_memory(); /* a child's child needs to know whose it is */
-	if (!guard_is_alone() && !holding) { /* holding: from a callback of cpr_walk_fd */
+	if (unlikely(before_fork != NULL))
+		before_fork();
+	if (unlikely(!wiped->pid))
+		guard_own_memory(); /* a child's child needs to know whose it is */
+	if (!guard_is_alone() && !holding && !forking) { /* holding: from a callback of cpr_walk_fd */
 		guard_block(&before);
 		acquire();
-		forking.before = before;
-		forking.locked = true;
+		forking = true;
+		guard_unblock(&before);
 	}
 	if (unlikely(page_fd == -1))
 		keep_page();
-	atomic_fetch_add(&shared->unborn, 1);
+	atomic_fetch_add(&forks()->unborn, 1);
+	atomic_fetch_add(&forks()->births, 1);
 }
 
-static void parent(void)
+static fork_path void parent(void)
 {
 	sigset_t before;
 
-	if (!forking.locked)
+	atomic_fetch_sub(&forks()->unborn, 1);
+	if (likely(!forking))
 		return;
-	before = forking.before;
-	forking.locked = false;
+	guard_block(&before);
+	forking = false;
 	release();
-	guard_unblock(&before);
-}
-
-static fork_path void child(void)
-{
-	sigset_t before;
-
-	enter_worker(getpid());
-	atomic_fetch_sub(&shared->unborn, 1);
-	if (!forking.locked)
-		return;
-	before = forking.before;
-	forking.locked = false;
-	atomic_store(&lock_word, 0);
 	guard_unblock(&before);
 }
 
@@ -247,7 +312,8 @@ bool guard_lock(struct guard_hold *hold)
 		return false;
 	hold->cancel = guard_defer_cancel();
 	guard_block(&hold->mask);
-	acquire();
+	if (likely(!forking))
+		acquire();
 	holding = true;
 	errno = kept;
 	return true;
@@ -258,7 +324,8 @@ void guard_unlock(const struct guard_hold *hold)
 	int kept = errno;
 
 	holding = false;
-	release();
+	if (likely(!forking))
+		release();
 	guard_unblock(&hold->mask);
 	guard_restore_cancel(hold->cancel);
 	errno = kept;
@@ -286,30 +353,11 @@ void guard_answer_noted(void)
 
 /* ---- owners and workers ---- */
 
-/* Field `which` (from 4 on) of /proc/PID/stat; 0 for who is gone, or dead and not yet waited for. Behind the last ')': a name may hold anything. */
-static uint64_t stat_field(int pid, int which)
-{
-	char path[40], stat[1024];
-	struct text t = TEXT_ON(path);
-	const char *at;
-	uint64_t value = 0;
-
-	text_format(&t, "/proc/%d/stat", pid);
-	if (io_read_file(path, stat, sizeof(stat)) <= 0)
-		return 0;
-	at = strrchr(stat, ')');
-	if (!at || !at[1] || at[2] == 'Z' || at[2] == 'X')
-		return 0;
-	for (int field = 2; field < which && at; field++)
-		at = strchr(at + 1, ' ');
-	for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
-		value = value * 10 + (uint64_t)(*at - '0');
-	return value;
-}
-
 uint64_t guard_start_time(int pid)
 {
-	return stat_field(pid, 22);
+	struct kin kin;
+
+	return kin_look(pid, &kin) && !kin.dead ? kin.start_time : 0;
 }
 
 int64_t guard_cpu_time(int pid)
@@ -333,29 +381,59 @@ static bool is_gone(int pid)
 }
 
 /* Clock ticks since boot, as start times are told. */
-static fork_path uint64_t ticks_now(void)
+__attribute__((hot)) static uint64_t ticks_now(void)
 {
 	struct timespec now = {0};
 
-	next_sys(SYS_clock_gettime, CLOCK_BOOTTIME, &now); /* not by the vdso, which is three pages more for a child */
+	next_sys(SYS_clock_gettime, CLOCK_BOOTTIME, &now);
 	return (uint64_t)now.tv_sec * 100 + (uint64_t)now.tv_nsec / 10000000;
+}
+
+/* Is it in the middle of an exec, or by now another program? */
+static bool is_leaving(int pid, uint64_t start_time)
+{
+	int place = pid % LEAVING;
+
+	return atomic_load(&shared->leaving[place].pid) == pid && start_time <= atomic_load(&shared->leaving[place].at);
+}
+
+void guard_await_exec(int pid)
+{
+	struct timespec ms = {0, 1000000};
+	struct kin kin;
+
+	for (int i = 0; shared && i < 20 && kin_look(pid, &kin) && !kin.dead && forked_only(kin.flags) && is_leaving(pid, kin.start_time); i++)
+		next_sys(SYS_nanosleep, &ms, NULL);
+}
+
+__attribute__((hot)) static void note_leaving(int me)
+{
+	int place = me % LEAVING;
+
+	atomic_store(&shared->leaving[place].at, ticks_now());
+	atomic_store(&shared->leaving[place].pid, me);
 }
 
 /*
  * A live worker of ours? The page is written by workers, who may have less rights than the owner, and a pid is given out again: before anything is sent to one, it
- * must have been there when it was entered, and descend from the owner.
+ * must have been there when it was entered, and descend from the owner; and not have exec'ed since, by whatever call.
  */
 static bool is_worker(int slot, int owner)
 {
-	int pid = atomic_load(&shared->worker[slot].pid), parent = pid;
-	uint64_t start = pid > 1 && pid != owner ? guard_start_time(pid) : 0;
+	int pid = atomic_load(&shared->worker[slot].pid), there = pid;
+	struct kin kin;
 
-	if (!start || start > shared->worker[slot].entered + 1)
+	if (pid <= 1 || pid == owner || !kin_look(pid, &kin) || kin.dead || kin.start_time > shared->worker[slot].entered + 1 || is_leaving(pid, kin.start_time))
 		return false;
-	for (int depth = 0; depth < 16 && parent > 1; depth++) {
-		parent = (int)stat_field(parent, 4);
-		if (parent == owner)
+	if (kin.flags && !forked_only(kin.flags)) {
+		atomic_compare_exchange_strong(&shared->worker[slot].pid, &there, 0);
+		return false;
+	}
+	for (int depth = 0; depth < 16 && kin.parent > 1; depth++) {
+		if (kin.parent == owner)
 			return true;
+		if (!kin_look(kin.parent, &kin))
+			break;
 	}
 	return false;
 }
@@ -365,51 +443,105 @@ int guard_owner(void)
 	return shared ? atomic_load(&shared->owner) : 0;
 }
 
-bool guard_is_owner(void)
+__attribute__((hot)) bool guard_is_owner(void)
 {
-	int owner;
+	int owner, me = getpid();
 
-	if (!shared || !guard_own_memory())
+	if (!shared)
 		return false;
 	owner = atomic_load(&shared->owner);
+	if (me != born_as && owner != me && getppid() == born_as) /* a child that has not asked for anything yet, and most likely is about to exec */
+		return false;
+	if (!guard_own_memory())
+		return false;
 	if (owner == wiped->pid)
 		return true;
 	if (getppid() == wiped->parent || !is_gone(owner))
 		return false;
 	if (!atomic_compare_exchange_strong(&shared->owner, &owner, wiped->pid))
 		return false;
-	guard_worker_leaves();
+	wiped->owns = !atomic_load(&shared->forks.unborn); /* a fork that is under way, maybe beneath this very handler, is to be counted where it began */
+	if (wiped->slot >= 0)
+		atomic_store(&shared->worker[wiped->slot].pid, 0);
 	log_info("the starting process %d is gone: this one is the owner now", owner);
 	return true;
 }
 
-/* A worker enters itself when it first runs: who was forked a moment ago is waited for, 100 ms at most (a fork that failed has no child to come). */
-static void await_births(void)
+static bool any_unborn(void)
+{
+	return atomic_load(&shared->forks.unborn) > 0 || atomic_load(&wiped->forks.unborn) > 0;
+}
+
+/* Forks that are under way are waited for, 100 ms at most (one whose process has died meanwhile would never be over). False: one still is. */
+static bool await_births(void)
 {
 	struct timespec ms = {0, 1000000};
+	int unborn;
 
-	for (int i = 0; i < 100 && atomic_load(&shared->unborn) > 0; i++)
+	for (int i = 0; i < 100 && any_unborn(); i++)
 		next_sys(SYS_nanosleep, &ms, NULL);
-	if (atomic_load(&shared->unborn) != 0)
-		atomic_store(&shared->unborn, 0);
+	unborn = atomic_load(&shared->forks.unborn);
+	if (unborn)
+		atomic_compare_exchange_strong(&shared->forks.unborn, &unborn, 0);
+	return !any_unborn();
+}
+
+static bool (*is_stranger)(int pid);
+
+void guard_when_strange(bool (*is)(int pid))
+{
+	is_stranger = is;
+}
+
+static enum forked_is what_is(int pid, uint64_t start_time)
+{
+	if (is_leaving(pid, start_time) || (start_time == shared->since && is_stranger && is_stranger(pid)))
+		return FORKED_STRANGE;
+	return guard_is_worker(pid) ? FORKED_KNOWN : FORKED_NEW;
+}
+
+static void enter_found(int pid, int parent)
+{
+	enter_worker(pid, parent);
+}
+
+static _Atomic bool look_anyway;
+
+void guard_look_anyway(void)
+{
+	atomic_store(&look_anyway, true);
+}
+
+/* Workers that were forked and have not asked for anything since: most have nothing to do with us until they are told of a restart. */
+static void enter_forked(void)
+{
+	static atomic_flag looking = ATOMIC_FLAG_INIT;
+	static unsigned seen;
+	unsigned births = atomic_load(&shared->forks.births) + atomic_load(&wiped->forks.births);
+	bool all_born;
+
+	if ((births == seen && !atomic_load(&look_anyway)) || atomic_flag_test_and_set(&looking))
+		return;
+	atomic_store(&look_anyway, false);
+	all_born = await_births();
+	if (forked_find(guard_owner(), shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
+		seen = births;
+	atomic_flag_clear(&looking);
 }
 
 bool guard_is_worker(int pid)
 {
-	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++)
-		if (atomic_load(&shared->worker[i].pid) == pid)
-			return true;
-	return false;
+	return shared && place_of(pid) >= 0;
 }
 
 size_t guard_workers(int *pids, size_t most)
 {
 	size_t n = 0;
 
-	if (shared)
-		await_births();
-
-	for (int i = 0; shared && i < GUARD_WORKERS_MAX && n < most; i++)
+	if (!shared)
+		return 0;
+	enter_forked();
+	for (int i = 0; i < atomic_load(&shared->top) && n < most; i++)
 		if (atomic_load(&shared->worker[i].pid) && is_worker(i, guard_owner()))
 			pids[n++] = atomic_load(&shared->worker[i].pid);
 	return n;
@@ -424,7 +556,10 @@ size_t guard_worker_count(void)
 {
 	size_t n = 0;
 
-	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++)
+	if (!shared)
+		return 0;
+	enter_forked();
+	for (int i = 0; i < atomic_load(&shared->top); i++)
 		n += atomic_load(&shared->worker[i].pid) && is_worker(i, guard_owner());
 	return n;
 }
@@ -456,7 +591,10 @@ size_t guard_workers_not_calm(uint64_t survey, bool ring)
 {
 	size_t n = 0;
 
-	for (int i = 0; shared && i < GUARD_WORKERS_MAX; i++) {
+	if (!shared)
+		return 0;
+	enter_forked();
+	for (int i = 0; i < atomic_load(&shared->top); i++) {
 		int pid = atomic_load(&shared->worker[i].pid);
 
 		if (!pid || atomic_load(&shared->worker[i].calm) == survey || !is_worker(i, guard_owner()))
@@ -470,21 +608,29 @@ size_t guard_workers_not_calm(uint64_t survey, bool ring)
 
 bool guard_has_workers(void)
 {
-	return shared && (atomic_load(&shared->unborn) > 0 || guard_worker_count());
+	return shared && (any_unborn() || guard_worker_count());
 }
 
-void guard_worker_leaves(void)
+__attribute__((hot)) void guard_worker_leaves(void)
 {
-	if (guard_own_memory() && wiped->slot >= 0)
+	int me = getpid();
+
+	if (!shared)
+		return;
+	note_leaving(me);
+	if (me == born_as && guard_own_memory() && wiped->slot >= 0) /* else a child that has not asked for anything, or a vfork child */
 		atomic_store(&shared->worker[wiped->slot].pid, 0);
 }
 
 void guard_worker_stays(void)
 {
-	int free = 0;
+	int me = getpid(), left = me, free = 0;
 
-	if (guard_own_memory() && wiped->slot >= 0 && !atomic_compare_exchange_strong(&shared->worker[wiped->slot].pid, &free, wiped->pid))
-		register_worker();
+	if (!shared)
+		return;
+	atomic_compare_exchange_strong(&shared->leaving[me % LEAVING].pid, &left, 0);
+	if (me == born_as && guard_own_memory() && wiped->slot >= 0 && !atomic_compare_exchange_strong(&shared->worker[wiped->slot].pid, &free, me))
+		wiped->slot = enter_worker(me, wiped->parent);
 }
 
 static bool is_page(int fd, uint64_t ino)
@@ -526,11 +672,11 @@ void guard_inherit(int fd, uint64_t ino)
 		next_close(page_fd);
 	page_fd = fd;
 	atomic_store(&shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
-	atomic_store(&shared->unborn, 0);
+	atomic_store(&shared->forks.unborn, 0);
 }
 
-/* The page, and its memfd into *fd. */
-static struct shared *make_page(int filters, int *fd)
+/* The page, and its memfd into *fd; in the place of `old` if that is not NULL. */
+static struct shared *make_page(int filters, struct shared *old, int *fd)
 {
 	char name[32];
 	struct text t = TEXT_ON(name);
@@ -541,7 +687,9 @@ static struct shared *make_page(int filters, int *fd)
 	made = io_memfd(name);
 	if (made < 0 || ftruncate(made, sizeof(struct shared)))
 		return NULL;
-	page = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, made, 0);
+	if (old && io_write_all(made, old, sizeof(*old)))
+		return NULL;
+	page = mmap(old, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | (old ? MAP_FIXED : 0), made, 0);
 	if (page == MAP_FAILED)
 		return NULL;
 	*fd = steal_fd(&made);
@@ -549,27 +697,36 @@ static struct shared *make_page(int filters, int *fd)
 }
 
 /*
+ * The last number of the least table of descriptors that the kernel makes, if that is free: a higher one costs every fork another table, as large as the number says. -2: there is no
+ * number left.
+ */
+static int out_of_the_way(int fd)
+{
+	enum { LAST = 63 };
+	int up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)LAST);
+
+	if (up > LAST) {
+		next_close(up);
+		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+	}
+	return up >= 0 ? up : -2;
+}
+
+/*
  * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks should not find a descriptor that it did not open. A program
- * that forks may exec itself afterwards, and must then have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. The old mapping
- * stays, too: another thread may be looking at it.
+ * that forks may exec itself afterwards, and must then have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. It takes the
+ * place of the old one: another thread may be looking at it, and every mapping makes every fork dearer.
  */
 static __attribute__((noinline, cold)) void keep_page(void)
 {
-	int kept = errno, fd, up;
-	struct shared *page;
+	int kept = errno, fd;
 
+	if (wiped->pid != getpid()) /* a vfork child: the descriptor would be its own */
+		return;
 	page_fd = -2; /* tried */
-	page = atomic_load(&shared->owner) == wiped->pid ? make_page(page_filters, &fd) : NULL;
-	if (page) {
-		memcpy(page, shared, sizeof(*page));
-		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+	if (atomic_load(&shared->owner) == wiped->pid && make_page(page_filters, shared, &fd)) {
+		page_fd = out_of_the_way(fd);
 		next_close(fd);
-		if (up >= 0) {
-			page_fd = up;
-			shared = page;
-		} else {
-			munmap(page, sizeof(*page));
-		}
 	}
 	errno = kept;
 }
@@ -579,21 +736,22 @@ int guard_init(int filters)
 	void *page;
 	int fd;
 
-	shared = make_page(filters, &fd);
+	shared = make_page(filters, NULL, &fd);
 	if (!shared)
 		return -errno;
 	next_close(fd);
 	shared->form = FORM;
+	shared->since = ticks_now();
 	page_filters = filters;
-	page = pool_map(4096);
+	page = pool_map(WIPED_ROOM);
 	if (!page)
 		return -ENOMEM;
-	if (madvise(page, 4096, MADV_WIPEONFORK))
+	if (madvise(page, WIPED_ROOM, MADV_WIPEONFORK))
 		return -errno;
 	wiped = page;
-	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid(), .readable = 1};
+	*wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid(), .readable = 1, .owns = true};
 	guard_readable = &wiped->readable;
 	born_as = wiped->pid;
 	atomic_store(&shared->owner, wiped->pid);
-	return pthread_atfork(prepare, parent, child) ? -ENOMEM : 0;
+	return pthread_atfork(prepare, parent, NULL) ? -ENOMEM : 0;
 }

@@ -94,6 +94,18 @@ static inline void guard_exit(void)
 /* What to call at the end of the outermost wrapper when a doorbell was noted; the doorbell's. */
 void guard_when_noted(void (*answer)(void));
 
+/* `size` bytes, zeroed, that the kernel clears in every child with its own copy of our memory; NULL: there is no room. Once, at the start. */
+void *guard_cleared(size_t size);
+
+/* What is to be done before each fork from now on, without the guard held. */
+void guard_when_forking(void (*before)(void));
+
+/* What such a child must forget of its parent's, when it first asks for something. Called by any thread, maybe in a signal handler. At the start. */
+void guard_when_born(void (*forget)(void));
+
+/* How to tell children of the last generation, who started in the same clock tick as this image, from its own. */
+void guard_when_strange(bool (*is)(int pid));
+
 /* Has this process one thread only? Then nothing changes but by the caller. "No" where libc cannot tell. */
 bool guard_is_alone(void);
 
@@ -113,10 +125,13 @@ uint64_t guard_start_time(int pid);
 /* What a process has used of the processors, ns. (/proc/PID/stat tells it in steps of 10 ms: a few microseconds may look like as many.) */
 int64_t guard_cpu_time(int pid);
 
-/* Was this pid ever entered as a worker, and is it not another program by now? It may be dead. */
+/* Was this pid entered as a worker, by itself or by guard_workers, and has not said that it execs? It may be dead. */
 bool guard_is_worker(int pid);
 
-/* Pids of live workers of the owner into `pids`; how many. */
+/*
+ * Pids of live workers of the owner into `pids`; how many. These and the three below look for those who were forked and never were heard of: in the lists of /proc, when there was a
+ * fork since the last time. One that is forked in this very moment is waited for, 100 ms at the most.
+ */
 size_t guard_workers(int *pids, size_t most);
 
 /* Workers alive, this process not among them if it is one. */
@@ -134,7 +149,7 @@ int guard_claims(void);
 void guard_worker_calm(uint64_t survey);
 size_t guard_workers_not_calm(uint64_t survey, bool ring);
 
-/* Is there any, also if it has just been forked and has not entered itself yet? */
+/* Is there any, also if it is being forked at this moment? */
 bool guard_has_workers(void);
 
 /* A drain of all processes: where they pass their connections to (0: there is none), and until when (CLOCK_MONOTONIC, ns). Of the shared page; NULL before guard_init. */
@@ -144,6 +159,12 @@ struct guard_drain {
 	_Atomic int64_t deadline;
 };
 struct guard_drain *guard_shared_drain(void);
+
+/* Workers are looked for the next time even if nobody has called fork(): who was born by _Fork() or clone() has passed by us. */
+void guard_look_anyway(void);
+
+/* Is that process in the middle of its exec, with descriptors that this will close? Then that is waited for, 20 ms at the most. */
+void guard_await_exec(int pid);
 
 /* This worker becomes another program; and the way back. */
 void guard_worker_leaves(void);

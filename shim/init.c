@@ -4,7 +4,6 @@
 #include "init.h"
 
 #include "arrive.h"
-#include "deliver.h"
 #include "doorbell.h"
 #include "drain.h"
 #include "guard.h"
@@ -12,6 +11,7 @@
 #include "log.h"
 #include "next.h"
 #include "origin.h"
+#include "pool.h"
 #include "workers.h"
 
 #include <errno.h>
@@ -28,6 +28,7 @@ static int start(void)
 
 	next_resolve();
 	log_begin();
+	pool_begin();
 	settings_read(&cpr__settings, environ);
 	r = guard_init(origin_seccomp_filters()); /* before the table is there for a wrapper to see */
 	if (r)
@@ -46,7 +47,6 @@ static int start(void)
 		arrive_begin(&state);
 		drain_init();
 		workers_init();
-		deliver_init();
 		r = doorbell_init();
 	}
 	state_free(&state);

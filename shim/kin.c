@@ -23,8 +23,6 @@ static uint64_t number_at(const char *at)
 	return value;
 }
 
-enum { FORKED_NOT_EXECED = 0x40 }; /* PF_FORKNOEXEC */
-
 /* PID (NAME) STATE PARENT …, 9: flags, 22: the start time. Behind the last ')': a name may hold anything. */
 bool kin_look(int pid, struct kin *kin)
 {
@@ -41,10 +39,11 @@ bool kin_look(int pid, struct kin *kin)
 	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
 	kin->dead = at[2] == 'Z' || at[2] == 'X';
 	kin->parent = (int)number_at(at + 4);
+	kin->flags = 0;
 	for (int field = 2; field < 22 && at; field++) {
 		at = strchr(at + 1, ' ');
-		if (field == 8)
-			kin->execed = at && !(number_at(at + 1) & FORKED_NOT_EXECED);
+		if (field == 8 && at)
+			kin->flags = (unsigned)number_at(at + 1);
 	}
 	kin->start_time = at ? number_at(at + 1) : 0;
 	errno = kept;
@@ -92,6 +91,16 @@ static void test_parent(int pid, void *arg)
 
 	if (kin_look(pid, &kin) && kin.parent == search->pid)
 		search->each(pid, search->arg);
+}
+
+bool kin_thread_children(int pid, int thread, void (*each)(int child, void *arg), void *arg)
+{
+	struct search search = {pid, false, each, arg};
+	int kept = errno;
+
+	read_children(thread, &search);
+	errno = kept;
+	return search.listed;
 }
 
 void kin_children(int pid, void (*each)(int child, void *arg), void *arg)

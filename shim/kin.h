@@ -8,8 +8,8 @@
 
 struct kin {
 	int parent;
+	unsigned flags;      /* the kernel's */
 	bool dead;           /* and not waited for yet */
-	bool execed;         /* since it was forked */
 	uint64_t start_time; /* as guard_start_time, which knows none of the dead */
 	char name[64];       /* the kernel's: 15 bytes */
 };
@@ -19,6 +19,9 @@ bool kin_look(int pid, struct kin *kin);
 
 /* Calls `each` with every child of a process, the dead ones too. */
 void kin_children(int pid, void (*each)(int child, void *arg), void *arg);
+
+/* The same, with those that one of its threads has made. False: the kernel does not list them so. */
+bool kin_thread_children(int pid, int thread, void (*each)(int child, void *arg), void *arg);
 
 /* Calls `each` with the inode of every socket that a process holds, until it says true. True: it did. */
 bool kin_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg);

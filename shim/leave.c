@@ -53,13 +53,16 @@ static _Atomic bool under_way;
 static char *stack;
 static char **restart_env; /* cpr__origin.envp with one place more */
 static char state_variable[32];
-static int worker_pids[GUARD_WORKERS_MAX];
-static struct worker workers[GUARD_WORKERS_MAX];
-static struct child children[CHILDREN_MAX];
-static struct passed *passed; /* connections that go with the state */
+enum { PASSED_MAX = 1 << 17 }; /* what is beyond is closed by exec */
+
+static struct lists {
+	struct passed passed[PASSED_MAX]; /* connections that go with the state */
+	struct worker workers[GUARD_WORKERS_MAX];
+	struct child children[CHILDREN_MAX];
+	int pids[GUARD_WORKERS_MAX];
+} *lists; /* not at the start: what is mapped makes every fork dearer */
 static size_t passed_count;
 
-enum { PASSED_MAX = 1 << 17 }; /* what is beyond is closed by exec */
 
 int leave_init(void)
 {
@@ -68,7 +71,7 @@ int leave_init(void)
 	while (cpr__origin.envp[n])
 		n++;
 	restart_env = pool_alloc((n + 2) * sizeof(char *));
-	stack = pool_map(TASK_STACK);
+	stack = pool_page(TASK_STACK);
 	if (!restart_env || !stack)
 		return -ENOMEM;
 	memcpy(restart_env, cpr__origin.envp, n * sizeof(char *));
@@ -133,8 +136,8 @@ static void set_flags(const struct plan *plan)
 	for (size_t i = 0; i < passed_count; i++) {
 		struct stat st;
 
-		if (!fstat(passed[i].fd, &st) && st.st_ino == passed[i].ino)
-			next_fcntl(passed[i].fd, F_SETFD, NULL);
+		if (!fstat(lists->passed[i].fd, &st) && st.st_ino == lists->passed[i].ino)
+			next_fcntl(lists->passed[i].fd, F_SETFD, NULL);
 	}
 	if (plan->page_fd > 0)
 		next_fcntl(plan->page_fd, F_SETFD, NULL);
@@ -240,22 +243,29 @@ void leave_raise_backlogs(bool raise)
 	guard_unlock(&hold);
 }
 
+static bool have_lists(void)
+{
+	lists = lists ? lists : pool_map(sizeof(*lists));
+	return lists;
+}
+
 static size_t note_workers(void)
 {
-	size_t n = guard_workers(worker_pids, GUARD_WORKERS_MAX), used = 0;
+	size_t n = guard_workers(lists->pids, GUARD_WORKERS_MAX), used = 0;
 
-	used = retire_unfinished(workers, GUARD_WORKERS_MAX);
+	used = retire_unfinished(lists->workers, GUARD_WORKERS_MAX);
 	for (size_t i = 0; i < n && used < GUARD_WORKERS_MAX; i++) {
-		workers[used] = (struct worker){.pid = worker_pids[i], .start_time = guard_start_time(worker_pids[i]),
-					      .empty = workers_is_empty(worker_pids[i])};
-		used += workers[used].start_time != 0;
+		int pid = lists->pids[i];
+
+		lists->workers[used] = (struct worker){.pid = pid, .start_time = guard_start_time(pid), .empty = workers_is_empty(pid)};
+		used += lists->workers[used].start_time != 0;
 	}
 	return used;
 }
 
 static void remove_files(void)
 {
-	static char path[TAG_NAME_MAX + 1]; /* the guard is held, and a handler's stack may be small */
+	static cpr_large char path[TAG_NAME_MAX + 1]; /* the guard is held, and a handler's stack may be small */
 	const char *at = cpr__settings.unlink;
 
 	while (at && *at) {
@@ -305,7 +315,7 @@ static size_t stop_async(int fd, int *fds, size_t count)
  */
 static void set_async(bool on)
 {
-	static int fds[ASYNC_MAX];
+	static cpr_large int fds[ASYNC_MAX];
 	static size_t count;
 
 	for (size_t i = 0; on && i < count; i++)
@@ -314,7 +324,7 @@ static void set_async(bool on)
 		if (e->flags & ENTRY_KEPT && (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO))
 			count = stop_async(e->fd, fds, count);
 	for (size_t i = 0; !on && i < passed_count; i++)
-		count = stop_async(passed[i].fd, fds, count);
+		count = stop_async(lists->passed[i].fd, fds, count);
 	if (on)
 		count = 0;
 }
@@ -388,27 +398,25 @@ int leave_restart(const struct leave_request *request, struct text *why)
 		give_up(&hold);
 		return -EPERM;
 	}
-	if (!passed) /* not before: each mapping makes every fork dearer */
-		passed = pool_map(PASSED_MAX * sizeof(*passed));
-	if (!passed) {
+	if (!have_lists()) {
 		text_add(why, "out of memory");
 		give_up(&hold);
 		return -ENOMEM;
 	}
 	plan.check_at = io_now();
 	check_all(&state);
-	passed_count = carry_choose(passed, PASSED_MAX, true, &count);
-	passed_count += workers_passed(passed + passed_count, PASSED_MAX - passed_count, &count);
-	state.passed = passed;
+	passed_count = carry_choose(lists->passed, PASSED_MAX, true, &count);
+	passed_count += workers_passed(lists->passed + passed_count, PASSED_MAX - passed_count, &count);
+	state.passed = lists->passed;
 	state.passed_count = passed_count;
 	state.carried = (uint32_t)count.carried;
 	state.closed = (uint32_t)count.closed;
 	state.cut = (uint32_t)count.cut;
-	state.workers = workers;
+	state.workers = lists->workers;
 	state.worker_count = note_workers();
-	state.children = children;
-	state.child_count = children_all(children);
-	sharers_add(workers, &state.worker_count, children, &state.child_count, countof(workers));
+	state.children = lists->children;
+	state.child_count = children_all(lists->children);
+	sharers_add(lists->workers, &state.worker_count, lists->children, &state.child_count, GUARD_WORKERS_MAX);
 	r = leave_now(&state, &plan, request, why);
 	deliver_call_off();
 	give_up(&hold);
@@ -448,7 +456,7 @@ out:
 }
 
 /* The paths' room is taken only where it is needed: a child's stack, between fork and exec, may be small. */
-bool leave_is_own(const char *path, char *const argv[])
+__attribute__((hot)) bool leave_is_own(const char *path, char *const argv[])
 {
 	return cpr__table && path && argv && guard_is_owner() && is_own(path, argv);
 }
@@ -531,7 +539,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 
 	if (!begin_in_turn(&hold))
 		return next_execve(path, argv, envp), -errno;
-	plan.envp = own_environment(envp, &size);
+	plan.envp = have_lists() ? own_environment(envp, &size) : NULL;
 	if (!plan.envp) {
 		give_up(&hold);
 		return -ENOMEM;
@@ -547,13 +555,13 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	state.page = plan.page_fd = guard_page(&state.page_ino);
 	if (state.page < 0)
 		state.page_ino = 0;
-	state.passed = passed;
-	state.passed_count = passed_count = deliver_hand_on(passed, PASSED_MAX);
+	state.passed = lists->passed;
+	state.passed_count = passed_count = deliver_hand_on(lists->passed, PASSED_MAX);
 	arrive_hand_on(&state); /* a restart that is not over yet, or workers that are not gone */
-	state.workers = workers;
-	state.worker_count = retire_unfinished(workers, GUARD_WORKERS_MAX);
-	state.children = children;
-	state.child_count = children_unknown(children); /* the others are the program's own, also in its next image */
+	state.workers = lists->workers;
+	state.worker_count = retire_unfinished(lists->workers, GUARD_WORKERS_MAX);
+	state.children = lists->children;
+	state.child_count = children_unknown(lists->children); /* the others are the program's own, also in its next image */
 	r = leave_now(&state, &plan, NULL, &why);
 	deliver_call_off();
 	mark_inherited(false);

@@ -31,13 +31,13 @@ static uint64_t next_order(void)
 static __attribute__((noinline)) struct noted *make_page(int index)
 {
 	size_t size = sizeof(struct noted) << NOTED_PAGE_SHIFT;
-	struct noted *page = NULL, *fresh = pool_map(size);
+	struct noted *page = NULL, *fresh = pool_page(size);
 
 	if (!fresh)
 		return NULL;
 	if (atomic_compare_exchange_strong(&noted_pages[index], &page, fresh))
 		return fresh;
-	pool_unmap(fresh, size);
+	pool_unpage(fresh, size);
 	return page;
 }
 

@@ -49,7 +49,7 @@ static struct {
 	int parent_death_signal;
 } start;
 
-static struct { /* what origin_restore_process replaced */
+static cpr_large struct { /* what origin_restore_process replaced */
 	struct sigaction actions[_NSIG];
 	bool replaced[_NSIG];
 	struct itimerval timers[3];
@@ -57,18 +57,20 @@ static struct { /* what origin_restore_process replaced */
 	cpu_set_t processors;
 } before;
 
+enum { STATUS_ROOM = 4096 };
+
 int origin_seccomp_filters(void)
 {
 	static const char key[] = "\nSeccomp_filters:\t";
-	static char status[4096]; /* one thread at a time leaves, and a handler's stack may be small */
-	const char *at;
+	char *status = pool_map(STATUS_ROOM); /* a handler's stack may be small */
+	const char *at = NULL;
 	int filters = 0;
 
-	if (io_read_file("/proc/self/status", status, sizeof(status)) <= 0)
-		return 0;
-	at = strstr(status, key);
+	if (status && io_read_file("/proc/self/status", status, STATUS_ROOM) > 0)
+		at = strstr(status, key);
 	for (at = at ? at + strlen(key) : ""; *at >= '0' && *at <= '9'; at++)
 		filters = filters * 10 + (*at - '0');
+	pool_unmap(status, STATUS_ROOM);
 	return filters;
 }
 

@@ -6,6 +6,7 @@
 #include "attr.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -24,7 +25,9 @@ enum {
 	CHUNK = 1024 * 1024,  /* the least that is mapped at a time */
 	CHUNK_MOST = 64 * CHUNK,
 	HUGE = 2 * CHUNK,     /* pages, where there are such */
+	FIRST_CHUNK = CHUNK / 4, /* from the reserve */
 	PAGE = 4096,
+	RESERVE = 3 * CHUNK / 2, /* less than a huge page, which would be filled at its first touch */
 };
 
 struct block {
@@ -35,6 +38,47 @@ static struct block *free_lists[FINE + SHIFTS];
 static char *chunk;
 static size_t chunk_left;
 static size_t chunks; /* bytes of all of them */
+
+static char *reserve;
+static _Atomic size_t reserve_left;
+
+void pool_begin(void)
+{
+	reserve = pool_map(RESERVE);
+	if (reserve)
+		atomic_store(&reserve_left, RESERVE);
+}
+
+static size_t whole_pages(size_t size)
+{
+	return (size + PAGE - 1) & ~(size_t)(PAGE - 1);
+}
+
+/* From the top downwards; what is left at the bottom is nobody's. */
+static void *take_reserve(size_t size)
+{
+	size_t left = atomic_load_explicit(&reserve_left, memory_order_acquire);
+
+	do
+		if (left < size)
+			return NULL;
+	while (!atomic_compare_exchange_weak(&reserve_left, &left, left - size));
+	return reserve + left - size;
+}
+
+void *pool_page(size_t size)
+{
+	void *memory = take_reserve(whole_pages(size));
+
+	return memory ? memory : pool_map(size);
+}
+
+/* Of the reserve it is lost; it was not touched. */
+void pool_unpage(void *memory, size_t size)
+{
+	if ((char *)memory < reserve || (char *)memory >= reserve + RESERVE)
+		pool_unmap(memory, size);
+}
 
 void *pool_map(size_t size)
 {
@@ -102,7 +146,8 @@ static bool next_chunk(void)
 	char *fresh;
 
 	size = size < CHUNK ? CHUNK : size > CHUNK_MOST ? CHUNK_MOST : size;
-	fresh = map_large(size);
+	fresh = chunks ? NULL : take_reserve(size = FIRST_CHUNK);
+	fresh = fresh ? fresh : map_large(size = chunks ? size : CHUNK);
 	if (!fresh && size > CHUNK)
 		fresh = pool_map(size = CHUNK);
 	if (!fresh)
@@ -148,7 +193,7 @@ void *pool_alloc(size_t size)
 		return block;
 	}
 	if (rounded > 1 << LARGEST_SHIFT)
-		return map_large(rounded);
+		return (block = take_reserve(rounded)) ? block : map_large(rounded);
 	if (chunk_left < rounded && !next_chunk())
 		return NULL;
 	block = (struct block *)chunk;

@@ -38,7 +38,7 @@ enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 20 };
 #define GOODBYE_NS INT64_C(250000000)
 #define INSIDE_NS INT64_C(50000000)
 
-static struct {
+static cpr_large struct {
 	struct leave_request request;
 	void (*over)(void *arg, int result, const char *why);
 	int64_t deadline;

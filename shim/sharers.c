@@ -4,6 +4,7 @@
 #include "sharers.h"
 
 #include "children.h"
+#include "forked.h"
 #include "guard.h"
 #include "kin.h"
 #include "log.h"
@@ -13,9 +14,9 @@
 enum { LISTENERS_MAX = 1024 };
 
 /* With the guard held, and too large for a handler's stack. */
-static const struct entry *listeners[LISTENERS_MAX];
+static cpr_large const struct entry *listeners[LISTENERS_MAX];
 static size_t listener_count;
-static int family[CHILDREN_MAX]; /* this process's descendants, parents first */
+static cpr_large int family[CHILDREN_MAX]; /* this process's descendants, parents first */
 static size_t family_count;
 
 static void note_listeners(void)
@@ -84,9 +85,10 @@ void sharers_add(struct worker *worker, size_t *workers, struct child *child, si
 				mark(child, children, most, family[i], guard_start_time(family[i]));
 			continue;
 		}
+		guard_await_exec(family[i]);
 		kin_children(family[i], add_to_family, NULL);
 		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
-		if (!kin_look(family[i], &kin) || kin.dead || !kin.execed || !kin_sockets(family[i], is_listener, &e))
+		if (!kin_look(family[i], &kin) || kin.dead || forked_only(kin.flags) || !kin_sockets(family[i], is_listener, &e))
 			continue;
 		mark(child, children, most, family[i], kin.start_time);
 		if (*workers == most)

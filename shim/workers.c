@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -47,21 +46,21 @@ struct message {
 /* ---- the owner ---- */
 
 static int door = -1;              /* where workers connect to */
-static struct {
+static cpr_large struct {
 	int sock, pid;
 } calls[CALLS_MAX];                /* who has, and is not done */
 static size_t call_count;
-static int called[GUARD_WORKERS_MAX];
-static int rung[GUARD_WORKERS_MAX]; /* who of those is awaited; 0: no more */
+static cpr_large int called[GUARD_WORKERS_MAX];
+static cpr_large int rung[GUARD_WORKERS_MAX]; /* who of those is awaited; 0: no more */
 static size_t rung_count;
-static int empty[GUARD_WORKERS_MAX]; /* who has said so */
+static cpr_large int empty[GUARD_WORKERS_MAX]; /* who has said so */
 static size_t empty_count;
-static int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
+static cpr_large int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
 static size_t adopted_count;
 static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
-static struct message message;     /* too large for a handler's stack */
+static cpr_large struct message message;     /* too large for a handler's stack */
 
 static bool open_door(void)
 {
@@ -86,7 +85,7 @@ static bool open_door(void)
 /* Every worker once, also those that are born while the drain is on. */
 static void ring_new(void)
 {
-	static int now[GUARD_WORKERS_MAX];
+	static cpr_large int now[GUARD_WORKERS_MAX];
 	size_t n = guard_workers(now, GUARD_WORKERS_MAX);
 
 	for (size_t i = 0; i < n; i++) {
@@ -125,6 +124,7 @@ size_t workers_call(int64_t deadline)
 
 	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
 	counts = (struct carry_count){0};
+	guard_look_anyway();
 	if (!guard_worker_count())
 		return 0;
 	if (!collected)
@@ -326,7 +326,7 @@ static void shut_door(void)
 
 static void set_nonce(uint64_t nonce)
 {
-	static int pids[GUARD_WORKERS_MAX];
+	static cpr_large int pids[GUARD_WORKERS_MAX];
 	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
 
 	atomic_store(&guard_shared_drain()->nonce, nonce);
@@ -566,19 +566,16 @@ void workers_tick(void)
 		bell_tick_in(BELL_WORKER, again);
 }
 
-/* A child that is born in the middle of a drain has copies of what the drain holds. */
-static __attribute__((hot)) void after_fork(void)
+/* A child that is born in the middle of a drain has copies of what the drain holds. (While that lasts, it is rung as soon as it is found.) */
+static void forget_drain(void)
 {
-	if (draining_for) /* each page that is written costs a child a fault */
-		draining_for = 0;
-	if (mine_count)
-		mine_count = 0;
-	if (door < 0)
-		return;
-	shut_door();
+	draining_for = 0;
+	mine_count = 0;
+	if (door >= 0)
+		shut_door();
 }
 
 void workers_init(void)
 {
-	pthread_atfork(NULL, NULL, after_fork);
+	guard_when_born(forget_drain);
 }

@@ -41,14 +41,14 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 		r_;                                                                                                    \
 	})
 
-int cpr__execve(const char *path, char *const argv[], char *const envp[])
+__attribute__((hot)) int cpr__execve(const char *path, char *const argv[], char *const envp[])
 {
 	if (leave_is_own(path, argv))
 		return leave(path, argv, envp);
 	return FOREIGN(next_execve(path, argv, envp));
 }
 
-CPR_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+CPR_EXPORT __attribute__((hot)) int execve(const char *path, char *const argv[], char *const envp[])
 {
 	return cpr__execve(path, argv, envp);
 }

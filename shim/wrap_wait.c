@@ -114,7 +114,7 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 }
 
 /* Again at each time: a ring may have begun the drain. */
-#define ON(epfd, call) (unlikely(drain_active) ? drain_waits(epfd) : (void)0, (call))
+#define ON(epfd, call) (drain_is_on() ? drain_waits(epfd) : (void)0, (call))
 
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
@@ -140,26 +140,26 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 /* During a drain, what is frozen is not ready, or the program would run in circles until its other connections are done. */
 static int polled(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return unlikely(drain_active) ? drain_poll(fds, n, timeout, NULL) : next_poll(fds, n, timeout);
+	return drain_is_on() ? drain_poll(fds, n, timeout, NULL) : next_poll(fds, n, timeout);
 }
 
 static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
-	return unlikely(drain_active) ? drain_select(n, r, w, x, timeout, NULL) : next_select(n, r, w, x, timeout);
+	return drain_is_on() ? drain_select(n, r, w, x, timeout, NULL) : next_select(n, r, w, x, timeout);
 }
 
 static int ppolled(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	int64_t ms = timeout ? timeout->tv_sec * INT64_C(1000) + (timeout->tv_nsec + 999999) / 1000000 : -1;
 
-	return unlikely(drain_active) ? drain_poll(fds, n, ms > INT32_MAX ? INT32_MAX : (int)ms, mask) : next_ppoll(fds, n, timeout, mask);
+	return drain_is_on() ? drain_poll(fds, n, ms > INT32_MAX ? INT32_MAX : (int)ms, mask) : next_ppoll(fds, n, timeout, mask);
 }
 
 static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
 	struct timeval time = timeout ? (struct timeval){timeout->tv_sec, timeout->tv_nsec / 1000} : (struct timeval){0};
 
-	return unlikely(drain_active) ? drain_select(n, r, w, x, timeout ? &time : NULL, mask) : next_pselect(n, r, w, x, timeout, mask);
+	return drain_is_on() ? drain_select(n, r, w, x, timeout ? &time : NULL, mask) : next_pselect(n, r, w, x, timeout, mask);
 }
 
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -174,7 +174,7 @@ CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return WAIT_MS(timeout, unlikely(drain_active) ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size), polled(fds, n, left_));
+	return WAIT_MS(timeout, drain_is_on() ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size), polled(fds, n, left_));
 }
 
 CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
@@ -190,7 +190,7 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, unlikely(drain_active) ? ppolled(fds, n, timeout, mask) : next___ppoll_chk(fds, n, timeout, mask, size),
+	return WAIT_SPEC(timeout, drain_is_on() ? ppolled(fds, n, timeout, mask) : next___ppoll_chk(fds, n, timeout, mask, size),
 			 ppolled(fds, n, left_, mask));
 }
 

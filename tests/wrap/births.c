@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* Children, by every way that there is to make one: who has a copy of our memory is a worker, and whose memory is its parent's, or another program's, is left alone. */
+#include "../support/api.h"
+#include "../support/sockets.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static void wait_for_good(void)
+{
+	for (;;)
+		poll(NULL, 0, -1);
+}
+
+static bool has_workers(int n)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "workers=%d", n);
+	return strstr(ask("status"), text);
+}
+
+static int by_fork(void)
+{
+	return fork();
+}
+
+static int by_Fork(void)
+{
+	return _Fork();
+}
+
+static int by_clone(void)
+{
+	return (int)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+/* None of them asks for anything of ours, before or after. */
+static void silent_child(int (*birth)(void))
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		int pid = MUST(birth());
+
+		if (!pid)
+			wait_for_good();
+		put("child", pid);
+		next_generation();
+	}
+	CHECK(AWAIT(kill((int)get("child"), 0) && errno == ESRCH, 5000));
+}
+
+TEST(a_silent_child_of_fork_is_found, BELL)
+{
+	silent_child(by_fork);
+}
+
+TEST(a_silent_child_of__Fork_is_found, BELL)
+{
+	silent_child(by_Fork);
+}
+
+TEST(a_silent_child_of_clone_is_found, BELL)
+{
+	silent_child(by_clone);
+}
+
+/* What a child binds is its own: the parent's table does not know it. */
+static void child_binds(int (*birth)(void))
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		int ready[2], pid;
+		char byte;
+
+		MUST(pipe(ready));
+		pid = MUST(birth());
+		if (!pid) {
+			listening(inet4("127.0.0.1", port(1)), SOCK_STREAM);
+			CHECK_INT(table_size(), 2);
+			MUST(write(ready[1], "", 1));
+			wait_for_good();
+		}
+		MUST(read(ready[0], &byte, 1));
+		CHECK_INT(table_size(), 1);
+		CHECK(AWAIT(has_workers(1), 5000));
+		MUST(kill(pid, SIGKILL));
+		MUST(waitpid(pid, NULL, 0));
+		CHECK(has_workers(0));
+	}
+}
+
+TEST(a_child_of_fork_has_a_table_of_its_own, BELL)
+{
+	child_binds(by_fork);
+}
+
+TEST(a_child_of__Fork_has_a_table_of_its_own, BELL)
+{
+	child_binds(by_Fork);
+}
+
+TEST(a_child_of_clone_has_a_table_of_its_own, BELL)
+{
+	child_binds(by_clone);
+}
+
+/* Nobody in between has asked for anything, either. */
+TEST(a_silent_childs_silent_child_is_found, BELL)
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		int told[2], pid;
+
+		MUST(pipe(told));
+		IN_CHILD {
+			pid = fork();
+			if (!pid)
+				wait_for_good();
+			syscall(SYS_write, told[1], &pid, sizeof(pid));
+			wait_for_good();
+		}
+		MUST(read(told[0], &pid, sizeof(pid)));
+		put("child", pid);
+		next_generation();
+	}
+	CHECK(AWAIT(kill((int)get("child"), 0) && errno == ESRCH, 5000));
+}
+
+/* ---- other programs: a ring would end them ---- */
+
+static void goes_on(void)
+{
+	CHECK(!kill((int)get("other"), 0));
+	CHECK(poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 50) == 0);
+	CHECK(!kill((int)get("other"), 0));
+	kill((int)get("other"), SIGKILL);
+}
+
+TEST(what_is_spawned_is_not_rung, BELL)
+{
+	char *argv[] = {(char *)"sleep", (char *)"20", NULL};
+	int pid;
+
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		IN_CHILD wait_for_good(); /* there is somebody to ring */
+		CHECK_INT(posix_spawnp(&pid, "sleep", NULL, NULL, argv, (char *[]){(char *)"PATH=/bin:/usr/bin", NULL}), 0);
+		put("other", pid);
+		next_generation();
+	}
+	goes_on();
+}
+
+TEST(what_popen_and_system_start_is_not_rung, BELL)
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		char line[32];
+		FILE *from;
+
+		unsetenv("LD_PRELOAD");
+		IN_CHILD wait_for_good();
+		CHECK_INT(system("true"), 0);
+		from = popen("sleep 20 >/dev/null 2>&1 & echo $!", "r");
+		CHECK(from && fgets(line, sizeof(line), from));
+		put("other", atol(line));
+		CHECK_INT(pclose(from), 0);
+		next_generation();
+	}
+	goes_on();
+}
+
+TEST(a_child_that_has_execed_is_not_rung, BELL)
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		int pid;
+
+		IN_CHILD wait_for_good();
+		pid = MUST(fork());
+		if (!pid) {
+			execle("/bin/sleep", "sleep", "20", NULL, (char *[]){NULL});
+			_exit(127);
+		}
+		put("other", pid);
+		next_generation(); /* maybe in the middle of its exec */
+	}
+	goes_on();
+}
+
+/* It lives on its parent's memory for a while, and must neither be taken for a worker nor be rung in the moment of its exec. */
+static int listener;
+
+static void *vfork_slowly(void *arg)
+{
+	struct timespec while_ = {0, 300000000};
+	volatile int *pid = arg;
+	int child = vfork();
+
+	if (!child) {
+		*pid = (int)syscall(SYS_getpid);
+		syscall(SYS_close, listener); /* else it is told to leave, as any process that listens */
+		syscall(SYS_nanosleep, &while_, NULL);
+		execle("/bin/sleep", "sleep", "20", NULL, (char *[]){NULL});
+		_exit(127);
+	}
+	return NULL;
+}
+
+TEST(a_vfork_child_is_not_rung, BELL)
+{
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 1) {
+		static volatile int pid;
+		pthread_t thread;
+
+		IN_CHILD wait_for_good();
+		CHECK_INT(pthread_create(&thread, NULL, vfork_slowly, (void *)&pid), 0);
+		CHECK(AWAIT(pid, 5000));
+		put("other", pid);
+		next_generation();
+	}
+	sleep_through(400);
+	goes_on();
+}
+
+/* ---- threads: another one may hold the lock when one forks ---- */
+
+static void *bind_and_close(void *stop)
+{
+	while (!*(volatile bool *)stop)
+		close(listening(inet4("127.0.0.1", 0), SOCK_STREAM));
+	return NULL;
+}
+
+TEST(a_child_of_a_thread_can_use_its_table, ONCE)
+{
+	static volatile bool stop;
+	pthread_t thread;
+
+	CHECK_INT(pthread_create(&thread, NULL, bind_and_close, (void *)&stop), 0);
+	for (int i = 0; i < 100; i++) {
+		int status, pid = MUST(fork());
+
+		if (!pid) {
+			int fd = MUST(memfd_create("x", 0));
+
+			_exit(API(cpr_save_fd)("mine", i, fd) || API(cpr_find_fd)("mine", i) != fd || API(cpr_delete_fd)("mine", i));
+		}
+		MUST(waitpid(pid, &status, 0));
+		CHECK_INT(status, 0);
+		CHECK_INT(API(cpr_find_fd)("mine", i), -1);
+	}
+	stop = true;
+	CHECK_INT(pthread_join(thread, NULL), 0);
+}
