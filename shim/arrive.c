@@ -7,6 +7,7 @@
 #include "children.h"
 #include "deliver.h"
 #include "fds.h"
+#include "guard.h"
 #include "io.h"
 #include "log.h"
 #include "next.h"
@@ -462,12 +463,36 @@ void arrive_tick(void)
 		bell_tick_in(BELL_ARRIVAL, CHILDREN_TICK_MS);
 }
 
+/* -u: not before the exec, which may fail, but before the program looks for them. */
+static void remove_files(void)
+{
+	char path[TAG_NAME_MAX + 1];
+	const char *at = cpr__settings.unlink;
+
+	while (at && *at) {
+		size_t n = strcspn(at, "\n");
+
+		if (n && n < sizeof(path)) {
+			memcpy(path, at, n);
+			path[n] = '\0';
+			if (next_unlink(path) && errno != ENOENT)
+				log_warn("%s could not be removed: %m", path);
+		}
+		at += n + (at[n] == '\n');
+	}
+}
+
 void arrive_begin(const struct state *state)
 {
 	if (arrival.generation == 1) {
 		atomic_store(&arrival.ready, true);
 		atomic_store(&arrive_watch, cpr__settings.pidfile != NULL);
 		return;
+	}
+	if (!state->has_mask) {
+		remove_files();
+		guard_let_go(state->page, state->page_ino);
+		retire_ring(state->workers, state->worker_count);
 	}
 	arrival.nonce = state->nonce;
 	arrival.asked_at = state->asked_at;

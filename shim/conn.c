@@ -50,16 +50,30 @@ static uint64_t read_before(int fd)
 	return info.tcpi_bytes_received - (uint64_t)before;
 }
 
-void conn_begin(int fd, int listener, bool carried)
+/* Of this number, whatever it says. NULL: it never had one. */
+static struct conn *record_of(int fd)
 {
-	struct conn *page, *c;
+	struct conn *page;
 
 	if (fd < 0 || fd >> CONN_PAGE_SHIFT >= CONN_PAGES)
+		return NULL;
+	page = atomic_load_explicit(&conn_pages[fd >> CONN_PAGE_SHIFT], memory_order_acquire);
+	return page ? &page[fd & ((1 << CONN_PAGE_SHIFT) - 1)] : NULL;
+}
+
+static struct conn *make_record(int fd)
+{
+	return fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES && make_page(fd >> CONN_PAGE_SHIFT) ? record_of(fd) : NULL;
+}
+
+void conn_begin(int fd, int listener, bool carried)
+{
+	struct conn *c = make_record(fd);
+
+	if (!c)
 		return;
-	page = make_page(fd >> CONN_PAGE_SHIFT);
-	if (!page)
-		return;
-	c = &page[fd & ((1 << CONN_PAGE_SHIFT) - 1)];
+	if (unlikely(c->state != CONN_NONE))
+		conn_end(fd);
 	atomic_store(&c->flags, 0);
 	c->listener = listener;
 	c->in = carried ? read_before(fd) : 0; /* before it can be seen: a drain in another thread compares it */
@@ -67,16 +81,98 @@ void conn_begin(int fd, int listener, bool carried)
 	c->answers = 0;
 	c->wrote_at = 0;
 	c->epfd = -1;
+	c->birth++;
+	c->twins = 0;
 	memset(&c->http, 0, sizeof(c->http));
 	atomic_store_explicit(&c->state, CONN_FRESH, memory_order_release);
 }
 
+/* ---- several numbers of one connection ---- */
+
+struct conn *conn_of_twin(const struct conn *twin)
+{
+	struct conn *c = record_of(twin->listener);
+
+	return c && c->state && c->state != CONN_TWIN && c->birth == twin->birth ? c : NULL;
+}
+
+static void become_twin(struct conn *twin, int of, const struct conn *c)
+{
+	twin->listener = of;
+	twin->birth = c->birth;
+	atomic_store_explicit(&twin->state, CONN_TWIN, memory_order_release);
+}
+
+void conn_twin(int from, int to)
+{
+	struct conn *c = conn_at(from), *first = record_of(from), *twin = c ? make_record(to) : NULL;
+
+	if (!twin || twin == c)
+		return;
+	c->twins++;
+	become_twin(twin, first->state == CONN_TWIN ? first->listener : from, c);
+}
+
+int conn_next_twin(int fd, int at)
+{
+	const struct conn *c = record_of(fd);
+
+	for (; c && at >= 0 && at >> CONN_PAGE_SHIFT < CONN_PAGES; at++) {
+		const struct conn *twin = record_of(at);
+
+		if (!twin)
+			at |= (1 << CONN_PAGE_SHIFT) - 1;
+		else if (twin->state == CONN_TWIN && twin->listener == fd && twin->birth == c->birth)
+			return at;
+	}
+	return -1;
+}
+
+/* The first number is closed, and the connection lives on by another. In an epoll set it stays by the closed one, where nobody can take it out any more. */
+static void hand_over(int fd, const struct conn *c)
+{
+	int heir = conn_next_twin(fd, 0), left = c->twins - 1;
+	struct conn *to = heir < 0 ? NULL : record_of(heir);
+	uint8_t state = c->state;
+
+	if (!to)
+		return;
+	for (int twin = conn_next_twin(fd, heir + 1); twin >= 0 && left > 0; twin = conn_next_twin(fd, twin + 1)) {
+		struct conn *other = record_of(twin);
+
+		other->listener = heir;
+		other->birth = to->birth + 1;
+	}
+	atomic_store_explicit(&to->state, CONN_NONE, memory_order_release);
+	to->birth++;
+	atomic_store(&to->flags, c->flags & CONN_POLLED && c->polled == fd ? (c->flags & ~CONN_POLLED) | CONN_BLIND : c->flags);
+	to->answers = c->answers;
+	to->listener = c->listener;
+	to->in = c->in;
+	to->out = c->out;
+	to->wrote_at = c->wrote_at;
+	to->waits = c->waits;
+	to->twins = left;
+	to->polled = c->polled;
+	to->epfd = c->epfd;
+	to->events = c->events;
+	to->data = c->data;
+	to->http = c->http;
+	atomic_store_explicit(&to->state, state, memory_order_release);
+}
+
 void conn_end(int fd)
 {
-	struct conn *c = conn_at(fd);
+	struct conn *c = record_of(fd), *first;
 
-	if (c)
-		atomic_store_explicit(&c->state, CONN_NONE, memory_order_release);
+	if (!c || c->state == CONN_NONE)
+		return;
+	first = c->state == CONN_TWIN ? conn_of_twin(c) : NULL;
+	if (unlikely(first != NULL))
+		first->twins--;
+	else if (unlikely(c->twins > 0) && c->state != CONN_TWIN)
+		hand_over(fd, c);
+	atomic_store_explicit(&c->state, CONN_NONE, memory_order_release);
 }
 
 /* Bit by bit: another thread may freeze it in this moment. Mostly there is nothing to clear, and a locked instruction is a tenth of what may be added to a read. */
@@ -222,9 +318,11 @@ bool conn_at_boundary(const struct conn *c, int64_t now)
 int conn_next(int fd)
 {
 	for (; fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES; fd++) {
-		if (!atomic_load_explicit(&conn_pages[fd >> CONN_PAGE_SHIFT], memory_order_acquire))
+		const struct conn *c = record_of(fd);
+
+		if (!c)
 			fd |= (1 << CONN_PAGE_SHIFT) - 1;
-		else if (conn_at(fd))
+		else if (c->state && c->state != CONN_TWIN)
 			return fd;
 	}
 	return -1;

@@ -15,6 +15,7 @@ enum conn_state {
 	CONN_FRESH,    /* accepted, nothing read */
 	CONN_BUSY,     /* last: read */
 	CONN_ANSWERED, /* last: written */
+	CONN_TWIN,     /* dup() gave this number out for a connection whose record is another number's: `listener`, if that was begun as often as `birth` says */
 };
 
 enum {
@@ -37,6 +38,9 @@ struct conn {
 	uint64_t in, out;  /* bytes read and written */
 	int64_t wrote_at;  /* CLOCK_MONOTONIC, ns; protocols without framing only */
 	unsigned waits;    /* conn_waits at the last write */
+	unsigned birth;    /* how often a record was begun at this number */
+	int twins;         /* how many numbers are twins of this one */
+	int polled;        /* the number by which it is in its epoll set */
 	int epfd;
 	uint32_t events;   /* what the program wants to hear of, and with what word */
 	uint64_t data;
@@ -70,10 +74,13 @@ extern _Atomic(struct conn *) conn_pages[CONN_PAGES];
 /* How often this thread has begun to wait for events. */
 extern cpr_thread unsigned conn_waits;
 
+struct conn *conn_of_twin(const struct conn *twin);
+
 /* The record of a number, or NULL if that never was a connection. Two loads; any signal handler may call it. */
 static inline struct conn *conn_at(int fd)
 {
 	struct conn *page;
+	uint8_t state;
 
 	if (unlikely((unsigned)fd >> CONN_PAGE_SHIFT >= CONN_PAGES))
 		return NULL;
@@ -81,15 +88,22 @@ static inline struct conn *conn_at(int fd)
 	if (likely(!page))
 		return NULL;
 	page += fd & ((1 << CONN_PAGE_SHIFT) - 1);
-	return atomic_load_explicit(&page->state, memory_order_relaxed) ? page : NULL;
+	state = atomic_load_explicit(&page->state, memory_order_relaxed);
+	return unlikely(state == CONN_TWIN) ? conn_of_twin(page) : state ? page : NULL;
 }
 
 /* A new record, of a connection that was just accepted; what stood at the number is gone. One that was `carried` has a past: the kernel's counts of it are where ours begin.
    Nothing happens without memory. */
 void conn_begin(int fd, int listener, bool carried);
 
-/* The number is closed, or was given out again. */
+/* The number is closed, or was given out again. If it has twins, the record is one of theirs from here on. */
 void conn_end(int fd);
+
+/* dup() of a connection: bytes may pass by either number from here on, and it ends with the last of them. */
+void conn_twin(int from, int to);
+
+/* The next number from `at` on that is a twin of fd, or -1. */
+int conn_next_twin(int fd, int at);
 
 /* What the program read; `bytes` NULL: it went by unseen (splice). */
 void conn_read(struct conn *c, const void *bytes, uint64_t n);

@@ -26,6 +26,7 @@ enum {
 	CALLERS = 4096,   /* threads that serve connections; what is beyond is served, but may be cut */
 	LISTENERS = 256,  /* registrations of listeners in epoll sets */
 	WAITERS = 256,    /* epoll sets that are waited on; on others nobody's waiting says anything */
+	PROBES = 4,       /* of their places, by who looks for one */
 	SLICE_MS = 10,    /* how long poll and select sleep at a time during a drain */
 };
 
@@ -61,31 +62,51 @@ cpr_thread struct caller *drain_self;
 cpr_thread int drain_self_tid;
 static cpr_thread int homeless; /* the tid for which there was no room */
 
+static bool is_dead(int pid, int tid)
+{
+	return next_sys(SYS_tgkill, pid, tid, 0) && errno == ESRCH;
+}
+
+static struct caller *take_place(int i, int there, int tid)
+{
+	struct caller *slot = &own->callers[i];
+	int top;
+
+	if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
+		return NULL;
+	atomic_store(&slot->fd, -1);
+	drain_self = slot;
+	drain_self_tid = tid;
+	for (top = own->callers_top; top <= i && !atomic_compare_exchange_weak(&own->callers_top, &top, i + 1);)
+		;
+	return slot;
+}
+
+/*
+ * The place of a thread that is dead, or one at the end. The obvious code asks of each place whether its thread still lives, which costs the thousandth connection of a server
+ * with a thread for each a thousand system calls: a few are asked, others the next time.
+ */
 struct caller *drain_become_caller(void)
 {
-	int tid = (int)next_sys(SYS_gettid), pid = getpid(), top;
+	static _Atomic unsigned asked;
+	int tid = (int)next_sys(SYS_gettid), pid = getpid(), kept = errno;
+	struct caller *found = NULL;
 
 	drain_self = NULL;
 	if (!own || homeless == tid)
 		return NULL;
-	for (int i = 0; i < CALLERS; i++) {
-		struct caller *slot = &own->callers[i];
-		int there = atomic_load(&slot->tid);
+	for (int tries = 0, top = own->callers_top; top && tries < PROBES && !found; tries++) {
+		int i = (int)(atomic_fetch_add(&asked, 1) % (unsigned)top), there = own->callers[i].tid;
 
-		if (there && (there == tid || (!next_sys(SYS_tgkill, pid, there, 0) || errno != ESRCH)))
-			if (there != tid)
-				continue;
-		if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
-			continue;
-		atomic_store(&slot->fd, -1);
-		drain_self = slot;
-		drain_self_tid = tid;
-		for (top = own->callers_top; top <= i && !atomic_compare_exchange_weak(&own->callers_top, &top, i + 1);)
-			;
-		return slot;
+		if (!there || there == tid || is_dead(pid, there))
+			found = take_place(i, there, tid);
 	}
-	homeless = tid;
-	return NULL;
+	for (int i = own->callers_top; i < CALLERS && !found; i++)
+		found = take_place(i, 0, tid);
+	if (!found)
+		homeless = tid;
+	errno = kept;
+	return found;
 }
 
 static int callers_top(void)
@@ -100,18 +121,21 @@ static int registration_count(void)
 
 /* ---- freezing ---- */
 
-static void thaw(int fd, struct conn *c);
+static void thaw(struct conn *c);
 static void forget_waiters(void);
 
 /*
  * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this thread is not asked, since it is about to read, and will not. (The
  * handler must ask it: the read that it has interrupted may have taken a request already.)
  */
-static bool is_being_read(int fd, const struct caller *me)
+static bool is_being_read(int fd, const struct conn *c, const struct caller *me)
 {
-	for (int i = 0; i < callers_top(); i++)
-		if (atomic_load_explicit(&own->callers[i].fd, memory_order_acquire) == fd && own->callers[i].tid && &own->callers[i] != me)
+	for (int i = 0; i < callers_top(); i++) {
+		int read = atomic_load_explicit(&own->callers[i].fd, memory_order_acquire);
+
+		if ((read == fd || (c->twins && conn_at(read) == c)) && own->callers[i].tid && &own->callers[i] != me)
 			return true;
+	}
 	return false;
 }
 
@@ -142,18 +166,18 @@ static bool freeze(int fd, struct conn *c, bool quiet, const struct caller *me)
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (is_being_read(fd, me) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
+	if (is_being_read(fd, c, me) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}
 	if (!carried && !next_shutdown(fd, SHUT_WR))
 		conn_set(c, CONN_SHUT);
 	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told once only (and may have been) does not spin */
-	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, fd, NULL))
+	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
 		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
 	if (atomic_load(&drain_active))
 		return true;
-	thaw(fd, c); /* the drain was called off meanwhile, and its thaw may have passed here already */
+	thaw(c); /* the drain was called off meanwhile, and its thaw may have passed here already */
 	return false;
 }
 
@@ -163,12 +187,12 @@ static bool put_back(int epfd, int fd, struct epoll_event event)
 	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) || (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
 }
 
-static void thaw(int fd, struct conn *c)
+static void thaw(struct conn *c)
 {
 	unsigned flags = conn_clear(c, CONN_FROZEN | CONN_REARM);
 
 	if (flags & CONN_FROZEN && flags & CONN_POLLED && (!(c->events & EPOLLONESHOT) || flags & CONN_REARM))
-		put_back(c->epfd, fd, (struct epoll_event){.events = c->events, .data.u64 = c->data});
+		put_back(c->epfd, c->polled, (struct epoll_event){.events = c->events, .data.u64 = c->data});
 }
 
 /* A listener still? Anything else stays in its set: what is under way may wait for it. */
@@ -258,9 +282,10 @@ bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 		conn_clear(c, CONN_POLLED | CONN_REARM);
 	if (!event || op == EPOLL_CTL_DEL)
 		return is_frozen_here(c) && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
-	if (c->flags & CONN_POLLED && c->epfd != epfd)
+	if (c->flags & CONN_POLLED && (c->epfd != epfd || c->polled != fd))
 		conn_set(c, CONN_BLIND);
 	c->epfd = epfd;
+	c->polled = fd;
 	c->events = event->events;
 	c->data = event->data.u64;
 	conn_set(c, CONN_POLLED);
@@ -318,7 +343,7 @@ static bool comes_late(int fd, struct conn *c, bool now)
 {
 	if (atomic_load(&drain_over_here) || c->flags & CONN_SHUT || !conn_has_unread(fd) || (!now && blocks(fd) && !first_time()))
 		return false;
-	thaw(fd, c);
+	thaw(c);
 	return true;
 }
 
@@ -505,7 +530,7 @@ void drain_thaw(void)
 		struct conn *c = conn_at(fd);
 
 		if (c)
-			thaw(fd, c);
+			thaw(c);
 	}
 	drain_wake();
 	errno = kept;

@@ -93,8 +93,7 @@ static bool waits_in_kernel(int pid, int tid)
 	return !fds_walk_in(path, look_at_thread, &wait) || wait.waits;
 }
 
-/* posix_spawn's child, and who is another program already, handle no signal; nor does a program that is not under cpr. */
-static bool catches(int pid, int sig)
+bool forked_catches(int pid, int sig)
 {
 	static const char field[] = "\nSigCgt:\t";
 	static cpr_large char status[4096];
@@ -136,7 +135,7 @@ bool forked_find(int root, uint64_t since, int sig, enum forked_is (*is)(int pid
 		}
 		sure &= !waits;
 		/* looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that had waited for it */
-		if (waits || !catches(pid, sig) || !kin_look(pid, &kin) || !forked_only(kin.flags))
+		if (waits || !forked_catches(pid, sig) || !kin_look(pid, &kin) || !forked_only(kin.flags))
 			continue;
 		found(pid, queue[i].parent);
 		enqueue_all(pid);

@@ -9,6 +9,9 @@
 /* Has this process, that /proc says has these flags, not exec'ed since it was forked? */
 bool forked_only(unsigned flags);
 
+/* Does this process handle this signal? Not a child of posix_spawn, nor who is another program by now; nor one that is not under cpr. One thread at a time. */
+bool forked_catches(int pid, int sig);
+
 enum forked_is { FORKED_NEW, FORKED_KNOWN, FORKED_STRANGE };
 
 /*

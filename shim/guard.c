@@ -505,6 +505,11 @@ static void enter_found(int pid, int parent)
 	enter_worker(pid, parent);
 }
 
+unsigned guard_births(void)
+{
+	return shared ? atomic_load(&shared->forks.births) + atomic_load(&wiped->forks.births) : 0;
+}
+
 static _Atomic bool look_anyway;
 
 void guard_look_anyway(void)
@@ -517,7 +522,7 @@ static void enter_forked(void)
 {
 	static atomic_flag looking = ATOMIC_FLAG_INIT;
 	static unsigned seen;
-	unsigned births = atomic_load(&shared->forks.births) + atomic_load(&wiped->forks.births);
+	unsigned births = guard_births();
 	bool all_born;
 
 	if ((births == seen && !atomic_load(&look_anyway)) || atomic_flag_test_and_set(&looking))
@@ -673,6 +678,20 @@ void guard_inherit(int fd, uint64_t ino)
 	page_fd = fd;
 	atomic_store(&shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
 	atomic_store(&shared->forks.unborn, 0);
+}
+
+void guard_let_go(int fd, uint64_t ino)
+{
+	struct shared *page;
+
+	if (!ino || !is_page(fd, ino))
+		return;
+	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page != MAP_FAILED && page->form == FORM && atomic_load(&page->owner) == getpid() && atomic_load(&page->drain.nonce))
+		atomic_store(&page->drain.nonce, GUARD_GONE);
+	if (page != MAP_FAILED)
+		munmap(page, sizeof(*page));
+	next_close(fd);
 }
 
 /* The page, and its memfd into *fd; in the place of `old` if that is not NULL. */

@@ -25,6 +25,10 @@ int guard_init(int filters);
 int guard_page(uint64_t *ino);
 void guard_inherit(int fd, uint64_t ino);
 
+/* The page of the generation that a restart has ended: its workers read there that it is gone, and that what they passed on is not theirs any more. */
+void guard_let_go(int fd, uint64_t ino);
+#define GUARD_GONE UINT64_MAX /* guard_drain.nonce, then */
+
 struct guard_hold {
 	sigset_t mask;
 	int cancel;
@@ -133,6 +137,9 @@ bool guard_is_worker(int pid);
  * fork since the last time. One that is forked in this very moment is waited for, 100 ms at the most.
  */
 size_t guard_workers(int *pids, size_t most);
+
+/* How many forks there were: no more workers than when this was the same. */
+unsigned guard_births(void);
 
 /* Workers alive, this process not among them if it is one. */
 size_t guard_worker_count(void);

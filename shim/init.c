@@ -36,7 +36,7 @@ static int start(void)
 	arrive_read(&state);
 	if (!cpr__table)
 		return -ENOMEM;
-	if (state.page_ino)
+	if (state.page_ino && state.has_mask) /* the program's own exec */
 		guard_inherit(state.page, state.page_ino);
 	if (state.has_mask) /* with the doorbell in it, until its handler is there */
 		next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state.mask, NULL, _NSIG / 8);

@@ -263,24 +263,6 @@ static size_t note_workers(void)
 	return used;
 }
 
-static void remove_files(void)
-{
-	static cpr_large char path[TAG_NAME_MAX + 1]; /* the guard is held, and a handler's stack may be small */
-	const char *at = cpr__settings.unlink;
-
-	while (at && *at) {
-		size_t n = strcspn(at, "\n");
-
-		if (n && n < sizeof(path)) {
-			memcpy(path, at, n);
-			path[n] = '\0';
-			if (next_unlink(path) && errno != ENOENT)
-				log_warn("%s could not be removed: %m", path);
-		}
-		at += n + (at[n] == '\n');
-	}
-}
-
 static int write_state(struct state *state, struct plan *plan)
 {
 	struct text t = TEXT_ON(state_variable);
@@ -351,8 +333,6 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 		request->leaving(request->arg);
 	if (plan->restart) {
 		set_async(false);
-		remove_files();
-		workers_let_go();
 	}
 	r = may_exec_here(plan) ? exec_here(plan) : exec_in_task(plan);
 	errno = -r;
@@ -412,6 +392,9 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	state.carried = (uint32_t)count.carried;
 	state.closed = (uint32_t)count.closed;
 	state.cut = (uint32_t)count.cut;
+	state.page = plan.page_fd = guard_page(&state.page_ino); /* by it the next image tells the workers that this one is gone */
+	if (state.page < 0)
+		state.page_ino = 0;
 	state.workers = lists->workers;
 	state.worker_count = note_workers();
 	state.children = lists->children;

@@ -8,6 +8,7 @@
 #include "foresee.h"
 #include "guard.h"
 #include "io.h"
+#include "log.h"
 #include "origin.h"
 #include "slow.h"
 #include "track.h"
@@ -38,6 +39,9 @@ enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 20 };
 #define GOODBYE_NS INT64_C(250000000)
 #define INSIDE_NS INT64_C(50000000)
 
+/* For each worker, all this may take so much longer: a thousand of them do not even get a processor in 250 ms. */
+#define EACH_NS INT64_C(2000000)
+
 static cpr_large struct {
 	struct leave_request request;
 	void (*over)(void *arg, int result, const char *why);
@@ -50,6 +54,7 @@ static atomic_flag taken = ATOMIC_FLAG_INIT;    /* a restart is under way */
 static _Atomic bool draining;
 static bool awaiting; /* slow requests, and nobody is frozen */
 static int64_t frozen_at, again_at;
+static int64_t workers_ns; /* of EACH_NS, for all that were called */
 static uint64_t survey; /* the number of the question to workers */
 static atomic_flag stepping = ATOMIC_FLAG_INIT; /* one thread at a time looks, and exactly one leaves */
 
@@ -94,7 +99,7 @@ static void freeze(void)
 	workers_survey_over();
 	track_settle();
 	drain_begin(); /* also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it */
-	workers_call(pending.deadline);
+	workers_ns = (int64_t)workers_call(pending.deadline) * EACH_NS;
 }
 
 static void await(int64_t from)
@@ -146,13 +151,15 @@ static int step(void)
 	inside = drain_call_out();
 	theirs = workers_collect();
 	late = io_now() - pending.deadline;
-	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS) && io_now() - frozen_at > HOLD_NS) {
+	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS + workers_ns) && io_now() - frozen_at > HOLD_NS + workers_ns) {
 		let_go_on();
 		return SLOW_STEP_MS;
 	}
 	/* workers stop at the same deadline, and then have to say what they have */
-	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS) || !drain_close(late >= 0))
+	if ((mine && late < 0) || (inside && late < INSIDE_NS) || (theirs && late < GOODBYE_NS + workers_ns) || !drain_close(late >= 0))
 		return next_look(frozen_at, STEP_MS);
+	if (theirs)
+		log_warn("%zu workers have not passed on in time what they hold: it ends with them", theirs);
 	r = foreseen(&pending.request, &why); /* once more: it has been a while */
 	if (!r)
 		r = leave_restart(&pending.request, &why);

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "retire.h"
 
+#include "forked.h"
 #include "guard.h"
 #include "io.h"
 #include "log.h"
@@ -39,6 +40,13 @@ void retire_adopt(const struct worker *from, size_t n)
 static bool is_alive(const struct worker *w)
 {
 	return w->pid && guard_start_time(w->pid) == w->start_time;
+}
+
+void retire_ring(const struct worker *old, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (is_alive(&old[i]) && forked_catches(old[i].pid, cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
+			kill(old[i].pid, cpr__settings.signal);
 }
 
 static int64_t drain_time(void)

@@ -8,6 +8,9 @@
 /* What the last generation left behind. */
 void retire_adopt(const struct worker *workers, size_t n);
 
+/* They look at the page at once: guard_let_go. */
+void retire_ring(const struct worker *workers, size_t n);
+
 /* This generation serves: they may go. */
 void retire_tell(void);
 

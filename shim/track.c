@@ -215,15 +215,16 @@ void track_memfd(int fd, const char *given)
 void track_alias(int from, int to)
 {
 	struct guard_hold hold;
-	struct conn *c = conn_at(from);
 	struct entry *e;
 
+	if (from == to)
+		return;
 	track_fresh(to);
-	if (unlikely(c != NULL) && guard_own_memory()) /* bytes may pass by either number now */
-		atomic_fetch_or(&c->flags, CONN_BLIND);
+	if (unlikely(conn_at(from) != NULL) && guard_own_memory())
+		conn_twin(from, to);
 	if (unlikely(noted_any(from)) && cpr__table)
 		noted_settle(from);
-	if (likely(!track_knows(from)) || from == to || !guard_lock(&hold))
+	if (likely(!track_knows(from)) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, from);
 	if (e && object_still(&e->object, from))
@@ -331,6 +332,58 @@ const struct entry *track_listener(int fd)
 		if (closed[i].entry.fd == fd)
 			e = &closed[i].entry;
 	return e && e->kind == ENTRY_STREAM ? e : NULL;
+}
+
+/* By what it is called: the first of its name, or one that this process, a worker, has closed. */
+static const struct entry *listener_named(const char *name)
+{
+	const struct entry *e = table_find(cpr__table, name, 0);
+
+	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
+		if (!strcmp(closed[i].name, name))
+			e = &closed[i].entry;
+	return e && e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING ? e : NULL;
+}
+
+static void any_address(struct sockaddr *addr)
+{
+	if (addr->sa_family == AF_INET)
+		((struct sockaddr_in *)addr)->sin_addr.s_addr = htonl(INADDR_ANY);
+	else if (addr->sa_family == AF_INET6)
+		((struct sockaddr_in6 *)addr)->sin6_addr = in6addr_any;
+}
+
+static __attribute__((noinline)) int listener_of(int fd, const struct object *object)
+{
+	struct sockaddr_storage here = {0}, peer;
+	socklen_t len = sizeof(here), peer_len = sizeof(peer);
+	const struct entry *e = NULL;
+	char name[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	int listener = -1;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &peer_len) || getsockname(fd, (struct sockaddr *)&here, &len) || !guard_lock(&hold))
+		return -1;
+	noted_settle_all();
+	if (!tag_socket(object, (struct sockaddr *)&here, len, name))
+		e = listener_named(name);
+	any_address((struct sockaddr *)&here);
+	if (!e && !tag_socket(object, (struct sockaddr *)&here, len, name))
+		e = listener_named(name);
+	listener = e ? e->fd : -1;
+	guard_unlock(&hold);
+	return listener;
+}
+
+void track_received(int fd)
+{
+	struct object object;
+	int kept = errno, listener;
+
+	track_fresh(fd);
+	if (cpr__table && guard_own_memory() && !object_of(fd, &object) && object.type == SOCK_STREAM && (listener = listener_of(fd, &object)) >= 0)
+		conn_begin(fd, listener, true);
+	errno = kept;
 }
 
 bool track_let_go(int fd)

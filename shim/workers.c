@@ -18,6 +18,8 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -26,6 +28,7 @@ enum {
 	CALLS_MAX = GUARD_WORKERS_MAX,
 	COLLECTED_MAX = 1 << 16,
 	ADOPTED_MAX = 1024,
+	LOOKED_AT = 32,   /* workers, at a step */
 	HEARD_MAX = 4096, /* messages of one worker at a time */
 };
 
@@ -86,8 +89,15 @@ static bool open_door(void)
 static void ring_new(void)
 {
 	static cpr_large int now[GUARD_WORKERS_MAX];
-	size_t n = guard_workers(now, GUARD_WORKERS_MAX);
+	static unsigned seen;
+	static int turn;
+	unsigned births = guard_births();
+	size_t n;
 
+	if (rung_count && births == seen && ++turn % RING_TURNS) /* to look at each of a thousand takes longer than a step */
+		return;
+	n = guard_workers(now, GUARD_WORKERS_MAX);
+	seen = births;
 	for (size_t i = 0; i < n; i++) {
 		size_t at = 0;
 
@@ -118,6 +128,23 @@ void workers_survey_over(void)
 	atomic_store(&guard_shared_drain()->survey, 0);
 }
 
+/*
+ * What workers pass comes to this process, whose limit may be for a master that holds nothing (nginx's worker_rlimit_nofile is its workers' only). The exec sets it back, and so does a
+ * restart that is called off.
+ */
+static void lift_limit(bool on)
+{
+	static struct rlimit before;
+	struct rlimit all;
+
+	if (on && !next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &before)) {
+		all = (struct rlimit){before.rlim_max, before.rlim_max};
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &all, NULL);
+	} else if (!on && before.rlim_max) {
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &before, NULL);
+	}
+}
+
 size_t workers_call(int64_t deadline)
 {
 	int kept = errno;
@@ -130,8 +157,10 @@ size_t workers_call(int64_t deadline)
 	if (!collected)
 		collected = pool_map(COLLECTED_MAX * sizeof(*collected));
 	atomic_store(&guard_shared_drain()->deadline, deadline);
-	if (collected && open_door())
+	if (collected && open_door()) {
+		lift_limit(true);
 		ring_new();
+	}
 	errno = kept;
 	return rung_count;
 }
@@ -211,6 +240,8 @@ static bool hear(int sock, int pid)
 			return false;
 		if (n <= 0) /* it died */
 			return true;
+		if (n == sizeof(message) && !message.last && !message.listener && fd < 0) /* there was no number free for it: it ends with the worker */
+			counts.cut++;
 		if (n == sizeof(message) && !message.last && fd >= 0 && memchr(message.name, '\0', sizeof(message.name))) {
 			if (message.listener)
 				adopt(fd);
@@ -243,16 +274,20 @@ static int caller_pid(int sock)
 	return 0;
 }
 
-/* Rung, and neither finished nor gone. */
+/* Rung, and neither finished nor gone. Whether they are gone is asked of a few at a time. */
 static size_t awaited(void)
 {
+	static size_t looked_at;
 	size_t n = 0;
 
-	for (size_t i = 0; i < rung_count; i++) {
-		if (rung[i] && !guard_start_time(rung[i]))
-			rung[i] = 0;
-		n += rung[i] != 0;
+	for (size_t i = 0; i < LOOKED_AT && i < rung_count; i++) {
+		size_t at = looked_at++ % rung_count;
+
+		if (rung[at] && !guard_start_time(rung[at]))
+			rung[at] = 0;
 	}
+	for (size_t i = 0; i < rung_count; i++)
+		n += rung[i] != 0;
 	return n;
 }
 
@@ -334,18 +369,13 @@ static void set_nonce(uint64_t nonce)
 		kill(pids[i], cpr__settings.signal);
 }
 
-void workers_let_go(void)
-{
-	if (door >= 0)
-		set_nonce(UINT64_MAX);
-}
-
 void workers_dismiss(void)
 {
 	if (door < 0)
 		return;
 	give_back_adopted();
 	shut_door();
+	lift_limit(false);
 	set_nonce(0);
 }
 
@@ -358,8 +388,6 @@ static cpr_touched size_t mine_count;
 
 enum { SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 
-#define GONE UINT64_MAX /* the nonce, when the owner execs */
-
 /*
  * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
  * to leave.
@@ -369,6 +397,8 @@ static void let_go(int fd)
 	static int ended = -1;
 	int pair[2];
 
+	for (int twin = conn_next_twin(fd, 0); twin >= 0; twin = conn_next_twin(fd, twin + 1))
+		let_go(twin);
 	conn_end(fd);
 	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
 		next_close(pair[1]);
@@ -456,7 +486,7 @@ static bool is_abandoned(void)
 	int64_t late = atomic_load(&guard_shared_drain()->deadline) + cpr__settings.ready_timeout_s * INT64_C(1000000000);
 
 	dead_ticks = guard_start_time(guard_owner()) ? 0 : dead_ticks + 1;
-	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && atomic_load(&guard_shared_drain()->nonce) != GONE);
+	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && atomic_load(&guard_shared_drain()->nonce) != GUARD_GONE);
 }
 
 static void let_all_go(void)
@@ -529,14 +559,14 @@ static int look(uint64_t nonce)
 	bool slow = survey();
 
 
-	if (nonce == GONE && draining_for)
+	if (nonce == GUARD_GONE && draining_for)
 		let_all_go();
-	if (draining_for && nonce != GONE && draining_for != nonce)
+	if (draining_for && nonce != GUARD_GONE && draining_for != nonce)
 		end_drain();
-	if (nonce && nonce != GONE && !draining_for)
+	if (nonce && nonce != GUARD_GONE && !draining_for)
 		begin(nonce);
 	if (draining_for && is_abandoned()) {
-		if (nonce == GONE) {
+		if (nonce == GUARD_GONE) {
 			leave_too();
 			return SLOW_STEP_MS;
 		}

@@ -26,9 +26,6 @@ size_t workers_collect(void);
 /* What was collected, as carry_choose gives it; the counts are added up. How many. */
 size_t workers_passed(struct passed *into, size_t most, struct carry_count *count);
 
-/* The owner execs now: what they have passed is theirs no more. */
-void workers_let_go(void);
-
 /* The restart was called off: they thaw, and have what they had. */
 void workers_dismiss(void);
 

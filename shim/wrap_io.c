@@ -6,10 +6,12 @@
 #include "drain.h"
 #include "io.h"
 #include "next.h"
+#include "track.h"
 #include "wrap.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -155,6 +157,27 @@ CPR_EXPORT ssize_t __recvfrom_chk(int fd, void *bytes, size_t n, size_t size, in
 	return READ(fd, flags, n, next___recvfrom_chk(fd, bytes, n, size, flags, addr, len), took(c_, r_, bytes, flags));
 }
 
+static __attribute__((noinline)) void took_rights(const struct msghdr *message)
+{
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR((struct msghdr *)message, head)) {
+		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len < CMSG_LEN(sizeof(int)))
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
+			track_received(fd);
+		}
+	}
+}
+
+static inline ssize_t received(ssize_t r, const struct msghdr *message)
+{
+	if (unlikely(r >= 0 && message->msg_control && message->msg_controllen))
+		took_rights(message);
+	return r;
+}
+
 static void took_message(struct conn *c, ssize_t r, const struct msghdr *message, int flags)
 {
 	if (r < 0)
@@ -165,7 +188,7 @@ static void took_message(struct conn *c, ssize_t r, const struct msghdr *message
 
 CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags));
+	return received(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)), message);
 }
 
 static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, int flags)
@@ -178,7 +201,11 @@ static void took_messages(struct conn *c, int r, const struct mmsghdr *messages,
 
 CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout)
 {
-	return READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
+	int r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
+
+	for (int i = 0; i < r; i++)
+		received(0, &messages[i].msg_hdr);
+	return r;
 }
 
 /* ---- writing ---- */

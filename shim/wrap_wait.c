@@ -19,6 +19,7 @@
 static inline unsigned waiting(void)
 {
 	conn_waits++;
+	drain_exit(); /* a handler may have jumped out of a read */
 	if (unlikely(arrive_watch))
 		arrive_waiting();
 	return doorbell_rings;
