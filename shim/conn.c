@@ -260,7 +260,7 @@ bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket */
 		return now - c->wrote_at >= ns;
-	trips = (3 * info.tcpi_rtt + 4 * info.tcpi_rttvar) / 1000; /* us. Half an answer's way, and half its request's, are silence */
+	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0; /* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
 	if (ms < trips)
 		ms = trips;
 	return info.tcpi_last_data_sent >= ms && info.tcpi_last_data_recv >= ms;

@@ -57,12 +57,27 @@ static int own_filters(void)
 	return proc_read(getpid(), &own) ? 0 : own.filters;
 }
 
+enum { EXEC_MS = 100 };
+
+/* In the middle of an exec that another thread than its first has made, a process looks dead for a moment. */
+static int read_settled(pid_t pid, struct proc *proc)
+{
+	struct timespec ms = {0, 1000000};
+	int r = proc_read(pid, proc);
+
+	for (int i = 0; !r && (proc->state == 'Z' || proc->state == 'X') && i < EXEC_MS; i++) {
+		nanosleep(&ms, NULL);
+		r = proc_read(pid, proc);
+	}
+	return r;
+}
+
 /* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is just starting. */
 static enum outcome look(struct client *c, struct text *why)
 {
 	struct proc_page page = {SIGRTMAX - WORDS_SIGNAL_DEFAULT_BELOW_MAX, -1};
 	struct proc proc;
-	int r = proc_read(c->pid, &proc);
+	int r = read_settled(c->pid, &proc);
 
 	if (r)
 		return fail(OUTCOME_ABSENT, why, "no process has the PID %d", (int)c->pid);
