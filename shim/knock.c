@@ -174,12 +174,14 @@ bool knock_at(const struct knock_door *door)
 	return false;
 }
 
-/* A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. */
+/* A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. Ports come again: one that was taken is over. */
 static struct knock *find(const struct knock *k, struct knock *made, size_t first, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct knock *it = &made[(first + i) % n];
 
+		if (it->state == TAKEN)
+			continue;
 		if (k->family == AF_UNIX ? it->family == AF_UNIX && !memcmp(k->path, it->path, sizeof(k->path)) : it->family != AF_UNIX && k->port == it->port)
 			return it;
 	}
@@ -206,10 +208,9 @@ static bool becomes_readable(int fd, int ms)
 static bool says_the_word(int fd, const struct knock *k)
 {
 	struct knock *it = find(k, record->knocks, record->accepted, record->count);
-	uint8_t state = it ? atomic_load(&it->state) : TAKEN;
 	char said[sizeof(word)];
 
-	if (state == TAKEN || !becomes_readable(fd, state == SAID ? WORD_MS : SAID_MS))
+	if (!it || !becomes_readable(fd, it->state == SAID ? WORD_MS : SAID_MS))
 		return false;
 	if (next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, word, sizeof(said)))
 		return false;
