@@ -3,10 +3,10 @@
 #ifndef CPR_DRAIN_H
 #define CPR_DRAIN_H
 
+#include "callers.h"
 #include "conn.h"
 
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/select.h>
 
 /* A drain is on: reads and accepts are frozen. */
@@ -30,22 +30,15 @@ void drain_init(void);
 static inline int drain_enter(int fd, struct conn *c, bool now);
 static inline void drain_exit(void);
 
-/* Threads inside such calls; what drain_enter is while no drain is on. */
-struct caller {
-	_Atomic int tid; /* 0: free */
-	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
-};
-extern cpr_thread struct caller *drain_self;
-extern cpr_thread int drain_self_tid; /* in a child it is not what stands in *drain_self: that is to become its own */
-struct caller *drain_become_caller(void);
+/* What drain_enter is while a drain is on. */
 int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now);
 
 static inline int drain_enter(int fd, struct conn *c, bool now)
 {
-	struct caller *me = drain_self;
+	struct caller *me = callers_self;
 
-	if (unlikely(!me || atomic_load_explicit(&me->tid, memory_order_relaxed) != drain_self_tid))
-		me = drain_become_caller();
+	if (unlikely(!me || atomic_load_explicit(&me->tid, memory_order_relaxed) != callers_self_tid))
+		me = callers_join();
 	if (likely(me != NULL))
 		atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
 	/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
@@ -55,18 +48,18 @@ static inline int drain_enter(int fd, struct conn *c, bool now)
 
 static inline void drain_exit(void)
 {
-	if (likely(drain_self != NULL))
-		atomic_store_explicit(&drain_self->fd, -1, memory_order_release);
+	if (likely(callers_self != NULL))
+		atomic_store_explicit(&callers_self->fd, -1, memory_order_release);
 }
 
 /* Is this thread inside such a call, and a drain on? Then the call is to end (doorbell.c), so that drain_enter is asked again. */
 bool drain_wants_out(void);
 
-/* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
-bool drain_epoll(int epfd, int op, int fd, const struct epoll_event *event);
-
 /* The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of, stands at a boundary. */
 void drain_waits(int epfd);
+
+/* Between drain.c and drain_wait.c: a drain begins. */
+void drain_forget_waiters(void);
 
 /* ppoll and pselect (mask NULL: poll and select) while a drain is on: the frozen ones never become ready. */
 int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mask);

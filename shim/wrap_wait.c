@@ -4,6 +4,7 @@
 #include "arrive.h"
 #include "doorbell.h"
 #include "drain.h"
+#include "freeze.h"
 #include "io.h"
 #include "next.h"
 #include "noted.h"
@@ -104,7 +105,7 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	}
 	if (unlikely(noted_any(fd)))
 		noted_settle(fd); /* before its registration is told: a drain must find it */
-	if (drain_epoll(epfd, op, fd, event)) {
+	if (freeze_epoll(epfd, op, fd, event)) {
 		errno = kept;
 		return 0;
 	}
