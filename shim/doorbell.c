@@ -16,7 +16,7 @@
 #include "restart.h"
 #include "track.h"
 #include "words.h"
-#include "workers.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <string.h>
@@ -271,7 +271,7 @@ static void answer_noted(void)
 		noted_tick = false;
 		arrive_tick();
 		restart_tick();
-		workers_tick();
+		worker_tick();
 	}
 	if (noted_restart) {
 		noted_restart = false;

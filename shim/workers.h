@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Several processes: workers drain when their owner does, and pass it their idle connections. */
+/* Several processes: workers drain when their owner does, and pass it their idle connections. This is the owner's part, in the doorbell's handler. */
 #ifndef CPR_WORKERS_H
 #define CPR_WORKERS_H
 
@@ -7,8 +7,6 @@
 
 /* Once, at the start. */
 void workers_init(void);
-
-/* ---- the owner, in the doorbell's handler ---- */
 
 /* Before the drain: how many workers have not said yet that they have no slow requests; they are asked by this number, which is not 0. And: nobody asks any more. */
 size_t workers_slow(uint64_t survey);
@@ -28,9 +26,5 @@ size_t workers_passed(struct passed *into, size_t most, struct carry_count *coun
 
 /* The restart was called off: they thaw, and have what they had. */
 void workers_dismiss(void);
-
-/* ---- a worker: the doorbell rang, or its timer did ---- */
-
-void workers_tick(void);
 
 #endif
