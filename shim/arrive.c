@@ -502,7 +502,10 @@ void arrive_begin(const struct state *state)
 	arrival.closed = state->closed;
 	arrival.drained_at = state->drained_at;
 	deliver_adopt(state->passed, state->passed_count);
-	children_adopt(state->children, state->child_count);
+	if (state->has_mask)
+		children_adopt(state->children, state->child_count);
+	else
+		children_adopt_all(state->children, state->child_count);
 	retire_adopt(state->workers, state->worker_count);
 	atomic_store(&arrive_watch, true);
 	bell_tick_in(BELL_ARRIVAL, TICK_MS);

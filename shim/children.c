@@ -208,6 +208,41 @@ size_t children_all(struct child *into)
 	return list.n;
 }
 
+static bool is_sharer(const struct child *list, size_t n, const struct child *child)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].pid == child->pid && list[i].start_time == child->start_time)
+			return list[i].shares;
+	return false;
+}
+
+static bool is_in(const struct child *list, size_t n, int pid)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].pid == pid)
+			return true;
+	return false;
+}
+
+void children_adopt_all(const struct child *listed, size_t n)
+{
+	size_t size = 2 * CHILDREN_MAX * sizeof(struct child), there;
+	struct child *all = pool_map(size);
+
+	if (!all) {
+		children_adopt(listed, n);
+		return;
+	}
+	there = children_all(all);
+	for (size_t i = 0; i < there; i++)
+		all[i].shares = is_sharer(listed, n, &all[i]);
+	for (size_t i = 0; i < n && there < 2 * CHILDREN_MAX; i++) /* a child's child that shares is none of ours */
+		if (!is_in(all, there, listed[i].pid))
+			all[there++] = listed[i];
+	children_adopt(all, there);
+	pool_unmap(all, size);
+}
+
 size_t children_unknown(struct child *into)
 {
 	size_t n = 0;

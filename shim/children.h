@@ -12,6 +12,12 @@ enum { CHILDREN_MAX = 4096 };
 /* What the last generation left behind. */
 void children_adopt(const struct child *children, size_t n);
 
+/*
+ * After a restart all children that there are: the program has made none yet, and between the list and the exec some may have been born. Of those in the list it is known which share a
+ * listener.
+ */
+void children_adopt_all(const struct child *children, size_t n);
+
 /* Does one of them live that shares a listener, and with it what stands in the open file description (O_NONBLOCK)? */
 bool children_share(void);
 

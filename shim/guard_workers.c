@@ -54,6 +54,7 @@ static void claim_place(int slot, int parent)
 		;
 	atomic_store(&guard_shared->worker[slot].parent, parent);
 	guard_shared->worker[slot].entered = guard_ticks_now();
+	atomic_store(&guard_shared->worker[slot].calm, atomic_load(&guard_shared->drain.survey)); /* what was slow when that was asked cannot be its */
 }
 
 int guard_enter_worker(int pid, int parent)
