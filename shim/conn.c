@@ -50,6 +50,18 @@ static uint64_t read_before(int fd)
 	return info.tcpi_bytes_received - (uint64_t)before;
 }
 
+/* What was ever written on it: acknowledged, or on its way. 0 where the kernel does not say. */
+static uint64_t written(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int under_way = 0;
+
+	if (next_ioctl(fd, SIOCOUTQ, &under_way) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return 0;
+	return info.tcpi_bytes_acked + (uint64_t)under_way;
+}
+
 /* Of this number, whatever it says. NULL: it never had one. */
 static struct conn *record_of(int fd)
 {
@@ -77,7 +89,7 @@ void conn_begin(int fd, int listener, bool carried)
 	atomic_store(&c->flags, 0);
 	c->listener = listener;
 	c->in = carried ? read_before(fd) : 0; /* before it can be seen: a drain in another thread compares it */
-	c->out = 0;
+	c->out = carried ? written(fd) : 0;
 	c->answers = 0;
 	c->wrote_at = 0;
 	c->epfd = -1;
@@ -222,6 +234,18 @@ void conn_wrote(struct conn *c, bool in_full, int64_t now)
 	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
 }
 
+bool conn_settle_unseen(struct conn *c, int fd)
+{
+	uint64_t now = c->state == CONN_BUSY && !conn_has_unread(fd) ? written(fd) : 0;
+
+	if (now <= c->out || !http_answered_unseen(&c->http))
+		return false;
+	c->out = now;
+	conn_set(c, CONN_ASKED);
+	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
+	return true;
+}
+
 /* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */
 static bool counts_agree(const struct conn *c, int fd, bool *quiet)
 {
@@ -282,7 +306,7 @@ bool conn_seen_whole(const struct conn *c, int fd)
 
 bool conn_untouched(const struct conn *c)
 {
-	return c->state == CONN_FRESH && !c->out;
+	return c->state == CONN_FRESH;
 }
 
 /*

@@ -125,6 +125,12 @@ bool conn_at_boundary(const struct conn *c, int64_t now);
 enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
+/*
+ * A thread is about to read it, or at it, and blocks: has what was asked been answered by bytes that nobody saw (a CGI script writes to the socket itself)? Then it stands between two
+ * requests. A server that answers does not read on before it has.
+ */
+bool conn_settle_unseen(struct conn *c, int fd);
+
 /* Has nothing come or gone on it for so long, or for three round trips where these are longer? */
 bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns);
 

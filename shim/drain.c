@@ -93,7 +93,7 @@ int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 			return 0;
 		if (c && c->state == CONN_ANSWERED)
 			conn_set(c, CONN_ASKED); /* this is the asking */
-		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()))
+		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
 		if (c ? !freeze_conn(fd, c, false, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
@@ -195,7 +195,7 @@ size_t drain_call_out(void)
 
 		if (!tid || fd < 0)
 			continue;
-		if (c && !conn_at_boundary(c, io_now()))
+		if (c && !conn_at_boundary(c, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
 			atomic_store(&callers_at(i)->tid, 0);

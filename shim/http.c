@@ -442,6 +442,17 @@ void http_wrote_body(struct http *h, uint64_t n)
 	unseen(h, &h->response, n);
 }
 
+bool http_answered_unseen(struct http *h)
+{
+	if (h->kind != HTTP_YES || h->request.open || h->response.open || !h->unanswered)
+		return false;
+	h->unanswered = 0;
+	h->heads = 0;
+	if (h->asked_last)
+		h->kind = HTTP_OVER;
+	return true;
+}
+
 enum http_kind http_kind(const struct http *h)
 {
 	return h->kind == HTTP_UNKNOWN && h->request.open ? HTTP_YES : (enum http_kind)h->kind;

@@ -68,6 +68,9 @@ void http_wrote(struct http *h, const void *bytes, size_t n);
 /* The server wrote n bytes that nobody saw (sendfile, splice): right inside a response's body, as above. */
 void http_wrote_body(struct http *h, uint64_t n);
 
+/* All that was asked has been answered, by bytes that nobody saw; nothing happens amid a request or a response that was seen in part. True: there was something. */
+bool http_answered_unseen(struct http *h);
+
 enum http_kind http_kind(const struct http *h);
 
 /* HTTP_YES, every request that was read has been answered in full, and nothing of a further one has been read. */
