@@ -21,7 +21,7 @@ static bool may_carry(const struct conn *c, int fd, const struct entry *listener
 {
 	if (!listener || !(listener->flags & ENTRY_KEPT) || c->flags & (CONN_BLIND | CONN_ENDED) || listener_matches(listener, RULE_NO_CARRY))
 		return false;
-	if (!conn_seen_whole(c, fd))
+	if (!conn_seen_whole(c, fd) || conn_peer_ended(fd))
 		return false;
 	if (conn_untouched(c) || listener_matches(listener, RULE_CARRY))
 		return true;

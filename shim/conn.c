@@ -9,6 +9,7 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -34,6 +35,14 @@ static struct conn *make_page(int index)
 	return page;
 }
 
+enum { CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
+
+/* The peer's end is counted as a byte. */
+static bool has_ended(const struct tcp_info *info)
+{
+	return info->tcpi_state == CLOSE_WAIT || info->tcpi_state == LAST_ACK || info->tcpi_state == CLOSING;
+}
+
 /* What was read of a connection in other processes: the kernel's count, without what still waits. */
 static uint64_t read_before(int fd)
 {
@@ -47,7 +56,7 @@ static uint64_t read_before(int fd)
 		if (before == after)
 			break;
 	}
-	return info.tcpi_bytes_received - (uint64_t)before;
+	return info.tcpi_bytes_received - has_ended(&info) - (uint64_t)before;
 }
 
 /* What was ever written on it: acknowledged, or on its way. 0 where the kernel does not say. */
@@ -246,12 +255,20 @@ bool conn_settle_unseen(struct conn *c, int fd)
 	return true;
 }
 
+bool conn_peer_ended(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+	return next_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR) && !conn_has_unread(fd);
+}
+
 /* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */
 static bool counts_agree(const struct conn *c, int fd, bool *quiet)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
 	int before = 0, after = 0;
+	uint64_t received;
 
 	*quiet = false;
 	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
@@ -259,8 +276,8 @@ static bool counts_agree(const struct conn *c, int fd, bool *quiet)
 	*quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
 	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
 		return true;
-	/* a request may come between these three calls */
-	return c->in + (uint64_t)before <= info.tcpi_bytes_received && info.tcpi_bytes_received <= c->in + (uint64_t)after;
+	received = info.tcpi_bytes_received - has_ended(&info);
+	return c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may come between these three calls */
 }
 
 enum conn_view conn_look(struct conn *c, int fd, int64_t now)

@@ -137,6 +137,9 @@ bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns);
 /* Does the kernel hold bytes that the program has not read? */
 bool conn_has_unread(int fd);
 
+/* Has the other side said its last, and was it read? Nothing will be asked on it any more. */
+bool conn_peer_ended(int fd);
+
 /* Did every byte that the kernel gave out pass by us? */
 bool conn_seen_whole(const struct conn *c, int fd);
 

@@ -79,8 +79,7 @@ static bool is_being_read(int fd, const struct conn *c, const struct caller *me)
  */
 static bool may_end(int fd, const struct conn *c, int64_t now)
 {
-	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_ENDED);
-
+	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_ENDED) && !conn_peer_ended(fd);
 	bool answered = c->answers >= CONVERSATION && now - c->wrote_at < BEHIND_NS;
 
 	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONVERSATION ? STRANGER_NS : CONN_RESTED_NS));
