@@ -115,24 +115,19 @@ static int with_full_queue(struct address a)
 	return fd;
 }
 
-/* The rings are over: who connects has been cut short by them, if by anything. */
-static void *make_room(void *listener)
-{
-	end_rings(MANY / 4);
-	close(MUST(accept4(*(int *)listener, NULL, NULL, SOCK_CLOEXEC)));
-	return NULL;
-}
-
+/* There is room when the rings are over: who connects has been cut short by them, if by anything. */
 static void connects_when_there_is_room(struct address a)
 {
 	int listener = with_full_queue(a), fd = MUST(socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-	pthread_t thread;
 
 	limit(fd, SO_SNDTIMEO, 10000);
 	begin_rings(MANY / 4, EVERY_MS);
-	CHECK_INT(pthread_create(&thread, NULL, make_room, &listener), 0);
+	IN_CHILD
+	{
+		end_rings(MANY / 4);
+		close(MUST(accept4(listener, NULL, NULL, SOCK_CLOEXEC)));
+	}
 	CHECK_INT(connect(fd, &a.any, a.len), 0);
-	CHECK_INT(pthread_join(thread, NULL), 0);
 }
 
 TEST(connect_with_a_limit_goes_on_when_rung, ONCE)
@@ -244,37 +239,87 @@ TEST(a_thread_that_is_cancelled_answers_first_and_ends_in_its_own_code, BELL, "W
 		next_generation();
 }
 
-/* In the middle of what it does, which is mostly in us. */
-static void *bind_and_close(void *arg)
+static bool sleeps(int tid)
 {
-	struct address a = inet4("127.0.0.1", 0);
+	char path[64], state = '?';
+	FILE *stat;
 
-	worker.tid = (int)syscall(SYS_gettid);
-	pthread_barrier_wait(&worker.begun);
-	for (;;)
-		close(listening(a, SOCK_STREAM));
-	return arg;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	stat = tid ? fopen(path, "re") : NULL;
+	if (!stat)
+		return false;
+	CHECK_INT(fscanf(stat, "%*d (%*[^)]) %c", &state), 1);
+	fclose(stat);
+	return state == 'S';
 }
 
-TEST(threads_that_are_cancelled_under_rings_leave_a_process_that_restarts, BELL)
+static void *read_on(void *fd)
 {
-	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	worker.tid = (int)syscall(SYS_gettid);
+	for (;;)
+		MUST(read(*(int *)fd, (char[16]){0}, 16));
+}
+
+static void *accept_on(void *fd)
+{
+	worker.tid = (int)syscall(SYS_gettid);
+	for (;;)
+		MUST(accept4(*(int *)fd, NULL, NULL, SOCK_CLOEXEC));
+}
+
+/* It waits, is rung, waits on, and is cancelled. */
+static void is_cancelled_in(void *(*wait)(void *fd), int fd)
+{
 	pthread_t thread;
 	void *result;
+
+	worker.tid = 0;
+	CHECK_INT(pthread_create(&thread, NULL, wait, &fd), 0);
+	CHECK(AWAIT(sleeps(worker.tid), 5000));
+	ask("adopt %d", worker.tid);
+	for (int i = 0; i < 3; i++)
+		CHECK(strstr(ask("status"), "result=ok"));
+	ask("adopt %d", getpid());
+	CHECK(AWAIT(sleeps(worker.tid), 5000));
+	CHECK_INT(pthread_cancel(thread), 0);
+	CHECK_INT(pthread_join(thread, &result), 0);
+	CHECK(result == PTHREAD_CANCELED);
+}
+
+static void answer(int fd, int number)
+{
+	ask("request 0 /%d", number);
+	CHECK(MUST(read(fd, (char[512]){0}, 512)) > 0);
+	write_text(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	CHECK(!strcmp(ask("response 0"), "ok"));
+}
+
+/* Who is dead does not read it for ever: it is frozen, and carried. */
+TEST(a_connection_whose_reader_was_cancelled_is_carried, BELL)
+{
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), client;
+
+	if (generation() == 1)
+		ask("connect tcp 127.0.0.1 %d", port(0));
+	client = MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+	if (generation() == 1)
+		put("inode", inode_of(client));
+	CHECK_INT(inode_of(client), get("inode"));
+	answer(client, 1);
+	is_cancelled_in(read_on, client);
+	answer(client, 2);
+	if (generation() < 3)
+		next_generation();
+}
+
+TEST(a_listener_whose_thread_was_cancelled_is_kept, BELL)
+{
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 
 	if (generation() == 1)
 		put("inode", inode_of(fd));
 	CHECK_INT(inode_of(fd), get("inode"));
-	pthread_barrier_init(&worker.begun, NULL, 2);
-	begin_rings(50, 1);
-	for (int i = 0; i < 50; i++) {
-		CHECK_INT(pthread_create(&thread, NULL, bind_and_close, NULL), 0);
-		pthread_barrier_wait(&worker.begun);
-		CHECK_INT(pthread_cancel(thread), 0);
-		CHECK_INT(pthread_join(thread, &result), 0);
-		CHECK(result == PTHREAD_CANCELED);
-	}
-	end_rings(50);
+	is_cancelled_in(accept_on, fd);
 	if (generation() < 3)
 		next_generation();
 }
