@@ -134,7 +134,7 @@ static void *arm_amid_a_drain(void *arg)
 	struct armed *it = arg;
 
 	while (is_in(it->epfd, it->idle))
-		sched_yield();
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
 	set_on(it->epfd, EPOLL_CTL_MOD, it->fd, ONCE_ONLY);
 	set_on(it->epfd, EPOLL_CTL_MOD, it->listener, ONCE_ONLY);
 	return NULL;
