@@ -80,12 +80,12 @@ class Client:
 class Bench:
     """One server and whoever talks to it."""
 
-    def __init__(self, result, options, name, prepare, unix=False, host="127.0.0.1", cpr=()):
+    def __init__(self, result, options, name, prepare, unix=False, host="127.0.0.1", cpr=(), before=()):
         self.result, self.options, self.clients = result, options, []
         self.room = Room(name, unix)
         self.room.host = host
         try:
-            self.server = Server(prepare(self.room), self.room, options, cpr=cpr)
+            self.server = Server(prepare(self.room), self.room, options, cpr=cpr, before=before)
         except BaseException:
             self.room.leave()
             raise

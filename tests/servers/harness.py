@@ -129,10 +129,10 @@ class Room:
 class Server:
     """The server under test, in the foreground of a session of its own."""
 
-    def __init__(self, command, room, options, stdout=None, cpr=()):
+    def __init__(self, command, room, options, stdout=None, cpr=(), before=()):
         self.room, self.log = room, room.path("output")
         if options.cpr_exec:
-            command = [options.cpr_exec, *cpr, "--", *command]
+            command = [*before, options.cpr_exec, *cpr, "--", *command]
         self.began = time.monotonic()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, cwd=room.dir, stdin=subprocess.DEVNULL, stdout=stdout or log,

@@ -44,7 +44,7 @@ def python(script, *arguments):
     return [sys.executable, "-B", os.path.join(HERE, script), *arguments]
 
 
-def nginx_command(room, processes, listen="", server=""):
+def nginx_command(room, processes, listen="", server="", connections=256):
     user = "user www-data;" if ROOT else ""
     temporary = "\n".join(f"    {kind}_temp_path {room.directory('tmp')}/{kind};"
                           for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -54,7 +54,7 @@ daemon off;
 {processes}
 pid {room.path("nginx.pid")};
 error_log stderr;
-events {{ worker_connections 256; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
 {temporary}

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The trial of workers: how the old ones leave, and how the new ones get what was carried."""
 
+import contextlib
+import os
+import shutil
 import time
 
 import proc
@@ -11,6 +14,8 @@ from setups import SETUPS, nginx_command, python
 
 WORKERS = 2
 FIRST_KNOCKS = 2
+LIMIT = 128     # open files of an owner
+IDLE = 300      # connections of its workers
 REAL = {"nginx": (lambda room: nginx_command(room, "worker_processes 4;"), 4), "apache": (SETUPS["apache"].prepare, 2)}
 
 
@@ -124,7 +129,60 @@ def real_workers_leave_soon(result, options, name):
         result.figures.append(f"{name}: the last old worker is gone {' '.join(f'{1000 * took:.0f}' for took in times)} ms after the restart")
 
 
-CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, tidy_is_waited_for, deaf_do_not_pile_up, dead_are_reaped, no_crowd_at_the_door)]
+def more_than_the_owner_may_open_are_carried(result, options):
+    """A limit of 128 open files is the master's own: its workers raise theirs, and pass on to it what they hold."""
+    def prepare(room):
+        return nginx_command(room, f"worker_processes 2; worker_rlimit_nofile {8 * LIMIT};", connections=4 * LIMIT)
+    with Bench(result, options, "nginx", prepare, before=("sh", "-c", f'ulimit -Sn {LIMIT}; exec "$@"', "sh")) as bench:
+        bench.server.await_ready()
+        clients = [bench.client() for _ in range(IDLE)]
+        for client in clients:
+            client.ask(PATH)
+        for _ in range(2):
+            old = workers_of(bench, 2)
+            said = bench.restart()
+            result.expect(said["carried"] == IDLE and said["cut"] == 0, f"{IDLE} idle clients, and it says {said}")
+            for client in clients:
+                client.ask(PATH)
+            result.expect(old and seconds_until_gone(bench, old) < 1.5, "the old workers do not leave")
+
+
+@contextlib.contextmanager
+def open_for_writing(room, program):
+    """A copy of it, whose exec fails."""
+    copy = shutil.copy(program, room.path("busy"))
+    writer = os.open(copy, os.O_WRONLY)
+    try:
+        yield copy
+    finally:
+        os.close(writer)
+
+
+def late_failure_leaves_everything(result, options):
+    """An exec that fails: workers serve on those whom they had passed on, and no file is removed for a generation that does not come."""
+    with Bench(result, options, "nginx", REAL["nginx"][0], cpr=("-u", "stale")) as bench:
+        bench.server.await_ready()
+        stale, old = bench.room.write("stale", ""), workers_of(bench, REAL["nginx"][1])
+        clients = [bench.client() for _ in range(64)]
+        for client in clients:
+            client.ask(PATH)
+        with open_for_writing(bench.room, os.readlink(f"/proc/{bench.pid}/exe")) as busy:
+            for _ in range(3):
+                bench.end_restart(bench.begin_restart("--exec", busy), status=1)
+                result.expect(os.path.exists(stale), "the file of -u is removed, and there is no next generation")
+                for client in clients:
+                    client.ask(PATH)
+                bench.client().ask(PATH)
+        result.expect(old and old <= proc.family(bench.pid), f"of the workers {old} some are gone")
+        said = bench.restart()
+        result.expect(said["carried"] == 67 and said["cut"] == 0, f"67 idle clients, and it says {said}")
+        result.expect(not os.path.exists(stale), "the file of -u is still there, and so is the next generation")
+        for client in clients:
+            client.ask(PATH)
+
+
+CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, tidy_is_waited_for, deaf_do_not_pile_up, dead_are_reaped, no_crowd_at_the_door,
+                                 more_than_the_owner_may_open_are_carried, late_failure_leaves_everything)]
 CHECKS += [(real_workers_leave_soon, name) for name in REAL]
 
 

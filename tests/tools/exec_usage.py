@@ -2,8 +2,10 @@
 """cpr-exec: usage, environment, rules, pid file."""
 import fcntl
 import os
+import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 
 from common import CTL, EXEC, LIBRARY, Server, executable, expect, real_true, run, scratch, test, until
@@ -168,6 +170,55 @@ def pidfile_of_a_live_process_refuses():
         fcntl.flock(file, fcntl.LOCK_EX)
         expect(run(EXEC, "-p", f"{d}/pid", "true"), 1, "already running as PID")
         expect(run(EXEC, "-p", f"{d}/none/pid", "true"), 1, "--pidfile .*No such file")
+
+
+# A server that starts another program, as it would a CGI script, and says how that ended.
+STARTS_ANOTHER = """
+import os, socket, subprocess, sys, threading
+def tell(process):
+    with open("ended.new", "w") as file:
+        file.write(str(process.wait()))
+    os.rename("ended.new", "ended")
+if not os.path.exists("other"):
+    other = subprocess.Popen([sys.executable, "-c", sys.argv[2]])
+    threading.Thread(target=tell, args=(other,), daemon=True).start()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+open("ready", "w").close()
+while True:
+    listener.accept()[0].sendall(b"hello\\n")
+"""
+
+# It waits for connections, too.
+ANOTHER = """
+import os, socket
+listener = socket.create_server(("127.0.0.1", 0))
+with open("other.new", "w") as file:
+    file.write(f"{os.getpid()} {listener.getsockname()[1]}")
+os.rename("other.new", "other")
+while True:
+    listener.accept()[0].sendall(b"hello\\n")
+"""
+
+
+@test
+def pidfile_and_restart_signal_are_not_taken_by_what_a_server_starts():
+    def read(name):
+        return pathlib.Path(server.directory, name).read_text()
+    with Server("-p", "pid", "--restart-signal", "USR2", code=STARTS_ANOTHER, arguments=[ANOTHER]) as server:
+        until("the other program", lambda: server.has("other"))
+        pid, port = map(int, read("other").split())
+        for _ in range(2):      # the second is accepted after all that the first has brought about
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                assert connection.recv(16) == b"hello\n"
+        assert server.serves()
+        assert read("pid").strip() == server.pid, "the pid file is the other program's"
+        os.kill(pid, signal.SIGUSR2)
+        until("the end of the other program", lambda: server.has("ended"))
+        assert read("ended") == str(-signal.SIGUSR2)
+        os.remove(f"{server.directory}/ready")
+        os.kill(int(server.pid), signal.SIGUSR2)
+        until("the next generation", lambda: server.has("ready"))
+        assert server.serves() and read("pid").strip() == server.pid
 
 
 @test

@@ -2,9 +2,11 @@
 /* A connection goes on in the next generation, whichever calls the program reads and writes it with: what passes by one of them unseen ends the connection. */
 #include "../support/sockets.h"
 
+#include <pthread.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 /* Takes at most n bytes; gives n bytes, all of them. */
 typedef ssize_t taker(int fd, char *bytes, size_t n);
@@ -24,7 +26,8 @@ static void answer(int fd, taker *take, giver *give)
 	CHECK_INT(give(fd, response, (size_t)n), n);
 }
 
-static void is_carried(taker *take, giver *give)
+/* The same client as in the first generation; what it is accepted as is its number. */
+static int accepted(void)
 {
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), connection;
 	struct sockaddr_in peer;
@@ -39,11 +42,21 @@ static void is_carried(taker *take, giver *give)
 	}
 	CHECK_INT(ntohs(peer.sin_port), get("port"));
 	CHECK_INT(inode_of(connection), get("inode"));
+	return connection;
+}
+
+static void serve(int connection, taker *take, giver *give)
+{
 	for (int i = 0; i < 3; i++) {
 		ask("request 0 /%d/%d", generation(), i);
 		answer(connection, take, give);
 		CHECK_INT(atoi(ask("response 0") + 1), generation());
 	}
+}
+
+static void is_carried(taker *take, giver *give)
+{
+	serve(accepted(), take, give);
 	if (generation() < 3)
 		next_generation();
 }
@@ -198,6 +211,100 @@ static ssize_t by_splice(int fd, const char *bytes, size_t n)
 	return (ssize_t)n;
 }
 
+/* ---- streams: each is made when it is first asked for, and a generation serves one connection ---- */
+
+static FILE *stream_on(int fd, const char *mode)
+{
+	FILE *stream = fdopen(fd, mode);
+
+	CHECK(stream);
+	CHECK_INT(fileno(stream), fd);
+	return stream;
+}
+
+static ssize_t by_fgets(int fd, char *bytes, size_t n)
+{
+	static FILE *stream;
+
+	stream = stream ? stream : stream_on(fd, "r");
+	CHECK(fgets(bytes, (int)n, stream));
+	return (ssize_t)strlen(bytes);
+}
+
+static ssize_t print_on(FILE *stream, const char *bytes, size_t n)
+{
+	int r = fprintf(stream, "%.*s", (int)n, bytes);
+
+	CHECK_INT(fflush(stream), 0);
+	return r;
+}
+
+static ssize_t by_fprintf(int fd, const char *bytes, size_t n)
+{
+	static FILE *stream;
+
+	stream = stream ? stream : stream_on(fd, "w");
+	return print_on(stream, bytes, n);
+}
+
+/* As those do who close input and output apart. */
+static ssize_t by_fprintf_to_a_dup(int fd, const char *bytes, size_t n)
+{
+	static FILE *stream;
+
+	stream = stream ? stream : stream_on(MUST(dup(fd)), "w");
+	return print_on(stream, bytes, n);
+}
+
+static ssize_t by_dprintf(int fd, const char *bytes, size_t n)
+{
+	return dprintf(fd, "%.*s", (int)n, bytes);
+}
+
+static ssize_t print_args(int fd, const char *format, ...)
+{
+	va_list args;
+	int r;
+
+	va_start(args, format);
+	r = vdprintf(fd, format, args);
+	va_end(args);
+	return r;
+}
+
+static ssize_t by_vdprintf(int fd, const char *bytes, size_t n)
+{
+	return print_args(fd, "%.*s", (int)n, bytes);
+}
+
+/* ---- other numbers of the same connection ---- */
+
+static ssize_t by_dup(int fd, const char *bytes, size_t n)
+{
+	static int other;
+
+	other = other ? other : MUST(dup(fd));
+	return write(other, bytes, n);
+}
+
+static ssize_t by_fcntl_dup(int fd, const char *bytes, size_t n)
+{
+	static int other;
+
+	other = other ? other : MUST(fcntl(fd, F_DUPFD_CLOEXEC, 200));
+	return write(other, bytes, n);
+}
+
+/* A number for each answer, closed behind it. */
+static ssize_t by_dup_of_the_moment(int fd, const char *bytes, size_t n)
+{
+	int other = MUST(dup(fd));
+	ssize_t r = write(other, bytes, n);
+
+	close(other);
+	return r;
+}
+
 #define CARRIED(take, give)                                                                                                                \
 	TEST(a_connection_served_by_##take##_and_##give##_is_carried, BELL)                                                                \
 	{                                                                                                                                  \
@@ -216,3 +323,150 @@ CARRIED(read, splice)
 CARRIED(read_number, write_number)
 CARRIED(recvmsg_number, writev_number)
 CARRIED(recvfrom_number, sendto_number)
+CARRIED(fgets, fprintf)
+CARRIED(fgets, fprintf_to_a_dup)
+CARRIED(fgets, dprintf)
+CARRIED(read, dprintf)
+CARRIED(read, vdprintf)
+CARRIED(read, dup)
+CARRIED(read, fcntl_dup)
+CARRIED(read, dup_of_the_moment)
+
+/* It is served by another number than that of accept(), which is closed. */
+#define CARRIED_BY_ANOTHER_NUMBER(name, move)                                                                                              \
+	TEST(a_connection_that_##name##_moved_is_carried, BELL)                                                                            \
+	{                                                                                                                                  \
+		int first = accepted(), other = MUST(move);                                                                                \
+                                                                                                                                           \
+		close(first);                                                                                                              \
+		serve(other, by_read, by_write);                                                                                           \
+		if (generation() < 3)                                                                                                      \
+			next_generation();                                                                                                 \
+	}
+
+CARRIED_BY_ANOTHER_NUMBER(dup, dup(first))
+CARRIED_BY_ANOTHER_NUMBER(dup2, dup2(first, 90))
+CARRIED_BY_ANOTHER_NUMBER(dup3, dup3(first, 90, O_CLOEXEC))
+CARRIED_BY_ANOTHER_NUMBER(fcntl, fcntl(first, F_DUPFD, 200))
+
+TEST(a_connection_of_four_numbers_is_carried, BELL)
+{
+	int first = accepted(), second = MUST(dup(first)), third = MUST(dup(second)), fourth = MUST(dup2(third, 90));
+
+	close(second);
+	serve(third, by_read, by_dup);
+	close(first);
+	serve(fourth, by_read, by_write);
+	if (generation() < 3)
+		next_generation();
+}
+
+TEST(a_stream_on_a_connection_writes_the_rest_and_closes_when_it_is_closed, ONCE)
+{
+	int connection = accepted();
+	FILE *stream = stream_on(connection, "r+");
+
+	ask("request 0 /");
+	for (char line[64] = ""; strcmp(line, "\r\n");) /* to the last: libc has it that who writes has nothing left to read */
+		CHECK(fgets(line, sizeof(line), stream));
+	CHECK(fputs("what was buffered", stream) >= 0);
+	CHECK_INT(fclose(stream), 0);
+	CHECK_FAILS(fcntl(connection, F_GETFD), EBADF);
+	CHECK(!strcmp(ask("recv 0"), "what was buffered"));
+}
+
+/* ---- from hand to hand ---- */
+
+union rights {
+	struct cmsghdr head;
+	char room[CMSG_SPACE(sizeof(int))];
+};
+
+static void pass(int line, int fd)
+{
+	union rights rights = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1}, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights)};
+
+	memcpy(CMSG_DATA(&rights.head), &fd, sizeof(fd));
+	CHECK_INT(sendmsg(line, &message, 0), 1);
+	close(fd);
+}
+
+static ssize_t hear_by_recvmsg(int line, struct msghdr *message)
+{
+	return recvmsg(line, message, MSG_CMSG_CLOEXEC);
+}
+
+static ssize_t hear_by_recvmmsg(int line, struct msghdr *message)
+{
+	struct mmsghdr one = {.msg_hdr = *message};
+	int r = MUST(recvmmsg(line, &one, 1, MSG_CMSG_CLOEXEC, NULL));
+
+	*message = one.msg_hdr;
+	return r;
+}
+
+static struct server {
+	int line;
+	ssize_t (*hear)(int line, struct msghdr *message);
+	pthread_barrier_t served;
+} server;
+
+/* Serves what it is given, and waits for the next request for good. */
+static void *serve_what_is_passed(void *arg)
+{
+	union rights rights;
+	char byte;
+	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1}, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights)};
+	int fd;
+
+	CHECK_INT(server.hear(server.line, &message), 1);
+	CHECK(message.msg_controllen >= sizeof(rights.head));
+	memcpy(&fd, CMSG_DATA(&rights.head), sizeof(fd));
+	serve(fd, by_read, by_write);
+	pthread_barrier_wait(&server.served);
+	answer(fd, by_read, by_write);
+	return arg;
+}
+
+static void is_carried_from_hand_to_hand(ssize_t (*hear)(int line, struct msghdr *message))
+{
+	int connection = accepted(), lines[2];
+	pthread_t thread;
+
+	MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lines));
+	server.line = lines[1];
+	server.hear = hear;
+	pthread_barrier_init(&server.served, NULL, 2);
+	CHECK_INT(pthread_create(&thread, NULL, serve_what_is_passed, NULL), 0);
+	pass(lines[0], connection);
+	pthread_barrier_wait(&server.served);
+	if (generation() < 3)
+		next_generation();
+}
+
+#define CARRIED_FROM_HAND_TO_HAND(name)                                                                                                    \
+	TEST(a_connection_that_came_by_##name##_is_carried, BELL)                                                                          \
+	{                                                                                                                                  \
+		is_carried_from_hand_to_hand(hear_by_##name);                                                                              \
+	}
+
+CARRIED_FROM_HAND_TO_HAND(recvmsg)
+CARRIED_FROM_HAND_TO_HAND(recvmmsg)
+
+/* It runs on this memory, and its numbers are its own. */
+TEST(a_vfork_child_that_reuses_a_connections_number_leaves_it_to_be_carried, BELL)
+{
+	int connection = accepted(), pid, status;
+
+	serve(connection, by_read, by_write);
+	pid = vfork();
+	if (!pid) {
+		close(connection);
+		_exit(open("/dev/null", O_RDONLY) == connection ? 0 : 1);
+	}
+	CHECK_INT(waitpid(pid, &status, 0), pid);
+	CHECK_INT(status, 0);
+	if (generation() < 3)
+		next_generation();
+}
