@@ -27,6 +27,7 @@ static void (*answer_noted)(void);
 enum {
 	WIPED_ROOM = 1 << 16,
 	BORN_MAX = 4,
+	FORKING_MAX = 2,
 };
 
 cpr_touched struct wiped *guard_wiped;
@@ -77,11 +78,15 @@ static void release(void)
 /* In one place of the library, and what they touch in another: whatever a process has touched since its last fork it looks up anew in the kernel's tables. */
 #define fork_path __attribute__((hot, noinline))
 
-static cpr_touched void (*before_fork)(void);
+static cpr_touched void (*before_fork[FORKING_MAX])(void);
 
 void guard_when_forking(void (*before)(void))
 {
-	before_fork = before;
+	for (int i = 0; i < FORKING_MAX; i++)
+		if (!before_fork[i] || before_fork[i] == before) {
+			before_fork[i] = before;
+			return;
+		}
 }
 
 static void (*born[BORN_MAX])(void);
@@ -161,8 +166,8 @@ static fork_path void prepare(void)
 {
 	sigset_t before;
 
-	if (unlikely(before_fork != NULL))
-		before_fork();
+	for (int i = 0; i < FORKING_MAX && before_fork[i]; i++)
+		before_fork[i]();
 	if (unlikely(!guard_wiped->pid))
 		guard_own_memory(); /* a child's child needs to know whose it is */
 	if (!guard_is_alone() && !holding && !forking) { /* holding: from a callback of cpr_walk_fd */

@@ -10,6 +10,7 @@
 #include "leave.h"
 #include "log.h"
 #include "next.h"
+#include "noted.h"
 #include "origin.h"
 #include "pool.h"
 #include "workers.h"
@@ -45,6 +46,7 @@ static int start(void)
 		r = leave_init();
 	if (!r) {
 		arrive_begin(&state);
+		noted_init();
 		drain_init();
 		workers_init();
 		r = doorbell_init();

@@ -19,6 +19,7 @@
 _Atomic(struct noted *) noted_pages[NOTED_PAGES];
 static _Atomic uint64_t last_order;
 static _Atomic bool noted_some; /* since the last settling of all */
+static _Atomic bool listens;    /* one of them, since the last fork */
 
 static uint64_t next_order(void)
 {
@@ -92,7 +93,25 @@ bool noted_listen(int fd, int backlog)
 	if (!n || !n->bound)
 		return false;
 	n->backlog = backlog;
+	atomic_store_explicit(&listens, true, memory_order_relaxed);
 	return true;
+}
+
+/* A child that closes the listener must know it for what comes to it from there by another way (SCM_RIGHTS); and it could not settle what its parent has noted for the others. */
+static void before_fork(void)
+{
+	struct guard_hold hold;
+
+	if (likely(!atomic_load_explicit(&listens, memory_order_relaxed)) || !guard_lock(&hold))
+		return;
+	noted_settle_all();
+	guard_unlock(&hold);
+	atomic_store(&listens, false);
+}
+
+void noted_init(void)
+{
+	guard_when_forking(before_fork);
 }
 
 void noted_unbind(int fd)

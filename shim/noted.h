@@ -64,6 +64,9 @@ static inline bool noted_is_fleeting(int fd)
 bool noted_path(int fd, const char *path, int flags);
 bool noted_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
+/* Once, at the start. */
+void noted_init(void);
+
 /* listen() was called. False: nothing is noted of a bind, the table may know. */
 bool noted_listen(int fd, int backlog);
 
