@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where a program waits for its children: those of the last generation, which it never made, are not among them. */
 #define _GNU_SOURCE
+#include "arrive.h"
 #include "children.h"
 #include "next.h"
 #include "wrap.h"
@@ -34,8 +35,11 @@ static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int 
 	return got;
 }
 
+/* A master that waits for its workers has done all that it does at its start. */
 static inline bool may_meet(pid_t pid)
 {
+	if (unlikely(arrive_watch) && pid <= 0)
+		arrive_waiting();
 	return unlikely(atomic_load_explicit(&children_left, memory_order_relaxed) > 0) && pid <= 0;
 }
 

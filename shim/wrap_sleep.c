@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Sleeps, and the other calls that say EINTR after any handler: a ring does not end them. */
 #define _GNU_SOURCE
+#include "arrive.h"
 #include "doorbell.h"
 #include "io.h"
 #include "next.h"
@@ -97,6 +98,8 @@ CPR_EXPORT unsigned sleep(unsigned seconds)
 
 CPR_EXPORT int pause(void)
 {
+	if (unlikely(arrive_watch)) /* a master that leaves everything to its workers: it is ready */
+		arrive_waiting();
 	return AGAIN(next_pause());
 }
 

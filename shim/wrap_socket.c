@@ -84,6 +84,15 @@ static void connected(int fd, const struct sockaddr *addr, int r)
 		track_socket_connected(fd, addr);
 }
 
+static bool goes_on_without(int fd, int64_t *since)
+{
+	bool late = cpr__timed_out(fd, SO_SNDTIMEO, since);
+
+	if (late)
+		errno = EINPROGRESS; /* as the kernel says it */
+	return late;
+}
+
 /* With SO_SNDTIMEO it says EINTR after any handler; called again, it waits on for the same connection. */
 #define CONNECT(fd, addr, len, next)                                                                                   \
 	({                                                                                                             \
@@ -94,7 +103,7 @@ static void connected(int fd, const struct sockaddr *addr, int r)
 			do {                                                                                           \
 				rings_ = doorbell_rings;                                                               \
 				r_ = next(fd, addr, len);                                                              \
-			} while (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_SNDTIMEO, &since_));         \
+			} while (doorbell_only_rang(r_, rings_) && !goes_on_without(fd, &since_));                             \
 			connected(fd, addr, r_);                                                                       \
 		}                                                                                                      \
 		r_;                                                                                                    \
