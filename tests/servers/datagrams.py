@@ -111,7 +111,7 @@ def rounds(server, sender, recorder, options, result):
     after = proc.datagram_sockets(server.pid, server.room.port)
     result.expect(before.keys() == after.keys(), f"the socket was {list(before)}, it is {list(after)}")
     result.expect(not any(after.values()), "the kernel's queue was full: the test sends too fast")
-    result.expect(proc.holds(server.pid, after), "the server's own process does not hold its socket")
+    result.expect(proc.hold({server.pid}, after), "the server's own process does not hold its socket")
 
 
 def run(options):

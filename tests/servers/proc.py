@@ -84,9 +84,9 @@ def datagram_sockets(pid, port):
             if int(fields[1].rpartition(":")[2], 16) == port}
 
 
-def holds(pid, inodes):
-    """Whether the process itself has every one of these sockets open."""
-    targets = set(descriptors(pid).values())
+def hold(pids, inodes):
+    """Whether every one of these sockets is open in one of the processes."""
+    targets = {target for pid in pids for target in descriptors(pid).values()}
     return all(f"socket:[{inode}]" in targets for inode in inodes)
 
 

@@ -23,6 +23,7 @@ class Setup:
     unix: bool = False
     hangs_up: bool = False      # it restarts itself on SIGHUP: nothing drains, nothing is carried
     carries: bool = True        # its idle connections are carried
+    workers_bind: bool = False  # the listeners are its workers'
     cpr: tuple = ()             # more options of cpr-exec
 
 
@@ -140,6 +141,16 @@ def python_http_server(room):
 @setup("python-threading")
 def python_threading(room):
     return python("http_threading.py", str(room.port))
+
+
+@setup("prefork-reuseport", workers_bind=True)
+def prefork_reuseport(room):
+    return python("prefork.py", str(room.port), "reuseport")
+
+
+@setup("prefork-closing")
+def prefork_closing(room):
+    return python("prefork.py", str(room.port), "closing")
 
 
 @setup("node")

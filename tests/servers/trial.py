@@ -131,12 +131,13 @@ def listeners_of(server):
     return proc.unix_listeners(server.pid, room.socket_path) | {("path", status.st_dev, status.st_ino)}
 
 
-def check_listeners(server, before, result):
+def check_listeners(server, before, setup, result):
     after = listeners_of(server)
     result.expect(before and after == before, f"the listeners were {sorted(map(str, before))}, "
                                               f"they are {sorted(map(str, after))}")
     sockets = {inode for inode in after if isinstance(inode, int)}
-    result.expect(proc.holds(server.pid, sockets), "the server's own process does not hold its listeners")
+    holders = proc.family(server.pid) if setup.workers_bind else {server.pid}
+    result.expect(proc.hold(holders, sockets), f"of the processes {holders} none holds the listeners")
 
 
 def take_counters(counters, setup, options, result):
@@ -207,7 +208,7 @@ def under_load(server, load, setup, options, result):
             restarts(server, load, setup, options, result)
         elif not load.progress(FRESH_AT_THE_END, FRESH_AT_THE_END):
             raise Failure("it does not serve under load")
-        check_listeners(server, before, result)
+        check_listeners(server, before, setup, result)
     finally:
         counters = load.pause()
         take_counters(counters, setup, options, result)
