@@ -116,6 +116,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 			ending_begin(p->fd);
 		}
 	}
+	knocked_at = io_now(); /* who claims may be a worker, and this, who knocks, not hear of it */
 	if (families)
 		guard_when_forking(before_fork);
 }
