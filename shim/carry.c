@@ -4,6 +4,7 @@
 #include "carry.h"
 
 #include "deliver.h"
+#include "foreign.h"
 #include "io.h"
 #include "knock.h"
 #include "track.h"
@@ -17,9 +18,14 @@ static bool listener_matches(const struct entry *e, enum rule_verb verb)
 	return rules_match(&cpr__settings.rules, verb, e->name);
 }
 
+bool carry_comes_again(const struct entry *listener)
+{
+	return listener->flags & ENTRY_FOREIGN ? foreign_is_carried() : listener->flags & ENTRY_KEPT;
+}
+
 static bool may_carry(const struct conn *c, int fd, const struct entry *listener)
 {
-	if (!listener || !(listener->flags & ENTRY_KEPT) || c->flags & (CONN_BLIND | CONN_ENDED) || listener_matches(listener, RULE_NO_CARRY))
+	if (!listener || !carry_comes_again(listener) || c->flags & (CONN_BLIND | CONN_ENDED) || listener_matches(listener, RULE_NO_CARRY))
 		return false;
 	if (!conn_seen_whole(c, fd) || conn_peer_ended(fd))
 		return false;

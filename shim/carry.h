@@ -26,4 +26,7 @@ bool carry_has_room_for(const struct entry *listener, int fd, const struct passe
  */
 size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count);
 
+/* Will this listener be there in the next generation, for connections to be accepted from it? */
+bool carry_comes_again(const struct entry *listener);
+
 #endif

@@ -232,7 +232,7 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 	noted_settle_all();
 	walking = true;
 	for (const struct entry *e = table_first(cpr__table); e && go_on; e = table_after(e))
-		go_on = cb(e->name, e->id, e->fd, arg);
+		go_on = e->flags & ENTRY_FOREIGN || cb(e->name, e->id, e->fd, arg);
 	walking = false;
 	guard_unlock(&hold);
 	return go_on ? 0 : 1;

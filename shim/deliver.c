@@ -30,6 +30,7 @@ enum {
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
 	FULL_MS = 20,      /* after a knock that did not come in */
+	PASSED_QUEUES = 1 << 16, /* more than any process has */
 	SERVED_MAX = 64,   /* carried connections that have asked, in one process; who is beyond is not waited for */
 };
 
@@ -46,6 +47,7 @@ struct family {
 	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
 	int (*pairs)[2];
 	size_t pair_count;
+	bool joined;      /* another process carries it (deliver_join) */
 	char *name;
 };
 
@@ -98,6 +100,8 @@ void deliver_adopt(const struct passed *passed, size_t n)
 {
 	if (n && !knock_prepare(n))
 		n = 0; /* all are closed by the next exec; never taken for clients */
+	if (n)
+		track_hide("", knock_shared());
 	if (!ending_prepare(n))
 		return;
 	for (size_t i = 0; i < n; i++) {
@@ -235,7 +239,7 @@ static bool is_empty(struct family *f)
 static bool done_knocking(void)
 {
 	for (struct family *f = families; f; f = f->after)
-		if (f->pair_count && !is_empty(f))
+		if (!f->joined && f->pair_count && !is_empty(f))
 			return false;
 	return true;
 }
@@ -311,6 +315,8 @@ void deliver_to(const char *name, int fd)
 	struct family *f = family_named(name);
 	int kept = errno;
 
+	if (f && f->joined)
+		return;
 	if (done_knocking()) {
 		knock_forget_all();
 		batch = FIRST_KNOCKS;
@@ -372,12 +378,59 @@ static bool put_in_place(int carried, int fd, int flags)
 	return true;
 }
 
+static void close_pairs(struct family *f)
+{
+	for (size_t i = 0; i < f->pair_count; i++) {
+		for (int end = 0; end < 2; end++) {
+			if (f->pairs[i][end] < 0)
+				continue;
+			table_forget_fd(cpr__table, f->pairs[i][end]);
+			next_close(f->pairs[i][end]);
+		}
+	}
+	f->pair_count = f->emptied = 0;
+	f->unknocked = 0;
+}
+
+/* Whoever carries it closes the queues when all are empty and no knock is left. */
+static bool is_over(const struct family *f)
+{
+	char byte;
+
+	return f->pair_count && next_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static bool any_joined(void)
+{
+	for (const struct family *f = families; f; f = f->after)
+		if (f->joined && f->pair_count)
+			return true;
+	return false;
+}
+
+static void leave(struct family *f)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	if (is_over(f)) /* another thread may have been here */
+		close_pairs(f);
+	if (!any_joined())
+		atomic_store(&deliver_waiting, false);
+	guard_unlock(&hold);
+}
+
 int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	struct entry *e = table_by_fd(cpr__table, listener);
 	struct family *f = e ? family_named(e->name) : NULL;
 	int kept = errno, carried, r = -1;
-	enum knock_kind kind = f ? knock_kind(fd) : KNOCK_NONE;
+	enum knock_kind kind;
+
+	if (f && f->joined && is_over(f))
+		leave(f);
+	kind = f ? knock_kind(fd) : KNOCK_NONE;
 
 	if (kind != KNOCK_MADE) {
 		if (kind == KNOCK_GIVEN_UP)
@@ -403,17 +456,6 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 	return r;
 }
 
-static void close_pairs(struct family *f)
-{
-	for (size_t i = 0; i < f->pair_count; i++) {
-		for (int end = 0; end < 2; end++) {
-			table_forget_fd(cpr__table, f->pairs[i][end]);
-			next_close(f->pairs[i][end]);
-		}
-	}
-	f->pair_count = f->emptied = 0;
-	f->unknocked = 0;
-}
 
 /* A program that is slow to take what it is given is not looked at every 2 ms for it. */
 static int next_look(void)
@@ -440,6 +482,14 @@ static void find_door(struct family *f)
 		f->door = knock_door_of(e->fd);
 }
 
+static void stop_sharing(void)
+{
+	if (knock_shared() < 0)
+		return;
+	table_forget_fd(cpr__table, knock_shared());
+	knock_unshare();
+}
+
 static int settle(bool late)
 {
 	bool over = ending_over();
@@ -447,6 +497,8 @@ static int settle(bool late)
 	for (struct family *f = families; f; f = f->after) {
 		int fd;
 
+		if (f->joined)
+			continue;
 		if (late) {
 			size_t lost = f->count;
 
@@ -464,8 +516,10 @@ static int settle(bool late)
 		}
 		close_pairs(f);
 	}
-	if (!families || (over && done_knocking()))
+	if ((!families || (over && done_knocking())) && !any_joined()) {
 		atomic_store(&deliver_waiting, false);
+		stop_sharing();
+	}
 	return over ? 0 : deliver_is_knocking() ? next_look() : SLOW_TICK_MS;
 }
 
@@ -539,7 +593,7 @@ size_t deliver_take_back(struct passed *into, size_t most)
 		struct entry *e = table_find(cpr__table, f->name, 0);
 		struct object object;
 
-		if (!e || e->flags & ENTRY_ORPHAN || !f->pair_count || is_empty(f))
+		if (f->joined || !e || e->flags & ENTRY_ORPHAN || !f->pair_count || is_empty(f))
 			continue;
 		reclaim(f, e->fd);
 		for (size_t i = 0; i < f->count && n < most; i++)
@@ -569,4 +623,75 @@ void deliver_call_off(void)
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}
+}
+
+/* ---- to processes that were exec'ed with the listener ---- */
+
+struct share {
+	uint32_t queues;
+};
+
+static const struct entry *listener_of(uint64_t ino)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
+			return e;
+	return NULL;
+}
+
+void deliver_share(int sock, uint64_t ino)
+{
+	const struct entry *e;
+	struct share share = {0};
+	struct guard_hold hold;
+	struct family *f;
+
+	if (!guard_lock(&hold))
+		return;
+	e = listener_of(ino);
+	f = e && knock_shared() >= 0 ? family_named(e->name) : NULL;
+	if (f && !f->joined)
+		share.queues = (uint32_t)f->pair_count;
+	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
+		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, f->pairs[i][1]); i++)
+			;
+	guard_unlock(&hold);
+}
+
+static bool take_queues(struct family *f, int sock, uint32_t n)
+{
+	char byte;
+	int fd;
+
+	close_pairs(f);
+	f->pairs = pool_alloc(n * sizeof(*f->pairs));
+	if (!f->pairs)
+		return false;
+	while (f->pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0) {
+		f->pairs[f->pair_count][0] = -1;
+		fd = f->pairs[f->pair_count++][1] = io_move_up(fd, WORDS_HIGH);
+		track_hide("", fd);
+	}
+	return f->pair_count == n;
+}
+
+void deliver_join(int sock, uint64_t ino)
+{
+	cleanup_fd int knocks = -1;
+	struct share share = {0};
+	const struct entry *e;
+	struct guard_hold hold;
+	struct family *f;
+
+	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues || share.queues > PASSED_QUEUES || !guard_lock(&hold))
+		return;
+	e = listener_of(ino);
+	f = e && knock_join(knocks) ? family_for(e->name, 1) : NULL;
+	if (f) {
+		f->joined = true;
+		if (!take_queues(f, sock, share.queues))
+			log_warn("what was carried for %s did not come to this process whole", e->name);
+		atomic_store(&deliver_waiting, f->pair_count > 0);
+	}
+	guard_unlock(&hold);
 }

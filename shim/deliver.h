@@ -24,6 +24,13 @@ extern _Atomic bool deliver_waiting;
  */
 int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
 
+/*
+ * A process that was exec'ed with the listener accepts there as well. The one that carries answers with a message that holds the record of knocks, and one for each queue, which holds an
+ * end of it; the other takes them in. Each by the listener's inode; what does not come, or is not known, is nothing.
+ */
+void deliver_share(int sock, uint64_t ino);
+void deliver_join(int sock, uint64_t ino);
+
 /* The program has written on this connection, and deliver_waiting is on. Keeps errno. */
 void deliver_wrote(int fd);
 

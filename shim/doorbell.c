@@ -6,9 +6,11 @@
 #include "arrive.h"
 #include "bell.h"
 #include "conn.h"
+#include "deliver.h"
 #include "drain.h"
 #include "guard.h"
 #include "io.h"
+#include "kin.h"
 #include "log.h"
 #include "next.h"
 #include "origin.h"
@@ -210,10 +212,34 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 		io_send(call->sock, call->text.bytes, call->text.used, -1);
 		return false;
 	}
-	r = arrive_is_ready() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
+	r = arrive_is_ready() && !worker_is_told() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
 	if (r)
 		say_failed(call, r, call->reason);
 	return !r;
+}
+
+/* True if the connection is the worker's from here on. */
+static bool answer_drain(struct call *call)
+{
+	const char *why = restart_under_way() ? "a restart is under way" : worker_told(call->sock, call->request.drain.nonce, call->request.drain.deadline);
+
+	say(call, why ? "refused" : "ok", why);
+	if (why)
+		return false;
+	pool_unmap(call, sizeof(*call));
+	worker_tick();
+	return true;
+}
+
+static void answer_join(struct call *call)
+{
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(call->sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(peer.pid, getpid()))
+		say(call, "refused", "this process has not started who asks");
+	else
+		deliver_share(call->sock, call->request.join.ino);
 }
 
 static void answer_caller(uint64_t nonce)
@@ -235,7 +261,12 @@ static void answer_caller(uint64_t nonce)
 		else if (call->request.verb == WORDS_RESTART) {
 			if (answer_restart(call, nonce))
 				return;
-		} else
+		} else if (call->request.verb == WORDS_DRAIN) {
+			if (answer_drain(call))
+				return;
+		} else if (call->request.verb == WORDS_JOIN)
+			answer_join(call);
+		else
 			say(call, "refused", "retiring is handover mode's, and this process runs in exec mode");
 		next_close(call->sock);
 	}
@@ -254,7 +285,7 @@ static void restart_by_signal(void)
 	struct leave_request request = {.asked_at = io_now()};
 	char reason[512];
 	struct text why = TEXT_ON(reason);
-	int r = !guard_is_owner() || !arrive_is_ready() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
+	int r = !guard_is_owner() || !arrive_is_ready() || worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
 
 	if (r && r != -EBUSY)
 		log_error("the restart by signal was called off: %s", reason);

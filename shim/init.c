@@ -6,6 +6,7 @@
 #include "arrive.h"
 #include "doorbell.h"
 #include "drain.h"
+#include "foreign.h"
 #include "guard.h"
 #include "leave.h"
 #include "log.h"
@@ -45,7 +46,9 @@ static int start(void)
 	if (!r)
 		r = leave_init();
 	if (!r) {
+		foreign_begin();
 		arrive_begin(&state);
+		foreign_deliver();
 		noted_init();
 		drain_init();
 		workers_init();

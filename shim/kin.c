@@ -155,3 +155,40 @@ bool kin_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg)
 	errno = kept;
 	return sockets.found;
 }
+
+/* ---- what it is ---- */
+
+bool kin_maps(int pid, const char *what)
+{
+	char path[40], bytes[1024];
+	struct text t = TEXT_ON(path);
+	cleanup_fd int fd = -1;
+	size_t kept = 0, overlap = strlen(what) - 1;
+	int before = errno;
+	bool found = false;
+	ssize_t n;
+
+	text_format(&t, "/proc/%d/maps", pid);
+	fd = next_open(path, O_RDONLY | O_CLOEXEC, 0);
+	while (!found && fd >= 0 && (n = next_sys(SYS_read, fd, bytes + kept, sizeof(bytes) - kept)) > 0) {
+		size_t all = kept + (size_t)n;
+
+		found = memmem(bytes, all, what, overlap + 1);
+		kept = all < overlap ? all : overlap;
+		memmove(bytes, bytes + all - kept, kept);
+	}
+	errno = before;
+	return found;
+}
+
+bool kin_descends(int pid, int from)
+{
+	struct kin kin;
+
+	for (int depth = 0; depth < 16 && pid > 1 && kin_look(pid, &kin); depth++) {
+		if (kin.parent == from)
+			return true;
+		pid = kin.parent;
+	}
+	return false;
+}

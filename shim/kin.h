@@ -26,4 +26,10 @@ bool kin_thread_children(int pid, int thread, void (*each)(int child, void *arg)
 /* Calls `each` with the inode of every socket that a process holds, until it says true. True: it did. */
 bool kin_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg);
 
+/* Is there a mapping with this in its line? False also where this process may not look. */
+bool kin_maps(int pid, const char *what);
+
+/* Does a process descend from another? */
+bool kin_descends(int pid, int from);
+
 #endif

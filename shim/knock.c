@@ -6,6 +6,7 @@
 #include "attr.h"
 #include "io.h"
 #include "next.h"
+#include "words.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -16,7 +17,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 enum {
 	KNOCK_MS = 1,   /* how long a knock may take: it is on this machine, and the program waits meanwhile */
@@ -42,24 +45,63 @@ enum { MADE, SAID, TAKEN };
 static struct record {
 	_Atomic size_t count, accepted, served, given_up;
 	size_t room;
+	char word[16]; /* what a knock says: a client may come from a port that a knock came from */
 	struct knock lost[GIVEN_UP]; /* the last that were given up; the oldest is overwritten */
 	struct knock knocks[];
 } *record;
-
-static char word[16]; /* what a knock says: a client may come from a port that a knock came from */
+static int record_fd = -1;
 
 bool knock_prepare(size_t n)
 {
+	cleanup_fd int fd = io_memfd("knocks");
+	size_t size;
 	void *memory;
 
-	if (getrandom(word, sizeof(word), GRND_NONBLOCK) != sizeof(word))
-		return false;
 	n += MORE; /* who queued while nobody accepted, and is carried on by a restart that comes at once */
-	memory = mmap(NULL, sizeof(*record) + n * sizeof(struct knock), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	size = sizeof(*record) + n * sizeof(struct knock);
+	if (fd < 0 || ftruncate(fd, (off_t)size))
+		return false;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		return false;
 	record = memory;
+	if (getrandom(record->word, sizeof(record->word), GRND_NONBLOCK) != sizeof(record->word)) {
+		record = NULL;
+		munmap(memory, size);
+		return false;
+	}
 	record->room = n;
+	record_fd = io_move_up(steal_fd(&fd), WORDS_HIGH);
+	return true;
+}
+
+int knock_shared(void)
+{
+	return record_fd;
+}
+
+void knock_unshare(void)
+{
+	next_close(record_fd);
+	record_fd = -1;
+}
+
+bool knock_join(int fd)
+{
+	struct stat st;
+	struct record *memory;
+	size_t size;
+
+	if (fstat(fd, &st) || (size = (size_t)st.st_size) < sizeof(*record))
+		return false;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return false;
+	if (memory->room > (size - sizeof(*record)) / sizeof(struct knock)) {
+		munmap(memory, size);
+		return false;
+	}
+	record = memory; /* an earlier one stays mapped: a thread may be looking at it */
 	return true;
 }
 
@@ -141,7 +183,7 @@ static bool comes_in(int sock, const struct knock_door *door)
 
 	if (next_connect(sock, (const struct sockaddr *)&door->addr, door->len) && (errno != EINPROGRESS || next_poll(&p, 1, KNOCK_MS) <= 0))
 		return false;
-	return next_send(sock, word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word);
+	return next_send(sock, record->word, sizeof(record->word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(record->word);
 }
 
 /* The kernel may let it in between our last look and our close: it will be accepted then, and has nothing to say. */
@@ -208,11 +250,11 @@ static bool becomes_readable(int fd, int ms)
 static bool says_the_word(int fd, const struct knock *k)
 {
 	struct knock *it = find(k, record->knocks, record->accepted, record->count);
-	char said[sizeof(word)];
+	char said[sizeof(record->word)];
 
 	if (!it || !becomes_readable(fd, it->state == SAID ? WORD_MS : SAID_MS))
 		return false;
-	if (next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, word, sizeof(said)))
+	if (next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, record->word, sizeof(said)))
 		return false;
 	atomic_store(&it->state, TAKEN);
 	return true;

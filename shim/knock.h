@@ -10,6 +10,11 @@
 /* Room for the record of n knocks, before the program forks: its workers, who accept them, read what the owner writes. False: there is none. */
 bool knock_prepare(size_t n);
 
+/* The record as a memfd, for a process that was not forked; -1: there is none (any more). Who gets it looks at the same record: false if it is none. Holding the guard. */
+int knock_shared(void);
+bool knock_join(int fd);
+void knock_unshare(void);
+
 /* Where a local client reaches a listener. The program may close the listener, and leave it to its workers. */
 struct knock_door {
 	struct sockaddr_storage addr;

@@ -6,12 +6,18 @@
 #include "children.h"
 #include "forked.h"
 #include "guard.h"
+#include "io.h"
 #include "kin.h"
 #include "log.h"
+#include "next.h"
+#include "words.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { LISTENERS_MAX = 1024 };
+enum { LISTENERS_MAX = 1024, ASKED_MAX = 256 };
 
 /* With the guard held, and too large for a handler's stack. */
 static cpr_large const struct entry *listeners[LISTENERS_MAX];
@@ -46,6 +52,157 @@ static bool is_listener(uint64_t ino, void *arg)
 	return false;
 }
 
+/* Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true. Holding the guard. */
+static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct kin *kin, const struct entry *e, void *arg), void *arg)
+{
+	note_listeners();
+	family_count = 0;
+	if (listener_count)
+		kin_children(getpid(), add_to_family, NULL);
+	for (size_t i = 0; i < family_count; i++) {
+		const struct entry *e;
+		struct kin kin;
+
+		if (guard_is_worker(family[i]) || skip(family[i], arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
+			continue;
+		guard_await_exec(family[i]);
+		kin_children(family[i], add_to_family, NULL);
+		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
+		if (kin_look(family[i], &kin) && !kin.dead && !forked_only(kin.flags) && kin_sockets(family[i], is_listener, &e))
+			each(family[i], &kin, e, arg);
+	}
+}
+
+/* ---- in a drain ---- */
+
+static struct asked {
+	int pid;
+	int sock;      /* -1: it has not connected yet, or has gone */
+	bool connected, passed_on, empty;
+} asked[ASKED_MAX];
+static size_t asked_count;
+static struct words_request request;
+
+static struct asked *find(int pid)
+{
+	for (size_t i = 0; i < asked_count; i++)
+		if (asked[i].pid == pid)
+			return &asked[i];
+	return NULL;
+}
+
+static bool skip_none(int pid, void *arg)
+{
+	(void)pid;
+	(void)arg;
+	return false;
+}
+
+/* A signal that nobody catches would end it: it must be one of ours, and not only catch the number. */
+static void note_if_ours(int pid, const struct kin *kin, const struct entry *e, void *arg)
+{
+	const char *mark = arg;
+
+	(void)kin;
+	(void)e;
+	if (asked_count < ASKED_MAX && forked_catches(pid, cpr__settings.signal) && kin_maps(pid, mark))
+		asked[asked_count++] = (struct asked){.pid = pid, .sock = -1};
+}
+
+size_t sharers_find(void)
+{
+	char mark[32];
+	struct text t = TEXT_ON(mark);
+	struct guard_hold hold;
+
+	sharers_forget();
+	if (!guard_lock(&hold))
+		return 0;
+	text_format(&t, "/memfd:" WORDS_PAGE_NAME "%d.", cpr__settings.signal);
+	walk(skip_none, note_if_ours, mark);
+	guard_unlock(&hold);
+	return asked_count;
+}
+
+size_t sharers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most)
+{
+	size_t n = 0;
+
+	request = (struct words_request){.magic = WORDS_MAGIC, .verb = WORDS_DRAIN, .drain = {nonce, deadline}};
+	for (size_t i = 0; i < asked_count && n < most; i++)
+		if (!sigqueue(asked[i].pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}))
+			pids[n++] = asked[i].pid;
+	return n;
+}
+
+bool sharers_knows(int pid)
+{
+	return find(pid);
+}
+
+bool sharers_takes(int pid, int sock)
+{
+	struct asked *a = find(pid);
+
+	if (!a || a->connected)
+		return false;
+	a->connected = true;
+	a->sock = io_move_up(sock, WORDS_HIGH);
+	io_send(a->sock, &request, sizeof(request), -1);
+	return true;
+}
+
+int sharers_next_refusal(void)
+{
+	static const char yes[] = "result=ok\n";
+	static cpr_large char answer[WORDS_ANSWER_MAX];
+
+	for (size_t i = 0; i < asked_count; i++) {
+		struct asked *a = &asked[i];
+		ssize_t n = a->sock < 0 ? -EAGAIN : io_receive(a->sock, answer, sizeof(answer), NULL);
+
+		if (n == -EAGAIN)
+			continue;
+		if (n >= (ssize_t)sizeof(yes) - 1 && !memcmp(answer, yes, sizeof(yes) - 1))
+			continue;
+		next_close(a->sock);
+		a->sock = -1;
+		if (!a->passed_on)
+			return a->pid;
+	}
+	return 0;
+}
+
+void sharers_passed_on(int pid, bool empty)
+{
+	struct asked *a = find(pid);
+
+	if (!a)
+		return;
+	a->passed_on = true;
+	a->empty = empty;
+}
+
+void sharers_dismiss(void)
+{
+	for (size_t i = 0; i < asked_count; i++)
+		if (asked[i].sock >= 0) {
+			io_send(asked[i].sock, "", 1, -1);
+			kill(asked[i].pid, cpr__settings.signal);
+		}
+	sharers_forget();
+}
+
+void sharers_forget(void)
+{
+	for (size_t i = 0; i < asked_count; i++)
+		if (asked[i].sock >= 0)
+			next_close(asked[i].sock);
+	asked_count = 0;
+}
+
+/* ---- at leaving ---- */
+
 static bool is_among(const struct worker *worker, size_t n, int pid)
 {
 	for (size_t i = 0; i < n; i++)
@@ -65,35 +222,42 @@ static void mark(struct child *child, size_t *n, size_t most, int pid, uint64_t 
 		child[(*n)++] = (struct child){pid, start_time, true};
 }
 
+struct adding {
+	struct worker *worker;
+	size_t *workers, known;
+	struct child *child;
+	size_t *children, most;
+};
+
+/* It was told by an earlier generation, and takes its time. */
+static bool is_told(int pid, void *arg)
+{
+	const struct adding *to = arg;
+
+	if (!is_among(to->worker, to->known, pid))
+		return false;
+	if (children_shares(pid))
+		mark(to->child, to->children, to->most, pid, guard_start_time(pid));
+	return true;
+}
+
+static void add(int pid, const struct kin *kin, const struct entry *e, void *arg)
+{
+	const struct adding *to = arg;
+	const struct asked *a = find(pid);
+
+	if (!a || !a->passed_on)
+		mark(to->child, to->children, to->most, pid, kin->start_time);
+	if (*to->workers == to->most)
+		return;
+	to->worker[(*to->workers)++] = (struct worker){.pid = pid, .start_time = kin->start_time, .empty = a && a->empty};
+	if (!a || !a->passed_on)
+		log_warn("process %d (%s) also listens on %s: its connections end with it", pid, kin->name, e->name);
+}
+
 void sharers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most)
 {
-	size_t known = *workers;
+	struct adding to = {worker, workers, *workers, child, children, most};
 
-	note_listeners();
-	if (!listener_count)
-		return;
-	family_count = 0;
-	kin_children(getpid(), add_to_family, NULL);
-	for (size_t i = 0; i < family_count; i++) {
-		const struct entry *e;
-		struct kin kin;
-
-		if (guard_is_worker(family[i])) /* nor its children: it has many threads, and the kernel lists them by the thread */
-			continue;
-		if (is_among(worker, known, family[i])) { /* it was told by an earlier generation, and takes its time */
-			if (children_shares(family[i]))
-				mark(child, children, most, family[i], guard_start_time(family[i]));
-			continue;
-		}
-		guard_await_exec(family[i]);
-		kin_children(family[i], add_to_family, NULL);
-		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
-		if (!kin_look(family[i], &kin) || kin.dead || forked_only(kin.flags) || !kin_sockets(family[i], is_listener, &e))
-			continue;
-		mark(child, children, most, family[i], kin.start_time);
-		if (*workers == most)
-			continue;
-		worker[(*workers)++] = (struct worker){.pid = family[i], .start_time = kin.start_time};
-		log_warn("process %d (%s) also listens on %s: its connections end with it", family[i], kin.name, e->name);
-	}
+	walk(is_told, add, &to);
 }

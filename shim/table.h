@@ -25,6 +25,7 @@ enum {
 	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
 	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
+	ENTRY_FOREIGN = 1 << 8,    /* a listener that this program did not bind (foreign.h): never kept, it comes again as it came */
 	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 

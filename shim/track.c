@@ -45,7 +45,7 @@ bool track_is_hidden(int fd)
 void track_judge(struct entry *e)
 {
 	e->flags &= (uint16_t)~ENTRY_KEPT;
-	if (rules_keep(&cpr__settings.rules, e))
+	if (!(e->flags & ENTRY_FOREIGN) && rules_keep(&cpr__settings.rules, e))
 		e->flags |= ENTRY_KEPT;
 }
 

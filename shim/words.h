@@ -24,7 +24,14 @@
  *   busy     a restart is under way already
  *   worker   owner=PID: this process is a worker of PID; ask that one
  */
-enum words_verb { WORDS_STATUS = 1, WORDS_LIST, WORDS_RESTART, WORDS_RETIRE };
+enum words_verb { WORDS_STATUS = 1, WORDS_LIST, WORDS_RESTART, WORDS_RETIRE, WORDS_DRAIN, WORDS_JOIN };
+
+/*
+ * Between a process under cpr and one that it has exec'ed with its listener:
+ *   DRAIN  down: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass on what is idle to the socket of `nonce` (worker.h). Answered "ok", the connection stays: any message on it
+ *          says that the restart is called off, its end without one that the caller has become the next generation
+ *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as deliver.h tells
+ */
 
 enum {
 	WORDS_MAGIC = 0x43505231, /* "CPR1" */
@@ -47,7 +54,16 @@ struct words_request {
 	uint32_t verb;
 	uint32_t flags;
 	uint32_t reserved;
-	char path[4096]; /* restart --exec PATH: exec this instead of what was started; empty: the same */
+	union {
+		char path[4096]; /* restart --exec PATH: exec this instead of what was started; empty: the same */
+		struct {
+			uint64_t nonce;
+			int64_t deadline;
+		} drain;
+		struct {
+			uint64_t ino;
+		} join;
+	};
 };
 
 /* The abstract address of a nonce; the length that bind and connect want. */

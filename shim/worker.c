@@ -6,8 +6,10 @@
 #include "bell.h"
 #include "carry.h"
 #include "drain.h"
+#include "foreign.h"
 #include "guard.h"
 #include "io.h"
+#include "kin.h"
 #include "log.h"
 #include "next.h"
 #include "pool.h"
@@ -26,6 +28,15 @@ static cpr_touched uint64_t draining_for; /* the nonce of the drain that this wo
 static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
 static cpr_touched size_t mine_count;
+
+/* Of a process that was exec'ed with its owner's listener; nonce 0: it is told nothing. */
+static cpr_touched struct {
+	uint64_t nonce;
+	int64_t deadline;
+	int sock, owner;
+	uint64_t owner_start;
+	bool gone; /* the owner, on to the next generation */
+} told;
 
 enum { STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 
@@ -55,7 +66,9 @@ static bool tell(int sock, const struct passed *p)
 
 	memset(&message, 0, sizeof(message));
 	message.ino = p->ino;
-	if (e) {
+	if (e && e->flags & ENTRY_FOREIGN) {
+		message.listener_ino = e->object.ino;
+	} else if (e) {
 		message.id = e->id;
 		memcpy(message.name, e->name, strlen(e->name) + 1);
 	}
@@ -67,7 +80,7 @@ static void tell_listeners(int sock)
 {
 	struct guard_hold hold;
 
-	if (!guard_lock(&hold))
+	if (told.nonce || !guard_lock(&hold)) /* what a program that was exec'ed has bound, its own next one will bind */
 		return;
 	track_check_all(false);
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
@@ -111,23 +124,61 @@ static void pass_on(void)
 	passed_on = true;
 }
 
+static void forget_told(void)
+{
+	if (!told.nonce)
+		return;
+	next_close(told.sock);
+	told.nonce = 0;
+	foreign_pass(false);
+	foreign_ask_again(); /* what it had not delivered when it was asked to restart, the owner delivers anew */
+}
+
 static void end_drain(void)
 {
 	draining_for = 0;
+	forget_told();
 	drain_thaw();
+}
+
+static int64_t deadline(void)
+{
+	return told.nonce ? told.deadline : atomic_load(&guard_shared_drain()->deadline);
+}
+
+static bool owner_lives(void)
+{
+	uint64_t start = guard_start_time(told.nonce ? told.owner : guard_owner());
+
+	return start && (!told.nonce || start == told.owner_start);
+}
+
+/* The drain to be in. The owner's end of the connection closes when it execs; or dies, which is_abandoned sees. */
+static uint64_t wanted(void)
+{
+	char word;
+	ssize_t n;
+
+	if (!told.nonce)
+		return guard_owner() == getpid() ? 0 : atomic_load(&guard_shared_drain()->nonce);
+	n = told.gone ? 0 : io_receive(told.sock, &word, 1, NULL);
+	if (n > 0)
+		return 0;
+	told.gone |= n == 0 && owner_lives();
+	return told.gone ? GUARD_GONE : told.nonce;
 }
 
 /*
  * Nobody is left to retire this worker: it serves on. Once the owner has gone on to exec, lateness says nothing: the next generation may take its time to be ready, and a
  * worker that accepted then would take clients with it when it is told to leave. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its place.
  */
-static bool is_abandoned(void)
+static bool is_abandoned(uint64_t nonce)
 {
 	static int dead_ticks;
-	int64_t late = atomic_load(&guard_shared_drain()->deadline) + cpr__settings.ready_timeout_s * INT64_C(1000000000);
+	int64_t late = deadline() + cpr__settings.ready_timeout_s * INT64_C(1000000000);
 
-	dead_ticks = guard_start_time(guard_owner()) ? 0 : dead_ticks + 1;
-	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && atomic_load(&guard_shared_drain()->nonce) != GUARD_GONE);
+	dead_ticks = owner_lives() ? 0 : dead_ticks + 1;
+	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && nonce != GUARD_GONE);
 }
 
 static void let_all_go(void)
@@ -167,7 +218,7 @@ static int go_on(void)
 {
 	size_t going = passed_on ? 0 : drain_busy() + drain_call_out();
 
-	bool late = io_now() >= atomic_load(&guard_shared_drain()->deadline);
+	bool late = io_now() >= deadline();
 
 	if (!passed_on && ((going && !late) || !drain_close(late)))
 		return STEP_MS;
@@ -206,7 +257,7 @@ static int look(uint64_t nonce)
 		end_drain();
 	if (nonce && nonce != GUARD_GONE && !draining_for)
 		begin(nonce);
-	if (draining_for && is_abandoned()) {
+	if (draining_for && is_abandoned(nonce)) {
 		if (nonce == GUARD_GONE) {
 			leave_too();
 			return SLOW_STEP_MS;
@@ -225,20 +276,53 @@ void worker_tick(void)
 	struct guard_drain *drain = guard_shared_drain();
 	int again = 0;
 
-	if (!drain || guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))
+	if (!drain || (!told.nonce && (guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
 		return;
 	atomic_store(&rung_meanwhile, true);
 	while (atomic_load(&rung_meanwhile) && !atomic_flag_test_and_set(&ticking)) {
 		atomic_store(&rung_meanwhile, false);
-		again = look(atomic_load(&drain->nonce));
+		again = look(wanted());
 		atomic_flag_clear(&ticking);
 	}
 	if (again)
 		bell_tick_in(BELL_WORKER, again);
 }
 
+const char *worker_told(int sock, uint64_t nonce, int64_t deadline)
+{
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	worker_tick(); /* the last one may be called off, and nobody have looked since */
+	if (told.nonce || draining_for)
+		return "this process is in a drain";
+	if (!guard_is_owner() || guard_has_workers())
+		return "this process has workers of its own, or is one";
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(getpid(), peer.pid) || !nonce || nonce == GUARD_GONE)
+		return "this process was not started by who asks";
+	if (!foreign_ancestor()) /* its knocks would be taken for clients by who cannot ask for what they stand for */
+		return "this process may not look at who asks";
+	next_fcntl(sock, F_SETFL, (void *)(long)O_NONBLOCK);
+	told.gone = false;
+	told.sock = sock;
+	told.owner = peer.pid;
+	told.owner_start = guard_start_time(peer.pid);
+	told.deadline = deadline;
+	told.nonce = nonce;
+	foreign_pass(true);
+	return NULL;
+}
+
+bool worker_is_told(void)
+{
+	return told.nonce;
+}
+
 void worker_forget(void)
 {
+	if (told.nonce)
+		next_close(told.sock);
+	told.nonce = 0;
 	draining_for = 0;
 	mine_count = 0;
 }

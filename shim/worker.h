@@ -5,6 +5,7 @@
 
 #include "tag.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { WORKER_PASSED_MAX = 1 << 16 }; /* connections in one drain */
@@ -20,11 +21,19 @@ struct worker_message {
 	uint64_t ino;
 	uint32_t cut;
 	uint32_t empty;   /* it serves connections, and this was all */
+	uint64_t listener_ino; /* of the listener, where its name says nothing to the owner; 0: it does */
 	char name[TAG_NAME_MAX + 1];
 };
 
 /* The doorbell rang, or its timer did. */
 void worker_tick(void);
+
+/*
+ * The same for a process that was exec'ed with its owner's listener, and has no page of its owner's: it is told by a request (WORDS_DRAIN), on a connection that stays open. NULL: it is in that
+ * drain now, and `sock` is the worker's. Else why not. By the handler.
+ */
+const char *worker_told(int sock, uint64_t nonce, int64_t deadline);
+bool worker_is_told(void);
 
 /* In a child: the drain that its parent was in, as a worker, is not its own. */
 void worker_forget(void);

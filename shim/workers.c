@@ -8,6 +8,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "sharers.h"
 #include "track.h"
 #include "words.h"
 #include "worker.h"
@@ -125,14 +126,24 @@ static void lift_limit(bool on)
 	}
 }
 
+/* Those who were exec'ed have no page of ours. */
+static void ring_sharers(int64_t deadline)
+{
+	size_t n = sharers_ring(atomic_load(&guard_shared_drain()->nonce), deadline, called + rung_count, GUARD_WORKERS_MAX - rung_count);
+
+	memcpy(rung + rung_count, called + rung_count, n * sizeof(*rung));
+	rung_count += n;
+}
+
 size_t workers_call(int64_t deadline)
 {
 	int kept = errno;
+	size_t sharers = sharers_find();
 
 	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
 	counts = (struct carry_count){0};
 	guard_look_anyway();
-	if (!guard_worker_count())
+	if (!guard_worker_count() && !sharers)
 		return 0;
 	if (!collected)
 		collected = pool_map(WORKER_PASSED_MAX * sizeof(*collected));
@@ -140,6 +151,7 @@ size_t workers_call(int64_t deadline)
 	if (collected && open_door()) {
 		lift_limit(true);
 		ring_new();
+		ring_sharers(deadline);
 	}
 	errno = kept;
 	return rung_count;
@@ -195,10 +207,23 @@ static void give_back_adopted(void)
 	guard_unlock(&hold);
 }
 
+/* By its name; to who was exec'ed it has another one, or none. */
+static const struct entry *listener_of_message(void)
+{
+	const struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
+
+	if (e || !message.listener_ino)
+		return e;
+	for (e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->object.ino == message.listener_ino)
+			return e;
+	return NULL;
+}
+
 static void collect(int fd)
 {
-	struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
-	bool carried = e && e->flags & ENTRY_KEPT && carry_has_room_for(e, fd, collected, collected_count);
+	const struct entry *e = listener_of_message();
+	bool carried = e && carry_comes_again(e) && carry_has_room_for(e, fd, collected, collected_count);
 
 	if (collected_count == WORKER_PASSED_MAX) {
 		next_close(fd);
@@ -234,6 +259,7 @@ static bool hear(int sock, int pid)
 			counts.cut += message.cut;
 			if (message.empty && empty_count < GUARD_WORKERS_MAX)
 				empty[empty_count++] = pid;
+			sharers_passed_on(pid, message.empty);
 			return true;
 		}
 	}
@@ -248,7 +274,7 @@ static int caller_pid(int sock)
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len))
 		return 0;
-	if (guard_is_worker(peer.pid))
+	if (guard_is_worker(peer.pid) || sharers_knows(peer.pid))
 		return peer.pid;
 	log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
 	return 0;
@@ -281,7 +307,7 @@ static void strike_out(int pid)
 size_t workers_collect(void)
 {
 	size_t left = 0;
-	int kept = errno, sock;
+	int kept = errno, sock, refused;
 
 	if (door < 0)
 		return 0;
@@ -289,11 +315,13 @@ size_t workers_collect(void)
 	while (call_count < CALLS_MAX && (sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
 		calls[call_count].sock = sock;
 		calls[call_count].pid = caller_pid(sock);
-		if (calls[call_count].pid)
-			call_count++;
-		else
+		if (!calls[call_count].pid)
 			next_close(sock);
+		else if (!sharers_takes(calls[call_count].pid, sock))
+			call_count++;
 	}
+	while ((refused = sharers_next_refusal()))
+		strike_out(refused);
 	for (size_t i = 0; i < call_count; i++)
 		if (hear(calls[i].sock, calls[i].pid)) {
 			next_close(calls[i].sock);
@@ -355,6 +383,7 @@ void workers_dismiss(void)
 		return;
 	give_back_adopted();
 	shut_door();
+	sharers_dismiss();
 	lift_limit(false);
 	set_nonce(0);
 }
@@ -365,6 +394,7 @@ static void forget_drain(void)
 	worker_forget();
 	if (door >= 0)
 		shut_door();
+	sharers_forget();
 }
 
 void workers_init(void)

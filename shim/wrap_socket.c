@@ -6,6 +6,7 @@
 #include "deliver.h"
 #include "doorbell.h"
 #include "drain.h"
+#include "foreign.h"
 #include "next.h"
 #include "noted.h"
 #include "replay.h"
@@ -144,6 +145,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 		int64_t since_ = 0;                                                                                    \
 		if (unlikely(noted_any(fd)))                                                                           \
 			noted_settle(fd); /* what is accepted on it may be carried to it */                            \
+		foreign_accepts();                                                                                     \
 		if (unlikely(arrive_watch))                                                                            \
 			arrive_waiting();                                                                              \
 		do {                                                                                                   \

@@ -129,14 +129,14 @@ class Room:
 class Server:
     """The server under test, in the foreground of a session of its own."""
 
-    def __init__(self, command, room, options, stdout=None, cpr=(), before=()):
+    def __init__(self, command, room, options, stdout=None, cpr=(), before=(), pass_fds=()):
         self.room, self.log = room, room.path("output")
         if options.cpr_exec:
             command = [*before, options.cpr_exec, *cpr, "--", *command]
         self.began = time.monotonic()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, cwd=room.dir, stdin=subprocess.DEVNULL, stdout=stdout or log,
-                                            stderr=log, start_new_session=True)
+                                            stderr=log, start_new_session=True, pass_fds=pass_fds)
         self.pid = self.process.pid
 
     def running(self):

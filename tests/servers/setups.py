@@ -153,6 +153,11 @@ def prefork_closing(room):
     return python("prefork.py", str(room.port), "closing")
 
 
+@setup("python-spawning")
+def python_spawning(room):
+    return python("spawning.py", "127.0.0.1", str(room.port))
+
+
 @setup("node")
 def node(room):
     return [program("node"), os.path.join(HERE, "http_node.js"), str(room.port)]

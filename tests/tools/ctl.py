@@ -174,7 +174,8 @@ def restart_runs_the_test_first():
 SPAWNING = SERVER.replace("listener.listen(5)", """listener.listen(5)
 import subprocess
 listener.set_inheritable(True)
-subprocess.Popen(["sleep", "60"], close_fds=False)""")
+import os
+subprocess.Popen(["sleep", "60"], close_fds=False, env={"PATH": os.environ["PATH"]})""")
 
 
 @test

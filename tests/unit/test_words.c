@@ -38,7 +38,7 @@ Test(words, refuses_a_request_of_another_size)
 
 Test(words, refuses_wrong_magic_and_unknown_verbs)
 {
-	static const uint32_t verbs[] = {0, WORDS_RETIRE + 1, UINT32_MAX};
+	static const uint32_t verbs[] = {0, WORDS_JOIN + 1, UINT32_MAX};
 	struct words_request r = request(WORDS_STATUS, "");
 
 	r.magic ^= 1;
