@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Deliver: what the last generation carried, to the program, through its own accept(). */
 #define _GNU_SOURCE
-#include "deliver.h"
+#include "deliver_inside.h"
 
 #include "bell.h"
 #include "conn.h"
@@ -30,37 +30,19 @@ enum {
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
 	FULL_MS = 20,      /* after a knock that did not come in */
-	PASSED_QUEUES = 1 << 16, /* more than any process has */
 	SERVED_MAX = 64,   /* carried connections that have asked, in one process; who is beyond is not waited for */
 };
 
-/* All that was carried from listeners of one name. Once there are knocks, the descriptors are in flight in socket pairs: whichever process of a forking
-   server accepts a knock takes one out, and no other process ever has held it, so that its end is its end. */
-struct family {
-	struct family *after;
-	int *fds;
-	size_t count, room;
-	size_t unknocked; /* in flight, and no knock was made for it yet */
-	size_t asking;    /* the first of those, whose clients had asked for something when they were put in flight */
-	_Atomic size_t emptied;   /* the first of pairs have nothing in flight any more */
-	struct knock_door door;
-	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
-	int (*pairs)[2];
-	size_t pair_count;
-	bool joined;      /* another process carries it (deliver_join) */
-	char *name;
-};
-
 _Atomic bool deliver_waiting;
-static struct family *families;
+struct family *deliver_families;
 static size_t batch = FIRST_KNOCKS; /* so many knocks at once, next time */
 static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
 static int64_t knocked_at; /* the last time, or when the listener was claimed */
 static int64_t full_until; /* a queue was found full: no knock before */
 
-static struct family *family_named(const char *name)
+struct family *deliver_family_named(const char *name)
 {
-	for (struct family *f = families; f; f = f->after)
+	for (struct family *f = deliver_families; f; f = f->after)
 		if (!strcmp(f->name, name))
 			return f;
 	return NULL;
@@ -73,9 +55,9 @@ static bool is_it(const struct passed *p)
 	return !object_of(p->fd, &object) && object.ino == p->ino && object.domain >= 0;
 }
 
-static struct family *family_for(const char *name, size_t most)
+struct family *deliver_family_for(const char *name, size_t most)
 {
-	struct family *f = family_named(name);
+	struct family *f = deliver_family_named(name);
 	size_t len = strlen(name) + 1;
 
 	if (f)
@@ -89,8 +71,8 @@ static struct family *family_for(const char *name, size_t most)
 		return NULL;
 	memcpy(f->name, name, len);
 	f->room = most;
-	f->after = families;
-	families = f;
+	f->after = deliver_families;
+	deliver_families = f;
 	return f;
 }
 
@@ -112,7 +94,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 		if (!is_it(p))
 			continue;
 		next_fcntl(p->fd, F_SETFD, (void *)(long)FD_CLOEXEC);
-		f = e ? family_for(e->name, n) : NULL;
+		f = e ? deliver_family_for(e->name, n) : NULL;
 		if (f) {
 			f->fds[f->count++] = p->fd;
 			track_hide(f->name, p->fd);
@@ -121,7 +103,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 		}
 	}
 	knocked_at = io_now(); /* who claims may be a worker, and this, who knocks, not hear of it */
-	if (families)
+	if (deliver_families)
 		guard_when_forking(before_fork);
 }
 
@@ -179,7 +161,7 @@ static bool put_in_flight(struct family *f)
 
 static bool any_waits(void)
 {
-	for (const struct family *f = families; f; f = f->after)
+	for (const struct family *f = deliver_families; f; f = f->after)
 		if (f->count)
 			return true;
 	return false;
@@ -194,7 +176,7 @@ static void before_fork(void)
 
 	if (likely(!any_waits()) || !guard_lock(&hold))
 		return;
-	for (struct family *f = families; f; f = f->after)
+	for (struct family *f = deliver_families; f; f = f->after)
 		if (f->count && put_in_flight(f))
 			atomic_store(&deliver_waiting, true);
 	guard_unlock(&hold);
@@ -206,8 +188,7 @@ static void pass_over(struct family *f, size_t i)
 	atomic_compare_exchange_strong(&f->emptied, &i, i + 1);
 }
 
-/* One carried connection of this family, or -1. */
-static int take(struct family *f)
+int deliver_take(struct family *f)
 {
 	char byte;
 	int fd;
@@ -221,8 +202,7 @@ static int take(struct family *f)
 	return -1;
 }
 
-/* In flight still: nobody has accepted that knock yet. */
-static bool is_empty(struct family *f)
+bool deliver_is_empty(struct family *f)
 {
 	struct pollfd p = {.events = POLLIN};
 
@@ -238,8 +218,8 @@ static bool is_empty(struct family *f)
 /* Nothing in flight: every knock so far has been accepted, and the record of them is free. */
 static bool done_knocking(void)
 {
-	for (struct family *f = families; f; f = f->after)
-		if (!f->joined && f->pair_count && !is_empty(f))
+	for (struct family *f = deliver_families; f; f = f->after)
+		if (!f->joined && f->pair_count && !deliver_is_empty(f))
 			return false;
 	return true;
 }
@@ -312,7 +292,7 @@ static void knock(struct family *f, const struct entry *listener)
 
 void deliver_to(const char *name, int fd)
 {
-	struct family *f = family_named(name);
+	struct family *f = deliver_family_named(name);
 	int kept = errno;
 
 	if (f && f->joined)
@@ -378,7 +358,7 @@ static bool put_in_place(int carried, int fd, int flags)
 	return true;
 }
 
-static void close_pairs(struct family *f)
+void deliver_close_pairs(struct family *f)
 {
 	for (size_t i = 0; i < f->pair_count; i++) {
 		for (int end = 0; end < 2; end++) {
@@ -402,7 +382,7 @@ static bool is_over(const struct family *f)
 
 static bool any_joined(void)
 {
-	for (const struct family *f = families; f; f = f->after)
+	for (const struct family *f = deliver_families; f; f = f->after)
 		if (f->joined && f->pair_count)
 			return true;
 	return false;
@@ -415,7 +395,7 @@ static void leave(struct family *f)
 	if (!guard_lock(&hold))
 		return;
 	if (is_over(f)) /* another thread may have been here */
-		close_pairs(f);
+		deliver_close_pairs(f);
 	if (!any_joined())
 		atomic_store(&deliver_waiting, false);
 	guard_unlock(&hold);
@@ -424,7 +404,7 @@ static void leave(struct family *f)
 int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	struct entry *e = table_by_fd(cpr__table, listener);
-	struct family *f = e ? family_named(e->name) : NULL;
+	struct family *f = e ? deliver_family_named(e->name) : NULL;
 	int kept = errno, carried, r = -1;
 	enum knock_kind kind;
 
@@ -439,7 +419,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
 	knock_accepted();
-	carried = take(f);
+	carried = deliver_take(f);
 	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
 		next_close(carried);
 		carried = -1;
@@ -456,7 +436,6 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 	return r;
 }
 
-
 /* A program that is slow to take what it is given is not looked at every 2 ms for it. */
 static int next_look(void)
 {
@@ -467,7 +446,7 @@ static int next_look(void)
 
 bool deliver_is_knocking(void)
 {
-	for (const struct family *f = families; f; f = f->after)
+	for (const struct family *f = deliver_families; f; f = f->after)
 		if (f->unknocked && knocks_for(f))
 			return true;
 	return false;
@@ -494,7 +473,7 @@ static int settle(bool late)
 {
 	bool over = ending_over();
 
-	for (struct family *f = families; f; f = f->after) {
+	for (struct family *f = deliver_families; f; f = f->after) {
 		int fd;
 
 		if (f->joined)
@@ -503,20 +482,20 @@ static int settle(bool late)
 			size_t lost = f->count;
 
 			f->count = 0; /* never knocked for: closed with the orphans */
-			for (; (fd = take(f)) >= 0; lost++)
+			for (; (fd = deliver_take(f)) >= 0; lost++)
 				next_close(fd);
 			if (lost)
 				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 		}
-		if (f->count || !is_empty(f)) {
+		if (f->count || !deliver_is_empty(f)) {
 			find_door(f);
 			knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
 			over = false;
 			continue;
 		}
-		close_pairs(f);
+		deliver_close_pairs(f);
 	}
-	if ((!families || (over && done_knocking())) && !any_joined()) {
+	if ((!deliver_families || (over && done_knocking())) && !any_joined()) {
 		atomic_store(&deliver_waiting, false);
 		stop_sharing();
 	}
@@ -533,165 +512,4 @@ int deliver_settle(bool late)
 	again = settle(late);
 	guard_unlock(&hold);
 	return again;
-}
-
-/* ---- leaving again, before the program has accepted every knock ---- */
-
-/* Is somebody waiting to be accepted? Without that, accept() on a blocking listener would not come back. */
-static int accept_now(int listener)
-{
-	struct pollfd p = {.fd = listener, .events = POLLIN};
-
-	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-}
-
-static bool has_room(struct family *f)
-{
-	int *more;
-
-	if (f->count < f->room)
-		return true;
-	more = pool_alloc(2 * f->room * sizeof(int));
-	if (!more)
-		return false;
-	memcpy(more, f->fds, f->count * sizeof(int));
-	pool_free(f->fds, f->room * sizeof(int));
-	f->fds = more;
-	f->room *= 2;
-	return true;
-}
-
-/*
- * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
- * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
- */
-static void reclaim(struct family *f, int listener)
-{
-	int fd;
-
-	while (has_room(f) && (fd = take(f)) >= 0)
-		f->fds[f->count++] = fd;
-	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
-		enum knock_kind kind = knock_kind(fd);
-
-		if (kind == KNOCK_NONE) {
-			f->fds[f->count++] = fd;
-			continue;
-		}
-		if (kind == KNOCK_MADE)
-			knock_accepted();
-		next_close(fd);
-	}
-	close_pairs(f);
-}
-
-size_t deliver_take_back(struct passed *into, size_t most)
-{
-	size_t n = 0;
-
-	for (struct family *f = families; f; f = f->after) {
-		struct entry *e = table_find(cpr__table, f->name, 0);
-		struct object object;
-
-		if (f->joined || !e || e->flags & ENTRY_ORPHAN || !f->pair_count || is_empty(f))
-			continue;
-		reclaim(f, e->fd);
-		for (size_t i = 0; i < f->count && n < most; i++)
-			if (!object_of(f->fds[i], &object))
-				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
-	}
-	return n;
-}
-
-size_t deliver_hand_on(struct passed *into, size_t most)
-{
-	size_t n = 0;
-
-	if (!guard_has_workers())
-		n = deliver_take_back(into, most);
-	for (struct family *f = families; f; f = f->after)
-		while (f->unknocked && knock_at(&f->door))
-			f->unknocked--;
-	return n + ending_hand_on(into + n, most - n);
-}
-
-void deliver_call_off(void)
-{
-	for (struct family *f = families; f; f = f->after) {
-		struct entry *e = table_find(cpr__table, f->name, 0);
-
-		if (e && !(e->flags & ENTRY_ORPHAN))
-			deliver_to(f->name, e->fd);
-	}
-}
-
-/* ---- to processes that were exec'ed with the listener ---- */
-
-struct share {
-	uint32_t queues;
-};
-
-static const struct entry *listener_of(uint64_t ino)
-{
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
-			return e;
-	return NULL;
-}
-
-void deliver_share(int sock, uint64_t ino)
-{
-	const struct entry *e;
-	struct share share = {0};
-	struct guard_hold hold;
-	struct family *f;
-
-	if (!guard_lock(&hold))
-		return;
-	e = listener_of(ino);
-	f = e && knock_shared() >= 0 ? family_named(e->name) : NULL;
-	if (f && !f->joined)
-		share.queues = (uint32_t)f->pair_count;
-	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
-		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, f->pairs[i][1]); i++)
-			;
-	guard_unlock(&hold);
-}
-
-static bool take_queues(struct family *f, int sock, uint32_t n)
-{
-	char byte;
-	int fd;
-
-	close_pairs(f);
-	f->pairs = pool_alloc(n * sizeof(*f->pairs));
-	if (!f->pairs)
-		return false;
-	while (f->pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0) {
-		f->pairs[f->pair_count][0] = -1;
-		fd = f->pairs[f->pair_count++][1] = io_move_up(fd, WORDS_HIGH);
-		track_hide("", fd);
-	}
-	return f->pair_count == n;
-}
-
-void deliver_join(int sock, uint64_t ino)
-{
-	cleanup_fd int knocks = -1;
-	struct share share = {0};
-	const struct entry *e;
-	struct guard_hold hold;
-	struct family *f;
-
-	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues || share.queues > PASSED_QUEUES || !guard_lock(&hold))
-		return;
-	e = listener_of(ino);
-	f = e && knock_join(knocks) ? family_for(e->name, 1) : NULL;
-	if (f) {
-		f->joined = true;
-		if (!take_queues(f, sock, share.queues))
-			log_warn("what was carried for %s did not come to this process whole", e->name);
-		atomic_store(&deliver_waiting, f->pair_count > 0);
-	}
-	guard_unlock(&hold);
 }

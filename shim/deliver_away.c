@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* What was carried and is not delivered yet goes elsewhere: with this program's own next image, or to a process that was exec'ed with the listener. */
+#define _GNU_SOURCE
+#include "deliver_inside.h"
+
+#include "ending.h"
+#include "guard.h"
+#include "io.h"
+#include "log.h"
+#include "next.h"
+#include "pool.h"
+#include "track.h"
+#include "words.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
+
+/* ---- leaving again, before the program has accepted every knock ---- */
+
+/* Is somebody waiting to be accepted? Without that, accept() on a blocking listener would not come back. */
+static int accept_now(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+}
+
+static bool has_room(struct family *f)
+{
+	int *more;
+
+	if (f->count < f->room)
+		return true;
+	more = pool_alloc(2 * f->room * sizeof(int));
+	if (!more)
+		return false;
+	memcpy(more, f->fds, f->count * sizeof(int));
+	pool_free(f->fds, f->room * sizeof(int));
+	f->fds = more;
+	f->room *= 2;
+	return true;
+}
+
+/*
+ * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
+ * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
+ */
+static void reclaim(struct family *f, int listener)
+{
+	int fd;
+
+	while (has_room(f) && (fd = deliver_take(f)) >= 0)
+		f->fds[f->count++] = fd;
+	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
+		enum knock_kind kind = knock_kind(fd);
+
+		if (kind == KNOCK_NONE) {
+			f->fds[f->count++] = fd;
+			continue;
+		}
+		if (kind == KNOCK_MADE)
+			knock_accepted();
+		next_close(fd);
+	}
+	deliver_close_pairs(f);
+}
+
+size_t deliver_take_back(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	for (struct family *f = deliver_families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+		struct object object;
+
+		if (f->joined || !e || e->flags & ENTRY_ORPHAN || !f->pair_count || deliver_is_empty(f))
+			continue;
+		reclaim(f, e->fd);
+		for (size_t i = 0; i < f->count && n < most; i++)
+			if (!object_of(f->fds[i], &object))
+				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
+	}
+	return n;
+}
+
+size_t deliver_hand_on(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	if (!guard_has_workers())
+		n = deliver_take_back(into, most);
+	for (struct family *f = deliver_families; f; f = f->after)
+		while (f->unknocked && knock_at(&f->door))
+			f->unknocked--;
+	return n + ending_hand_on(into + n, most - n);
+}
+
+void deliver_call_off(void)
+{
+	for (struct family *f = deliver_families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+
+		if (e && !(e->flags & ENTRY_ORPHAN))
+			deliver_to(f->name, e->fd);
+	}
+}
+
+/* ---- to processes that were exec'ed with the listener ---- */
+
+struct share {
+	uint32_t queues;
+};
+
+static const struct entry *listener_of(uint64_t ino)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
+			return e;
+	return NULL;
+}
+
+void deliver_share(int sock, uint64_t ino)
+{
+	const struct entry *e;
+	struct share share = {0};
+	struct guard_hold hold;
+	struct family *f;
+
+	if (!guard_lock(&hold))
+		return;
+	e = listener_of(ino);
+	f = e && knock_shared() >= 0 ? deliver_family_named(e->name) : NULL;
+	if (f && !f->joined)
+		share.queues = (uint32_t)f->pair_count;
+	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
+		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, f->pairs[i][1]); i++)
+			;
+	guard_unlock(&hold);
+}
+
+static bool take_queues(struct family *f, int sock, uint32_t n)
+{
+	char byte;
+	int fd;
+
+	deliver_close_pairs(f);
+	f->pairs = pool_alloc(n * sizeof(*f->pairs));
+	if (!f->pairs)
+		return false;
+	while (f->pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0) {
+		f->pairs[f->pair_count][0] = -1;
+		fd = f->pairs[f->pair_count++][1] = io_move_up(fd, WORDS_HIGH);
+		track_hide("", fd);
+	}
+	return f->pair_count == n;
+}
+
+void deliver_join(int sock, uint64_t ino)
+{
+	cleanup_fd int knocks = -1;
+	struct share share = {0};
+	const struct entry *e;
+	struct guard_hold hold;
+	struct family *f;
+
+	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues || share.queues > PASSED_QUEUES || !guard_lock(&hold))
+		return;
+	e = listener_of(ino);
+	f = e && knock_join(knocks) ? deliver_family_for(e->name, 1) : NULL;
+	if (f) {
+		f->joined = true;
+		if (!take_queues(f, sock, share.queues))
+			log_warn("what was carried for %s did not come to this process whole", e->name);
+		atomic_store(&deliver_waiting, f->pair_count > 0);
+	}
+	guard_unlock(&hold);
+}
