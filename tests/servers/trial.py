@@ -180,17 +180,25 @@ def own_start(setup, options):
         room.leave()
 
 
-def check_waits(waits, starts, result):
-    """
-    Who asks during a restart waits for as long as the server's own start would let it wait, and a little: with as many others, who all want to be served first.
-    Not counted are those whose first segment the server's own short queue had dropped before the restart was asked for: they come again a whole second later.
-    """
+def longest_wait(waits, result):
+    """Of those who asked during a restart."""
     longest = 0
-    first, everyone = (max(column) for column in zip(*starts))      # the machine is now slow, now quick
     for asked, ready in result.windows:
         for began, ms, retransmitted in waits:
             if asked <= began <= ready or began < asked < began + ms / 1000 and not retransmitted:
                 longest = max(longest, ms)
+    return longest
+
+
+def check_waits(longest, own, setup, options, result):
+    """
+    Who asks during a restart waits for as long as the server's own start would let it wait, and a little: with as many others, who all want to be served first.
+    Not counted are those whose first segment the server's own short queue had dropped before the restart was asked for: they come again a whole second later.
+    The longest of twenty is held against the longest of as many, where it is more than that of a few.
+    """
+    while longest > max(everyone for _, everyone in own) + WAIT_MS and len(own) < result.restarts:
+        own.append(own_start(setup, options))
+    first, everyone = (max(column) for column in zip(*own))
     result.figures.append(f"longest wait during a restart: {longest} ms; the server's own start: {first} ms to its first answer, {everyone} ms to everybody's")
     result.expect(longest <= everyone + WAIT_MS, f"a client waited for {longest} ms during a restart")
 
@@ -228,7 +236,7 @@ def run(setup, options):
         load = Load(setup.protocol, room)
         waits = under_load(server, load, setup, options, result)
         if own:
-            check_waits(waits, own + starts(setup, options), result)
+            check_waits(longest_wait(waits, result), own + starts(setup, options), setup, options, result)
     except (Failure, OSError, subprocess.SubprocessError) as failure:
         result.reasons.append(str(failure))
     finally:
