@@ -133,19 +133,6 @@ void foreign_deliver(void)
 
 /* ---- asking ---- */
 
-static bool await_input(int fd)
-{
-	int64_t until = io_now() + PATIENCE_MS * INT64_C(1000000), left = PATIENCE_MS;
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int r;
-
-	do {
-		r = next_poll(&p, 1, (int)left);
-		left = (until - io_now()) / 1000000;
-	} while (r < 0 && errno == EINTR && left > 0);
-	return r > 0;
-}
-
 /* Rings it as the tools do. A socket on which it waits for a request, or -1. */
 static int ring(int pid)
 {
@@ -164,7 +151,7 @@ static int ring(int pid)
 	len = words_address(nonce, &addr);
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) ||
-	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !await_input(door))
+	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !io_await_input(door, PATIENCE_MS))
 		return -1;
 	sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC);
 	if (sock >= 0 && (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) || peer.pid != pid)) {

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -169,4 +170,17 @@ void io_close(int *fd)
 	if (*fd >= 0)
 		next_close(*fd);
 	errno = kept;
+}
+
+bool io_await_input(int fd, int ms)
+{
+	int64_t until = io_now() + ms * INT64_C(1000000), left = ms;
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int r;
+
+	do {
+		r = next_poll(&p, 1, (int)left);
+		left = (until - io_now()) / 1000000;
+	} while (r < 0 && errno == EINTR && left > 0);
+	return r > 0;
 }

@@ -3,6 +3,7 @@
 #ifndef CPR_IO_H
 #define CPR_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,6 +32,9 @@ int io_memfd(const char *name);
 
 /* Moves fd to a number at or above `least`, close-on-exec; the old number is closed. The new one, or fd where there is no room. */
 int io_move_up(int fd, int least);
+
+/* Is there something to read, or an end, within so many ms? Signals do not cut that short. */
+bool io_await_input(int fd, int ms);
 
 /* CLOCK_MONOTONIC in nanoseconds: it goes on across an exec. */
 int64_t io_now(void);

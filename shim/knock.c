@@ -230,19 +230,6 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
 	return NULL;
 }
 
-static bool becomes_readable(int fd, int ms)
-{
-	int64_t until = io_now() + ms * INT64_C(1000000), left = ms;
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int r;
-
-	do {
-		r = next_poll(&p, 1, (int)left);
-		left = (until - io_now()) / 1000000;
-	} while (r < 0 && errno == EINTR && left > 0);
-	return r > 0;
-}
-
 /*
  * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our connect and our send. That takes no time, but whoever knocks may be
  * kept from his processor just then: a few ms of patience made a client of it, whose request was our word, and nobody took what it stood for.
@@ -252,7 +239,7 @@ static bool says_the_word(int fd, const struct knock *k)
 	struct knock *it = find(k, record->knocks, record->accepted, record->count);
 	char said[sizeof(record->word)];
 
-	if (!it || !becomes_readable(fd, it->state == SAID ? WORD_MS : SAID_MS))
+	if (!it || !io_await_input(fd, it->state == SAID ? WORD_MS : SAID_MS))
 		return false;
 	if (next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, record->word, sizeof(said)))
 		return false;
