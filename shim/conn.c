@@ -255,11 +255,12 @@ bool conn_settle_unseen(struct conn *c, int fd)
 	return true;
 }
 
+/* POLLERR alone says that there is something in the error queue: a MSG_ZEROCOPY that is done, a time stamp. A reset is POLLHUP as well. */
 bool conn_peer_ended(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
-	return next_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR) && !conn_has_unread(fd);
+	return next_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP) && !conn_has_unread(fd);
 }
 
 /* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */

@@ -262,7 +262,7 @@ void deliver_to(const char *name, int fd)
 		batch = FIRST_KNOCKS;
 		knocked_at = io_now();
 	}
-	if (f && (f->unknocked || (f->count && put_in_flight(f)))) {
+	if (f && (f->unknocked || f->held.count || (f->count && put_in_flight(f)))) {
 		f->door = knock_door_of(fd);
 		f->claimer = guard_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
 		atomic_store(&deliver_waiting, true);
@@ -306,15 +306,41 @@ static void name_peer(int fd, struct sockaddr *addr, socklen_t *len)
 	*len = there_len;
 }
 
-/* fd is where the knock was accepted: a carried connection in its place, with the flags that accept4 was asked for. */
-static bool put_in_place(int carried, int fd, int flags)
+static bool has_free_number(int fd)
 {
-	int status = next_fcntl(carried, F_GETFL, NULL);
+	int spare = next_fcntl(fd, F_DUPFD_CLOEXEC, NULL);
 
-	if (next_dup3(carried, fd, flags & SOCK_CLOEXEC ? O_CLOEXEC : 0) < 0)
-		return false;
+	if (spare >= 0)
+		next_close(spare);
+	return spare >= 0;
+}
+
+/*
+ * A carried connection in the place of the knock that was accepted at fd, with the flags that accept4 was asked for. False: there is none, and fd is closed. What comes out of a message and
+ * finds no number is lost: a program that has all in use takes it at the knock's.
+ */
+static bool take_in_place(struct family *f, int fd, int flags)
+{
+	bool beside = has_free_number(fd);
+	int carried, status;
+
+	if (!beside)
+		next_close(fd);
+	carried = flight_take(&f->flight);
+	if (carried != fd) {
+		bool placed = beside && carried >= 0 && next_dup3(carried, fd, O_CLOEXEC) >= 0;
+
+		io_close(&carried);
+		if (!placed) {
+			if (beside)
+				next_close(fd);
+			return false;
+		}
+	}
+	status = next_fcntl(fd, F_GETFL, NULL);
+	if (!(flags & SOCK_CLOEXEC))
+		next_fcntl(fd, F_SETFD, NULL);
 	next_fcntl(fd, F_SETFL, (void *)(long)(flags & SOCK_NONBLOCK ? status | O_NONBLOCK : status & ~O_NONBLOCK));
-	next_close(carried);
 	return true;
 }
 
@@ -343,7 +369,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 {
 	struct entry *e = table_by_fd(cpr__table, listener);
 	struct family *f = e ? deliver_family_named(e->name) : NULL;
-	int kept = errno, carried, r = -1;
+	int kept = errno, r = -1;
 	enum knock_kind kind;
 
 	if (f && f->joined && flight_is_over(&f->flight))
@@ -357,17 +383,11 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
 	knock_accepted();
-	carried = flight_take(&f->flight);
-	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
-		next_close(carried);
-		carried = -1;
-	}
-	if (carried >= 0) {
+	if (take_in_place(f, fd, flags)) {
 		name_peer(fd, addr, len);
 		begin_service(fd);
 		r = 1;
 	} else {
-		next_close(fd);
 		knock_served();
 	}
 	errno = kept;

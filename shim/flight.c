@@ -70,10 +70,7 @@ int flight_take_from(struct flight *f, size_t pair)
 	char byte;
 	int fd;
 
-	while (io_receive(f->pairs[pair][1], &byte, 1, &fd) > 0)
-		if (fd >= 0)
-			return fd;
-	return -1;
+	return io_receive(f->pairs[pair][1], &byte, 1, &fd) > 0 ? fd : -1;
 }
 
 int flight_take(struct flight *f)

@@ -181,12 +181,13 @@ def own_start(setup, options):
 
 
 def longest_wait(waits, result):
-    """Of those who asked during a restart."""
+    """The ms that a client waited of a restart: from when that was asked for, or from its own request on."""
     longest = 0
     for asked, ready in result.windows:
         for began, ms, retransmitted in waits:
-            if asked <= began <= ready or began < asked < began + ms / 1000 and not retransmitted:
-                longest = max(longest, ms)
+            end = began + ms / 1000
+            if asked <= began <= ready or began < asked < end and not retransmitted:
+                longest = max(longest, round((end - max(asked, began)) * 1000))
     return longest
 
 

@@ -3,6 +3,7 @@
 #include "../support/sockets.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -467,6 +468,31 @@ TEST(a_vfork_child_that_reuses_a_connections_number_leaves_it_to_be_carried, BEL
 	}
 	CHECK_INT(waitpid(pid, &status, 0), pid);
 	CHECK_INT(status, 0);
+	if (generation() < 3)
+		next_generation();
+}
+
+/* What is carried comes out of a message, and needs a number for that. */
+TEST(a_program_that_has_one_number_left_gets_who_was_carried, BELL)
+{
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), connection, last;
+	struct rlimit limit;
+
+	if (generation() == 1)
+		ask("connect tcp 127.0.0.1 %d", port(0));
+	last = MUST(dup(fd));
+	MUST(close(last));
+	MUST(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = (rlim_t)last + 1;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	connection = MUST(accept4(fd, NULL, NULL, SOCK_NONBLOCK));
+	CHECK_INT(connection, last);
+	CHECK(!is_cloexec(connection));
+	CHECK(has_status(connection, O_NONBLOCK));
+	limit.rlim_cur = limit.rlim_max;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	MUST(fcntl(connection, F_SETFL, 0));
+	serve(connection, by_read, by_write);
 	if (generation() < 3)
 		next_generation();
 }
