@@ -12,6 +12,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 #include "words.h"
 
@@ -152,7 +153,7 @@ static bool put_in_flight(struct family *f)
 		if (io_send(f->pairs[f->pair_count - 1][0], "", 1, f->fds[i]))
 			log_warn("a connection of %s could not be carried: %m", f->name);
 		table_forget_fd(cpr__table, f->fds[i]);
-		next_close(f->fds[i]);
+		raw_close(f->fds[i]);
 	}
 	f->unknocked = f->count;
 	f->count = 0;
@@ -208,7 +209,7 @@ bool deliver_is_empty(struct family *f)
 
 	for (size_t i = f->emptied; i < f->pair_count; i++) {
 		p.fd = f->pairs[i][1];
-		if (next_poll(&p, 1, 0) > 0)
+		if (raw_poll(&p, 1, 0) > 0)
 			return false;
 		pass_over(f, i);
 	}
@@ -354,7 +355,7 @@ static bool put_in_place(int carried, int fd, int flags)
 	if (next_dup3(carried, fd, flags & SOCK_CLOEXEC ? O_CLOEXEC : 0) < 0)
 		return false;
 	next_fcntl(fd, F_SETFL, (void *)(long)(flags & SOCK_NONBLOCK ? status | O_NONBLOCK : status & ~O_NONBLOCK));
-	next_close(carried);
+	raw_close(carried);
 	return true;
 }
 
@@ -365,7 +366,7 @@ void deliver_close_pairs(struct family *f)
 			if (f->pairs[i][end] < 0)
 				continue;
 			table_forget_fd(cpr__table, f->pairs[i][end]);
-			next_close(f->pairs[i][end]);
+			raw_close(f->pairs[i][end]);
 		}
 	}
 	f->pair_count = f->emptied = 0;
@@ -377,7 +378,7 @@ static bool is_over(const struct family *f)
 {
 	char byte;
 
-	return f->pair_count && next_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	return f->pair_count && raw_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 static bool any_joined(void)
@@ -414,14 +415,14 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 
 	if (kind != KNOCK_MADE) {
 		if (kind == KNOCK_GIVEN_UP)
-			next_close(fd);
+			raw_close(fd);
 		errno = kept;
 		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
 	knock_accepted();
 	carried = deliver_take(f);
 	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
-		next_close(carried);
+		raw_close(carried);
 		carried = -1;
 	}
 	if (carried >= 0) {
@@ -429,7 +430,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 		begin_service(fd);
 		r = 1;
 	} else {
-		next_close(fd);
+		raw_close(fd);
 		knock_served();
 	}
 	errno = kept;
@@ -483,7 +484,7 @@ static int settle(bool late)
 
 			f->count = 0; /* never knocked for: closed with the orphans */
 			for (; (fd = deliver_take(f)) >= 0; lost++)
-				next_close(fd);
+				raw_close(fd);
 			if (lost)
 				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 		}

@@ -7,8 +7,8 @@
 #include "guard.h"
 #include "io.h"
 #include "log.h"
-#include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 #include "words.h"
 
@@ -27,7 +27,7 @@ static int accept_now(int listener)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
 
-	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+	return raw_poll(&p, 1, 0) > 0 ? raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 }
 
 static bool has_room(struct family *f)
@@ -65,7 +65,7 @@ static void reclaim(struct family *f, int listener)
 		}
 		if (kind == KNOCK_MADE)
 			knock_accepted();
-		next_close(fd);
+		raw_close(fd);
 	}
 	deliver_close_pairs(f);
 }

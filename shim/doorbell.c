@@ -15,6 +15,7 @@
 #include "next.h"
 #include "origin.h"
 #include "pool.h"
+#include "raw.h"
 #include "restart.h"
 #include "track.h"
 #include "words.h"
@@ -177,7 +178,7 @@ static void say_leaving(void *arg)
 
 static void end_call(struct call *call)
 {
-	next_close(call->sock);
+	raw_close(call->sock);
 	pool_unmap(call, sizeof(*call));
 }
 
@@ -268,7 +269,7 @@ static void answer_caller(uint64_t nonce)
 			answer_join(call);
 		else
 			say(call, "refused", "retiring is handover mode's, and this process runs in exec mode");
-		next_close(call->sock);
+		raw_close(call->sock);
 	}
 	pool_unmap(call, sizeof(*call));
 }
