@@ -434,13 +434,13 @@ static void look(bool waits)
 
 void arrive_waiting(void)
 {
-	int kept = errno, cancel = guard_defer_cancel();
+	int kept = errno;
+	sigset_t before;
 
-	guard_enter();
+	guard_block(&before);
 	if (guard_own_memory())
 		look(true);
-	guard_exit();
-	guard_restore_cancel(cancel);
+	guard_unblock(&before);
 	errno = kept;
 }
 

@@ -361,7 +361,7 @@ static void cut_short(ucontext_t *context)
 /* Every signal is blocked here (sa_mask). */
 static void rang(int sig, siginfo_t *info, void *context)
 {
-	int kept = errno, cancel;
+	int kept = errno;
 
 	if (!guard_own_memory()) /* a vfork child: this is its parent's memory, and the ring was not for it */
 		return;
@@ -372,10 +372,8 @@ static void rang(int sig, siginfo_t *info, void *context)
 		noted_tick |= info->si_code == SI_TIMER || info->si_code == SI_USER; /* the owner's ring for its workers */
 	else
 		noted_restart = true;
-	cancel = guard_defer_cancel();
 	if (!guard_noted)
 		answer_noted();
-	guard_restore_cancel(cancel);
 	if (drain_wants_out())
 		cut_short(context);
 	/* last: what came while we answered is pending, and counts as well */
@@ -401,7 +399,7 @@ static int hang(int sig)
 {
 	struct sigaction action = {.sa_sigaction = rang, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
 
-	sigfillset(&action.sa_mask);
+	guard_fill(&action.sa_mask);
 	return next_sigaction(sig, &action, NULL);
 }
 
