@@ -6,12 +6,7 @@
 #include "deliver.h"
 #include "foreign.h"
 #include "io.h"
-#include "knock.h"
 #include "track.h"
-
-enum {
-	SILENT_MAX = 32, /* connections without a word, to a listener that defers accept() until there is one */
-};
 
 static bool listener_matches(const struct entry *e, enum rule_verb verb)
 {
@@ -39,25 +34,6 @@ bool carry_may(const struct conn *c, int fd)
 	return may_carry(c, fd, track_listener(c->listener));
 }
 
-/* Who has asked or been answered this very moment is likely to be sending: to end that would cut a request, and its thread is free again soon. */
-static bool is_silent(int fd)
-{
-	static const struct conn none;
-
-	return !conn_has_unread(fd) && conn_rested(&none, fd, io_now(), CONN_RESTED_NS);
-}
-
-bool carry_has_room_for(const struct entry *listener, int fd, const struct passed *already, size_t n)
-{
-	int silent = 0;
-
-	if (!is_silent(fd) || !knock_is_deferred(listener->fd))
-		return true;
-	for (size_t i = 0; i < n && silent < SILENT_MAX; i++)
-		silent += already[i].listener == listener->fd && is_silent(already[i].fd);
-	return silent < SILENT_MAX;
-}
-
 size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count)
 {
 	int64_t now = io_now();
@@ -77,7 +53,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 		if (view == CONN_GONE)
 			continue;
 		stands = view >= CONN_STANDS || c->flags & CONN_FROZEN;
-		carried = stands && may_carry(c, fd, listener) && carry_has_room_for(listener, fd, into, n);
+		carried = stands && may_carry(c, fd, listener);
 		*(carried ? &count->carried : stands ? &count->closed : &count->cut) += 1;
 		if (n < most && (stands || busy_too))
 			into[n++] = (struct passed){.fd = fd, .listener = carried ? listener->fd : -1, .ino = object.ino};

@@ -14,12 +14,6 @@ struct carry_count {
 bool carry_may(const struct conn *c, int fd);
 
 /*
- * May this connection, at fd, be carried beside those of the `n` in `already` that are? A listener with TCP_DEFER_ACCEPT says of its program that it counts on a first word in what it
- * accepts, and may give it a thread until then: of connections with nothing unread it gets a few.
- */
-bool carry_has_room_for(const struct entry *listener, int fd, const struct passed *already, size_t n);
-
-/*
  * What becomes of each connection: carried (idle, and of a protocol without state), or closed by the next generation as the server would, after its last
  * byte. Those that are not at a boundary are counted as cut, and closed so too if `busy_too` (else they stay with this process). Into `into`, `most` at the most (the
  * rest is closed by exec); how many.

@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 enum {
-	PER_QUEUE = 128,   /* descriptors in flight in one socket pair */
 	FIRST_KNOCKS = 2,  /* of the slow start */
 	MOST_KNOCKS = 256, /* at once: a new client stands behind them */
 	TICK_MS = 2,       /* between two looks while there is more to knock for, and the program takes what it is given */
@@ -124,38 +123,32 @@ static size_t put_asking_first(int *fds, size_t n)
 	return asking;
 }
 
-/* Where nobody looks for a free number, and hidden: a child that closes all that it does not know would close what is to be taken from, and then its own descriptor by that number. */
-static bool make_pair(int pair[2])
+static bool is_deferred(const struct family *f)
 {
-	if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
-		return false;
-	for (int end = 0; end < 2; end++) {
-		pair[end] = io_move_up(pair[end], WORDS_HIGH);
-		track_hide("", pair[end]);
-	}
-	return true;
+	const struct entry *e = table_find(cpr__table, f->name, 0);
+
+	return e && knock_is_deferred(e->fd);
 }
 
+/* Who says nothing to a listener that waits for a word is held. */
 static bool put_in_flight(struct family *f)
 {
-	size_t pairs = (f->count + PER_QUEUE - 1) / PER_QUEUE;
+	size_t asking = put_asking_first(f->fds, f->count), go;
 
-	f->pairs = pool_alloc((pairs + 1) * sizeof(*f->pairs));
-	if (!f->pairs)
+	if (!flight_open(&f->flight, f->count))
 		return false;
-	f->asking = put_asking_first(f->fds, f->count);
-	for (size_t i = 0; i < f->count; i++) {
-		if (i % PER_QUEUE == 0) {
-			if (!make_pair(f->pairs[f->pair_count]))
-				return f->pair_count > 0;
-			f->pair_count++;
-		}
-		if (io_send(f->pairs[f->pair_count - 1][0], "", 1, f->fds[i]))
-			log_warn("a connection of %s could not be carried: %m", f->name);
+	for (size_t i = 0; i < f->count; i++)
 		table_forget_fd(cpr__table, f->fds[i]);
-		raw_close(f->fds[i]);
+	f->flight.fed = asking < f->count && is_deferred(f) && held_keep(&f->held, f->fds + asking, f->count - asking);
+	go = f->flight.fed ? asking : f->count;
+	for (size_t i = 0; i < go; i++) {
+		if (!flight_put(&f->flight, i / FLIGHT_PER_PAIR, f->fds[i])) {
+			log_warn("a connection of %s could not be carried: %m", f->name);
+			raw_close(f->fds[i]);
+		}
 	}
-	f->unknocked = f->count;
+	f->asking = asking;
+	f->unknocked = go;
 	f->count = 0;
 	return true;
 }
@@ -183,44 +176,11 @@ static void before_fork(void)
 	guard_unlock(&hold);
 }
 
-/* Pair i has nothing in flight any more. Another thread may have seen that, too, and be at the next one already. */
-static void pass_over(struct family *f, size_t i)
-{
-	atomic_compare_exchange_strong(&f->emptied, &i, i + 1);
-}
-
-int deliver_take(struct family *f)
-{
-	char byte;
-	int fd;
-
-	for (size_t i = f->emptied; i < f->pair_count; i++) {
-		while (io_receive(f->pairs[i][1], &byte, 1, &fd) > 0)
-			if (fd >= 0)
-				return fd;
-		pass_over(f, i);
-	}
-	return -1;
-}
-
-bool deliver_is_empty(struct family *f)
-{
-	struct pollfd p = {.events = POLLIN};
-
-	for (size_t i = f->emptied; i < f->pair_count; i++) {
-		p.fd = f->pairs[i][1];
-		if (raw_poll(&p, 1, 0) > 0)
-			return false;
-		pass_over(f, i);
-	}
-	return true;
-}
-
 /* Nothing in flight: every knock so far has been accepted, and the record of them is free. */
 static bool done_knocking(void)
 {
 	for (struct family *f = deliver_families; f; f = f->after)
-		if (!f->joined && f->pair_count && !deliver_is_empty(f))
+		if (!f->joined && !flight_is_empty(&f->flight))
 			return false;
 	return true;
 }
@@ -359,32 +319,10 @@ static bool put_in_place(int carried, int fd, int flags)
 	return true;
 }
 
-void deliver_close_pairs(struct family *f)
-{
-	for (size_t i = 0; i < f->pair_count; i++) {
-		for (int end = 0; end < 2; end++) {
-			if (f->pairs[i][end] < 0)
-				continue;
-			table_forget_fd(cpr__table, f->pairs[i][end]);
-			raw_close(f->pairs[i][end]);
-		}
-	}
-	f->pair_count = f->emptied = 0;
-	f->unknocked = 0;
-}
-
-/* Whoever carries it closes the queues when all are empty and no knock is left. */
-static bool is_over(const struct family *f)
-{
-	char byte;
-
-	return f->pair_count && raw_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
-
 static bool any_joined(void)
 {
 	for (const struct family *f = deliver_families; f; f = f->after)
-		if (f->joined && f->pair_count)
+		if (f->joined && f->flight.pair_count)
 			return true;
 	return false;
 }
@@ -395,8 +333,8 @@ static void leave(struct family *f)
 
 	if (!guard_lock(&hold))
 		return;
-	if (is_over(f)) /* another thread may have been here */
-		deliver_close_pairs(f);
+	if (flight_is_over(&f->flight)) /* another thread may have been here */
+		flight_close(&f->flight);
 	if (!any_joined())
 		atomic_store(&deliver_waiting, false);
 	guard_unlock(&hold);
@@ -409,7 +347,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 	int kept = errno, carried, r = -1;
 	enum knock_kind kind;
 
-	if (f && f->joined && is_over(f))
+	if (f && f->joined && flight_is_over(&f->flight))
 		leave(f);
 	kind = f ? knock_kind(fd) : KNOCK_NONE;
 
@@ -420,7 +358,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
 	knock_accepted();
-	carried = deliver_take(f);
+	carried = flight_take(&f->flight);
 	if (carried >= 0 && !put_in_place(carried, fd, flags)) {
 		raw_close(carried);
 		carried = -1;
@@ -470,32 +408,57 @@ static void stop_sharing(void)
 	knock_unshare();
 }
 
+/* Nobody has accepted these, or their clients said nothing, in all that time. */
+static void give_up(struct family *f)
+{
+	size_t lost = f->count, silent = 0;
+	int fd;
+
+	f->count = 0; /* never knocked for: closed with the orphans */
+	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
+		raw_close(fd);
+	for (; (fd = held_take(&f->held)) >= 0; silent++)
+		raw_close(fd);
+	if (lost)
+		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
+	if (silent)
+		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name, cpr__settings.grace_s);
+}
+
+static void hear(struct family *f)
+{
+	size_t spoke = f->held.count && guard_is_owner() ? held_hear(&f->held, &f->flight) : 0;
+
+	f->unknocked += spoke;
+	f->asking += spoke;
+}
+
+/* False: there is nothing left of it. */
+static bool settle_one(struct family *f, bool late)
+{
+	if (late)
+		give_up(f);
+	hear(f);
+	if (!f->count && flight_is_empty(&f->flight)) {
+		if (f->held.count)
+			return true;
+		flight_close(&f->flight);
+		flight_close(&f->held.flight);
+		f->unknocked = 0;
+		return false;
+	}
+	find_door(f);
+	knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
+	return true;
+}
+
 static int settle(bool late)
 {
 	bool over = ending_over();
 
-	for (struct family *f = deliver_families; f; f = f->after) {
-		int fd;
-
-		if (f->joined)
-			continue;
-		if (late) {
-			size_t lost = f->count;
-
-			f->count = 0; /* never knocked for: closed with the orphans */
-			for (; (fd = deliver_take(f)) >= 0; lost++)
-				raw_close(fd);
-			if (lost)
-				log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
-		}
-		if (f->count || !deliver_is_empty(f)) {
-			find_door(f);
-			knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
+	for (struct family *f = deliver_families; f; f = f->after)
+		if (!f->joined && settle_one(f, late))
 			over = false;
-			continue;
-		}
-		deliver_close_pairs(f);
-	}
 	if ((!deliver_families || (over && done_knocking())) && !any_joined()) {
 		atomic_store(&deliver_waiting, false);
 		stop_sharing();
@@ -513,4 +476,10 @@ int deliver_settle(bool late)
 	again = settle(late);
 	guard_unlock(&hold);
 	return again;
+}
+
+void deliver_heard(int fd)
+{
+	for (struct family *f = deliver_families; f; f = f->after)
+		held_heard(&f->held, fd);
 }

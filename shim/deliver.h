@@ -34,6 +34,9 @@ void deliver_join(int sock, uint64_t ino);
 /* The program has written on this connection, and deliver_waiting is on. Keeps errno. */
 void deliver_wrote(int fd);
 
+/* The doorbell rang because there is something to read at fd, as that was called when it was put aside to wait for that. The handler calls it, and ticks then. */
+void deliver_heard(int fd);
+
 /* Are there connections that this process has still to knock for? */
 bool deliver_is_knocking(void);
 

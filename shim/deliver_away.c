@@ -54,7 +54,7 @@ static void reclaim(struct family *f, int listener)
 {
 	int fd;
 
-	while (has_room(f) && (fd = deliver_take(f)) >= 0)
+	while (has_room(f) && ((fd = flight_take(&f->flight)) >= 0 || (fd = held_take(&f->held)) >= 0))
 		f->fds[f->count++] = fd;
 	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
 		enum knock_kind kind = knock_kind(fd);
@@ -67,7 +67,9 @@ static void reclaim(struct family *f, int listener)
 			knock_accepted();
 		raw_close(fd);
 	}
-	deliver_close_pairs(f);
+	flight_close(&f->flight);
+	flight_close(&f->held.flight);
+	f->unknocked = 0;
 }
 
 size_t deliver_take_back(struct passed *into, size_t most)
@@ -78,7 +80,7 @@ size_t deliver_take_back(struct passed *into, size_t most)
 		struct entry *e = table_find(cpr__table, f->name, 0);
 		struct object object;
 
-		if (f->joined || !e || e->flags & ENTRY_ORPHAN || !f->pair_count || deliver_is_empty(f))
+		if (f->joined || !e || e->flags & ENTRY_ORPHAN || (flight_is_empty(&f->flight) && !f->held.count))
 			continue;
 		reclaim(f, e->fd);
 		for (size_t i = 0; i < f->count && n < most; i++)
@@ -94,9 +96,17 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 
 	if (!guard_has_workers())
 		n = deliver_take_back(into, most);
-	for (struct family *f = deliver_families; f; f = f->after)
+	for (struct family *f = deliver_families; f; f = f->after) {
+		int fd;
+
+		while ((fd = held_take(&f->held)) >= 0) { /* nobody would hear them */
+			if (!flight_put_anywhere(&f->flight, fd))
+				raw_close(fd);
+			f->unknocked++;
+		}
 		while (f->unknocked && knock_at(&f->door))
 			f->unknocked--;
+	}
 	return n + ending_hand_on(into + n, most - n);
 }
 
@@ -136,9 +146,9 @@ void deliver_share(int sock, uint64_t ino)
 	e = listener_of(ino);
 	f = e && knock_shared() >= 0 ? deliver_family_named(e->name) : NULL;
 	if (f && !f->joined)
-		share.queues = (uint32_t)f->pair_count;
+		share.queues = (uint32_t)f->flight.pair_count;
 	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
-		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, f->pairs[i][1]); i++)
+		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, flight_end(&f->flight, i)); i++)
 			;
 	guard_unlock(&hold);
 }
@@ -148,16 +158,11 @@ static bool take_queues(struct family *f, int sock, uint32_t n)
 	char byte;
 	int fd;
 
-	deliver_close_pairs(f);
-	f->pairs = pool_alloc(n * sizeof(*f->pairs));
-	if (!f->pairs)
+	if (!flight_expect(&f->flight, n))
 		return false;
-	while (f->pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0) {
-		f->pairs[f->pair_count][0] = -1;
-		fd = f->pairs[f->pair_count++][1] = io_move_up(fd, WORDS_HIGH);
-		track_hide("", fd);
-	}
-	return f->pair_count == n;
+	while (f->flight.pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0)
+		flight_add_end(&f->flight, fd);
+	return f->flight.pair_count == n;
 }
 
 void deliver_join(int sock, uint64_t ino)
@@ -176,7 +181,7 @@ void deliver_join(int sock, uint64_t ino)
 		f->joined = true;
 		if (!take_queues(f, sock, share.queues))
 			log_warn("what was carried for %s did not come to this process whole", e->name);
-		atomic_store(&deliver_waiting, f->pair_count > 0);
+		atomic_store(&deliver_waiting, f->flight.pair_count > 0);
 	}
 	guard_unlock(&hold);
 }

@@ -358,6 +358,16 @@ static void cut_short(ucontext_t *context)
 #endif
 }
 
+/* The kernel's ring for a descriptor (F_SETSIG). */
+static bool is_heard(const siginfo_t *info)
+{
+	bool heard = info->si_code >= POLL_IN && info->si_code <= POLL_HUP;
+
+	if (heard)
+		deliver_heard(info->si_fd);
+	return heard;
+}
+
 /* Every signal is blocked here (sa_mask). */
 static void rang(int sig, siginfo_t *info, void *context)
 {
@@ -369,7 +379,7 @@ static void rang(int sig, siginfo_t *info, void *context)
 	if (sig == cpr__settings.signal && info->si_code == SI_QUEUE && noted_count < NOTED_MAX)
 		noted[noted_count++] = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
 	else if (sig == cpr__settings.signal)
-		noted_tick |= info->si_code == SI_TIMER || info->si_code == SI_USER; /* the owner's ring for its workers */
+		noted_tick |= info->si_code == SI_TIMER || info->si_code == SI_USER || is_heard(info); /* SI_USER: the owner's ring for its workers */
 	else
 		noted_restart = true;
 	if (!guard_noted)

@@ -224,7 +224,7 @@ static const struct entry *listener_of_message(void)
 static void collect(int fd)
 {
 	const struct entry *e = listener_of_message();
-	bool carried = e && carry_comes_again(e) && carry_has_room_for(e, fd, collected, collected_count);
+	bool carried = e && carry_comes_again(e);
 
 	if (collected_count == WORKER_PASSED_MAX) {
 		raw_close(fd);

@@ -144,6 +144,10 @@ class Conversation:
         self.peers[int(number)].send(" ".join(words).encode())
         return "ok"
 
+    def do_close(self, number):
+        self.peers[int(number)].close()
+        return "ok"
+
     def do_recv(self, number):
         try:
             return self.peers[int(number)].recv(4096).decode() or "eof"

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Held: what was carried from a listener with TCP_DEFER_ACCEPT, and whose client says nothing, until it does. Such a program counts on a first word in what it accepts, and may give
+ * it a thread until then (apache does): where the kernel would keep a new client back, we keep the carried ones. In flight, since workers would have copies; the kernel
+ * rings our doorbell when there is something to read (O_ASYNC, fcntl(2)).
+ */
+#ifndef CPR_HELD_H
+#define CPR_HELD_H
+
+#include "flight.h"
+
+struct held {
+	struct flight flight;
+	size_t count;
+	int pid; /* who is rung */
+	struct held_pair {
+		int numbers[FLIGHT_PER_PAIR]; /* by which the kernel names them */
+		size_t count;
+		_Atomic bool heard;
+	} *pairs;
+};
+
+/* Keeps these n. False: there is no room, and nothing happened. Holding the guard, as for all but held_heard. */
+bool held_keep(struct held *h, const int *fds, size_t n);
+
+/* The doorbell was rung for this number. */
+void held_heard(struct held *h, int fd);
+
+/* Those who have spoken since the last time go on `into` that flight, and who has ended is closed; how many have spoken. By the owner only: a daemon has itself rung from here on. */
+size_t held_hear(struct held *h, struct flight *into);
+
+/* One of them, as it was before; -1: there is none. */
+int held_take(struct held *h);
+
+#endif

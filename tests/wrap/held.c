@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* A listener with TCP_DEFER_ACCEPT: a carried connection comes to the program when its client has spoken, and not before, as a new one would. */
+#include "../support/sockets.h"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/wait.h>
+
+enum { DEFERRED_S = 30, CLIENTS = 3 };
+
+static int deferring(void)
+{
+	struct address a = inet4("127.0.0.1", port(0));
+	int fd = socket_for(&a, SOCK_STREAM);
+
+	set_option(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFERRED_S);
+	MUST(bind(fd, &a.any, a.len));
+	MUST(listen(fd, 16));
+	return fd;
+}
+
+static bool waits(int listener, int ms)
+{
+	return MUST(poll(&(struct pollfd){.fd = listener, .events = POLLIN}, 1, ms)) > 0;
+}
+
+/* What it asks for is its number: which it is. */
+static int serve(int connection)
+{
+	char request[512], response[64];
+	int n = (int)MUST(read(connection, request, sizeof(request) - 1)), which;
+
+	request[n] = '\0';
+	which = atoi(request + strlen("GET /"));
+	n = snprintf(response, sizeof(response), "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", which);
+	MUST(write(connection, response, (size_t)n));
+	CHECK_INT(atoi(ask("response %d", which)), which);
+	return which;
+}
+
+static int accept_speaking(int listener)
+{
+	CHECK(waits(listener, 5000));
+	return MUST(accept(listener, NULL, NULL));
+}
+
+/* Each of the clients is known to the program, and has nothing to say. */
+static int with_silent_clients(int into[CLIENTS])
+{
+	int listener = deferring();
+
+	for (int i = 0; i < CLIENTS && generation() == 1; i++) {
+		CHECK_INT(atoi(ask("connect tcp 127.0.0.1 %d", port(0))), i);
+		ask("request %d /%d", i, i);
+		into[i] = accept_speaking(listener);
+		CHECK_INT(serve(into[i]), i);
+	}
+	if (generation() == 1)
+		next_generation();
+	return listener;
+}
+
+TEST(who_says_nothing_is_not_accepted, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	CHECK(!waits(listener, 300));
+	for (int i = CLIENTS; i-- > 0;) {
+		ask("request %d /%d", i, i);
+		connections[i] = accept_speaking(listener);
+		CHECK_INT(serve(connections[i]), i);
+		CHECK(!waits(listener, 50));
+	}
+}
+
+TEST(nothing_is_left_on_a_connection_that_was_held, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), fd;
+
+	ask("request 1 /1");
+	fd = accept_speaking(listener);
+	CHECK(!has_status(fd, O_ASYNC));
+	CHECK_INT(fcntl(fd, F_GETOWN), 0);
+	CHECK_INT(fcntl(fd, F_GETSIG), 0);
+	serve(fd);
+}
+
+TEST(who_spoke_first_and_who_is_held_are_carried_on_again, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	if (generation() == 2) {
+		ask("request 1 /1");
+		connections[1] = accept_speaking(listener);
+		serve(connections[1]);
+		ask("request 2 /2"); /* it may be knocked for already, or not */
+		next_generation();
+	}
+	CHECK_INT(serve(accept_speaking(listener)), 2);
+	CHECK(!waits(listener, 100));
+	for (int i = 0; i < 2; i++) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
+TEST(a_restart_that_is_called_off_lets_go_of_nobody_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	CHECK(strncmp(ask("try_restart /nonexistent"), "ok", 2));
+	CHECK(!waits(listener, 100));
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
+TEST(who_ends_while_held_is_forgotten, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	if (generation() == 2) {
+		ask("close 0");
+		next_generation();
+	}
+	CHECK(!waits(listener, 100));
+	ask("request 1 /1");
+	CHECK_INT(serve(accept_speaking(listener)), 1);
+}
+
+TEST(who_says_nothing_for_as_long_as_grace_sees_the_end, BELL, "CPR_GRACE=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	for (int i = 0; i < CLIENTS; i++)
+		CHECK(!strcmp(ask("recv %d", i), "eof"));
+	CHECK(!waits(listener, 0));
+}
+
+/* The owner holds them, and its workers accept. */
+TEST(a_worker_accepts_who_has_spoken, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), status;
+	pid_t worker = MUST(fork());
+
+	for (int i = CLIENTS; !worker && i-- > 0;) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+	if (!worker)
+		_exit(0);
+	CHECK_INT(MUST(waitpid(worker, &status, 0)), worker);
+	CHECK_INT(status, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		CHECK(!strcmp(ask("recv %d", i), "eof")); /* the worker's copy was the only one */
+}
