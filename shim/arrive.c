@@ -13,6 +13,7 @@
 #include "next.h"
 #include "noted.h"
 #include "origin.h"
+#include "raw.h"
 #include "replay.h"
 #include "retire.h"
 #include "track.h"
@@ -117,7 +118,7 @@ static void refuse(struct state *state, struct entry *e)
 {
 	log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
 	if (came_by_mistake(state, e))
-		next_close(e->fd);
+		raw_close(e->fd);
 	table_remove(state->table, e);
 }
 
@@ -168,7 +169,7 @@ void arrive_read(struct state *state)
 		if (r)
 			log_error("the state in descriptor %d is not used: %s. The program starts without what the last generation held", fd, reason);
 		if (r != -EPERM) /* else it is something else that happens to have this number */
-			next_close(fd);
+			raw_close(fd);
 	}
 	if (!state->table) {
 		cpr__table = table_new();
@@ -347,7 +348,7 @@ static void close_orphans(void)
 		if (!is_transient(e) && !guard_claims() && guard_is_owner())
 			log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
 		if (object_still(&e->object, e->fd))
-			next_close(e->fd);
+			raw_close(e->fd);
 		table_remove(cpr__table, e);
 	}
 	guard_unlock(&hold);
@@ -366,7 +367,7 @@ static void write_pidfile(void)
 		return;
 	written = getpid();
 	text_format(&t, "%d\n", written);
-	fd = next_open(cpr__settings.pidfile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	fd = raw_open(cpr__settings.pidfile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (fd < 0 || io_write_all(fd, line, t.used))
 		log_warn("the pid file %s could not be written: %m", cpr__settings.pidfile);
 }
@@ -433,13 +434,13 @@ static void look(bool waits)
 
 void arrive_waiting(void)
 {
-	int kept = errno, cancel = guard_defer_cancel();
+	int kept = errno;
+	sigset_t before;
 
-	guard_enter();
+	guard_block(&before);
 	if (guard_own_memory())
 		look(true);
-	guard_exit();
-	guard_restore_cancel(cancel);
+	guard_unblock(&before);
 	errno = kept;
 }
 

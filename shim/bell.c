@@ -8,6 +8,7 @@
 #include "io.h"
 #include "log.h"
 #include "next.h"
+#include "raw.h"
 #include "words.h"
 
 #include <errno.h>
@@ -72,7 +73,7 @@ int bell_answer(uint64_t nonce)
 		return -errno;
 	sock = io_move_up(sock, WORDS_HIGH);
 	if (next_setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) ||
-	    next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) || next_connect(sock, (struct sockaddr *)&addr, len))
+	    next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) || raw_connect(sock, (struct sockaddr *)&addr, len))
 		return -errno;
 	peer_len = sizeof(peer);
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len))

@@ -8,6 +8,7 @@
 #include "kin.h"
 #include "log.h"
 #include "pool.h"
+#include "raw.h"
 #include "words.h"
 
 #include <errno.h>
@@ -127,7 +128,7 @@ static void reap(struct unknown *child)
 	if (kin_look(child->pid, &kin) && kin.start_time == child->start_time && kin.parent == parent) {
 		if (!kin.dead)
 			return;
-		if (!waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
+		if (!raw_waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
 			return;
 	}
 	set_gone(child);

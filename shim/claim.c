@@ -7,6 +7,7 @@
 #include "deliver.h"
 #include "log.h"
 #include "next.h"
+#include "raw.h"
 #include "replay.h"
 
 #include <errno.h>
@@ -72,7 +73,7 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 		return false;
 	if (table_move(cpr__table, e, fd))
 		return false;
-	next_close(old);
+	raw_close(old);
 	table_adopt(cpr__table, e);
 	if (e->path_ino)
 		track_has_paths = true;
@@ -160,7 +161,7 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port || !object_still(&e->object, e->fd) || !table_hold(e))
 			continue;
 		log_warn("%s is in the way of what the program binds now: closed", e->name);
-		next_close(e->fd);
+		raw_close(e->fd);
 		table_remove(cpr__table, e);
 		released = true;
 	}
@@ -260,17 +261,17 @@ static int take_as_new(struct entry *e, bool cloexec)
 	if (fd < 0)
 		return -1;
 	if (fd > old) { /* its own number is the lowest that it could have */
-		next_close(fd);
+		raw_close(fd);
 		fd = old;
 		next_fcntl(fd, F_SETFD, (void *)(long)(cloexec ? FD_CLOEXEC : 0));
 	} else {
 		if (table_by_fd(cpr__table, fd))
 			table_forget_fd(cpr__table, fd);
 		if (table_move(cpr__table, e, fd)) {
-			next_close(fd);
+			raw_close(fd);
 			return -1;
 		}
-		next_close(old);
+		raw_close(old);
 	}
 	table_adopt(cpr__table, e);
 	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);

@@ -5,6 +5,7 @@
 
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 
 #include <linux/sockios.h>
 #include <linux/tcp.h>
@@ -260,7 +261,7 @@ bool conn_peer_ended(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
-	return next_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP) && !conn_has_unread(fd);
+	return raw_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP) && !conn_has_unread(fd);
 }
 
 /* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */

@@ -14,6 +14,7 @@
 #include "track.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #ifndef CPR_VERSION
@@ -222,19 +223,24 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 {
 	struct guard_hold hold;
 	bool go_on = true;
+	int cancel;
 
 	if (!cb)
 		return outwards(-EINVAL);
 	if (walking)
 		return outwards(-EDEADLK);
-	if (!guard_lock(&hold))
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* what is called back may call close(), and must not end, nor wait for its end, with the lock */
+	if (!guard_lock(&hold)) {
+		pthread_setcancelstate(cancel, NULL);
 		return outwards(-EPERM);
+	}
 	noted_settle_all();
 	walking = true;
 	for (const struct entry *e = table_first(cpr__table); e && go_on; e = table_after(e))
 		go_on = e->flags & ENTRY_FOREIGN || cb(e->name, e->id, e->fd, arg);
 	walking = false;
 	guard_unlock(&hold);
+	pthread_setcancelstate(cancel, NULL);
 	return go_on ? 0 : 1;
 }
 

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 #include "words.h"
 
@@ -143,7 +144,7 @@ static bool put_in_flight(struct family *f)
 	for (size_t i = 0; i < go; i++) {
 		if (!flight_put(&f->flight, i / FLIGHT_PER_PAIR, f->fds[i])) {
 			log_warn("a connection of %s could not be carried: %m", f->name);
-			next_close(f->fds[i]);
+			raw_close(f->fds[i]);
 		}
 	}
 	f->asking = asking;
@@ -311,7 +312,7 @@ static bool has_free_number(int fd)
 	int spare = next_fcntl(fd, F_DUPFD_CLOEXEC, NULL);
 
 	if (spare >= 0)
-		next_close(spare);
+		raw_close(spare);
 	return spare >= 0;
 }
 
@@ -325,7 +326,7 @@ static bool take_in_place(struct family *f, int fd, int flags)
 	int carried, status;
 
 	if (!beside)
-		next_close(fd);
+		raw_close(fd);
 	carried = flight_take(&f->flight);
 	if (carried != fd) {
 		bool placed = beside && carried >= 0 && next_dup3(carried, fd, O_CLOEXEC) >= 0;
@@ -333,7 +334,7 @@ static bool take_in_place(struct family *f, int fd, int flags)
 		io_close(&carried);
 		if (!placed) {
 			if (beside)
-				next_close(fd);
+				raw_close(fd);
 			return false;
 		}
 	}
@@ -378,7 +379,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 
 	if (kind != KNOCK_MADE) {
 		if (kind == KNOCK_GIVEN_UP)
-			next_close(fd);
+			raw_close(fd);
 		errno = kept;
 		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
@@ -435,9 +436,9 @@ static void give_up(struct family *f)
 
 	f->count = 0; /* never knocked for: closed with the orphans */
 	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
-		next_close(fd);
+		raw_close(fd);
 	for (; (fd = held_take(&f->held)) >= 0; silent++)
-		next_close(fd);
+		raw_close(fd);
 	if (lost)
 		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 	if (silent)

@@ -7,8 +7,8 @@
 #include "guard.h"
 #include "io.h"
 #include "log.h"
-#include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 #include "words.h"
 
@@ -27,7 +27,7 @@ static int accept_now(int listener)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
 
-	return next_poll(&p, 1, 0) > 0 ? next_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+	return raw_poll(&p, 1, 0) > 0 ? raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 }
 
 static bool has_room(struct family *f)
@@ -65,7 +65,7 @@ static void reclaim(struct family *f, int listener)
 		}
 		if (kind == KNOCK_MADE)
 			knock_accepted();
-		next_close(fd);
+		raw_close(fd);
 	}
 	flight_close(&f->flight);
 	flight_close(&f->held.flight);
@@ -101,7 +101,7 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 
 		while ((fd = held_take(&f->held)) >= 0) { /* nobody would hear them */
 			if (!flight_put_anywhere(&f->flight, fd))
-				next_close(fd);
+				raw_close(fd);
 			f->unknocked++;
 		}
 		while (f->unknocked && knock_at(&f->door))

@@ -15,6 +15,7 @@
 #include "next.h"
 #include "origin.h"
 #include "pool.h"
+#include "raw.h"
 #include "restart.h"
 #include "track.h"
 #include "words.h"
@@ -177,7 +178,7 @@ static void say_leaving(void *arg)
 
 static void end_call(struct call *call)
 {
-	next_close(call->sock);
+	raw_close(call->sock);
 	pool_unmap(call, sizeof(*call));
 }
 
@@ -268,7 +269,7 @@ static void answer_caller(uint64_t nonce)
 			answer_join(call);
 		else
 			say(call, "refused", "retiring is handover mode's, and this process runs in exec mode");
-		next_close(call->sock);
+		raw_close(call->sock);
 	}
 	pool_unmap(call, sizeof(*call));
 }
@@ -370,7 +371,7 @@ static bool is_heard(const siginfo_t *info)
 /* Every signal is blocked here (sa_mask). */
 static void rang(int sig, siginfo_t *info, void *context)
 {
-	int kept = errno, cancel;
+	int kept = errno;
 
 	if (!guard_own_memory()) /* a vfork child: this is its parent's memory, and the ring was not for it */
 		return;
@@ -381,10 +382,8 @@ static void rang(int sig, siginfo_t *info, void *context)
 		noted_tick |= info->si_code == SI_TIMER || info->si_code == SI_USER || is_heard(info); /* SI_USER: the owner's ring for its workers */
 	else
 		noted_restart = true;
-	cancel = guard_defer_cancel();
 	if (!guard_noted)
 		answer_noted();
-	guard_restore_cancel(cancel);
 	if (drain_wants_out())
 		cut_short(context);
 	/* last: what came while we answered is pending, and counts as well */
@@ -410,7 +409,7 @@ static int hang(int sig)
 {
 	struct sigaction action = {.sa_sigaction = rang, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
 
-	sigfillset(&action.sa_mask);
+	guard_fill(&action.sa_mask);
 	return next_sigaction(sig, &action, NULL);
 }
 

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 
 #include <errno.h>
@@ -81,7 +82,7 @@ static bool client_waits(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	return !atomic_load(&drain_over_here) && blocks(fd) && next_poll(&p, 1, 0) > 0 && first_time();
+	return !atomic_load(&drain_over_here) && blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
 }
 
 int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)

@@ -7,6 +7,7 @@
 #include "io.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 
 #include <errno.h>
@@ -48,13 +49,13 @@ bool ending_over(void)
 		if (!e || strcmp(e->name, TRACK_HIDDEN) || !object_still(&e->object, ending[i]))
 			continue; /* closed behind our back: the number is the program's */
 		do
-			n = next_recv(ending[i], dropped, sizeof(dropped), MSG_DONTWAIT);
+			n = raw_recv(ending[i], dropped, sizeof(dropped), MSG_DONTWAIT);
 		while (n > 0);
 		if (n < 0 && errno == EAGAIN && !late)
 			ending[left++] = ending[i];
 		else {
 			table_forget_fd(cpr__table, ending[i]);
-			next_close(ending[i]);
+			raw_close(ending[i]);
 		}
 	}
 	count = left;

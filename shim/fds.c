@@ -5,6 +5,7 @@
 
 #include "io.h"
 #include "next.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,7 @@ static bool walk(const char *path, bool own, void (*each)(int number, void *arg)
 {
 	_Alignas(struct entry64) char bytes[2048];
 	int kept = errno;
-	cleanup_fd int dir = next_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	cleanup_fd int dir = raw_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	long n;
 
 	if (dir < 0) {

@@ -7,6 +7,7 @@
 #include "io.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "track.h"
 #include "words.h"
 
@@ -46,7 +47,7 @@ bool flight_put(struct flight *f, size_t pair, int fd)
 {
 	if (io_send(f->pairs[pair][0], "", 1, fd))
 		return false;
-	next_close(fd);
+	raw_close(fd);
 	return true;
 }
 
@@ -91,7 +92,7 @@ bool flight_is_empty(struct flight *f)
 
 	for (size_t i = f->emptied; i < f->pair_count; i++) {
 		p.fd = f->pairs[i][1];
-		if (next_poll(&p, 1, 0) > 0)
+		if (raw_poll(&p, 1, 0) > 0)
 			return false;
 		pass_over(f, i);
 	}
@@ -105,7 +106,7 @@ void flight_close(struct flight *f)
 			if (f->pairs[i][end] < 0)
 				continue;
 			table_forget_fd(cpr__table, f->pairs[i][end]);
-			next_close(f->pairs[i][end]);
+			raw_close(f->pairs[i][end]);
 		}
 	}
 	f->pair_count = f->emptied = 0;
@@ -135,5 +136,5 @@ bool flight_is_over(const struct flight *f)
 {
 	char byte;
 
-	return f->pair_count && next_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	return f->pair_count && raw_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "next.h"
 #include "origin.h"
+#include "raw.h"
 #include "track.h"
 #include "words.h"
 
@@ -145,7 +146,7 @@ static int ring(int pid)
 	cleanup_fd int door = -1;
 	int sock;
 
-	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
+	if (raw_getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
 		return -1;
 	nonce |= 1;
 	len = words_address(nonce, &addr);
@@ -153,9 +154,9 @@ static int ring(int pid)
 	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) ||
 	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !io_await_input(door, PATIENCE_MS))
 		return -1;
-	sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC);
+	sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC);
 	if (sock >= 0 && (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) || peer.pid != pid)) {
-		next_close(sock);
+		raw_close(sock);
 		sock = -1;
 	}
 	if (sock >= 0)

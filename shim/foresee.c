@@ -9,6 +9,7 @@
 #include "kin.h"
 #include "next.h"
 #include "noted.h"
+#include "raw.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -68,7 +69,7 @@ static bool has_sysv_memory(void)
 	static const char mark[] = " /SYSV";
 	enum { OVERLAP = sizeof(mark) - 2 };
 	char bytes[1024];
-	cleanup_fd int fd = next_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	cleanup_fd int fd = raw_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	size_t kept = 0;
 	ssize_t n;
 

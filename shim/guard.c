@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
@@ -25,6 +26,7 @@ cpr_thread bool guard_noted;
 static void (*answer_noted)(void);
 
 enum {
+	SIGCANCEL = 32,
 	WIPED_ROOM = 1 << 16,
 	BORN_MAX = 4,
 	FORKING_MAX = 2,
@@ -41,11 +43,21 @@ static bool broken;           /* born while another thread was changing the tabl
 
 /* ---- the lock ---- */
 
+void guard_fill(sigset_t *all)
+{
+	unsigned long first;
+
+	sigfillset(all);
+	memcpy(&first, all, sizeof(first));
+	first |= 1UL << (SIGCANCEL - 1); /* sigaddset() refuses. Not SIGSETXID: setuid() waits until every thread has handled it */
+	memcpy(all, &first, sizeof(first));
+}
+
 void guard_block(sigset_t *before)
 {
 	sigset_t all;
 
-	sigfillset(&all);
+	guard_fill(&all);
 	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, before, _NSIG / 8);
 }
 
@@ -200,7 +212,6 @@ bool guard_lock(struct guard_hold *hold)
 
 	if (unlikely(!cpr__table || holding || !guard_own_memory() || broken))
 		return false;
-	hold->cancel = guard_defer_cancel();
 	guard_block(&hold->mask);
 	if (likely(!forking))
 		acquire();
@@ -217,7 +228,6 @@ void guard_unlock(const struct guard_hold *hold)
 	if (likely(!forking))
 		release();
 	guard_unblock(&hold->mask);
-	guard_restore_cancel(hold->cancel);
 	errno = kept;
 }
 
@@ -228,7 +238,7 @@ void guard_when_noted(void (*answer)(void))
 
 void guard_answer_noted(void)
 {
-	int kept = errno /* what the wrapper's call has said */, cancel = guard_defer_cancel();
+	int kept = errno; /* what the wrapper's call has said */
 	sigset_t before;
 
 	guard_noted = false;
@@ -237,7 +247,6 @@ void guard_answer_noted(void)
 	guard_block(&before); /* as in the handler, for which it is written */
 	answer_noted();
 	guard_unblock(&before);
-	guard_restore_cancel(cancel);
 	errno = kept;
 }
 

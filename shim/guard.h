@@ -7,7 +7,6 @@
 #include "settings.h"
 #include "table.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -31,30 +30,12 @@ void guard_let_go(int fd, uint64_t ino);
 
 struct guard_hold {
 	sigset_t mask;
-	int cancel;
 };
-
-/*
- * A thread that has been cancelled ends in the next open() or close() that it makes, also if that is one of ours: in the handler, with the drain's step under way, or with the
- * lock. Between these it does not. For any handler; they nest.
- */
-static inline int guard_defer_cancel(void)
-{
-	int before;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-	return before;
-}
-
-static inline void guard_restore_cancel(int before)
-{
-	pthread_setcancelstate(before, NULL);
-}
 
 /*
  * Takes the lock with every signal blocked, so that no handler of the program can meet a half-made change. False: this process must not
  * touch the table (no table yet; a vfork child, which runs on its parent's memory; a child that was born while another thread held the
- * lock). Never held over a call that can block. A signal handler may call it.
+ * lock). Never held over a call that can block, nor over a cancellation point (raw.h): see guard_fill. A signal handler may call it.
  */
 bool guard_lock(struct guard_hold *hold);
 void guard_unlock(const struct guard_hold *hold);
@@ -70,9 +51,17 @@ static inline bool guard_may_read(void)
 	return likely(*guard_readable) && likely(cpr__table != NULL);
 }
 
-/* Only the signals: for leaving, which holds the lock for good if all goes well. */
+/* Only the signals: for what is done in one piece, also if the thread is cancelled meanwhile. They nest. For any handler. */
 void guard_block(sigset_t *before);
 void guard_unblock(const sigset_t *before);
+
+/*
+ * All that these block: what may be blocked, and SIGCANCEL, which libc keeps for itself and leaves out of sigfillset(). glibc sends it to a thread that it has found in read(), and its handler
+ * ends that thread wherever it is by then: in a handler of ours, or with the lock. pthread_setcancelstate() is the obvious remedy, and none: a signal that is on its way comes all the same, and what
+ * ends the thread then is the call that enables cancellation again, in the handler, with everything blocked, and with another result than PTHREAD_CANCELED. Blocked, the signal waits
+ * until the thread is back in read(). Nor may libc's cancellation points be called meanwhile: they would wait for it.
+ */
+void guard_fill(sigset_t *all);
 
 /*
  * "Inside the shim": between these a doorbell is only noted, and answered by the outermost guard_exit. For wrappers that do more than one

@@ -6,6 +6,7 @@
 #include "io.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "words.h"
 
 #include <errno.h>
@@ -48,14 +49,14 @@ void guard_inherit(int fd, uint64_t ino)
 		return;
 	if (page->form != FORM || atomic_load(&page->owner) != guard_wiped->pid) {
 		munmap(page, sizeof(*page));
-		next_close(fd);
+		raw_close(fd);
 		return;
 	}
 	munmap(guard_shared, sizeof(*guard_shared));
 	guard_shared = page;
 	next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 	if (page_fd >= 0)
-		next_close(page_fd);
+		raw_close(page_fd);
 	page_fd = fd;
 	atomic_store(&guard_shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
 	atomic_store(&guard_shared->forks.unborn, 0);
@@ -72,7 +73,7 @@ void guard_let_go(int fd, uint64_t ino)
 		atomic_store(&page->drain.nonce, GUARD_GONE);
 	if (page != MAP_FAILED)
 		munmap(page, sizeof(*page));
-	next_close(fd);
+	raw_close(fd);
 }
 
 /* The page, and its memfd into *fd; in the place of `old` if that is not NULL. */
@@ -106,7 +107,7 @@ static int out_of_the_way(int fd)
 	int up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)LAST);
 
 	if (up > LAST) {
-		next_close(up);
+		raw_close(up);
 		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
 	}
 	return up >= 0 ? up : -2;
@@ -126,7 +127,7 @@ static __attribute__((noinline, cold)) void keep(void)
 	page_fd = -2; /* tried */
 	if (atomic_load(&guard_shared->owner) == guard_wiped->pid && make_page(page_filters, guard_shared, &fd)) {
 		page_fd = out_of_the_way(fd);
-		next_close(fd);
+		raw_close(fd);
 	}
 	errno = kept;
 }
@@ -144,7 +145,7 @@ int guard_init(int filters)
 	guard_shared = make_page(filters, NULL, &fd);
 	if (!guard_shared)
 		return -errno;
-	next_close(fd);
+	raw_close(fd);
 	guard_shared->form = FORM;
 	guard_shared->since = guard_ticks_now();
 	page_filters = filters;

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +53,7 @@ bool held_keep(struct held *h, const int *fds, size_t n)
 		p->heard = true; /* it may have been before it was armed */
 		if (!flight_put(&h->flight, i / FLIGHT_PER_PAIR, fds[i])) {
 			log_warn("a connection could not be carried: %m");
-			next_close(fds[i]);
+			raw_close(fds[i]);
 			continue;
 		}
 		p->count++;
@@ -81,7 +82,7 @@ enum said { NOTHING, SOMETHING, GOODBYE };
 static enum said said(int fd)
 {
 	char byte;
-	ssize_t n = next_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	ssize_t n = raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 	return n > 0 ? SOMETHING : n < 0 && errno == EAGAIN ? NOTHING : GOODBYE;
 }
@@ -114,7 +115,7 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 			p->heard |= word == SOMETHING;
 			continue;
 		} else {
-			next_close(fd);
+			raw_close(fd);
 		}
 		p->count--;
 		h->count--;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* EINTR-safe I/O on top of the libc functions behind ours. */
+/* EINTR-safe I/O on top of raw system calls. */
 #define _GNU_SOURCE
 #include "io.h"
 
 #include "next.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@ int io_write_all(int fd, const void *bytes, size_t n)
 	const char *at = bytes;
 
 	while (n) {
-		ssize_t done = next_write(fd, at, n);
+		ssize_t done = raw_write(fd, at, n);
 
 		if (done < 0 && errno == EINTR)
 			continue;
@@ -36,7 +37,7 @@ ssize_t io_read_all(int fd, void *bytes, size_t n)
 	char *at = bytes;
 
 	while (n) {
-		ssize_t done = next_read(fd, at, n);
+		ssize_t done = raw_read(fd, at, n);
 
 		if (done < 0 && errno == EINTR)
 			continue;
@@ -52,7 +53,7 @@ ssize_t io_read_all(int fd, void *bytes, size_t n)
 
 ssize_t io_read_file(const char *path, char *bytes, size_t size)
 {
-	cleanup_fd int fd = next_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+	cleanup_fd int fd = raw_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 	ssize_t n;
 
 	if (fd < 0)
@@ -84,7 +85,7 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 		memcpy(CMSG_DATA(head), &pass, sizeof(int));
 	}
 	do
-		done = next_sendmsg(sock, &message, MSG_NOSIGNAL);
+		done = raw_sendmsg(sock, &message, MSG_NOSIGNAL);
 	while (done < 0 && errno == EINTR);
 	return done < 0 ? -errno : 0;
 }
@@ -102,7 +103,7 @@ static int first_passed(struct msghdr *message)
 
 		memcpy(&fd, CMSG_DATA(head) + at, sizeof(int));
 		if (at)
-			next_close(fd);
+			raw_close(fd);
 		else
 			first = fd;
 	}
@@ -125,7 +126,7 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 		message.msg_controllen = sizeof(control.room);
 	}
 	do
-		done = next_recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+		done = raw_recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
 	while (done < 0 && errno == EINTR);
 	if (done < 0)
 		return -errno;
@@ -151,7 +152,7 @@ int io_move_up(int fd, int least)
 
 	if (up < 0)
 		return fd;
-	next_close(fd);
+	raw_close(fd);
 	return up;
 }
 
@@ -168,7 +169,7 @@ void io_close(int *fd)
 	int kept = errno;
 
 	if (*fd >= 0)
-		next_close(*fd);
+		raw_close(*fd);
 	errno = kept;
 }
 
@@ -179,7 +180,7 @@ bool io_await_input(int fd, int ms)
 	int r;
 
 	do {
-		r = next_poll(&p, 1, (int)left);
+		r = raw_poll(&p, 1, (int)left);
 		left = (until - io_now()) / 1000000;
 	} while (r < 0 && errno == EINTR && left > 0);
 	return r > 0;

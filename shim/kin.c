@@ -6,6 +6,7 @@
 #include "fds.h"
 #include "io.h"
 #include "next.h"
+#include "raw.h"
 #include "text.h"
 
 #include <errno.h>
@@ -70,7 +71,7 @@ static void read_children(int thread, void *arg)
 	ssize_t n;
 
 	text_format(&t, "/proc/%d/task/%d/children", search->pid, thread);
-	fd = next_open(path, O_RDONLY | O_CLOEXEC, 0);
+	fd = raw_open(path, O_RDONLY | O_CLOEXEC, 0);
 	search->listed |= fd >= 0;
 	while (fd >= 0 && (n = next_sys(SYS_read, fd, bytes, sizeof(bytes))) > 0)
 		for (ssize_t i = 0; i < n; i++) {
@@ -169,7 +170,7 @@ bool kin_maps(int pid, const char *what)
 	ssize_t n;
 
 	text_format(&t, "/proc/%d/maps", pid);
-	fd = next_open(path, O_RDONLY | O_CLOEXEC, 0);
+	fd = raw_open(path, O_RDONLY | O_CLOEXEC, 0);
 	while (!found && fd >= 0 && (n = next_sys(SYS_read, fd, bytes + kept, sizeof(bytes) - kept)) > 0) {
 		size_t all = kept + (size_t)n;
 

@@ -6,6 +6,7 @@
 #include "attr.h"
 #include "io.h"
 #include "next.h"
+#include "raw.h"
 #include "words.h"
 
 #include <errno.h>
@@ -65,7 +66,7 @@ bool knock_prepare(size_t n)
 	if (memory == MAP_FAILED)
 		return false;
 	record = memory;
-	if (getrandom(record->word, sizeof(record->word), GRND_NONBLOCK) != sizeof(record->word)) {
+	if (raw_getrandom(record->word, sizeof(record->word), GRND_NONBLOCK) != sizeof(record->word)) {
 		record = NULL;
 		munmap(memory, size);
 		return false;
@@ -82,7 +83,7 @@ int knock_shared(void)
 
 void knock_unshare(void)
 {
-	next_close(record_fd);
+	raw_close(record_fd);
 	record_fd = -1;
 }
 
@@ -181,9 +182,9 @@ static bool comes_in(int sock, const struct knock_door *door)
 {
 	struct pollfd p = {.fd = sock, .events = POLLOUT};
 
-	if (next_connect(sock, (const struct sockaddr *)&door->addr, door->len) && (errno != EINPROGRESS || next_poll(&p, 1, KNOCK_MS) <= 0))
+	if (raw_connect(sock, (const struct sockaddr *)&door->addr, door->len) && (errno != EINPROGRESS || raw_poll(&p, 1, KNOCK_MS) <= 0))
 		return false;
-	return next_send(sock, record->word, sizeof(record->word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(record->word);
+	return raw_send(sock, record->word, sizeof(record->word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(record->word);
 }
 
 /* The kernel may let it in between our last look and our close: it will be accepted then, and has nothing to say. */
@@ -241,7 +242,7 @@ static bool says_the_word(int fd, const struct knock *k)
 
 	if (!it || !io_await_input(fd, it->state == SAID ? WORD_MS : SAID_MS))
 		return false;
-	if (next_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, record->word, sizeof(said)))
+	if (raw_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, record->word, sizeof(said)))
 		return false;
 	atomic_store(&it->state, TAKEN);
 	return true;
@@ -253,7 +254,7 @@ static bool was_given_up(int fd, const struct knock *k)
 	size_t n = record->given_up;
 	char byte;
 
-	return n && find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) && !next_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n && find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) && !raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 enum knock_kind knock_kind(int fd)

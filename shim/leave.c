@@ -14,6 +14,7 @@
 #include "next.h"
 #include "origin.h"
 #include "pool.h"
+#include "raw.h"
 #include "retire.h"
 #include "sharers.h"
 #include "track.h"
@@ -103,10 +104,10 @@ static void fill_standard(void)
 			continue;
 		if (next_fcntl(fd, F_GETFD, NULL) < 0)
 			continue; /* closed: by the program, and it was not open at the start either, or it wants it so */
-		null = next_open("/dev/null", O_RDWR, 0);
+		null = raw_open("/dev/null", O_RDWR, 0);
 		if (null >= 0 && null != fd) {
 			next_dup2(null, fd);
-			next_close(null);
+			raw_close(null);
 		}
 	}
 }
@@ -340,7 +341,7 @@ static int leave_now(struct state *state, struct plan *plan, const struct leave_
 	set_backlogs(false);
 	if (plan->restart)
 		set_async(true);
-	next_close(plan->state_fd);
+	raw_close(plan->state_fd);
 	return r;
 }
 

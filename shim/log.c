@@ -5,6 +5,7 @@
 
 #include "io.h"
 #include "next.h"
+#include "raw.h"
 #include "text.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ static void write_line(int fd, const char *line, size_t n)
 	struct pollfd p = {.fd = fd, .events = POLLOUT};
 	struct timespec none = {0};
 
-	if (next_poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) || p.revents & POLLERR)
+	if (raw_poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) || p.revents & POLLERR)
 		return;
 	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
 	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &pipe, &before, sizeof(before));
@@ -93,12 +94,12 @@ void log_line(enum log_level level, const char *format, ...)
 		t.used = sizeof(line) - 2;
 	line[t.used++] = '\n';
 	if (file)
-		fd = next_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 	if (fd >= 0)
 		write_line(fd, line, t.used);
 	else if (!is_somebody_elses())
 		write_line(STDERR_FILENO, line, t.used);
 	if (fd >= 0)
-		next_close(fd);
+		raw_close(fd);
 	errno = kept;
 }

@@ -8,6 +8,7 @@
 #include "io.h"
 #include "log.h"
 #include "pool.h"
+#include "raw.h"
 
 #include <signal.h>
 #include <string.h>
@@ -102,7 +103,7 @@ static bool reap(struct worker *w)
 {
 	siginfo_t info = {0};
 
-	if (!waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
+	if (!raw_waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
 		return false;
 	w->pid = 0;
 	return true;

@@ -9,7 +9,7 @@
 #include "io.h"
 #include "kin.h"
 #include "log.h"
-#include "next.h"
+#include "raw.h"
 #include "words.h"
 
 #include <errno.h>
@@ -165,7 +165,7 @@ int sharers_next_refusal(void)
 			continue;
 		if (n >= (ssize_t)sizeof(yes) - 1 && !memcmp(answer, yes, sizeof(yes) - 1))
 			continue;
-		next_close(a->sock);
+		raw_close(a->sock);
 		a->sock = -1;
 		if (!a->passed_on)
 			return a->pid;
@@ -197,7 +197,7 @@ void sharers_forget(void)
 {
 	for (size_t i = 0; i < asked_count; i++)
 		if (asked[i].sock >= 0)
-			next_close(asked[i].sock);
+			raw_close(asked[i].sock);
 	asked_count = 0;
 }
 

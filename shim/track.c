@@ -6,6 +6,7 @@
 #include "io.h"
 #include "log.h"
 #include "next.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -298,7 +299,7 @@ static bool give_back(struct entry *e)
 		table_make_orphan(cpr__table, e);
 	table_change_end(cpr__table);
 	if (r)
-		next_close(elsewhere);
+		raw_close(elsewhere);
 	return !r;
 }
 
@@ -434,7 +435,7 @@ void track_make_way(int fd)
 	if (e && table_hold(e) && is_hidden(e)) {
 		elsewhere = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)(fd + 1));
 		if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
-			next_close(elsewhere);
+			raw_close(elsewhere);
 		} else if (elsewhere < 0) {
 			log_warn("%s is lost: its descriptor %d is wanted, and no other number is free", e->name, fd);
 			table_remove(cpr__table, e);

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "slow.h"
 #include "track.h"
 
@@ -53,11 +54,11 @@ static void let_go(int fd)
 		let_go(twin);
 	conn_end(fd);
 	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
-		next_close(pair[1]);
+		raw_close(pair[1]);
 		ended = io_move_up(pair[0], fd + 1);
 	}
 	if (ended < 0 || next_dup3(ended, fd, O_CLOEXEC) < 0)
-		next_close(fd);
+		raw_close(fd);
 }
 
 static bool tell(int sock, const struct passed *p)
@@ -128,7 +129,7 @@ static void forget_told(void)
 {
 	if (!told.nonce)
 		return;
-	next_close(told.sock);
+	raw_close(told.sock);
 	told.nonce = 0;
 	foreign_pass(false);
 	foreign_ask_again(); /* what it had not delivered when it was asked to restart, the owner delivers anew */
@@ -321,7 +322,7 @@ bool worker_is_told(void)
 void worker_forget(void)
 {
 	if (told.nonce)
-		next_close(told.sock);
+		raw_close(told.sock);
 	told.nonce = 0;
 	draining_for = 0;
 	mine_count = 0;

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "next.h"
 #include "pool.h"
+#include "raw.h"
 #include "sharers.h"
 #include "track.h"
 #include "words.h"
@@ -52,7 +53,7 @@ static bool open_door(void)
 	uint64_t nonce = 0;
 	socklen_t len;
 
-	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
+	if (raw_getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
 		return false;
 	nonce |= 1;
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -188,7 +189,7 @@ static void adopt(int fd)
 		guard_unlock(&hold);
 	}
 	if (!taken)
-		next_close(fd);
+		raw_close(fd);
 }
 
 /* Called off: they are the workers' again. */
@@ -202,7 +203,7 @@ static void give_back_adopted(void)
 		int fd = adopted[--adopted_count];
 
 		table_forget_fd(cpr__table, fd);
-		next_close(fd);
+		raw_close(fd);
 	}
 	guard_unlock(&hold);
 }
@@ -226,7 +227,7 @@ static void collect(int fd)
 	bool carried = e && carry_comes_again(e);
 
 	if (collected_count == WORKER_PASSED_MAX) {
-		next_close(fd);
+		raw_close(fd);
 		return;
 	}
 	*(carried ? &counts.carried : &counts.closed) += 1;
@@ -312,11 +313,11 @@ size_t workers_collect(void)
 	if (door < 0)
 		return 0;
 	ring_new();
-	while (call_count < CALLS_MAX && (sock = next_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+	while (call_count < CALLS_MAX && (sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
 		calls[call_count].sock = sock;
 		calls[call_count].pid = caller_pid(sock);
 		if (!calls[call_count].pid)
-			next_close(sock);
+			raw_close(sock);
 		else if (!sharers_takes(calls[call_count].pid, sock))
 			call_count++;
 	}
@@ -324,7 +325,7 @@ size_t workers_collect(void)
 		strike_out(refused);
 	for (size_t i = 0; i < call_count; i++)
 		if (hear(calls[i].sock, calls[i].pid)) {
-			next_close(calls[i].sock);
+			raw_close(calls[i].sock);
 			strike_out(calls[i].pid);
 		} else {
 			calls[left++] = calls[i];
@@ -358,12 +359,12 @@ size_t workers_passed(struct passed *into, size_t most, struct carry_count *coun
 /* Lets go of all that a drain holds here; a copy of a connection that is closed ends nothing. */
 static void shut_door(void)
 {
-	next_close(door);
+	raw_close(door);
 	door = -1;
 	for (size_t i = 0; i < call_count; i++)
-		next_close(calls[i].sock);
+		raw_close(calls[i].sock);
 	for (size_t i = 0; i < collected_count; i++)
-		next_close(collected[i].fd);
+		raw_close(collected[i].fd);
 	call_count = collected_count = 0;
 }
 

@@ -123,14 +123,14 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 /* In one piece: a restart in the middle of it would find a connection that nobody has a record of. */
 static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	int cancel = guard_defer_cancel(), knock;
+	sigset_t before;
+	int knock;
 
-	guard_enter();
+	guard_block(&before);
 	knock = deliver_accepted(listener, fd, flags, addr, len);
 	if (knock >= 0)
 		conn_begin(fd, listener, knock > 0);
-	guard_exit();
-	guard_restore_cancel(cancel);
+	guard_unblock(&before);
 	return knock;
 }
 

@@ -25,7 +25,7 @@ class Conversation:
     def __init__(self, process, cprctl):
         self.process, self.pid, self.cprctl = process, process.pid, cprctl
         self.until = time.monotonic() + SECONDS
-        self.peers, self.restarts, self.rings, self.daemon = [], [], None, None
+        self.peers, self.restarts, self.rings, self.call, self.daemon = [], [], None, None, None
         self._buffer = b""
 
     def hold(self):
@@ -69,6 +69,17 @@ class Conversation:
     def do_status(self):
         answer = ring.ask(self.pid, ring.STATUS)
         return " ".join(f"{key}={value}" for key, value in answer.items())
+
+    def do_call(self):
+        """Rings, and is answered; what is wanted it does not say yet."""
+        self.call = ring.Call(self.pid)
+        self.call.ring()
+        return "ok" if self.call.answered(5.0) else "silence"
+
+    def do_status_on_it(self):
+        with self.call as call:
+            call.send(ring.request(ring.STATUS))
+            return " ".join(f"{key}={value}" for key, value in ring.fields(call.hear(5.0)).items())
 
     def do_rings(self, count, every_ms, patience="5"):
         """Status rings from now on, in the background."""

@@ -19,6 +19,12 @@ PLUGINS = ("/usr/lib/apache2/modules/mod_mpm_*.so", "/usr/lib/lighttpd/*.so", "/
            "/usr/lib/jvm/*/lib/lib[nj]*.so")
 LIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*|linux-vdso)\.so")
 
+# Libc's cancellation points that raw.h stands for, and others that nobody within has any business to call.
+CANCELLATION_POINTS = re.compile(
+    r"(?<![\w.>])(?:next_)?(accept4?|close|connect|creat|fd?sync|fdatasync|getrandom|msync|(?:clock_)?nanosleep|u?sleep|open(?:at)?(?:64)?|pause|p?poll|p?select"
+    r"|epoll_p?wait2?|p?(?:read|write)v?|(?:recv|send)(?:from|to|m?msg)?|sem_\w*wait|sig(?:timed)?wait(?:info)?|sigsuspend|wait(?:pid|id|3|4)?)\(")
+PROGRAMS_OWN = re.compile(r"wrap_\w+|drain_wait|cpr|next")     # files in which the program's calls go on to libc
+
 # What a libc function that concerns us is likely to be called by.
 LOOKS_LIKE = re.compile(
     r"open(?!log$)|close|dup[23]?$|socket|accept|pipe|eventfd|timerfd|memfd|pidfd|notify|mks?temp|tmpfile|fcntl|ioctl|bind$|listen|connect"
@@ -150,6 +156,12 @@ def servers_call_nothing_unjudged(_build):
         _must_be_empty(f"{file} ({files[file]}) calls", likely - _excepted(likely))
 
 
+def only_the_programs_own_calls_are_cancellation_points(_build):
+    for file in SHIM.glob("*.c"):
+        code = re.sub(r'/\*.*?\*/|"(?:[^"\\]|\\.)*"', "", file.read_text(), flags=re.DOTALL)
+        _must_be_empty(f"{file.name} calls", set() if PROGRAMS_OWN.fullmatch(file.stem) else set(CANCELLATION_POINTS.findall(code)))
+
+
 CHECKS = {check.__name__: check for check in (rows_are_exports, the_api_is_exported_and_nothing_within, a_program_gains_no_library,
                                               every_concern_has_a_row_or_a_reason, every_libc_function_that_looks_like_it_is_judged,
-                                              servers_call_nothing_unjudged)}
+                                              servers_call_nothing_unjudged, only_the_programs_own_calls_are_cancellation_points)}
