@@ -66,9 +66,11 @@ class Client:
             return
         if self.state is CONNECTING:
             self.load.counters.timed_out += 1
+            self.load.was_dropped(self)
             self.give_up("connect timed out")
         elif self.state is ASKING:
             self.load.counters.stalled += 1
+            self.load.was_dropped(self)
             self.give_up("no answer in time")
         elif not self.load.paused:
             self.begin(now)
@@ -220,7 +222,7 @@ class Load:
         self.commands = b""
         self.paused, self.pausing = False, False
         self.awaited = None
-        self.everyone = None    # until when it is awaited, and of each client when it had its first answer, or 0 if a segment of it was dropped
+        self.everyone = None    # until when it is awaited, and of each client when it had its first answer, or 0 if the short queue of the server had dropped it
         now = time.monotonic()
         self.clients = [Client(self, index % 2 == 1, now + index * THINKING_TIME / 4)
                         for index in range(2 * CLIENTS_OF_A_KIND)]
@@ -246,6 +248,10 @@ class Load:
             self.everyone["firsts"].setdefault(client, 0 if self.retransmitted(client.sock) else time.monotonic())
         if self.awaited and client.began >= self.awaited["since"]:
             self.awaited["kept" if client.keeps else "fresh"] -= 1
+
+    def was_dropped(self, client):
+        if self.everyone:
+            self.everyone["firsts"].setdefault(client, 0)
 
     def retransmitted(self, sock):
         if self.family == socket.AF_UNIX:
