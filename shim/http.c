@@ -118,18 +118,29 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 	return plain_length(plain, line + 16, n - 16);
 }
 
+/* The first letters of the lines that are looked at, by their lower six bits; some that come seldom have the same. */
+#define BIT(c) (UINT64_C(1) << ((c) & 63))
+static const uint64_t matters = BIT('\n') | BIT('\r') | BIT('\t') | BIT(' ') | BIT('c') | BIT('C') | BIT('t') | BIT('T') | BIT('p') | BIT('P');
+
 /* The header lines from `line` to the empty one; plain->size is right up to `line`, and then for all. */
 static bool plain_lines(struct plain *plain, const char *line, const char *end)
 {
-	const char *newline;
+	const char *first = line, *newline;
 
-	for (; (newline = memchr(line, '\n', end - line)); line = newline + 1) {
-		size_t n = newline + 1 - line;
+	for (; end - line >= 2; line = newline + 1) {
+		size_t n;
 
-		plain->size += n;
+		if (line[0] == '\r') {
+			plain->size += line + 2 - first;
+			return line[1] == '\n';
+		}
+		newline = memchr(line, '\n', end - line);
+		if (!newline)
+			return false;
+		if (!(matters >> (line[0] & 63) & 1))
+			continue;
+		n = newline + 1 - line;
 		switch (line[0]) {
-		case '\r':
-			return n == 2;
 		case '\n':
 		case ' ': /* goes on with the line before */
 		case '\t':
