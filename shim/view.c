@@ -105,6 +105,11 @@ static inline uint8_t filter_bits(unsigned hashv)
 	return (uint8_t)(1u << (hashv >> 29) | 1u << (hashv >> 26 & 7));
 }
 
+static inline bool filter_lets(uint8_t byte, unsigned hashv)
+{
+	return byte >> (hashv >> 29) & byte >> (hashv >> 26 & 7) & 1;
+}
+
 static uint8_t filter_byte(const UT_hash_bucket *bucket)
 {
 	uint8_t bits = 0;
@@ -157,7 +162,7 @@ void view_expect(const struct view *v, const UT_hash_table *hash, unsigned hashv
 
 bool view_may_have(const struct view *v, unsigned hashv)
 {
-	return !(~v->filter[hashv & v->filter_mask] & filter_bits(hashv));
+	return filter_lets(v->filter[hashv & v->filter_mask], hashv);
 }
 
 void view_came(struct view *v, const UT_hash_table *hash, const UT_hash_handle *entry)
@@ -276,7 +281,7 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct view 
 		return -EINTR;
 	if (unlikely(!places))
 		return -EAGAIN;
-	if (~SEEN(filter[hashv & filter_mask]) & filter_bits(hashv))
+	if (!filter_lets(SEEN(filter[hashv & filter_mask]), hashv))
 		return unchanged(v, changes) ? -ENOENT : -EINTR;
 	for (unsigned hops = 0; hops < HOPS; hops++) { /* counted: what is no index any more may have no end, and a child of clone() may have been born with half a change and an even count */
 		uint64_t place = SEEN(places[(hashv + hops) & mask]);
@@ -294,9 +299,9 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct view 
 			continue;
 		if (!unchanged(v, changes)) /* the length, too, was a good one: the name ends before what is mapped does */
 			return -EINTR;
-		fd = atomic_load_explicit(&((struct entry *)e)->flags, memory_order_relaxed) & ENTRY_ORPHAN ? -EAGAIN : SEEN(e->fd);
 		if (!same_bytes((const char *)(e + 1), name, len))
 			continue;
+		fd = unlikely(atomic_load_explicit(&((struct entry *)e)->flags, memory_order_relaxed) & ENTRY_ORPHAN) ? -EAGAIN : SEEN(e->fd);
 		if (!unchanged(v, changes))
 			return -EINTR;
 		if (likely(!claimed))
@@ -307,17 +312,22 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct view 
 	return -EAGAIN;
 }
 
+/* By itself, so that the first try has all registers for itself. */
+static UNTRACED __attribute__((noinline)) int find_again(const struct view *v, const char *name, size_t len, int id, unsigned hashv)
+{
+	int r = -EINTR;
+
+	for (int i = 1; i < TRIES && r == -EINTR; i++)
+		r = try(v, name, len, id, hashv, NULL);
+	return r == -EINTR ? -EAGAIN : r;
+}
+
 UNTRACED int view_find(const struct view *v, const char *name, size_t len, int id)
 {
 	unsigned hashv = hash_of(name, len, id);
+	int r = try(v, name, len, id, hashv, NULL);
 
-	for (int i = 0; i < TRIES; i++) {
-		int r = try(v, name, len, id, hashv, NULL);
-
-		if (likely(r != -EINTR))
-			return r;
-	}
-	return -EAGAIN;
+	return likely(r != -EINTR) ? r : find_again(v, name, len, id, hashv);
 }
 
 /* ---- claiming ---- */
