@@ -75,6 +75,7 @@ struct plain {
 	size_t size;
 	uint64_t length;
 	bool framed; /* has a Content-Length */
+	bool last;   /* says that the connection is to be closed */
 };
 
 static bool begins(const char *line, size_t n, const char *with, size_t length)
@@ -108,6 +109,10 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 		return true;
 	if ((line[2] | 0x20) != 'n')
 		return true;
+	if ((line[3] | 0x20) == 'n' && n == 19) {
+		plain->last = true;
+		return BEGINS(line, n, "Connection: close\r") || BEGINS(line, n, "connection: close\r");
+	}
 	if ((line[3] | 0x20) == 'n')
 		return n == 24 && (BEGINS(line, n, "Connection: keep-alive\r") || BEGINS(line, n, "connection: keep-alive\r") ||
 				   BEGINS(line, n, "Connection: Keep-Alive\r"));
@@ -179,6 +184,8 @@ static size_t plain_request(struct http *h, const char *bytes, size_t n)
 	plain.size = newline + 1 - bytes;
 	if (!plain_lines(&plain, newline + 1, bytes + n) || !asked(h, head))
 		return 0;
+	if (plain.last)
+		h->asked_last = true;
 	if (plain.length > 0) {
 		h->request.open = true;
 		h->request.body = BODY_COUNTED;
@@ -206,11 +213,11 @@ static size_t plain_response(struct http *h, const char *bytes, size_t n)
 	plain.size = newline + 1 - bytes;
 	if (status < 200 || !plain_lines(&plain, newline + 1, bytes + n))
 		return 0;
-	if (bodiless(h, status)) {
-		answered(h);
-	} else if (!plain.framed) {
+	if (!plain.framed && !bodiless(h, status))
 		return 0;
-	} else if (plain.length == 0) {
+	if (plain.last)
+		h->says_last = true;
+	if (bodiless(h, status) || plain.length == 0) {
 		answered(h);
 	} else {
 		h->response.open = true;
