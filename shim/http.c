@@ -75,6 +75,7 @@ struct plain {
 	size_t size;
 	uint64_t length;
 	bool framed; /* has a Content-Length */
+	bool last;   /* says that the connection is to be closed */
 };
 
 static bool begins(const char *line, size_t n, const char *with, size_t length)
@@ -108,6 +109,10 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 		return true;
 	if ((line[2] | 0x20) != 'n')
 		return true;
+	if ((line[3] | 0x20) == 'n' && n == 19) {
+		plain->last = true;
+		return BEGINS(line, n, "Connection: close\r") || BEGINS(line, n, "connection: close\r");
+	}
 	if ((line[3] | 0x20) == 'n')
 		return n == 24 && (BEGINS(line, n, "Connection: keep-alive\r") || BEGINS(line, n, "connection: keep-alive\r") ||
 				   BEGINS(line, n, "Connection: Keep-Alive\r"));
@@ -118,18 +123,29 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 	return plain_length(plain, line + 16, n - 16);
 }
 
+/* The first letters of the lines that are looked at, by their lower six bits; some that come seldom have the same. */
+#define BIT(c) (UINT64_C(1) << ((c) & 63))
+static const uint64_t matters = BIT('\n') | BIT('\r') | BIT('\t') | BIT(' ') | BIT('c') | BIT('C') | BIT('t') | BIT('T') | BIT('p') | BIT('P');
+
 /* The header lines from `line` to the empty one; plain->size is right up to `line`, and then for all. */
 static bool plain_lines(struct plain *plain, const char *line, const char *end)
 {
-	const char *newline;
+	const char *first = line, *newline;
 
-	for (; (newline = memchr(line, '\n', end - line)); line = newline + 1) {
-		size_t n = newline + 1 - line;
+	for (; end - line >= 2; line = newline + 1) {
+		size_t n;
 
-		plain->size += n;
+		if (line[0] == '\r') {
+			plain->size += line + 2 - first;
+			return line[1] == '\n';
+		}
+		newline = memchr(line, '\n', end - line);
+		if (!newline)
+			return false;
+		if (!(matters >> (line[0] & 63) & 1))
+			continue;
+		n = newline + 1 - line;
 		switch (line[0]) {
-		case '\r':
-			return n == 2;
 		case '\n':
 		case ' ': /* goes on with the line before */
 		case '\t':
@@ -168,6 +184,8 @@ static size_t plain_request(struct http *h, const char *bytes, size_t n)
 	plain.size = newline + 1 - bytes;
 	if (!plain_lines(&plain, newline + 1, bytes + n) || !asked(h, head))
 		return 0;
+	if (plain.last)
+		h->asked_last = true;
 	if (plain.length > 0) {
 		h->request.open = true;
 		h->request.body = BODY_COUNTED;
@@ -195,11 +213,11 @@ static size_t plain_response(struct http *h, const char *bytes, size_t n)
 	plain.size = newline + 1 - bytes;
 	if (status < 200 || !plain_lines(&plain, newline + 1, bytes + n))
 		return 0;
-	if (bodiless(h, status)) {
-		answered(h);
-	} else if (!plain.framed) {
+	if (!plain.framed && !bodiless(h, status))
 		return 0;
-	} else if (plain.length == 0) {
+	if (plain.last)
+		h->says_last = true;
+	if (bodiless(h, status) || plain.length == 0) {
 		answered(h);
 	} else {
 		h->response.open = true;

@@ -24,7 +24,7 @@ static bool out_of_memory; /* as unlocked as the pool is */
 /*
  * uthash doubles its buckets when one chain is longer than this: ten, which makes four entries a bucket on average, and four cache lines a lookup. By the longest
  * chain alone, one entry a bucket cannot be had: with a lower threshold a table of a million is doubled while nearly all buckets are empty. So whoever adds says
- * what it is at that moment: 0, which means "now", when half as many entries are there as buckets; else never. (With as many, a hit takes a tenth longer.)
+ * what it is at that moment: 0, which means "now", when as many entries are there as buckets; else never.
  */
 #undef HASH_BKT_CAPACITY_THRESH
 #define HASH_BKT_CAPACITY_THRESH threshold
@@ -40,7 +40,7 @@ enum { BUCKETS_LOG2 = 5, BUCKETS_LOG2_MOST = 25 };
 
 static unsigned threshold_of(const UT_hash_table *hash)
 {
-	return hash && hash->num_items >= hash->num_buckets / 2 ? 0 : NEVER;
+	return hash && hash->num_items >= hash->num_buckets ? 0 : NEVER;
 }
 
 enum {
@@ -125,7 +125,7 @@ struct table *table_new(void)
 void table_reserve(struct table *t, size_t count, size_t names)
 {
 	t->reserved_log2 = BUCKETS_LOG2;
-	while (t->reserved_log2 < BUCKETS_LOG2_MOST && (size_t)1 << t->reserved_log2 < 2 * count)
+	while (t->reserved_log2 < BUCKETS_LOG2_MOST && (size_t)1 << t->reserved_log2 < count)
 		t->reserved_log2++;
 	pool_reserve(count * (sizeof(struct row) + LINE) + names);
 }
@@ -235,7 +235,8 @@ static int add_row(struct table *t, const char *name, size_t len, int id, int fd
 	first_buckets_log2 = t->reserved_log2 ? t->reserved_log2 : BUCKETS_LOG2;
 	table_change_begin(t);
 	HASH_ADD_KEYPTR_BYHASHVALUE(HH, t->rows, key_of(id), len, hashv, row);
-	view_bucket(&t->view, hash_table(t), hashv);
+	if (!out_of_memory)
+		view_came(&t->view, hash_table(t), &row->HH);
 	table_change_end(t);
 	if (out_of_memory) {
 		pool_free(row, sizeof(*row) + len + 1);
@@ -256,7 +257,8 @@ int table_add(struct table *t, const char *name, int id, int fd, struct entry **
 	if (!len || len > TAG_NAME_MAX)
 		return -EINVAL;
 	hashv = hash_of(name, len, id);
-	if (find_row(t, name, len, id, hashv))
+	view_expect(&t->view, hash_table(t), hashv);
+	if (view_may_have(&t->view, hashv) && find_row(t, name, len, id, hashv))
 		return -EEXIST;
 	r = add_row(t, name, len, id, fd, hashv, &row);
 	if (!r && made)
@@ -407,13 +409,14 @@ void table_remove(struct table *t, struct entry *e)
 {
 	struct row *row = row_of(e);
 
+	view_expect(&t->view, hash_table(t), row->HH.hashv);
 	table_change_begin(t);
 	table_adopt(t, e);
 	if (e->fds > 1)
 		sweep_slots(t, e, true);
 	clear_slot(t, e->fd);
 	HASH_DELETE(HH, t->rows, row);
-	view_bucket(&t->view, hash_table(t), row->HH.hashv);
+	view_went(&t->view, hash_table(t), &row->HH);
 	if (row->family) {
 		row->family->live--;
 		family_put(t, row->family);

@@ -13,14 +13,10 @@
 
 extern char **environ;
 
-int machine_run(char *const *argv, const char *directory, char *out, size_t size)
+int machine_start(char *const *argv, const char *directory, pid_t *pid, int *out)
 {
 	posix_spawn_file_actions_t actions;
-	char rest[512];
-	int ends[2], status, r;
-	size_t n = 0;
-	ssize_t got;
-	pid_t pid;
+	int ends[2], r;
 
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
@@ -29,19 +25,42 @@ int machine_run(char *const *argv, const char *directory, char *out, size_t size
 	posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
 	if (directory)
 		posix_spawn_file_actions_addchdir_np(&actions, directory);
-	r = posix_spawn(&pid, argv[0], &actions, NULL, argv, environ);
+	r = posix_spawn(pid, argv[0], &actions, NULL, argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	close(ends[1]);
-	while (!r && (got = read(ends[0], n + 1 < size ? out + n : rest, n + 1 < size ? size - 1 - n : sizeof(rest))) > 0)
+	if (r)
+		close(ends[0]);
+	else
+		*out = ends[0];
+	return -r;
+}
+
+int machine_finish(pid_t pid, int from, char *out, size_t size)
+{
+	char rest[512];
+	size_t n = 0;
+	ssize_t got;
+	int status;
+
+	while ((got = read(from, n + 1 < size ? out + n : rest, n + 1 < size ? size - 1 - n : sizeof(rest))) > 0)
 		n += n + 1 < size ? (size_t)got : 0;
 	out[n] = 0;
-	close(ends[0]);
-	if (r)
-		return -r;
+	close(from);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+int machine_run(char *const *argv, const char *directory, char *out, size_t size)
+{
+	pid_t pid;
+	int from, r = machine_start(argv, directory, &pid, &from);
+
+	if (!r)
+		return machine_finish(pid, from, out, size);
+	out[0] = 0;
+	return r;
 }
 
 static const cpu_set_t *allowed(void)
