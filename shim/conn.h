@@ -8,7 +8,6 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 enum conn_state {
@@ -31,28 +30,22 @@ enum {
 	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 };
 
-enum { CONN_LINE = 64 };
-
-/* What reads and writes look at stands in one cache line: after a system call it is in no near cache, and each line is waited for. The next line they only store to. */
 struct conn {
-	_Alignas(CONN_LINE) _Atomic uint8_t state;
+	_Atomic uint8_t state;
 	uint8_t answers;   /* requests that were answered, as far as it counts */
 	_Atomic uint16_t flags;
 	int listener;      /* the descriptor it was accepted on */
-	unsigned waits;    /* conn_waits at the last write */
-	unsigned birth;    /* how often a record was begun at this number */
-	struct http http;
-	/* ---- */
 	uint64_t in, out;  /* bytes read and written */
 	int64_t wrote_at;  /* CLOCK_MONOTONIC, ns; protocols without framing only */
+	unsigned waits;    /* conn_waits at the last write */
+	unsigned birth;    /* how often a record was begun at this number */
 	int twins;         /* how many numbers are twins of this one */
 	int polled;        /* the number by which it is in its epoll set */
 	int epfd;
 	uint32_t events;   /* what the program wants to hear of, and with what word */
 	uint64_t data;
+	struct http http;
 };
-
-_Static_assert(offsetof(struct conn, in) <= CONN_LINE && sizeof(struct conn) <= 2 * CONN_LINE, "two lines");
 
 /* Flags are set and cleared one by one: another thread may be at the others in this moment. What they were. */
 static inline unsigned conn_set(struct conn *c, unsigned bits)
