@@ -503,3 +503,17 @@ void deliver_heard(int fd)
 	for (struct family *f = deliver_families; f; f = f->after)
 		held_heard(&f->held, fd);
 }
+
+size_t deliver_count(void)
+{
+	struct guard_hold hold;
+	size_t n = 0;
+
+	if (!guard_lock(&hold))
+		return 0;
+	for (const struct family *f = deliver_families; f; f = f->after)
+		n += f->joined ? 0 : f->count + f->unknocked + f->held.count;
+	n += knock_unaccepted();
+	guard_unlock(&hold);
+	return n;
+}

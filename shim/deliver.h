@@ -40,6 +40,9 @@ void deliver_heard(int fd);
 /* Are there connections that this process has still to knock for? */
 bool deliver_is_knocking(void);
 
+/* How many were carried, and are not accepted yet: in no process's hands. */
+size_t deliver_count(void);
+
 /* From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next look; 0: nothing is left to do. */
 int deliver_settle(bool late);
 

@@ -101,6 +101,7 @@ static void put_connections(struct text *t)
 	words_put_int(t, "connections_fresh", fresh);
 	words_put_int(t, "connections_idle", idle);
 	words_put_int(t, "connections_busy", all - fresh - idle);
+	words_put_int(t, "connections_waiting", (int64_t)deliver_count());
 }
 
 static void answer_status(struct call *call)

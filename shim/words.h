@@ -15,7 +15,8 @@
  * The answer begins "result=WORD\n":
  *
  *   ok       what was asked for follows (status), or came as a memfd with the state (list); both with connections= and how many of them are
- *            connections_fresh= (nothing said yet), connections_idle= (between requests), connections_busy=
+ *            connections_fresh= (nothing said yet), connections_idle= (between requests), connections_busy=; and beside
+ *            them connections_waiting= (carried, and not accepted yet)
  *   leaving  restart: the process execs now. The next generation, when it is ready, connects to the same socket, and says "ready" (or
  *            "warn" lines); nothing is sent to it. If exec fails, "failed" follows on the first connection
  *   ready    generation= descriptors= carried= closed= cut= orphans= drain_us= leave_us= exec_us= ready_us= (since the request)

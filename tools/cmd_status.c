@@ -46,6 +46,7 @@ static const struct field {
 	{"connections_fresh", "  fresh", NUMBER},
 	{"connections_idle", "  between requests", NUMBER},
 	{"connections_busy", "  busy", NUMBER},
+	{"connections_waiting", "carried, not accepted yet", NUMBER},
 	{"restarts", "restarts", NUMBER},
 	{"last_restart_ms", "last restart took", DURATION},
 	{"last_restart_drain_ms", "last drain took", DURATION},

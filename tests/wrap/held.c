@@ -63,14 +63,18 @@ static int with_silent_clients(int into[CLIENTS])
 TEST(who_says_nothing_is_not_accepted, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
+	char expected[32];
 
 	CHECK(!waits(listener, 300));
 	for (int i = CLIENTS; i-- > 0;) {
+		snprintf(expected, sizeof(expected), "connections_waiting=%d", i + 1);
+		CHECK(strstr(ask("status"), expected));
 		ask("request %d /%d", i, i);
 		connections[i] = accept_speaking(listener);
 		CHECK_INT(serve(connections[i]), i);
 		CHECK(!waits(listener, 50));
 	}
+	CHECK(strstr(ask("status"), "connections_waiting=0"));
 }
 
 TEST(nothing_is_left_on_a_connection_that_was_held, BELL)
