@@ -371,9 +371,12 @@ static void shut_door(void)
 static void set_nonce(uint64_t nonce)
 {
 	static cpr_large int pids[GUARD_WORKERS_MAX];
+	struct guard_drain *drain = guard_shared_drain();
 	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
 
-	atomic_store(&guard_shared_drain()->nonce, nonce);
+	if (!drain)
+		return;
+	atomic_store(&drain->nonce, nonce);
 	for (size_t i = 0; i < n; i++)
 		kill(pids[i], cpr__settings.signal);
 }
