@@ -439,6 +439,7 @@ static void give_up(struct family *f)
 		raw_close(fd);
 	for (; (fd = held_take(&f->held)) >= 0; silent++)
 		raw_close(fd);
+	held_close(&f->held);
 	if (lost)
 		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 	if (silent)
@@ -463,7 +464,7 @@ static bool settle_one(struct family *f, bool late)
 		if (f->held.count)
 			return true;
 		flight_close(&f->flight);
-		flight_close(&f->held.flight);
+		held_close(&f->held);
 		f->unknocked = 0;
 		return false;
 	}

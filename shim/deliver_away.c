@@ -68,7 +68,7 @@ static void reclaim(struct family *f, int listener)
 		raw_close(fd);
 	}
 	flight_close(&f->flight);
-	flight_close(&f->held.flight);
+	held_close(&f->held);
 	f->unknocked = 0;
 }
 

@@ -36,13 +36,13 @@ static void disarm(int fd)
 
 bool held_keep(struct held *h, const int *fds, size_t n)
 {
+	struct held_pair *pairs = pool_alloc((n / FLIGHT_PER_PAIR + 1) * sizeof(*pairs));
+
+	if (!pairs)
+		return false;
+	h->pairs = pairs; /* before there is a count of them, for held_heard; earlier ones stay: a thread may be looking at them */
 	if (!flight_open(&h->flight, n))
 		return false;
-	h->pairs = pool_alloc(h->flight.pair_count * sizeof(*h->pairs));
-	if (!h->pairs) {
-		flight_close(&h->flight);
-		return false;
-	}
 	h->flight.fed = true;
 	h->pid = getpid();
 	for (size_t i = 0; i < n; i++) {
@@ -103,9 +103,13 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 	size_t pair = (size_t)(p - h->pairs), spoke = 0;
 
 	for (size_t left = p->count; left; left--) {
-		int fd = flight_take_from(&h->flight, pair);
+		int fd = flight_take_alone(&h->flight, pair);
 		enum said word;
 
+		if (fd < 0) { /* no number is free for it: later */
+			p->heard = true;
+			break;
+		}
 		if (rearm)
 			arm(fd);
 		word = said(fd);
@@ -144,4 +148,10 @@ int held_take(struct held *h)
 		disarm(fd);
 	h->count -= fd >= 0;
 	return fd;
+}
+
+void held_close(struct held *h)
+{
+	flight_close(&h->flight);
+	h->count = 0;
 }

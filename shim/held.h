@@ -32,4 +32,7 @@ size_t held_hear(struct held *h, struct flight *into);
 /* One of them, as it was before; -1: there is none. */
 int held_take(struct held *h);
 
+/* With what is held still, of which other processes may have taken some: its count here says nothing then. */
+void held_close(struct held *h);
+
 #endif

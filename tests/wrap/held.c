@@ -4,6 +4,7 @@
 
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { DEFERRED_S = 30, CLIENTS = 3 };
@@ -154,4 +155,75 @@ TEST(a_worker_accepts_who_has_spoken, BELL)
 	CHECK_INT(status, 0);
 	for (int i = 0; i < CLIENTS; i++)
 		CHECK(!strcmp(ask("recv %d", i), "eof")); /* the worker's copy was the only one */
+}
+
+/* ---- where no number is free ---- */
+
+/* What is held is looked at outside its queue: at its limit, a program must not lose it there. */
+TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), last = MUST(dup(listener));
+	struct rlimit limit;
+
+	CHECK(!waits(listener, 100)); /* it is ready */
+	MUST(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = (rlim_t)last + 1;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	ask("request 2 /2");
+	CHECK(!waits(listener, 300));
+	limit.rlim_cur = limit.rlim_max;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = CLIENTS; i-- > 0;) {
+		if (i < 2)
+			ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
+/* ---- at the end of grace ---- */
+
+static long switches(pid_t pid)
+{
+	char path[64], line[256];
+	FILE *status;
+	long n = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status))
+		sscanf(line, "voluntary_ctxt_switches: %ld", &n);
+	CHECK(status && !fclose(status));
+	return n;
+}
+
+static bool rests(pid_t pid)
+{
+	long before = switches(pid);
+
+	sleep_through(1000);
+	return switches(pid) - before < 3;
+}
+
+TEST(who_has_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), status;
+	pid_t worker, looker;
+
+	CHECK(!waits(listener, 100)); /* it is ready */
+	worker = MUST(fork());
+	if (!worker) {
+		CHECK(!waits(listener, 1200));
+		for (;;)
+			poll(NULL, 0, -1);
+	}
+	CHECK(!waits(listener, 2500));
+	looker = MUST(fork());
+	if (!looker) {
+		CHECK(rests(worker));
+		CHECK(rests(getppid()));
+		_exit(0);
+	}
+	CHECK_INT(MUST(waitpid(looker, &status, 0)), looker);
+	CHECK_INT(status, 0);
+	MUST(kill(worker, SIGKILL));
 }
