@@ -72,6 +72,17 @@ static void reclaim(struct family *f, int listener)
 	f->unknocked = 0;
 }
 
+/*
+ * What is to be taken back to go with the next image? The listener may be nobody's yet: a program that execs itself before it binds has it as an orphan, in its next image as well. But one
+ * that workers have claimed is theirs, and so is what stands before it.
+ */
+static bool goes_back(struct family *f, const struct entry *e)
+{
+	if (f->joined || !e || (!f->count && flight_is_empty(&f->flight) && !f->held.count))
+		return false;
+	return !(e->flags & ENTRY_ORPHAN) || !guard_has_workers();
+}
+
 size_t deliver_take_back(struct passed *into, size_t most)
 {
 	size_t n = 0;
@@ -80,7 +91,7 @@ size_t deliver_take_back(struct passed *into, size_t most)
 		struct entry *e = table_find(cpr__table, f->name, 0);
 		struct object object;
 
-		if (f->joined || !e || e->flags & ENTRY_ORPHAN || (flight_is_empty(&f->flight) && !f->held.count))
+		if (!goes_back(f, e))
 			continue;
 		reclaim(f, e->fd);
 		for (size_t i = 0; i < f->count && n < most; i++)

@@ -472,6 +472,23 @@ TEST(a_vfork_child_that_reuses_a_connections_number_leaves_it_to_be_carried, BEL
 		next_generation();
 }
 
+/* The image that the restart began is not the one that binds. */
+TEST(a_program_that_execs_itself_before_it_binds_gets_who_was_carried, BELL)
+{
+	const char *before = getenv("WRAP_IMAGE");
+
+	if (generation() > 1 && !(before && generation() == atoi(before) + 1)) {
+		char image[16];
+
+		snprintf(image, sizeof(image), "%d", generation());
+		MUST(setenv("WRAP_IMAGE", image, 1));
+		execv(arguments[0], arguments);
+	}
+	serve(accepted(), by_read, by_write);
+	if (generation() < 5)
+		next_generation();
+}
+
 /* What is carried comes out of a message, and needs a number for that. */
 TEST(a_program_that_has_one_number_left_gets_who_was_carried, BELL)
 {
