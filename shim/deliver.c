@@ -428,27 +428,56 @@ static void stop_sharing(void)
 	knock_unshare();
 }
 
-/* Nobody has accepted these, or their clients said nothing, in all that time. */
-static void give_up(struct family *f)
+/* Never knocked for. */
+static void close_waiting(struct family *f)
 {
-	size_t lost = f->count, silent = 0;
+	for (size_t i = 0; i < f->count; i++) {
+		const struct entry *e = table_by_fd(cpr__table, f->fds[i]);
+
+		if (!e || !object_still(&e->object, f->fds[i]))
+			continue; /* closed behind our back: the number is the program's */
+		table_forget_fd(cpr__table, f->fds[i]);
+		raw_close(f->fds[i]);
+	}
+	f->count = 0;
+}
+
+/* Their clients said nothing in all that time. Another process may not be so far, and is the one that hears them. */
+static void give_up_held(struct family *f)
+{
+	size_t silent = 0;
 	int fd;
 
-	f->count = 0; /* never knocked for: closed with the orphans */
-	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
-		raw_close(fd);
 	for (; (fd = held_take(&f->held)) >= 0; silent++)
 		raw_close(fd);
 	held_close(&f->held);
-	if (lost)
-		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
 	if (silent)
 		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name, cpr__settings.grace_s);
 }
 
-static void hear(struct family *f)
+/* Nobody has accepted these in all that time. Of those who were held until they spoke, that is counted from the last moment at which they could. */
+static void give_up(struct family *f)
 {
-	size_t spoke = f->held.count && guard_is_owner() ? held_hear(&f->held, &f->flight) : 0;
+	int64_t now = io_now();
+	size_t lost = f->count;
+	int fd;
+
+	close_waiting(f);
+	f->late_at = f->late_at ? f->late_at : now;
+	if (guard_is_owner())
+		give_up_held(f);
+	if (f->flight.fed && (f->door.len || !guard_is_owner()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
+		return;
+	give_up_held(f);
+	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
+		raw_close(fd);
+	if (lost)
+		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
+}
+
+static void hear(struct family *f, bool all)
+{
+	size_t spoke = f->held.count && guard_is_owner() ? held_hear(&f->held, &f->flight, all) : 0;
 
 	f->unknocked += spoke;
 	f->asking += spoke;
@@ -457,9 +486,9 @@ static void hear(struct family *f)
 /* False: there is nothing left of it. */
 static bool settle_one(struct family *f, bool late)
 {
+	hear(f, late);
 	if (late)
 		give_up(f);
-	hear(f);
 	if (!f->count && flight_is_empty(&f->flight)) {
 		if (f->held.count)
 			return true;

@@ -127,13 +127,13 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 	return spoke;
 }
 
-size_t held_hear(struct held *h, struct flight *into)
+size_t held_hear(struct held *h, struct flight *into, bool all)
 {
 	bool rearm = h->count && h->pid != getpid();
 	size_t spoke = 0;
 
 	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
-		if (atomic_exchange(&h->pairs[i].heard, false) || rearm)
+		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || all)
 			spoke += hear(h, &h->pairs[i], rearm, into);
 	if (rearm)
 		h->pid = getpid();

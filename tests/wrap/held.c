@@ -182,6 +182,17 @@ TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
 
 /* ---- at the end of grace ---- */
 
+TEST(who_speaks_at_the_last_moment_is_served_after_grace, BELL, "CPR_GRACE=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	sleep_through(800);
+	ask("request 1 /1");
+	sleep_through(700); /* the program is busy */
+	CHECK_INT(serve(accept_speaking(listener)), 1);
+	CHECK(!strcmp(ask("recv 0"), "eof"));
+}
+
 static long switches(pid_t pid)
 {
 	char path[64], line[256];
@@ -216,7 +227,7 @@ TEST(who_has_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
 		for (;;)
 			poll(NULL, 0, -1);
 	}
-	CHECK(!waits(listener, 2500));
+	CHECK(!waits(listener, 3000));
 	looker = MUST(fork());
 	if (!looker) {
 		CHECK(rests(worker));
