@@ -11,12 +11,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 static void set(int fd, int what, int to)
 {
 	next_fcntl(fd, what, (void *)(long)to);
+}
+
+static _Atomic unsigned missed;
+
+static void ring_was_lost(int sig)
+{
+	(void)sig;
+	atomic_fetch_add(&missed, 1);
+}
+
+/*
+ * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO instead, and that ends who does not expect it. Not taken back: one may be
+ * pending still when nothing is held any more.
+ */
+static void expect_sigio(void)
+{
+	struct sigaction now, ours = {.sa_handler = ring_was_lost, .sa_flags = SA_RESTART | SA_ONSTACK};
+
+	if (!next_sigaction(SIGIO, NULL, &now) && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL)
+		next_sigaction(SIGIO, &ours, NULL);
 }
 
 /* The doorbell, and not SIGIO, is what the program cannot take from us. */
@@ -44,6 +65,7 @@ bool held_keep(struct held *h, const int *fds, size_t n)
 	if (!flight_open(&h->flight, n))
 		return false;
 	h->flight.fed = true;
+	expect_sigio();
 	h->pid = getpid();
 	for (size_t i = 0; i < n; i++) {
 		struct held_pair *p = &h->pairs[i / FLIGHT_PER_PAIR];
@@ -130,7 +152,11 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 size_t held_hear(struct held *h, struct flight *into, bool all)
 {
 	bool rearm = h->count && h->pid != getpid();
+	unsigned lost = atomic_load(&missed);
 	size_t spoke = 0;
+
+	all |= h->missed != lost;
+	h->missed = lost;
 
 	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
 		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || all)

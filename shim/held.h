@@ -13,6 +13,7 @@ struct held {
 	struct flight flight;
 	size_t count;
 	int pid; /* who is rung */
+	unsigned missed; /* rings, when all were looked at the last time */
 	struct held_pair {
 		int numbers[FLIGHT_PER_PAIR]; /* by which the kernel names them */
 		size_t count;

@@ -238,3 +238,17 @@ TEST(who_has_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
 	CHECK_INT(status, 0);
 	MUST(kill(worker, SIGKILL));
 }
+
+/* ---- where rings are lost ---- */
+
+TEST(a_queue_of_signals_that_is_full_ends_nobody, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+	struct rlimit limit = {0, 0};
+
+	MUST(getrlimit(RLIMIT_SIGPENDING, &limit));
+	limit.rlim_cur = 0;
+	MUST(setrlimit(RLIMIT_SIGPENDING, &limit));
+	ask("request 1 /1");
+	CHECK_INT(serve(accept_speaking(listener)), 1);
+}
