@@ -67,9 +67,10 @@ static void reclaim(struct family *f, int listener)
 			knock_accepted();
 		raw_close(fd);
 	}
-	flight_close(&f->flight);
+	if (!f->flight.fed || (guard_is_owner() && !guard_has_workers())) /* else, if it is called off, others go on to take from it */
+		flight_close(&f->flight);
 	held_close(&f->held);
-	f->unknocked = 0;
+	f->unknocked = f->asking = 0;
 }
 
 /*
@@ -126,6 +127,7 @@ void deliver_call_off(void)
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
+		f->called_off |= f->flight.pair_count > 0;
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}

@@ -252,3 +252,78 @@ TEST(a_queue_of_signals_that_is_full_ends_nobody, BELL)
 	ask("request 1 /1");
 	CHECK_INT(serve(accept_speaking(listener)), 1);
 }
+
+/* ---- where workers had taken it back ---- */
+
+/* Answers whoever comes; the first of all slowly. */
+static pid_t worker_of(int listener, int slow_ms)
+{
+	pid_t worker = MUST(fork());
+
+	for (int open[16], n = 0; !worker;) {
+		struct pollfd p[17] = {{.fd = listener, .events = POLLIN}};
+
+		for (int i = 0; i < n; i++)
+			p[i + 1] = (struct pollfd){.fd = open[i], .events = POLLIN};
+		if (poll(p, (nfds_t)n + 1, -1) < 0)
+			continue;
+		for (int i = 0; i < n; i++) {
+			char request[512];
+
+			if (!p[i + 1].revents)
+				continue;
+			if (read(open[i], request, sizeof(request)) <= 0)
+				_exit(1);
+			sleep_through(slow_ms);
+			slow_ms = 0;
+			MUST(write(open[i], "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 40));
+		}
+		if (p[0].revents && n < 16)
+			open[n++] = MUST(accept(listener, NULL, NULL));
+	}
+	return worker;
+}
+
+static void are_served(void)
+{
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK(!strcmp(ask("response %d", i), "hi"));
+	}
+}
+
+TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), program;
+
+	program = MUST(open(in_room("program"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
+	MUST(write(program, "\177ELF\2\1\1", 7)); /* no program, and executable */
+	MUST(close(program));
+	worker_of(listener, 0);
+	CHECK(strstr(ask("try_restart %s", in_room("program")), "Exec format error"));
+	are_served();
+}
+
+/* All are frozen, and go on again, since a request that began a moment before takes long: workers have taken back by then what is held. */
+TEST(a_restart_that_begins_twice_leaves_nobody_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	if (generation() == 2) {
+		CHECK(!waits(listener, 100)); /* it is ready */
+		for (int i = 0; i < 2; i++)
+			ask("connect tcp 127.0.0.1 %d", port(0));
+		worker_of(listener, 400);
+		ask("request %d /", CLIENTS);
+		sleep_through(50);
+		worker_of(listener, 900);
+		worker_of(listener, 900);
+		say("restart\n");
+		sleep_through(200);
+		ask("request %d /", CLIENTS + 1);
+		for (;;)
+			poll(NULL, 0, -1);
+	}
+	worker_of(listener, 0);
+	are_served();
+}
