@@ -501,10 +501,20 @@ static void give_up(struct family *f)
 
 static void hear(struct family *f, bool all)
 {
-	size_t spoke = f->held.count && guard_is_owner() ? held_hear(&f->held, &f->flight, all) : 0;
+	const struct entry *e;
+	size_t n;
 
-	f->unknocked += spoke;
-	f->asking += spoke;
+	if (!f->held.count || !guard_is_owner())
+		return;
+	e = table_find(cpr__table, f->name, 0);
+	if (e && !knock_is_deferred(e->fd)) { /* any more: the program wants them now */
+		f->door.deferred = false;
+		f->unknocked += held_hear(&f->held, &f->flight, HELD_SILENT_TOO);
+		return;
+	}
+	n = held_hear(&f->held, &f->flight, all ? HELD_ANY : HELD_RUNG);
+	f->unknocked += n;
+	f->asking += n;
 }
 
 /* What workers have put back is knocked for one by one: a knock that stands for nothing would let the program wait in accept(). So not for what somebody is about to take, either. */

@@ -120,7 +120,7 @@ static bool goes_on(int fd, struct flight *into)
 }
 
 /* Once around: who is looked at and stays goes behind the others. */
-static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct flight *into)
+static size_t hear(struct held *h, struct held_pair *p, bool rearm, bool silent_too, struct flight *into)
 {
 	size_t pair = (size_t)(p - h->pairs), spoke = 0;
 
@@ -135,7 +135,7 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 		if (rearm)
 			arm(fd);
 		word = said(fd);
-		if (word == SOMETHING && goes_on(fd, into)) {
+		if ((word == SOMETHING || (word == NOTHING && silent_too)) && goes_on(fd, into)) {
 			spoke++;
 		} else if (word != GOODBYE && flight_put(&h->flight, pair, fd)) {
 			p->heard |= word == SOMETHING;
@@ -149,18 +149,19 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 	return spoke;
 }
 
-size_t held_hear(struct held *h, struct flight *into, bool all)
+size_t held_hear(struct held *h, struct flight *into, enum held_whom whom)
 {
 	bool rearm = h->count && h->pid != getpid();
 	unsigned lost = atomic_load(&missed);
 	size_t spoke = 0;
 
-	all |= h->missed != lost;
+	if (whom == HELD_RUNG && h->missed != lost)
+		whom = HELD_ANY;
 	h->missed = lost;
 
 	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
-		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || all)
-			spoke += hear(h, &h->pairs[i], rearm, into);
+		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || whom != HELD_RUNG)
+			spoke += hear(h, &h->pairs[i], rearm, whom == HELD_SILENT_TOO, into);
 	if (rearm)
 		h->pid = getpid();
 	return spoke;

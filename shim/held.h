@@ -27,8 +27,11 @@ bool held_keep(struct held *h, const int *fds, size_t n);
 /* The doorbell was rung for this number. */
 void held_heard(struct held *h, int fd);
 
-/* Those who have spoken since the last time (of `all`: who was not heard of is looked at, too) go on `into` that flight, and who has ended is closed; how many have spoken. By the owner only: a daemon has itself rung from here on. */
-size_t held_hear(struct held *h, struct flight *into, bool all);
+/* Of whom one asks: who has rung since the last time; all, since a ring may be lost; and all, whether they have spoken or not. */
+enum held_whom { HELD_RUNG, HELD_ANY, HELD_SILENT_TOO };
+
+/* Those who have spoken go on `into` that flight, and who has ended is closed; how many go on. By the owner only: a daemon has itself rung from here on. */
+size_t held_hear(struct held *h, struct flight *into, enum held_whom whom);
 
 /* One of them, as it was before; -1: there is none. */
 int held_take(struct held *h);

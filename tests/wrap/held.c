@@ -157,6 +157,41 @@ TEST(a_worker_accepts_who_has_spoken, BELL)
 		CHECK(!strcmp(ask("recv %d", i), "eof")); /* the worker's copy was the only one */
 }
 
+TEST(all_who_are_held_are_accepted_when_the_listener_does_not_defer_any_more, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	CHECK(!waits(listener, 100));
+	set_option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		connections[i] = accept_speaking(listener);
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK(waits(connections[0], 0) + waits(connections[1], 0) + waits(connections[2], 0) == 1);
+		for (int j = 0; j < CLIENTS; j++)
+			if (waits(connections[j], 0))
+				CHECK_INT(serve(connections[j]), i);
+	}
+}
+
+/* Whoever was rung is gone: the one that is left has itself rung. */
+TEST(a_daemon_hears_who_is_held, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+	pid_t starter = getpid();
+
+	CHECK(!waits(listener, 100)); /* it is ready */
+	if (MUST(fork()))
+		_exit(0);
+	ask("adopt %d", getpid());
+	CHECK(AWAIT(getppid() != starter, 5000));
+	CHECK(!waits(listener, 300));
+	for (int i = CLIENTS; i-- > 0;) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
 /* ---- where no number is free ---- */
 
 /* What is held is looked at outside its queue: at its limit, a program must not lose it there. */
