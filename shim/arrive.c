@@ -421,8 +421,11 @@ static void look(bool waits)
 	static atomic_flag looking = ATOMIC_FLAG_INIT; /* a thread's wait and another's tick */
 	int again;
 
-	if (atomic_flag_test_and_set(&looking))
+	if (atomic_flag_test_and_set(&looking)) {
+		if (!waits) /* it may be past what this one rang for */
+			bell_tick_in(BELL_ARRIVAL, TICK_MS);
 		return;
+	}
 	again = settle(waits);
 	if (!again)
 		atomic_store(&arrive_watch, false);

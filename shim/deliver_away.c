@@ -7,6 +7,7 @@
 #include "guard.h"
 #include "io.h"
 #include "log.h"
+#include "next.h"
 #include "pool.h"
 #include "raw.h"
 #include "track.h"
@@ -16,7 +17,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
 
@@ -84,9 +87,24 @@ static bool goes_back(struct family *f, const struct entry *e)
 	return !(e->flags & ENTRY_ORPHAN) || !guard_has_workers();
 }
 
+/* What comes out of a message and finds no number is lost, and the program may have few left. Numbers above its limit stay good when that is as it was. */
+static void lift_limit(bool on, struct rlimit *before)
+{
+	struct rlimit all;
+
+	if (on && next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, before))
+		*before = (struct rlimit){0};
+	all = (struct rlimit){before->rlim_max, before->rlim_max};
+	if (before->rlim_cur < before->rlim_max)
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
+}
+
 size_t deliver_take_back(struct passed *into, size_t most)
 {
+	struct rlimit before = {0};
 	size_t n = 0;
+
+	lift_limit(true, &before);
 
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
@@ -99,6 +117,7 @@ size_t deliver_take_back(struct passed *into, size_t most)
 			if (!object_of(f->fds[i], &object))
 				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
 	}
+	lift_limit(false, &before);
 	return n;
 }
 
@@ -124,6 +143,9 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 
 void deliver_call_off(void)
 {
+	struct rlimit before = {0};
+
+	lift_limit(true, &before);
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
@@ -131,6 +153,7 @@ void deliver_call_off(void)
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}
+	lift_limit(false, &before);
 }
 
 /* ---- to processes that were exec'ed with the listener ---- */

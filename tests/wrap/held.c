@@ -45,6 +45,15 @@ static int accept_speaking(int listener)
 	return MUST(accept(listener, NULL, NULL));
 }
 
+/* It may be executed, and cannot. */
+static void no_program(void)
+{
+	int fd = MUST(open(in_room("program"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
+
+	MUST(write(fd, "\177ELF\2\1\1", 7));
+	MUST(close(fd));
+}
+
 /* Each of the clients is known to the program, and has nothing to say. */
 static int with_silent_clients(int into[CLIENTS])
 {
@@ -215,6 +224,27 @@ TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
 	}
 }
 
+/* The answer to who asks for the restart takes one number, and who is held three. */
+TEST(a_program_that_has_few_numbers_left_takes_back_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), last = MUST(dup(listener));
+	struct rlimit limit;
+
+	no_program();
+	CHECK(!waits(listener, 100)); /* it is ready */
+	MUST(close(last));
+	MUST(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = (rlim_t)last + 2;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	CHECK(strstr(ask("try_restart %s", in_room("program")), "result=failed"));
+	limit.rlim_cur = limit.rlim_max;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
 /* ---- at the end of grace ---- */
 
 TEST(who_speaks_at_the_last_moment_is_served_after_grace, BELL, "CPR_GRACE=1")
@@ -329,11 +359,9 @@ static void are_served(void)
 
 TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
 {
-	int connections[CLIENTS], listener = with_silent_clients(connections), program;
+	int connections[CLIENTS], listener = with_silent_clients(connections);
 
-	program = MUST(open(in_room("program"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
-	MUST(write(program, "\177ELF\2\1\1", 7)); /* no program, and executable */
-	MUST(close(program));
+	no_program();
 	worker_of(listener, 0);
 	CHECK(strstr(ask("try_restart %s", in_room("program")), "Exec format error"));
 	are_served();
