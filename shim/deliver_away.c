@@ -49,6 +49,12 @@ static bool has_room(struct family *f)
 	return true;
 }
 
+/* Are there others who take from the same queues? */
+static bool is_shared(void)
+{
+	return !guard_is_owner() || guard_has_workers();
+}
+
 /*
  * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
  * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
@@ -70,7 +76,7 @@ static void reclaim(struct family *f, int listener)
 			knock_accepted();
 		raw_close(fd);
 	}
-	if (!f->flight.fed || (guard_is_owner() && !guard_has_workers())) /* else, if it is called off, others go on to take from it */
+	if (!f->flight.fed || !is_shared()) /* else, if it is called off, others go on to take from it */
 		flight_close(&f->flight);
 	held_close(&f->held);
 	f->unknocked = f->asking = 0;
@@ -149,7 +155,7 @@ void deliver_call_off(void)
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
-		f->called_off |= f->flight.pair_count > 0;
+		f->called_off |= f->flight.fed && f->flight.pair_count && is_shared();
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}
