@@ -376,6 +376,35 @@ TEST(a_stream_on_a_connection_writes_the_rest_and_closes_when_it_is_closed, ONCE
 	CHECK(!strcmp(ask("recv 0"), "what was buffered"));
 }
 
+static FILE *stream_on_connection(const char *mode)
+{
+	FILE *stream = fdopen(accepted(), mode);
+
+	CHECK(stream);
+	return stream;
+}
+
+TEST(a_stream_on_a_connection_may_be_opened_anew, ONCE)
+{
+	FILE *stream = stream_on_connection("r+");
+	int fd = fileno(stream);
+
+	CHECK(freopen(in_room("anew"), "we", stream) == stream);
+	CHECK_INT(fileno(stream), fd);
+	CHECK(fputs("anew", stream) >= 0 && !fclose(stream));
+	CHECK(!strcmp(ask("recv 0"), "eof"));
+	CHECK(!access(in_room("anew"), R_OK));
+}
+
+TEST(a_stream_on_a_connection_takes_every_mode, ONCE)
+{
+	FILE *stream = stream_on_connection("re+");
+
+	CHECK(fputs("said", stream) >= 0 && !fflush(stream));
+	CHECK(!strcmp(ask("recv 0"), "said"));
+	CHECK(!fclose(stream));
+}
+
 /* ---- from hand to hand ---- */
 
 union rights {
