@@ -330,7 +330,8 @@ static void check_ready(bool waits)
 
 /* ---- grace ---- */
 
-static void close_orphans(void)
+/* What is carried is closed by who delivers it. */
+static void close_orphans(bool carrying)
 {
 	struct guard_hold hold;
 	struct entry *e, *after;
@@ -339,7 +340,7 @@ static void close_orphans(void)
 		return;
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
-		if (!table_hold(e))
+		if ((carrying && !strncmp(e->name, TRACK_HIDDEN, strlen(TRACK_HIDDEN))) || !table_hold(e))
 			continue;
 		if (e->flags & ENTRY_INHERITED) {
 			table_adopt(cpr__table, e);
@@ -379,7 +380,7 @@ static bool awaits_ownership(void)
 }
 
 /* What is awaited beside the connections that were carried: ms until the next look at it; 0: nothing. */
-static int await_rest(bool owner, int64_t now, int64_t grace_at)
+static int await_rest(bool owner, bool carrying, int64_t now, int64_t grace_at)
 {
 	if (owner && !atomic_load(&arrival.ready))
 		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
@@ -391,7 +392,7 @@ static int await_rest(bool owner, int64_t now, int64_t grace_at)
 		lower_backlogs();
 	if (owner && !retire_is_over(now))
 		return SLOW_TICK_MS;
-	if (table_orphans(cpr__table))
+	if (table_orphans(cpr__table) && !(carrying && now >= grace_at))
 		return grace_at > now ? (int)((grace_at - now) / MS) + 1 : 1;
 	return 0;
 }
@@ -408,10 +409,10 @@ static int settle(bool waits)
 		check_ready(waits);
 	}
 	if (table_orphans(cpr__table) && now >= grace_at)
-		close_orphans();
+		close_orphans(carrying);
 	if (!table_orphans(cpr__table))
 		replay_forget();
-	rest = await_rest(owner, now, grace_at);
+	rest = await_rest(owner, carrying, now, grace_at);
 	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }
 
@@ -420,8 +421,11 @@ static void look(bool waits)
 	static atomic_flag looking = ATOMIC_FLAG_INIT; /* a thread's wait and another's tick */
 	int again;
 
-	if (atomic_flag_test_and_set(&looking))
+	if (atomic_flag_test_and_set(&looking)) {
+		if (!waits) /* it may be past what this one rang for */
+			bell_tick_in(BELL_ARRIVAL, TICK_MS);
 		return;
+	}
 	again = settle(waits);
 	if (!again)
 		atomic_store(&arrive_watch, false);

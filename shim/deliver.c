@@ -29,6 +29,7 @@ enum {
 	CROWD_MS = 50,     /* so long at the most clients who wait to be accepted go before knocks */
 	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
 	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
+	ODD_MS = 20,       /* what is in flight so long, and no knock stands for it, was put back */
 	FULL_MS = 20,      /* after a knock that did not come in */
 	SERVED_MAX = 64,   /* carried connections that have asked, in one process; who is beyond is not waited for */
 };
@@ -130,11 +131,34 @@ static bool is_deferred(const struct family *f)
 	return e && knock_is_deferred(e->fd);
 }
 
+/* A restart was called off: in the queues from which others take as well. Only the owner hears who is held. */
+static bool put_back(struct family *f)
+{
+	size_t asking = put_asking_first(f->fds, f->count), go = f->count, n = 0;
+
+	if (asking < f->count && guard_is_owner() && is_deferred(f) && held_keep(&f->held, f->fds + asking, f->count - asking))
+		go = asking;
+	for (size_t i = 0; i < go; i++) {
+		if (flight_put_anywhere(&f->flight, f->fds[i])) {
+			n++;
+		} else {
+			log_warn("a connection of %s could not be carried: %m", f->name);
+			raw_close(f->fds[i]);
+		}
+	}
+	f->unknocked = guard_is_owner() ? n : 0;
+	f->asking = asking < f->unknocked ? asking : f->unknocked;
+	f->count = 0;
+	return true;
+}
+
 /* Who says nothing to a listener that waits for a word is held. */
 static bool put_in_flight(struct family *f)
 {
 	size_t asking = put_asking_first(f->fds, f->count), go;
 
+	if (f->flight.pair_count)
+		return put_back(f);
 	if (!flight_open(&f->flight, f->count))
 		return false;
 	for (size_t i = 0; i < f->count; i++)
@@ -258,7 +282,7 @@ void deliver_to(const char *name, int fd)
 
 	if (f && f->joined)
 		return;
-	if (done_knocking()) {
+	if (done_knocking() && guard_is_owner()) { /* one record of knocks has one writer */
 		knock_forget_all();
 		batch = FIRST_KNOCKS;
 		knocked_at = io_now();
@@ -406,7 +430,7 @@ static int next_look(void)
 bool deliver_is_knocking(void)
 {
 	for (const struct family *f = deliver_families; f; f = f->after)
-		if (f->unknocked && knocks_for(f))
+		if ((f->unknocked || f->odd_at) && knocks_for(f))
 			return true;
 	return false;
 }
@@ -428,45 +452,101 @@ static void stop_sharing(void)
 	knock_unshare();
 }
 
-/* Nobody has accepted these, or their clients said nothing, in all that time. */
-static void give_up(struct family *f)
+/* Never knocked for. */
+static void close_waiting(struct family *f)
 {
-	size_t lost = f->count, silent = 0;
+	for (size_t i = 0; i < f->count; i++) {
+		const struct entry *e = table_by_fd(cpr__table, f->fds[i]);
+
+		if (!e || !object_still(&e->object, f->fds[i]))
+			continue; /* closed behind our back: the number is the program's */
+		table_forget_fd(cpr__table, f->fds[i]);
+		raw_close(f->fds[i]);
+	}
+	f->count = 0;
+}
+
+/* Their clients said nothing in all that time. Another process may not be so far, and is the one that hears them. */
+static void give_up_held(struct family *f)
+{
+	size_t silent = 0;
 	int fd;
 
-	f->count = 0; /* never knocked for: closed with the orphans */
-	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
-		raw_close(fd);
 	for (; (fd = held_take(&f->held)) >= 0; silent++)
 		raw_close(fd);
-	if (lost)
-		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
+	held_close(&f->held);
 	if (silent)
 		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name, cpr__settings.grace_s);
 }
 
-static void hear(struct family *f)
+/* Nobody has accepted these in all that time. Of those who were held until they spoke, that is counted from the last moment at which they could. */
+static void give_up(struct family *f)
 {
-	size_t spoke = f->held.count && guard_is_owner() ? held_hear(&f->held, &f->flight) : 0;
+	int64_t now = io_now();
+	size_t lost = f->count;
+	int fd;
 
-	f->unknocked += spoke;
-	f->asking += spoke;
+	close_waiting(f);
+	f->late_at = f->late_at ? f->late_at : now;
+	if (guard_is_owner())
+		give_up_held(f);
+	if (f->flight.fed && (f->door.len || !guard_is_owner()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
+		return;
+	give_up_held(f);
+	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
+		raw_close(fd);
+	if (lost)
+		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
+}
+
+static void hear(struct family *f, bool all)
+{
+	const struct entry *e;
+	size_t n;
+
+	if (!f->held.count || !guard_is_owner())
+		return;
+	e = table_find(cpr__table, f->name, 0);
+	if (e && !knock_is_deferred(e->fd)) { /* any more: the program wants them now */
+		f->door.deferred = false;
+		f->unknocked += held_hear(&f->held, &f->flight, HELD_SILENT_TOO);
+		return;
+	}
+	n = held_hear(&f->held, &f->flight, all ? HELD_ANY : HELD_RUNG);
+	f->unknocked += n;
+	f->asking += n;
+}
+
+/* What workers have put back is knocked for one by one: a knock that stands for nothing would let the program wait in accept(). So not for what somebody is about to take, either. */
+static void count_put_back(struct family *f)
+{
+	int64_t now = io_now();
+
+	if (!f->called_off || !guard_is_owner() || f->unknocked || (knock_unaccepted() && now - knocked_at < UNHEARD_MS * INT64_C(1000000))) {
+		f->odd_at = 0;
+		return;
+	}
+	f->odd_at = f->odd_at ? f->odd_at : now;
+	if (now - f->odd_at >= ODD_MS * INT64_C(1000000))
+		f->unknocked = 1;
 }
 
 /* False: there is nothing left of it. */
 static bool settle_one(struct family *f, bool late)
 {
+	hear(f, late);
 	if (late)
 		give_up(f);
-	hear(f);
 	if (!f->count && flight_is_empty(&f->flight)) {
-		if (f->held.count)
+		f->odd_at = 0;
+		if (f->held.count || (f->called_off && !late))
 			return true;
 		flight_close(&f->flight);
-		flight_close(&f->held.flight);
+		held_close(&f->held);
 		f->unknocked = 0;
 		return false;
 	}
+	count_put_back(f);
 	find_door(f);
 	knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
 	return true;

@@ -7,6 +7,7 @@
 #include "guard.h"
 #include "io.h"
 #include "log.h"
+#include "next.h"
 #include "pool.h"
 #include "raw.h"
 #include "track.h"
@@ -16,7 +17,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
 
@@ -46,6 +49,12 @@ static bool has_room(struct family *f)
 	return true;
 }
 
+/* Are there others who take from the same queues? */
+static bool is_shared(void)
+{
+	return !guard_is_owner() || guard_has_workers();
+}
+
 /*
  * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
  * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
@@ -67,26 +76,54 @@ static void reclaim(struct family *f, int listener)
 			knock_accepted();
 		raw_close(fd);
 	}
-	flight_close(&f->flight);
-	flight_close(&f->held.flight);
-	f->unknocked = 0;
+	if (!f->flight.fed || !is_shared()) /* else, if it is called off, others go on to take from it */
+		flight_close(&f->flight);
+	held_close(&f->held);
+	f->unknocked = f->asking = 0;
+}
+
+/*
+ * What is to be taken back to go with the next image? The listener may be nobody's yet: a program that execs itself before it binds has it as an orphan, in its next image as well. But one
+ * that workers have claimed is theirs, and so is what stands before it.
+ */
+static bool goes_back(struct family *f, const struct entry *e)
+{
+	if (f->joined || !e || (!f->count && flight_is_empty(&f->flight) && !f->held.count))
+		return false;
+	return !(e->flags & ENTRY_ORPHAN) || !guard_has_workers();
+}
+
+/* What comes out of a message and finds no number is lost, and the program may have few left. Numbers above its limit stay good when that is as it was. */
+static void lift_limit(bool on, struct rlimit *before)
+{
+	struct rlimit all;
+
+	if (on && next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, before))
+		*before = (struct rlimit){0};
+	all = (struct rlimit){before->rlim_max, before->rlim_max};
+	if (before->rlim_cur < before->rlim_max)
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
 }
 
 size_t deliver_take_back(struct passed *into, size_t most)
 {
+	struct rlimit before = {0};
 	size_t n = 0;
+
+	lift_limit(true, &before);
 
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 		struct object object;
 
-		if (f->joined || !e || e->flags & ENTRY_ORPHAN || (flight_is_empty(&f->flight) && !f->held.count))
+		if (!goes_back(f, e))
 			continue;
 		reclaim(f, e->fd);
 		for (size_t i = 0; i < f->count && n < most; i++)
 			if (!object_of(f->fds[i], &object))
 				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
 	}
+	lift_limit(false, &before);
 	return n;
 }
 
@@ -112,12 +149,17 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 
 void deliver_call_off(void)
 {
+	struct rlimit before = {0};
+
+	lift_limit(true, &before);
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
+		f->called_off |= f->flight.fed && f->flight.pair_count && is_shared();
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}
+	lift_limit(false, &before);
 }
 
 /* ---- to processes that were exec'ed with the listener ---- */

@@ -66,7 +66,7 @@ static void pass_over(struct flight *f, size_t i)
 		atomic_compare_exchange_strong(&f->emptied, &i, i + 1);
 }
 
-int flight_take_from(struct flight *f, size_t pair)
+static int take_from(struct flight *f, size_t pair)
 {
 	char byte;
 	int fd;
@@ -74,10 +74,23 @@ int flight_take_from(struct flight *f, size_t pair)
 	return io_receive(f->pairs[pair][1], &byte, 1, &fd) > 0 ? fd : -1;
 }
 
+/* The kernel ends what comes out of a message and finds no number, but not while the message is only looked at. */
+int flight_take_alone(struct flight *f, size_t pair)
+{
+	char byte;
+	int fd;
+
+	if (io_peek(f->pairs[pair][1], &byte, 1, &fd) <= 0)
+		return -1;
+	if (fd >= 0)
+		raw_recv(f->pairs[pair][1], &byte, 1, MSG_DONTWAIT);
+	return fd;
+}
+
 int flight_take(struct flight *f)
 {
 	for (size_t i = f->emptied; i < f->pair_count; i++) {
-		int fd = flight_take_from(f, i);
+		int fd = take_from(f, i);
 
 		if (fd >= 0)
 			return fd;

@@ -23,9 +23,11 @@ bool flight_open(struct flight *f, size_t n);
 bool flight_put(struct flight *f, size_t pair, int fd);
 bool flight_put_anywhere(struct flight *f, int fd);
 
-/* One that is in flight, the first of its pair; or the first of all; -1: there is none. */
-int flight_take_from(struct flight *f, size_t pair);
+/* The first of all that are in flight; -1: there is none. One that finds no number free for it is lost. */
 int flight_take(struct flight *f);
+
+/* The first of its pair. Only where nobody else takes: what finds no number free stays then, and -1 may mean that, too. */
+int flight_take_alone(struct flight *f, size_t pair);
 
 bool flight_is_empty(struct flight *f);
 

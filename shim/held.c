@@ -11,12 +11,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 static void set(int fd, int what, int to)
 {
 	next_fcntl(fd, what, (void *)(long)to);
+}
+
+static _Atomic unsigned missed;
+
+static void ring_was_lost(int sig)
+{
+	(void)sig;
+	atomic_fetch_add(&missed, 1);
+}
+
+/*
+ * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO instead, and that ends who does not expect it. Not taken back: one may be
+ * pending still when nothing is held any more.
+ */
+static void expect_sigio(void)
+{
+	struct sigaction now, ours = {.sa_handler = ring_was_lost, .sa_flags = SA_RESTART | SA_ONSTACK};
+
+	if (!next_sigaction(SIGIO, NULL, &now) && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL)
+		next_sigaction(SIGIO, &ours, NULL);
 }
 
 /* The doorbell, and not SIGIO, is what the program cannot take from us. */
@@ -36,14 +57,15 @@ static void disarm(int fd)
 
 bool held_keep(struct held *h, const int *fds, size_t n)
 {
+	struct held_pair *pairs = pool_alloc((n / FLIGHT_PER_PAIR + 1) * sizeof(*pairs));
+
+	if (!pairs)
+		return false;
+	h->pairs = pairs; /* before there is a count of them, for held_heard; earlier ones stay: a thread may be looking at them */
 	if (!flight_open(&h->flight, n))
 		return false;
-	h->pairs = pool_alloc(h->flight.pair_count * sizeof(*h->pairs));
-	if (!h->pairs) {
-		flight_close(&h->flight);
-		return false;
-	}
 	h->flight.fed = true;
+	expect_sigio();
 	h->pid = getpid();
 	for (size_t i = 0; i < n; i++) {
 		struct held_pair *p = &h->pairs[i / FLIGHT_PER_PAIR];
@@ -98,18 +120,22 @@ static bool goes_on(int fd, struct flight *into)
 }
 
 /* Once around: who is looked at and stays goes behind the others. */
-static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct flight *into)
+static size_t hear(struct held *h, struct held_pair *p, bool rearm, bool silent_too, struct flight *into)
 {
 	size_t pair = (size_t)(p - h->pairs), spoke = 0;
 
 	for (size_t left = p->count; left; left--) {
-		int fd = flight_take_from(&h->flight, pair);
+		int fd = flight_take_alone(&h->flight, pair);
 		enum said word;
 
+		if (fd < 0) { /* no number is free for it: later */
+			p->heard = true;
+			break;
+		}
 		if (rearm)
 			arm(fd);
 		word = said(fd);
-		if (word == SOMETHING && goes_on(fd, into)) {
+		if ((word == SOMETHING || (word == NOTHING && silent_too)) && goes_on(fd, into)) {
 			spoke++;
 		} else if (word != GOODBYE && flight_put(&h->flight, pair, fd)) {
 			p->heard |= word == SOMETHING;
@@ -123,14 +149,19 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, struct fligh
 	return spoke;
 }
 
-size_t held_hear(struct held *h, struct flight *into)
+size_t held_hear(struct held *h, struct flight *into, enum held_whom whom)
 {
 	bool rearm = h->count && h->pid != getpid();
+	unsigned lost = atomic_load(&missed);
 	size_t spoke = 0;
 
+	if (whom == HELD_RUNG && h->missed != lost)
+		whom = HELD_ANY;
+	h->missed = lost;
+
 	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
-		if (atomic_exchange(&h->pairs[i].heard, false) || rearm)
-			spoke += hear(h, &h->pairs[i], rearm, into);
+		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || whom != HELD_RUNG)
+			spoke += hear(h, &h->pairs[i], rearm, whom == HELD_SILENT_TOO, into);
 	if (rearm)
 		h->pid = getpid();
 	return spoke;
@@ -144,4 +175,10 @@ int held_take(struct held *h)
 		disarm(fd);
 	h->count -= fd >= 0;
 	return fd;
+}
+
+void held_close(struct held *h)
+{
+	flight_close(&h->flight);
+	h->count = 0;
 }

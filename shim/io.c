@@ -110,7 +110,7 @@ static int first_passed(struct msghdr *message)
 	return first;
 }
 
-ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
+static ssize_t receive(int sock, void *bytes, size_t n, int *passed, int flags)
 {
 	union {
 		struct cmsghdr align;
@@ -126,7 +126,7 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 		message.msg_controllen = sizeof(control.room);
 	}
 	do
-		done = raw_recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+		done = raw_recvmsg(sock, &message, MSG_CMSG_CLOEXEC | flags);
 	while (done < 0 && errno == EINTR);
 	if (done < 0)
 		return -errno;
@@ -137,6 +137,16 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 	if (passed)
 		io_close(passed);
 	return -EMSGSIZE;
+}
+
+ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
+{
+	return receive(sock, bytes, n, passed, 0);
+}
+
+ssize_t io_peek(int sock, void *bytes, size_t n, int *passed)
+{
+	return receive(sock, bytes, n, passed, MSG_PEEK);
 }
 
 int io_memfd(const char *name)

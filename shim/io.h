@@ -27,6 +27,9 @@ int io_send(int sock, const void *bytes, size_t n, int pass);
  */
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed);
 
+/* The same, and the message stays, with its descriptor: that in *passed is another one. */
+ssize_t io_peek(int sock, void *bytes, size_t n, int *passed);
+
 /* A sealable close-on-exec memfd. The descriptor, or -errno. */
 int io_memfd(const char *name);
 

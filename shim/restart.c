@@ -4,6 +4,7 @@
 #include "restart.h"
 
 #include "bell.h"
+#include "deliver.h"
 #include "drain.h"
 #include "foresee.h"
 #include "guard.h"
@@ -63,11 +64,23 @@ bool restart_under_way(void)
 	return atomic_load(&draining) || leave_under_way();
 }
 
+/* Nobody is held back any more. */
+static void thaw(void)
+{
+	struct guard_hold hold;
+
+	workers_dismiss();
+	if (guard_lock(&hold)) {
+		deliver_call_off();
+		guard_unlock(&hold);
+	}
+	drain_thaw();
+}
+
 static void call_off(int result, const char *why)
 {
 	workers_survey_over();
-	workers_dismiss();
-	drain_thaw();
+	thaw();
 	leave_raise_backlogs(false);
 	atomic_store(&draining, false);
 	atomic_flag_clear(&taken);
@@ -113,8 +126,7 @@ static void await(int64_t from)
 /* Nobody is held back any more; what was ended stays ended. */
 static void let_go_on(void)
 {
-	workers_dismiss();
-	drain_thaw();
+	thaw();
 	await(io_now() + PAUSE_NS);
 }
 

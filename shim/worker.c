@@ -5,6 +5,7 @@
 
 #include "bell.h"
 #include "carry.h"
+#include "deliver.h"
 #include "drain.h"
 #include "foreign.h"
 #include "guard.h"
@@ -137,7 +138,13 @@ static void forget_told(void)
 
 static void end_drain(void)
 {
+	struct guard_hold hold;
+
 	draining_for = 0;
+	if (guard_lock(&hold)) {
+		deliver_call_off();
+		guard_unlock(&hold);
+	}
 	forget_told();
 	drain_thaw();
 }

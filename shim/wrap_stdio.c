@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /*
@@ -56,16 +57,30 @@ static int close_stream(void *cookie)
 	return close(fd_of(cookie));
 }
 
+/* fdopen(3) finds the + among other letters ("re+"), fopencookie(3) only right behind r or rb. */
+static void plain_mode(const char *mode, char plain[3])
+{
+	size_t n = strnlen(mode, 6);
+
+	plain[0] = mode[0];
+	plain[1] = n && memchr(mode, '+', n) ? '+' : '\0';
+	plain[2] = '\0';
+}
+
 CPR_EXPORT FILE *fdopen(int fd, const char *mode)
 {
+	char plain[3];
 	static const cookie_io_functions_t functions = {read_stream, write_all, seek_nowhere, close_stream};
 	FILE *stream;
 
 	if (likely(!conn_at(fd)))
 		return next_fdopen(fd, mode);
-	stream = fopencookie((void *)(intptr_t)fd, mode, functions);
-	if (stream)
-		stream->_fileno = fd; /* fileno() is to say what it always said; the stream itself does not use it */
+	plain_mode(mode, plain);
+	stream = fopencookie((void *)(intptr_t)fd, plain, functions);
+	if (stream) {
+		stream->_fileno = fd;       /* fileno() is to say what it always said; the stream itself does not use it */
+		stream->_wide_data = NULL;  /* fopencookie's is an address where nothing is, and freopen() writes there unless it is NULL */
+	}
 	return stream;
 }
 

@@ -376,6 +376,35 @@ TEST(a_stream_on_a_connection_writes_the_rest_and_closes_when_it_is_closed, ONCE
 	CHECK(!strcmp(ask("recv 0"), "what was buffered"));
 }
 
+static FILE *stream_on_connection(const char *mode)
+{
+	FILE *stream = fdopen(accepted(), mode);
+
+	CHECK(stream);
+	return stream;
+}
+
+TEST(a_stream_on_a_connection_may_be_opened_anew, ONCE)
+{
+	FILE *stream = stream_on_connection("r+");
+	int fd = fileno(stream);
+
+	CHECK(freopen(in_room("anew"), "we", stream) == stream);
+	CHECK_INT(fileno(stream), fd);
+	CHECK(fputs("anew", stream) >= 0 && !fclose(stream));
+	CHECK(!strcmp(ask("recv 0"), "eof"));
+	CHECK(!access(in_room("anew"), R_OK));
+}
+
+TEST(a_stream_on_a_connection_takes_every_mode, ONCE)
+{
+	FILE *stream = stream_on_connection("re+");
+
+	CHECK(fputs("said", stream) >= 0 && !fflush(stream));
+	CHECK(!strcmp(ask("recv 0"), "said"));
+	CHECK(!fclose(stream));
+}
+
 /* ---- from hand to hand ---- */
 
 union rights {
@@ -469,6 +498,23 @@ TEST(a_vfork_child_that_reuses_a_connections_number_leaves_it_to_be_carried, BEL
 	CHECK_INT(waitpid(pid, &status, 0), pid);
 	CHECK_INT(status, 0);
 	if (generation() < 3)
+		next_generation();
+}
+
+/* The image that the restart began is not the one that binds. */
+TEST(a_program_that_execs_itself_before_it_binds_gets_who_was_carried, BELL)
+{
+	const char *before = getenv("WRAP_IMAGE");
+
+	if (generation() > 1 && !(before && generation() == atoi(before) + 1)) {
+		char image[16];
+
+		snprintf(image, sizeof(image), "%d", generation());
+		MUST(setenv("WRAP_IMAGE", image, 1));
+		execv(arguments[0], arguments);
+	}
+	serve(accepted(), by_read, by_write);
+	if (generation() < 5)
 		next_generation();
 }
 

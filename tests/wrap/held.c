@@ -4,6 +4,7 @@
 
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { DEFERRED_S = 30, CLIENTS = 3 };
@@ -42,6 +43,15 @@ static int accept_speaking(int listener)
 {
 	CHECK(waits(listener, 5000));
 	return MUST(accept(listener, NULL, NULL));
+}
+
+/* It may be executed, and cannot. */
+static void no_program(void)
+{
+	int fd = MUST(open(in_room("program"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
+
+	MUST(write(fd, "\177ELF\2\1\1", 7));
+	MUST(close(fd));
 }
 
 /* Each of the clients is known to the program, and has nothing to say. */
@@ -158,4 +168,229 @@ TEST(a_worker_accepts_who_has_spoken, BELL)
 	CHECK_INT(status, 0);
 	for (int i = 0; i < CLIENTS; i++)
 		CHECK(!strcmp(ask("recv %d", i), "eof")); /* the worker's copy was the only one */
+}
+
+TEST(all_who_are_held_are_accepted_when_the_listener_does_not_defer_any_more, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	CHECK(!waits(listener, 100));
+	set_option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		connections[i] = accept_speaking(listener);
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK(waits(connections[0], 0) + waits(connections[1], 0) + waits(connections[2], 0) == 1);
+		for (int j = 0; j < CLIENTS; j++)
+			if (waits(connections[j], 0))
+				CHECK_INT(serve(connections[j]), i);
+	}
+}
+
+/* Whoever was rung is gone: the one that is left has itself rung. */
+TEST(a_daemon_hears_who_is_held, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+	pid_t starter = getpid();
+
+	CHECK(!waits(listener, 100)); /* it is ready */
+	if (MUST(fork()))
+		_exit(0);
+	ask("adopt %d", getpid());
+	CHECK(AWAIT(getppid() != starter, 5000));
+	CHECK(!waits(listener, 300));
+	for (int i = CLIENTS; i-- > 0;) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
+/* ---- where no number is free ---- */
+
+/* What is held is looked at outside its queue: at its limit, a program must not lose it there. */
+TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), last = MUST(dup(listener));
+	struct rlimit limit;
+
+	CHECK(!waits(listener, 100)); /* it is ready */
+	MUST(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = (rlim_t)last + 1;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	ask("request 2 /2");
+	CHECK(!waits(listener, 300));
+	limit.rlim_cur = limit.rlim_max;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = CLIENTS; i-- > 0;) {
+		if (i < 2)
+			ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
+/* The answer to who asks for the restart takes one number, and who is held three. */
+TEST(a_program_that_has_few_numbers_left_takes_back_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), last = MUST(dup(listener));
+	struct rlimit limit;
+
+	no_program();
+	CHECK(!waits(listener, 100)); /* it is ready */
+	MUST(close(last));
+	MUST(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = (rlim_t)last + 2;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	CHECK(strstr(ask("try_restart %s", in_room("program")), "result=failed"));
+	limit.rlim_cur = limit.rlim_max;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK_INT(serve(accept_speaking(listener)), i);
+	}
+}
+
+/* ---- at the end of grace ---- */
+
+TEST(who_speaks_at_the_last_moment_is_served_after_grace, BELL, "CPR_GRACE=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	sleep_through(800);
+	ask("request 1 /1");
+	sleep_through(700); /* the program is busy */
+	CHECK_INT(serve(accept_speaking(listener)), 1);
+	CHECK(!strcmp(ask("recv 0"), "eof"));
+}
+
+static long switches(pid_t pid)
+{
+	char path[64], line[256];
+	FILE *status;
+	long n = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status))
+		sscanf(line, "voluntary_ctxt_switches: %ld", &n);
+	CHECK(status && !fclose(status));
+	return n;
+}
+
+static bool rests(pid_t pid)
+{
+	long before = switches(pid);
+
+	sleep_through(1000);
+	return switches(pid) - before < 3;
+}
+
+TEST(who_has_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections), status;
+	pid_t worker, looker;
+
+	CHECK(!waits(listener, 100)); /* it is ready */
+	worker = MUST(fork());
+	if (!worker) {
+		CHECK(!waits(listener, 1200));
+		for (;;)
+			poll(NULL, 0, -1);
+	}
+	CHECK(!waits(listener, 3000));
+	looker = MUST(fork());
+	if (!looker) {
+		CHECK(rests(worker));
+		CHECK(rests(getppid()));
+		_exit(0);
+	}
+	CHECK_INT(MUST(waitpid(looker, &status, 0)), looker);
+	CHECK_INT(status, 0);
+	MUST(kill(worker, SIGKILL));
+}
+
+/* ---- where rings are lost ---- */
+
+TEST(a_queue_of_signals_that_is_full_ends_nobody, BELL)
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+	struct rlimit limit = {0, 0};
+
+	MUST(getrlimit(RLIMIT_SIGPENDING, &limit));
+	limit.rlim_cur = 0;
+	MUST(setrlimit(RLIMIT_SIGPENDING, &limit));
+	ask("request 1 /1");
+	CHECK_INT(serve(accept_speaking(listener)), 1);
+}
+
+/* ---- where workers had taken it back ---- */
+
+/* Answers whoever comes; the first of all slowly. */
+static pid_t worker_of(int listener, int slow_ms)
+{
+	pid_t worker = MUST(fork());
+
+	for (int open[16], n = 0; !worker;) {
+		struct pollfd p[17] = {{.fd = listener, .events = POLLIN}};
+
+		for (int i = 0; i < n; i++)
+			p[i + 1] = (struct pollfd){.fd = open[i], .events = POLLIN};
+		if (poll(p, (nfds_t)n + 1, -1) < 0)
+			continue;
+		for (int i = 0; i < n; i++) {
+			char request[512];
+
+			if (!p[i + 1].revents)
+				continue;
+			if (read(open[i], request, sizeof(request)) <= 0)
+				_exit(1);
+			sleep_through(slow_ms);
+			slow_ms = 0;
+			MUST(write(open[i], "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 40));
+		}
+		if (p[0].revents && n < 16)
+			open[n++] = MUST(accept(listener, NULL, NULL));
+	}
+	return worker;
+}
+
+static void are_served(void)
+{
+	for (int i = 0; i < CLIENTS; i++) {
+		ask("request %d /%d", i, i);
+		CHECK(!strcmp(ask("response %d", i), "hi"));
+	}
+}
+
+TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	no_program();
+	worker_of(listener, 0);
+	CHECK(strstr(ask("try_restart %s", in_room("program")), "Exec format error"));
+	are_served();
+}
+
+/* All are frozen, and go on again, since a request that began a moment before takes long: workers have taken back by then what is held. */
+TEST(a_restart_that_begins_twice_leaves_nobody_who_is_held, BELL, "WARNS=1")
+{
+	int connections[CLIENTS], listener = with_silent_clients(connections);
+
+	if (generation() == 2) {
+		CHECK(!waits(listener, 100)); /* it is ready */
+		for (int i = 0; i < 2; i++)
+			ask("connect tcp 127.0.0.1 %d", port(0));
+		worker_of(listener, 400);
+		ask("request %d /", CLIENTS);
+		sleep_through(50);
+		worker_of(listener, 900);
+		worker_of(listener, 900);
+		say("restart\n");
+		sleep_through(200);
+		ask("request %d /", CLIENTS + 1);
+		for (;;)
+			poll(NULL, 0, -1);
+	}
+	worker_of(listener, 0);
+	are_served();
 }
