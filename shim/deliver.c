@@ -11,6 +11,7 @@
 #include "knock.h"
 #include "log.h"
 #include "next.h"
+#include "pace.h"
 #include "pool.h"
 #include "raw.h"
 #include "track.h"
@@ -22,24 +23,13 @@
 #include <unistd.h>
 
 enum {
-	FIRST_KNOCKS = 2,  /* of the slow start */
-	MOST_KNOCKS = 256, /* at once: a new client stands behind them */
-	TICK_MS = 2,       /* between two looks while there is more to knock for, and the program takes what it is given */
-	SLOW_TICK_MS = 200,
-	CROWD_MS = 50,     /* so long at the most clients who wait to be accepted go before knocks */
-	UNHEARD_MS = 1000, /* a knock that nobody has accepted holds up the next ones no longer */
-	UNSERVED_MS = 50,  /* … and one that was accepted, but whose client is not answered */
 	ODD_MS = 20,       /* what is in flight so long, and no knock stands for it, was put back */
-	FULL_MS = 20,      /* after a knock that did not come in */
 	SERVED_MAX = 64,   /* carried connections that have asked, in one process; who is beyond is not waited for */
 };
 
 _Atomic bool deliver_waiting;
 struct family *deliver_families;
-static size_t batch = FIRST_KNOCKS; /* so many knocks at once, next time */
 static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
-static int64_t knocked_at; /* the last time, or when the listener was claimed */
-static int64_t full_until; /* a queue was found full: no knock before */
 
 struct family *deliver_family_named(const char *name)
 {
@@ -103,7 +93,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 			ending_begin(p->fd);
 		}
 	}
-	knocked_at = io_now(); /* who claims may be a worker, and this, who knocks, not hear of it */
+	pace_begin(); /* who claims may be a worker, and this, who knocks, not hear of it */
 	if (deliver_families)
 		guard_when_forking(before_fork);
 }
@@ -209,72 +199,6 @@ static bool done_knocking(void)
 	return true;
 }
 
-static bool knocks_for(const struct family *f)
-{
-	return f->claimer == getpid() || guard_is_owner();
-}
-
-/* May the program be given more? `listener` is NULL when this process has left it to its workers. */
-static bool is_at_ease(const struct entry *listener)
-{
-	int64_t now = io_now(), waited = (now - knocked_at) / 1000000;
-
-	if (now < full_until)
-		return false;
-	if (knock_unaccepted())
-		return waited >= UNHEARD_MS;
-	if (knock_unserved())
-		return waited >= UNSERVED_MS;
-	return batch > FIRST_KNOCKS || (listener && track_queue(listener) <= 0) || waited >= CROWD_MS;
-}
-
-/* Half the queue is left to clients: who finds it full waits a second for the kernel's next try. */
-static size_t room_in_queue(const struct entry *listener)
-{
-	int depth, limit = 0;
-
-	if (!listener || (depth = track_queue(listener)) < 0) /* a unix socket's cannot be asked for */
-		return SIZE_MAX;
-	limit = track_queue_limit(listener);
-	return depth <= limit / 2 ? (size_t)(limit / 2 - depth + 1) : 0;
-}
-
-/*
- * How many knocks now. For clients who have asked, at once, and behind those who have come to the queue before: any pause makes them wait for all who come meanwhile, and come
- * again. For the others a few at first, when the queue is empty, and twice as many each time the program has answered the last ones. The obvious code knocks for all at
- * once: but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment of its start it
- * has but a few: it closed the very connections that it had been given. So where accept() is deferred until a word has come, as Apache asks for, all wait so:
- * eight at once, for clients who had asked, were too many for it.
- */
-static size_t wanted(const struct family *f, const struct entry *listener)
-{
-	size_t unserved = knock_unserved();
-
-	if (f->asking && !f->door.deferred && unserved < MOST_KNOCKS && io_now() >= full_until)
-		return f->asking < MOST_KNOCKS - unserved ? f->asking : MOST_KNOCKS - unserved;
-	return !is_at_ease(listener) ? 0 : f->unknocked < batch ? f->unknocked : batch;
-}
-
-static void knock(struct family *f, const struct entry *listener)
-{
-	size_t n = 0, most = f->unknocked && knocks_for(f) ? wanted(f, listener) : 0, room = most ? room_in_queue(listener) : 0;
-
-	if (most > room)
-		most = room;
-	while (n < most && knock_at(&f->door))
-		n++;
-	if (n < most)
-		full_until = io_now() + FULL_MS * INT64_C(1000000);
-	if (!n)
-		return;
-	if ((!f->asking || f->door.deferred) && batch < MOST_KNOCKS)
-		batch *= 2;
-	f->asking -= f->asking < n ? f->asking : n;
-	f->unknocked -= n;
-	knocked_at = io_now();
-	log_debug("knocked %zu times at %s: %zu are left", n, f->name, f->unknocked);
-}
-
 void deliver_to(const char *name, int fd)
 {
 	struct family *f = deliver_family_named(name);
@@ -284,16 +208,15 @@ void deliver_to(const char *name, int fd)
 		return;
 	if (done_knocking() && guard_is_owner()) { /* one record of knocks has one writer */
 		knock_forget_all();
-		batch = FIRST_KNOCKS;
-		knocked_at = io_now();
+		pace_begin();
 	}
 	if (f && (f->unknocked || f->held.count || (f->count && put_in_flight(f)))) {
 		f->door = knock_door_of(fd);
 		f->claimer = guard_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
 		atomic_store(&deliver_waiting, true);
 		if (f->asking && !f->door.deferred && f->claimer)
-			knock(f, table_by_fd(cpr__table, fd));
-		bell_tick_in(BELL_ARRIVAL, TICK_MS); /* a program that waits for its events is seen earlier */
+			pace_knock(f, table_by_fd(cpr__table, fd));
+		bell_tick_in(BELL_ARRIVAL, PACE_TICK_MS); /* a program that waits for its events is seen earlier */
 	}
 	errno = kept;
 }
@@ -419,18 +342,10 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 	return r;
 }
 
-/* A program that is slow to take what it is given is not looked at every 2 ms for it. */
-static int next_look(void)
-{
-	int64_t waited = (io_now() - knocked_at) / 1000000, ms = waited / 8;
-
-	return ms < TICK_MS ? TICK_MS : ms < SLOW_TICK_MS ? (int)ms : SLOW_TICK_MS;
-}
-
 bool deliver_is_knocking(void)
 {
 	for (const struct family *f = deliver_families; f; f = f->after)
-		if ((f->unknocked || f->odd_at) && knocks_for(f))
+		if ((f->unknocked || f->odd_at) && pace_knocks_for(f))
 			return true;
 	return false;
 }
@@ -522,7 +437,7 @@ static void count_put_back(struct family *f)
 {
 	int64_t now = io_now();
 
-	if (!f->called_off || !guard_is_owner() || f->unknocked || (knock_unaccepted() && now - knocked_at < UNHEARD_MS * INT64_C(1000000))) {
+	if (!f->called_off || !guard_is_owner() || f->unknocked || pace_is_awaited()) {
 		f->odd_at = 0;
 		return;
 	}
@@ -548,7 +463,7 @@ static bool settle_one(struct family *f, bool late)
 	}
 	count_put_back(f);
 	find_door(f);
-	knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
+	pace_knock(f, f->unknocked ? table_find(cpr__table, f->name, 0) : NULL);
 	return true;
 }
 
@@ -563,7 +478,7 @@ static int settle(bool late)
 		atomic_store(&deliver_waiting, false);
 		stop_sharing();
 	}
-	return over ? 0 : deliver_is_knocking() ? next_look() : SLOW_TICK_MS;
+	return over ? 0 : deliver_is_knocking() ? pace_next_look() : PACE_SLOW_TICK_MS;
 }
 
 int deliver_settle(bool late)

@@ -7,12 +7,13 @@
 #include "fds.h"
 #include "io.h"
 #include "kin.h"
+#include "pool.h"
 #include "text.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { MOST = 4096 };
+enum { MOST = 4096, STATUS_SIZE = 4096 };
 
 #define PF_FORKNOEXEC 0x40 /* of the kernel's, as proc(5) has told it in /proc/PID/stat ever since */
 
@@ -96,17 +97,19 @@ static bool waits_in_kernel(int pid, int tid)
 bool forked_catches(int pid, int sig)
 {
 	static const char field[] = "\nSigCgt:\t";
-	static cpr_large char status[4096];
-	char path[40];
+	char path[40], *status = pool_map(STATUS_SIZE); /* two threads may ask at once */
 	struct text t = TEXT_ON(path);
 	uint64_t mask = 0;
-	const char *at;
+	const char *at = NULL;
 
-	text_format(&t, "/proc/%d/status", pid);
-	if (io_read_file(path, status, sizeof(status)) <= 0 || !(at = strstr(status, field)))
+	if (!status)
 		return false;
-	for (at += sizeof(field) - 1; (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'f'); at++)
+	text_format(&t, "/proc/%d/status", pid);
+	if (io_read_file(path, status, STATUS_SIZE) > 0)
+		at = strstr(status, field);
+	for (at = at ? at + sizeof(field) - 1 : ""; (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'f'); at++)
 		mask = mask << 4 | (uint64_t)(*at <= '9' ? *at - '0' : *at - 'a' + 10);
+	pool_unmap(status, STATUS_SIZE);
 	return mask >> (sig - 1) & 1;
 }
 
