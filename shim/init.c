@@ -23,6 +23,15 @@
 static int argc;
 static char **argv;
 
+/* Of a program that has exec'ed itself, what it let through. A ring that is pending from before would end it: not until there is a handler. */
+static void let_through(uint64_t mask)
+{
+	mask |= UINT64_C(1) << (cpr__settings.signal - 1);
+	if (cpr__settings.restart_signal)
+		mask |= UINT64_C(1) << (cpr__settings.restart_signal - 1);
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
+}
+
 static int start(void)
 {
 	struct state state;
@@ -40,8 +49,8 @@ static int start(void)
 		return -ENOMEM;
 	if (state.page_ino && state.has_mask) /* the program's own exec */
 		guard_inherit(state.page, state.page_ino);
-	if (state.has_mask) /* with the doorbell in it, until its handler is there */
-		next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state.mask, NULL, _NSIG / 8);
+	if (state.has_mask)
+		let_through(state.mask);
 	r = origin_init(argc, argv, environ, state.generation ? &state : NULL);
 	if (!r)
 		r = leave_init();
