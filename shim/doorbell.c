@@ -222,9 +222,9 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 /* True if the connection is the worker's from here on. */
 static bool answer_drain(struct call *call)
 {
-	const char *why = restart_under_way() ? "a restart is under way" : worker_told(call->sock, call->request.drain.nonce, call->request.drain.deadline);
+	const char *why = restart_under_way() ? "a restart is under way" : worker_told(call->sock, &call->request);
 
-	say(call, why ? "refused" : "ok", why);
+	say(call, why == worker_nothing ? "none" : why ? "refused" : "ok", why);
 	if (why)
 		return false;
 	pool_unmap(call, sizeof(*call));

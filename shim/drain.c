@@ -35,7 +35,7 @@ static bool blocks(int fd)
  * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of the program's ends it as it would end the call
  * that waits here (with SA_RESTART the kernel goes on by itself): servers stop their threads so. 0, or -EINTR.
  */
-static int park(void)
+int drain_park(void)
 {
 	int word = atomic_load(&parked_word);
 
@@ -101,7 +101,7 @@ int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 		drain_exit();
 		if (now || !blocks(fd))
 			return -EAGAIN;
-		if (park())
+		if (drain_park())
 			return -EINTR;
 		if (c && conn_at(fd) != c)
 			return 0; /* it has been passed on: what stands there has ended, and says so */
@@ -216,7 +216,7 @@ size_t drain_busy(void)
 		struct conn *c = conn_at(fd);
 		enum conn_view view;
 
-		if (!c || c->flags & CONN_FROZEN)
+		if (!c || c->flags & (CONN_FROZEN | CONN_GIVEN))
 			continue;
 		view = conn_look(c, fd, now);
 		switch (view) {

@@ -14,6 +14,7 @@
 #include "next.h"
 #include "pool.h"
 #include "raw.h"
+#include "received.h"
 #include "slow.h"
 #include "track.h"
 
@@ -30,7 +31,9 @@ static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
 static cpr_touched size_t mine_count;
 
-/* Of a process that was exec'ed with its owner's listener; nonce 0: it is told nothing. */
+const char worker_nothing[] = "nothing here is of who asks";
+
+/* Of a process that was exec'ed; nonce 0: it is told nothing. */
 static cpr_touched struct {
 	uint64_t nonce;
 	int64_t deadline;
@@ -63,10 +66,11 @@ static void let_go(int fd)
 
 static bool tell(int sock, const struct passed *p)
 {
-	const struct entry *e = p->listener >= 0 ? track_listener(p->listener) : NULL;
+	const struct entry *e = p->listener != -1 ? track_listener(p->listener) : NULL;
 
 	memset(&message, 0, sizeof(message));
 	message.ino = p->ino;
+	message.by_address = p->listener == TRACK_AFAR;
 	if (e && e->flags & ENTRY_FOREIGN) {
 		message.listener_ino = e->object.ino;
 	} else if (e) {
@@ -289,14 +293,17 @@ void worker_tick(void)
 		bell_tick_in(BELL_WORKER, again);
 }
 
-const char *worker_told(int sock, uint64_t nonce, int64_t deadline)
+const char *worker_told(int sock, const struct words_request *request)
 {
+	uint64_t nonce = request->drain.nonce;
 	struct ucred peer = {0};
 	socklen_t len = sizeof(peer);
 
 	worker_tick(); /* the last one may be called off, and nobody have looked since */
 	if (told.nonce || draining_for)
 		return "this process is in a drain";
+	if (!received_is_of(request->drain.keys, request->drain.key_count) && !request->drain.shares)
+		return worker_nothing;
 	if (!guard_is_owner() || guard_has_workers())
 		return "this process has workers of its own, or is one";
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(getpid(), peer.pid) || !nonce || nonce == GUARD_GONE)
@@ -308,7 +315,7 @@ const char *worker_told(int sock, uint64_t nonce, int64_t deadline)
 	told.sock = sock;
 	told.owner = peer.pid;
 	told.owner_start = guard_start_time(peer.pid);
-	told.deadline = deadline;
+	told.deadline = request->drain.deadline;
 	told.nonce = nonce;
 	foreign_pass(true);
 	return NULL;

@@ -6,6 +6,8 @@
 #include "drain.h"
 #include "io.h"
 #include "next.h"
+#include "passing.h"
+#include "received.h"
 #include "track.h"
 #include "wrap.h"
 
@@ -166,12 +168,12 @@ static __attribute__((noinline)) void took_rights(const struct msghdr *message)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
-			track_received(fd);
+			received(fd);
 		}
 	}
 }
 
-static inline ssize_t received(ssize_t r, const struct msghdr *message)
+static inline ssize_t heard(ssize_t r, const struct msghdr *message)
 {
 	if (unlikely(r >= 0 && message->msg_control && message->msg_controllen))
 		took_rights(message);
@@ -188,7 +190,7 @@ static void took_message(struct conn *c, ssize_t r, const struct msghdr *message
 
 CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return received(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)), message);
+	return heard(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)), message);
 }
 
 static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, int flags)
@@ -204,7 +206,7 @@ CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags,
 	int r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
 
 	for (int i = 0; i < r; i++)
-		received(0, &messages[i].msg_hdr);
+		heard(0, &messages[i].msg_hdr);
 	return r;
 }
 
@@ -321,8 +323,34 @@ static void wrote_message(int fd, struct conn *c, ssize_t r, const struct msghdr
 		wrote_iov(fd, c, r, message->msg_iov, message->msg_iovlen);
 }
 
+/* Between two tries it may find that a drain has begun. */
+static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *message, int flags)
+{
+	int64_t since = 0;
+	unsigned rings;
+	ssize_t r;
+
+	do {
+		struct conn *c = conn_at(fd);
+		int held = c && c->flags & CONN_SHUT ? -EPIPE : passing_begin(fd, message, flags);
+
+		if (held) {
+			errno = -held;
+			return -1;
+		}
+		rings = doorbell_rings;
+		r = next_sendmsg(fd, message, flags);
+		if (c)
+			wrote_message(fd, c, r, message);
+		passing_end(message, r >= 0);
+	} while (doorbell_only_rang(r, rings) && !cpr__timed_out(fd, SO_SNDTIMEO, &since));
+	return r;
+}
+
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
+	if (unlikely(message && message->msg_control && message->msg_controllen) && passing_has_connection(message))
+		return give_away(fd, message, flags);
 	return WRITE(fd, next_sendmsg(fd, message, flags), wrote_message(fd, c_, r_, message));
 }
 
