@@ -48,7 +48,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 		enum conn_view view;
 		bool stands, carried;
 
-		if (!listener || c->flags & CONN_GIVEN || object_of(fd, &object)) /* closed this very moment, or not one of ours */
+		if (!listener || c->flags & CONN_LEFT_ALONE || object_of(fd, &object)) /* closed this very moment, or not one of ours */
 			continue;
 		view = conn_look(c, fd, now);
 		if (view == CONN_GONE)

@@ -196,6 +196,8 @@ size_t drain_call_out(void)
 
 		if (!tid || fd < 0)
 			continue;
+		if (c && c->flags & CONN_LEFT_ALONE)
+			continue;
 		if (c && !conn_at_boundary(c, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
@@ -216,7 +218,7 @@ size_t drain_busy(void)
 		struct conn *c = conn_at(fd);
 		enum conn_view view;
 
-		if (!c || c->flags & (CONN_FROZEN | CONN_GIVEN))
+		if (!c || c->flags & (CONN_FROZEN | CONN_LEFT_ALONE))
 			continue;
 		view = conn_look(c, fd, now);
 		switch (view) {

@@ -121,22 +121,25 @@ static bool blocks(int fd, int flags)
 	return !(flags & MSG_DONTWAIT) && !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
 }
 
-/* It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would freeze it here, and end it there. */
+/*
+ * It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would end it there. But not while it stays: a drain that is over would leave it
+ * behind.
+ */
 int passing_begin(int fd, const struct msghdr *message, int flags)
 {
 	struct timespec pause = {0, PAUSE_NS};
 	int kept = errno;
 
 	for (;;) {
-		walk(message, give);
 		note_channel(fd);
 		drain_come_in(fd);
 		if (likely(!drain_is_on()) || !walk(message, is_held)) {
+			walk(message, give);
 			errno = kept;
 			return 0;
 		}
-		drain_exit();
 		walk(message, take_back); /* whatever became of it before: it is sent anew, and so it is here */
+		drain_exit();
 		if (!blocks(fd, flags)) {
 			next_sys(SYS_nanosleep, &pause, NULL);
 			return -EAGAIN;

@@ -140,14 +140,14 @@ bool received_is_of(const uint64_t *keys, size_t n)
 	for (size_t i = 0; i < KEYS_MAX; i++)
 		any |= is_among(atomic_load(&seen[i]), keys, n);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
-		const struct conn *c = conn_at(fd);
+		struct conn *c = conn_at(fd);
 
 		if (!c || c->listener != TRACK_AFAR)
 			continue;
 		if (is_among(received_key(fd), keys, n))
 			any = true;
 		else
-			conn_end(fd);
+			conn_set(c, CONN_ASIDE); /* the record stays: a thread may be inside a read, with it in its hands */
 	}
 	return any;
 }

@@ -18,7 +18,7 @@ void received(int fd);
 /* By what a listener and the connections that were accepted on it know each other in different processes: the port, or what a unix socket is bound to. 0: nothing. */
 uint64_t received_key(int fd);
 
-/* Is anything here, or was there, of the listeners with these keys? What came and is of no such one is forgotten: a drain for them has nothing to do with it. By a handler. */
+/* Is anything here, or was there, of the listeners with these keys? What came and is of no such one is put aside: a drain for them has nothing to do with it. By a handler. */
 bool received_is_of(const uint64_t *keys, size_t n);
 
 /* As rules_match, of a connection of TRACK_AFAR: by its own address. */
