@@ -107,12 +107,14 @@ static void freeze(void)
 }
 
 /*
- * How many are not done. They are not called before everything that was given to them is there: one who has passed on what it has would serve what came then, while the next generation begins
- * to. That is waited for as the requests of others are, and until the end is near.
+ * How many are not done. They are not called before everything that was given to them is there, and what this process is still busy with, and may give them: one who has passed on what it has
+ * would keep what came then. That is waited for as the requests of others are, and until the end is near.
  */
-static size_t hear_workers(void)
+static size_t hear_workers(size_t mine)
 {
-	if (!called && !passing_is_settled() && io_now() < pending.deadline - GOODBYE_NS)
+	bool settled = (!mine || !atomic_load(&passing_any)) && passing_is_settled();
+
+	if (!called && !settled && io_now() < pending.deadline - GOODBYE_NS)
 		return 1;
 	if (!called)
 		workers_ns = (int64_t)workers_call(pending.deadline) * EACH_NS;
@@ -167,7 +169,7 @@ static int step(void)
 		return r;
 	mine = drain_busy();
 	inside = drain_call_out();
-	theirs = hear_workers();
+	theirs = hear_workers(mine);
 	late = io_now() - pending.deadline;
 	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS + workers_ns) && io_now() - frozen_at > HOLD_NS + workers_ns) {
 		let_go_on();

@@ -31,18 +31,18 @@ static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
 static cpr_touched size_t mine_count;
 
-const char worker_nothing[] = "nothing here is of who asks";
-
 /* Of a process that was exec'ed; nonce 0: it is told nothing. */
 static cpr_touched struct {
 	uint64_t nonce;
-	int64_t deadline;
+	int64_t deadline, soon; /* until when it looks often: its owner has waited already, until it could ask */
 	int sock, owner;
 	uint64_t owner_start;
 	bool gone; /* the owner, on to the next generation */
 } told;
 
-enum { STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
+enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
+
+#define SOON_NS INT64_C(20000000)
 
 /*
  * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
@@ -226,7 +226,7 @@ static int go_on(void)
 	bool late = io_now() >= deadline();
 
 	if (!passed_on && ((going && !late) || !drain_close(late)))
-		return STEP_MS;
+		return told.nonce && io_now() < told.soon ? FIRST_STEP_MS : STEP_MS;
 	if (!passed_on)
 		pass_on();
 	return SLOW_STEP_MS;
@@ -293,17 +293,21 @@ void worker_tick(void)
 		bell_tick_in(BELL_WORKER, again);
 }
 
+/* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
+bool worker_is_concerned(const struct words_request *request)
+{
+	worker_tick(); /* the last drain may be called off, and nobody have looked since */
+	return request->drain.shares || (!told.nonce && received_is_of(request->drain.keys, request->drain.key_count));
+}
+
 const char *worker_told(int sock, const struct words_request *request)
 {
 	uint64_t nonce = request->drain.nonce;
 	struct ucred peer = {0};
 	socklen_t len = sizeof(peer);
 
-	worker_tick(); /* the last one may be called off, and nobody have looked since */
 	if (told.nonce || draining_for)
 		return "this process is in a drain";
-	if (!received_is_of(request->drain.keys, request->drain.key_count) && !request->drain.shares)
-		return worker_nothing;
 	if (!guard_is_owner() || guard_has_workers())
 		return "this process has workers of its own, or is one";
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(getpid(), peer.pid) || !nonce || nonce == GUARD_GONE)
@@ -316,6 +320,7 @@ const char *worker_told(int sock, const struct words_request *request)
 	told.owner = peer.pid;
 	told.owner_start = guard_start_time(peer.pid);
 	told.deadline = request->drain.deadline;
+	told.soon = io_now() + SOON_NS;
 	told.nonce = nonce;
 	foreign_pass(true);
 	return NULL;

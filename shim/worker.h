@@ -32,10 +32,10 @@ void worker_tick(void);
 
 /*
  * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of its owner's: it is told by a request (WORDS_DRAIN), on a connection that
- * stays open. NULL: it is in that drain now, and `sock` is the worker's. Else why not; worker_nothing: it has nothing to do with it. By the handler.
+ * stays open. NULL: it is in that drain now, and `sock` is the worker's. Else why not. Before it is told: has it anything to do with that drain? By the handler.
  */
+bool worker_is_concerned(const struct words_request *request);
 const char *worker_told(int sock, const struct words_request *request);
-extern const char worker_nothing[];
 bool worker_is_told(void);
 
 /* In a child: the drain that its parent was in, as a worker, is not its own. */
