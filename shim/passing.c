@@ -19,7 +19,7 @@
 
 enum {
 	CHANNELS_MAX = 1024,
-	LOOKS = 2,         /* a thread may stand between the look whether a drain is on and its sendmsg, or behind its recvmsg and before the note of it */
+	LOOKS = 2,          /* a thread may stand between the look whether a drain is on and its sendmsg, or behind its recvmsg and before the note of it */
 	PAUSE_NS = 1000000, /* the channel can be written to, as the program's loop will be told at once: it must not spin */
 };
 

@@ -152,6 +152,44 @@ bool received_is_of(const uint64_t *keys, size_t n)
 	return any;
 }
 
+/* 2: bound to just this. 1: to any address. In both families of internet addresses the port stands in one place. */
+static int fits(const struct address *listener, const struct address *here)
+{
+	const struct sockaddr_in *a = (const struct sockaddr_in *)&listener->any, *b = (const struct sockaddr_in *)&here->any;
+	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
+
+	if (a->sin_family != b->sin_family)
+		return 0;
+	if (a->sin_family != AF_INET && a->sin_family != AF_INET6)
+		return listener->len == here->len && !memcmp(&listener->any, &here->any, here->len) ? 2 : 0;
+	if (a->sin_port != b->sin_port)
+		return 0;
+	if (a->sin_family == AF_INET)
+		return a->sin_addr.s_addr == b->sin_addr.s_addr ? 2 : a->sin_addr.s_addr == htonl(INADDR_ANY);
+	return !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) ? 2 : IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr);
+}
+
+const struct entry *received_listener(int fd)
+{
+	const struct entry *best = NULL;
+	struct address here, there;
+	struct guard_hold hold;
+	int most = 0;
+
+	if (!own_address(fd, &here) || !guard_lock(&hold))
+		return NULL;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there) ? fits(&there, &here) : 0;
+
+		if (fit > most) {
+			most = fit;
+			best = e;
+		}
+	}
+	guard_unlock(&hold);
+	return best;
+}
+
 bool received_matches(int fd, enum rule_verb verb)
 {
 	char name[NAME_SIZE], path[109];

@@ -21,6 +21,12 @@ uint64_t received_key(int fd);
 /* Is anything here, or was there, of the listeners with these keys? What came and is of no such one is put aside: a drain for them has nothing to do with it. By a handler. */
 bool received_is_of(const uint64_t *keys, size_t n);
 
+/*
+ * The listener here on which a connection was accepted that a worker of TRACK_AFAR passes on; or NULL. By their addresses, and not by its name: that is what the program asked for, which may have
+ * been any port. (A v4 client of a dual-stack listener has a socket of that one's family.) By a handler.
+ */
+const struct entry *received_listener(int fd);
+
 /* As rules_match, of a connection of TRACK_AFAR: by its own address. */
 bool received_matches(int fd, enum rule_verb verb);
 

@@ -9,6 +9,7 @@
 #include "next.h"
 #include "pool.h"
 #include "raw.h"
+#include "received.h"
 #include "sharers.h"
 #include "track.h"
 #include "words.h"
@@ -16,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -47,11 +47,6 @@ static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
 static cpr_large struct worker_message message;     /* too large for a handler's stack */
-
-struct address {
-	struct sockaddr_storage any;
-	socklen_t len;
-};
 
 static bool open_door(void)
 {
@@ -227,52 +222,9 @@ static const struct entry *listener_of_message(void)
 	return NULL;
 }
 
-/* 2: bound to just this. 1: to any address. In both families of internet addresses the port stands in one place. */
-static int fits(const struct address *listener, const struct address *here)
-{
-	const struct sockaddr_in *a = (const struct sockaddr_in *)&listener->any, *b = (const struct sockaddr_in *)&here->any;
-	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
-
-	if (a->sin_family != b->sin_family)
-		return 0;
-	if (a->sin_family != AF_INET && a->sin_family != AF_INET6)
-		return listener->len == here->len && !memcmp(&listener->any, &here->any, here->len) ? 2 : 0;
-	if (a->sin_port != b->sin_port)
-		return 0;
-	if (a->sin_family == AF_INET)
-		return a->sin_addr.s_addr == b->sin_addr.s_addr ? 2 : a->sin_addr.s_addr == htonl(INADDR_ANY);
-	return !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) ? 2 : IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr);
-}
-
-static bool own_address(int fd, struct address *here)
-{
-	*here = (struct address){.len = sizeof(here->any)};
-	return !getsockname(fd, (struct sockaddr *)&here->any, &here->len);
-}
-
-/* Not by its name: the name is what the program asked for, which may have been any port. A v4 client of a dual-stack listener has a socket of that one's family. */
-static const struct entry *listener_by_address(int fd)
-{
-	const struct entry *best = NULL;
-	struct address here, there;
-	int most = 0;
-
-	if (!own_address(fd, &here))
-		return NULL;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
-		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there) ? fits(&there, &here) : 0;
-
-		if (fit > most) {
-			most = fit;
-			best = e;
-		}
-	}
-	return best;
-}
-
 static void collect(int fd)
 {
-	const struct entry *e = message.by_address ? listener_by_address(fd) : listener_of_message();
+	const struct entry *e = message.by_address ? received_listener(fd) : listener_of_message();
 	bool carried = e && carry_comes_again(e);
 
 	if (collected_count == WORKER_PASSED_MAX) {
