@@ -33,11 +33,15 @@ static struct channel {
 static _Atomic int channel_count;
 static int settled_looks;
 
-/* Calls `each` with every connection of ours in a message; true when it did. */
+/* Calls `each` with every connection of ours in a message, until it says true. True: it did. A length that the kernel will refuse is not followed. */
 static bool walk(const struct msghdr *message, bool (*each)(struct conn *c))
 {
+	const char *end = (const char *)message->msg_control + message->msg_controllen;
+
 	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR((struct msghdr *)message, head)) {
-		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len < CMSG_LEN(sizeof(int)))
+		if (head->cmsg_len < CMSG_LEN(0) || head->cmsg_len > (size_t)(end - (const char *)head))
+			return false;
+		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
 			continue;
 		for (size_t at = 0; at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
 			struct conn *c;

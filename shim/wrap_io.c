@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -347,9 +348,14 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
 	return r;
 }
 
+static inline bool has_connection(const struct msghdr *message)
+{
+	return unlikely(message && message->msg_control && message->msg_controllen) && passing_has_connection(message);
+}
+
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	if (unlikely(message && message->msg_control && message->msg_controllen) && passing_has_connection(message))
+	if (has_connection(message))
 		return give_away(fd, message, flags);
 	return WRITE(fd, next_sendmsg(fd, message, flags), wrote_message(fd, c_, r_, message));
 }
@@ -362,8 +368,23 @@ static void wrote_messages(int fd, struct conn *c, int r, const struct mmsghdr *
 		wrote_iov(fd, c, messages[i].msg_len, messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen);
 }
 
+static int send_each(int fd, struct mmsghdr *messages, int n, int flags)
+{
+	for (int i = 0; i < n; i++) {
+		ssize_t r = sendmsg(fd, &messages[i].msg_hdr, flags);
+
+		if (r < 0)
+			return i ? i : -1;
+		messages[i].msg_len = (unsigned)r;
+	}
+	return n;
+}
+
 CPR_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
+	for (unsigned i = 0; messages && i < n && i < IOV_MAX; i++) /* the kernel takes no more at a time */
+		if (has_connection(&messages[i].msg_hdr))
+			return send_each(fd, messages, (int)(n < IOV_MAX ? n : IOV_MAX), flags);
 	return WRITE(fd, next_sendmmsg(fd, messages, n, flags), wrote_messages(fd, c_, r_, messages));
 }
 
