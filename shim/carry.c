@@ -6,11 +6,12 @@
 #include "deliver.h"
 #include "foreign.h"
 #include "io.h"
+#include "received.h"
 #include "track.h"
 
-static bool listener_matches(const struct entry *e, enum rule_verb verb)
+static bool listener_matches(const struct entry *e, int fd, enum rule_verb verb)
 {
-	return rules_match(&cpr__settings.rules, verb, e->name);
+	return e->fd == TRACK_AFAR ? received_matches(fd, verb) : rules_match(&cpr__settings.rules, verb, e->name);
 }
 
 bool carry_comes_again(const struct entry *listener)
@@ -20,11 +21,11 @@ bool carry_comes_again(const struct entry *listener)
 
 static bool may_carry(const struct conn *c, int fd, const struct entry *listener)
 {
-	if (!listener || !carry_comes_again(listener) || c->flags & (CONN_BLIND | CONN_ENDED) || listener_matches(listener, RULE_NO_CARRY))
+	if (!listener || !carry_comes_again(listener) || c->flags & (CONN_BLIND | CONN_ENDED) || listener_matches(listener, fd, RULE_NO_CARRY))
 		return false;
 	if (!conn_seen_whole(c, fd) || conn_peer_ended(fd))
 		return false;
-	if (conn_untouched(c) || listener_matches(listener, RULE_CARRY))
+	if (conn_untouched(c) || listener_matches(listener, fd, RULE_CARRY))
 		return true;
 	return http_kind(&c->http) == HTTP_YES && http_at_boundary(&c->http);
 }
@@ -47,7 +48,7 @@ size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carr
 		enum conn_view view;
 		bool stands, carried;
 
-		if (!listener || object_of(fd, &object)) /* closed this very moment, or not one of ours */
+		if (!listener || c->flags & CONN_LEFT_ALONE || object_of(fd, &object)) /* closed this very moment, or not one of ours */
 			continue;
 		view = conn_look(c, fd, now);
 		if (view == CONN_GONE)

@@ -213,7 +213,7 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n)
 		http_read(&c->http, bytes, n);
 	else
 		http_read_unseen(&c->http, n);
-	clear_flags(c, CONN_ASKED);
+	clear_flags(c, CONN_ASKED | CONN_GIVEN);
 	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
 }
 
@@ -238,7 +238,7 @@ void conn_wrote(struct conn *c, bool in_full, int64_t now)
 		c->answers++;
 	c->wrote_at = now;
 	c->waits = conn_waits;
-	clear_flags(c, CONN_SHORT | CONN_ASKED);
+	clear_flags(c, CONN_SHORT | CONN_ASKED | CONN_GIVEN);
 	if (set & ~atomic_load_explicit(&c->flags, memory_order_relaxed))
 		atomic_fetch_or_explicit(&c->flags, set, memory_order_relaxed);
 	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);

@@ -28,6 +28,9 @@ enum {
 	CONN_PIECES = 1 << 6, /* an answer of this connection went on after its thread had waited for events in between */
 	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
 	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
+	CONN_GIVEN = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
+	CONN_ASIDE = 1 << 10, /* it came by message, and nobody's drain has to do with it */
+	CONN_LEFT_ALONE = CONN_GIVEN | CONN_ASIDE,
 };
 
 struct conn {

@@ -223,10 +223,11 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 /* True if the connection is the worker's from here on. */
 static bool answer_drain(struct call *call)
 {
-	const char *why = restart_under_way() ? "a restart is under way" : worker_told(call->sock, call->request.drain.nonce, call->request.drain.deadline);
+	bool concerned = worker_is_concerned(&call->request);
+	const char *why = !concerned ? NULL : restart_under_way() ? "a restart is under way" : worker_told(call->sock, &call->request);
 
-	say(call, why ? "refused" : "ok", why);
-	if (why)
+	say(call, !concerned ? "none" : why ? "refused" : "ok", why);
+	if (!concerned || why)
 		return false;
 	pool_unmap(call, sizeof(*call));
 	worker_tick();

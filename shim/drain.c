@@ -35,7 +35,7 @@ static bool blocks(int fd)
  * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of the program's ends it as it would end the call
  * that waits here (with SA_RESTART the kernel goes on by itself): servers stop their threads so. 0, or -EINTR.
  */
-static int park(void)
+int drain_park(void)
 {
 	int word = atomic_load(&parked_word);
 
@@ -101,7 +101,7 @@ int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 		drain_exit();
 		if (now || !blocks(fd))
 			return -EAGAIN;
-		if (park())
+		if (drain_park())
 			return -EINTR;
 		if (c && conn_at(fd) != c)
 			return 0; /* it has been passed on: what stands there has ended, and says so */
@@ -196,6 +196,8 @@ size_t drain_call_out(void)
 
 		if (!tid || fd < 0)
 			continue;
+		if (c && c->flags & CONN_LEFT_ALONE)
+			continue;
 		if (c && !conn_at_boundary(c, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
@@ -216,7 +218,7 @@ size_t drain_busy(void)
 		struct conn *c = conn_at(fd);
 		enum conn_view view;
 
-		if (!c || c->flags & CONN_FROZEN)
+		if (!c || c->flags & (CONN_FROZEN | CONN_LEFT_ALONE))
 			continue;
 		view = conn_look(c, fd, now);
 		switch (view) {

@@ -33,7 +33,11 @@ static inline void drain_exit(void);
 /* What drain_enter is while a drain is on. */
 int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now);
 
-static inline int drain_enter(int fd, struct conn *c, bool now)
+/* Waits until the drain is called off, or a signal of the program's comes. 0, or -EINTR. */
+int drain_park(void);
+
+/* From here until drain_exit the thread is inside a call at this number; a drain that begins sees it, or is seen by it. Its place, or NULL. */
+static inline struct caller *drain_come_in(int fd)
 {
 	struct caller *me = callers_self;
 
@@ -43,6 +47,13 @@ static inline int drain_enter(int fd, struct conn *c, bool now)
 		atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
 	/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
 	atomic_signal_fence(memory_order_seq_cst);
+	return me;
+}
+
+static inline int drain_enter(int fd, struct conn *c, bool now)
+{
+	struct caller *me = drain_come_in(fd);
+
 	return likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)) ? 0 : drain_hold_back(me, fd, c, now);
 }
 

@@ -77,6 +77,8 @@ static bool is_frozen(int fd)
 	struct conn *c = conn_at(fd);
 	struct entry *e;
 
+	if (c && c->flags & CONN_LEFT_ALONE)
+		return false;
 	if (c) /* one with a request in it is served once more: see freeze() */
 		return c->flags & CONN_FROZEN || (conn_at_boundary(c, io_now()) && !conn_has_unread(fd));
 	e = track_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;

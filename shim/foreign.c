@@ -125,6 +125,12 @@ void foreign_begin(void)
 	errno = kept;
 }
 
+void foreign_came(int fd)
+{
+	if (look_at(fd))
+		foreign_ask_again();
+}
+
 void foreign_deliver(void)
 {
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))

@@ -11,6 +11,9 @@
 /* Once, at the start, with the table and the heirlooms there: tags those that listen, or are bound to. */
 void foreign_begin(void);
 
+/* One that came in a message. */
+void foreign_came(int fd);
+
 /* What the last generation has carried for them is knocked for: they listen already. */
 void foreign_deliver(void);
 

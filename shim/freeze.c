@@ -87,9 +87,12 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 
 bool freeze_conn(int fd, struct conn *c, bool quiet, const struct caller *me)
 {
-	bool carried = carry_may(c, fd);
+	bool carried;
 	int64_t now = io_now();
 
+	if (c->flags & CONN_LEFT_ALONE)
+		return false;
+	carried = carry_may(c, fd);
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */

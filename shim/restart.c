@@ -11,6 +11,7 @@
 #include "io.h"
 #include "log.h"
 #include "origin.h"
+#include "passing.h"
 #include "slow.h"
 #include "track.h"
 #include "workers.h"
@@ -55,6 +56,7 @@ static atomic_flag taken = ATOMIC_FLAG_INIT;    /* a restart is under way */
 static _Atomic bool draining;
 static bool awaiting; /* slow requests, and nobody is frozen */
 static int64_t frozen_at, again_at;
+static bool called;        /* workers were */
 static int64_t workers_ns; /* of EACH_NS, for all that were called */
 static uint64_t survey; /* the number of the question to workers */
 static atomic_flag stepping = ATOMIC_FLAG_INIT; /* one thread at a time looks, and exactly one leaves */
@@ -112,7 +114,25 @@ static void freeze(void)
 	workers_survey_over();
 	track_settle();
 	drain_begin(); /* also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it */
-	workers_ns = (int64_t)workers_call(pending.deadline) * EACH_NS;
+	passing_look_anew();
+	called = false;
+	workers_ns = 0;
+}
+
+/*
+ * How many are not done. They are not called before everything that was given to them is there, and what this process is still busy with, and may give them: one who has passed on what it has
+ * would keep what came then. That is waited for as the requests of others are, and until the end is near.
+ */
+static size_t hear_workers(size_t mine)
+{
+	bool settled = (!mine || !atomic_load(&passing_any)) && passing_is_settled();
+
+	if (!called && !settled && io_now() < pending.deadline - GOODBYE_NS)
+		return 1;
+	if (!called)
+		workers_ns = (int64_t)workers_call(pending.deadline) * EACH_NS;
+	called = true;
+	return workers_collect();
 }
 
 static void await(int64_t from)
@@ -161,7 +181,7 @@ static int step(void)
 		return r;
 	mine = drain_busy();
 	inside = drain_call_out();
-	theirs = workers_collect();
+	theirs = hear_workers(mine);
 	late = io_now() - pending.deadline;
 	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS + workers_ns) && io_now() - frozen_at > HOLD_NS + workers_ns) {
 		let_go_on();

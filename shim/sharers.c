@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Exec'ed descendants with a kept listener, found by its inode among their descriptors. */
+/* Exec'ed descendants with a kept listener, found by its inode among their descriptors; and those that may have been given connections, who are asked. */
 #define _GNU_SOURCE
 #include "sharers.h"
 
@@ -9,7 +9,9 @@
 #include "io.h"
 #include "kin.h"
 #include "log.h"
+#include "passing.h"
 #include "raw.h"
+#include "received.h"
 #include "words.h"
 
 #include <errno.h>
@@ -52,15 +54,18 @@ static bool is_listener(uint64_t ino, void *arg)
 	return false;
 }
 
-/* Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true. Holding the guard. */
+/*
+ * Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true. Where connections were given away, with all others too, with e NULL: who
+ * has got one is not to be seen from here. Holding the guard.
+ */
 static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct kin *kin, const struct entry *e, void *arg), void *arg)
 {
 	note_listeners();
 	family_count = 0;
-	if (listener_count)
+	if (listener_count || atomic_load(&passing_any))
 		kin_children(getpid(), add_to_family, NULL);
 	for (size_t i = 0; i < family_count; i++) {
-		const struct entry *e;
+		const struct entry *e = NULL;
 		struct kin kin;
 
 		if (guard_is_worker(family[i]) || skip(family[i], arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
@@ -68,7 +73,7 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 		guard_await_exec(family[i]);
 		kin_children(family[i], add_to_family, NULL);
 		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
-		if (kin_look(family[i], &kin) && !kin.dead && !forked_only(kin.flags) && kin_sockets(family[i], is_listener, &e))
+		if (kin_look(family[i], &kin) && !kin.dead && !forked_only(kin.flags) && (kin_sockets(family[i], is_listener, &e) || atomic_load(&passing_any)))
 			each(family[i], &kin, e, arg);
 	}
 }
@@ -78,7 +83,8 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 static struct asked {
 	int pid;
 	int sock;      /* -1: it has not connected yet, or has gone */
-	bool connected, passed_on, empty;
+	bool shares;   /* a listener, as is to be seen from here */
+	bool connected, agreed, passed_on, empty;
 } asked[ASKED_MAX];
 static size_t asked_count;
 static struct words_request request;
@@ -104,9 +110,19 @@ static void note_if_ours(int pid, const struct kin *kin, const struct entry *e, 
 	const char *mark = arg;
 
 	(void)kin;
-	(void)e;
 	if (asked_count < ASKED_MAX && forked_catches(pid, cpr__settings.signal) && kin_maps(pid, mark))
-		asked[asked_count++] = (struct asked){.pid = pid, .sock = -1};
+		asked[asked_count++] = (struct asked){.pid = pid, .sock = -1, .shares = e};
+}
+
+static void make_request(void)
+{
+	request = (struct words_request){.magic = WORDS_MAGIC, .verb = WORDS_DRAIN};
+	for (size_t i = 0; i < listener_count && request.drain.key_count < WORDS_KEYS_MAX; i++) {
+		uint64_t key = listeners[i]->kind == ENTRY_STREAM ? received_key(listeners[i]->fd) : 0;
+
+		if (key)
+			request.drain.keys[request.drain.key_count++] = key;
+	}
 }
 
 size_t sharers_find(void)
@@ -120,6 +136,7 @@ size_t sharers_find(void)
 		return 0;
 	text_format(&t, "/memfd:" WORDS_PAGE_NAME "%d.", cpr__settings.signal);
 	walk(skip_none, note_if_ours, mark);
+	make_request();
 	guard_unlock(&hold);
 	return asked_count;
 }
@@ -128,7 +145,8 @@ size_t sharers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most)
 {
 	size_t n = 0;
 
-	request = (struct words_request){.magic = WORDS_MAGIC, .verb = WORDS_DRAIN, .drain = {nonce, deadline}};
+	request.drain.nonce = nonce;
+	request.drain.deadline = deadline;
 	for (size_t i = 0; i < asked_count && n < most; i++)
 		if (!sigqueue(asked[i].pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}))
 			pids[n++] = asked[i].pid;
@@ -148,23 +166,38 @@ bool sharers_takes(int pid, int sock)
 		return false;
 	a->connected = true;
 	a->sock = io_move_up(sock, WORDS_HIGH);
+	request.drain.shares = a->shares;
 	io_send(a->sock, &request, sizeof(request), -1);
 	return true;
+}
+
+/* Of one that shares a listener sharers_add warns. */
+static void warn_of_refusal(const struct asked *a, const char *answer)
+{
+	char result[16], reason[128];
+
+	if (a->shares || words_get(answer, "result", result, sizeof(result)) || !strcmp(result, "none") || words_get(answer, "reason", reason, sizeof(reason)))
+		return;
+	log_warn("process %d was given connections, and keeps them: %s", a->pid, reason);
 }
 
 int sharers_next_refusal(void)
 {
 	static const char yes[] = "result=ok\n";
-	static cpr_large char answer[WORDS_ANSWER_MAX];
+	static cpr_large char answer[WORDS_ANSWER_MAX + 1];
 
 	for (size_t i = 0; i < asked_count; i++) {
 		struct asked *a = &asked[i];
-		ssize_t n = a->sock < 0 ? -EAGAIN : io_receive(a->sock, answer, sizeof(answer), NULL);
+		ssize_t n = a->sock < 0 ? -EAGAIN : io_receive(a->sock, answer, sizeof(answer) - 1, NULL);
 
 		if (n == -EAGAIN)
 			continue;
-		if (n >= (ssize_t)sizeof(yes) - 1 && !memcmp(answer, yes, sizeof(yes) - 1))
+		answer[n > 0 ? n : 0] = '\0';
+		if (!strncmp(answer, yes, sizeof(yes) - 1)) {
+			a->agreed = true;
 			continue;
+		}
+		warn_of_refusal(a, answer);
 		raw_close(a->sock);
 		a->sock = -1;
 		if (!a->passed_on)
@@ -246,13 +279,17 @@ static void add(int pid, const struct kin *kin, const struct entry *e, void *arg
 	const struct adding *to = arg;
 	const struct asked *a = find(pid);
 
-	if (!a || !a->passed_on)
+	if (!e && !(a && a->agreed)) /* it has nothing to do with us */
+		return;
+	if (e && (!a || !a->passed_on))
 		mark(to->child, to->children, to->most, pid, kin->start_time);
 	if (*to->workers == to->most)
 		return;
 	to->worker[(*to->workers)++] = (struct worker){.pid = pid, .start_time = kin->start_time, .empty = a && a->empty};
-	if (!a || !a->passed_on)
+	if (e && (!a || !a->passed_on))
 		log_warn("process %d (%s) also listens on %s: its connections end with it", pid, kin->name, e->name);
+	else if (!a->passed_on)
+		log_warn("process %d (%s) was given connections, and has not passed them on in time: they end with it", pid, kin->name);
 }
 
 void sharers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most)

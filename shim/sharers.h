@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Processes that this one's children have become by exec, and that hold its listeners: no workers of ours, but they accept. Those that are under cpr too are asked to drain as workers do. */
+/* Processes that this one's children have become by exec, and that hold its listeners, or were given its connections: no workers of ours, but they serve. Those that are under cpr too are asked to drain as workers do. */
 #ifndef CPR_SHARERS_H
 #define CPR_SHARERS_H
 
@@ -7,7 +7,8 @@
 
 /*
  * In a drain, such a process is asked to drain as a worker does, if it is under cpr itself, and this process's doorbell rings there. Its first connection to the drain's socket is the
- * answer to that ring, and stays open; what it passes on comes by a second one, as a worker's.
+ * answer to that ring, and stays open; what it passes on comes by a second one, as a worker's. Where connections were given away (passing.h), all others that are under cpr are asked
+ * as well; who has got none says so, and is left alone.
  *
  * sharers_find: how many there are, who have not been asked yet; with what the last drain knew forgotten. sharers_ring rings them, for the socket of `nonce`: who is awaited from then on.
  */

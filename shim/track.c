@@ -327,7 +327,8 @@ static void remember_listener(const struct entry *e, int fd)
 
 const struct entry *track_listener(int fd)
 {
-	const struct entry *e = table_by_fd(cpr__table, fd);
+	static const struct entry afar = {.name = "", .fd = TRACK_AFAR, .kind = ENTRY_STREAM, .flags = ENTRY_FOREIGN | ENTRY_LISTENING};
+	const struct entry *e = fd == TRACK_AFAR ? &afar : table_by_fd(cpr__table, fd);
 
 	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
 		if (closed[i].entry.fd == fd)
@@ -335,8 +336,7 @@ const struct entry *track_listener(int fd)
 	return e && e->kind == ENTRY_STREAM ? e : NULL;
 }
 
-/* By what it is called: the first of its name, or one that this process, a worker, has closed. */
-static const struct entry *listener_named(const char *name)
+const struct entry *track_listener_named(const char *name)
 {
 	const struct entry *e = table_find(cpr__table, name, 0);
 
@@ -344,47 +344,6 @@ static const struct entry *listener_named(const char *name)
 		if (!strcmp(closed[i].name, name))
 			e = &closed[i].entry;
 	return e && e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING ? e : NULL;
-}
-
-static void any_address(struct sockaddr *addr)
-{
-	if (addr->sa_family == AF_INET)
-		((struct sockaddr_in *)addr)->sin_addr.s_addr = htonl(INADDR_ANY);
-	else if (addr->sa_family == AF_INET6)
-		((struct sockaddr_in6 *)addr)->sin6_addr = in6addr_any;
-}
-
-static __attribute__((noinline)) int listener_of(int fd, const struct object *object)
-{
-	struct sockaddr_storage here = {0}, peer;
-	socklen_t len = sizeof(here), peer_len = sizeof(peer);
-	const struct entry *e = NULL;
-	char name[TAG_NAME_MAX + 1];
-	struct guard_hold hold;
-	int listener = -1;
-
-	if (getpeername(fd, (struct sockaddr *)&peer, &peer_len) || getsockname(fd, (struct sockaddr *)&here, &len) || !guard_lock(&hold))
-		return -1;
-	noted_settle_all();
-	if (!tag_socket(object, (struct sockaddr *)&here, len, name))
-		e = listener_named(name);
-	any_address((struct sockaddr *)&here);
-	if (!e && !tag_socket(object, (struct sockaddr *)&here, len, name))
-		e = listener_named(name);
-	listener = e ? e->fd : -1;
-	guard_unlock(&hold);
-	return listener;
-}
-
-void track_received(int fd)
-{
-	struct object object;
-	int kept = errno, listener;
-
-	track_fresh(fd);
-	if (cpr__table && guard_own_memory() && !object_of(fd, &object) && object.type == SOCK_STREAM && (listener = listener_of(fd, &object)) >= 0)
-		conn_begin(fd, listener, true);
-	errno = kept;
 }
 
 bool track_let_go(int fd)

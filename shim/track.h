@@ -71,8 +71,11 @@ static inline bool track_closing(int fd)
 /* The listener at this number, or, in a child, the one that it closed there: connections that were accepted on it are still known by it. NULL: neither. */
 const struct entry *track_listener(int fd);
 
-/* This number came in a message (SCM_RIGHTS): it may be a connection that another process has accepted from a listener that this one knows. Keeps errno. */
-void track_received(int fd);
+/* The listener of a connection whose listener only another process has (received.h). */
+enum { TRACK_AFAR = -2 };
+
+/* By what it is called: the first of its name, or one that this process, a worker, has closed. NULL: there is none. Holding the guard. */
+const struct entry *track_listener_named(const char *name);
 
 /* The kernel gave this number out: what the table believed of it was closed behind our back. */
 void track_forget(int fd);

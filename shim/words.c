@@ -23,7 +23,9 @@ int words_check(const struct words_request *request, size_t size)
 {
 	if (size != sizeof(*request) || request->magic != WORDS_MAGIC)
 		return -EINVAL;
-	if (request->verb == WORDS_DRAIN || request->verb == WORDS_JOIN)
+	if (request->verb == WORDS_DRAIN)
+		return request->drain.key_count > WORDS_KEYS_MAX ? -EINVAL : 0;
+	if (request->verb == WORDS_JOIN)
 		return 0;
 	if (request->verb < WORDS_STATUS || request->verb > WORDS_RETIRE)
 		return -EINVAL;

@@ -30,7 +30,8 @@ enum words_verb { WORDS_STATUS = 1, WORDS_LIST, WORDS_RESTART, WORDS_RETIRE, WOR
 /*
  * Between a process under cpr and one that it has exec'ed with its listener:
  *   DRAIN  down: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass on what is idle to the socket of `nonce` (worker.h). Answered "ok", the connection stays: any message on it
- *          says that the restart is called off, its end without one that the caller has become the next generation
+ *          says that the restart is called off, its end without one that the caller has become the next generation. Who holds no listener of the caller's (`shares` 0) may have
+ *          been given connections of the listeners with these keys (received.h); or else says "none", and goes on
  *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as deliver.h tells
  */
 
@@ -38,6 +39,7 @@ enum {
 	WORDS_MAGIC = 0x43505231, /* "CPR1" */
 	WORDS_ANSWER_MAX = 8192,
 	WORDS_SIGNAL_DEFAULT_BELOW_MAX = 5, /* SIGRTMAX - 5 */
+	WORDS_KEYS_MAX = 256,
 	WORDS_TIMEOUT_MS = 2000,            /* how long a process waits for a caller that rang and then says nothing */
 };
 
@@ -60,6 +62,9 @@ struct words_request {
 		struct {
 			uint64_t nonce;
 			int64_t deadline;
+			uint32_t shares;
+			uint32_t key_count;
+			uint64_t keys[WORDS_KEYS_MAX];
 		} drain;
 		struct {
 			uint64_t ino;

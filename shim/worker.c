@@ -15,6 +15,7 @@
 #include "next.h"
 #include "pool.h"
 #include "raw.h"
+#include "received.h"
 #include "slow.h"
 #include "track.h"
 
@@ -31,16 +32,18 @@ static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
 static cpr_touched size_t mine_count;
 
-/* Of a process that was exec'ed with its owner's listener; nonce 0: it is told nothing. */
+/* Of a process that was exec'ed; nonce 0: it is told nothing. */
 static cpr_touched struct {
 	uint64_t nonce;
-	int64_t deadline;
+	int64_t deadline, soon; /* until when it looks often: its owner has waited already, until it could ask */
 	int sock, owner;
 	uint64_t owner_start;
 	bool gone; /* the owner, on to the next generation */
 } told;
 
-enum { STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
+enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
+
+#define SOON_NS INT64_C(20000000)
 
 /*
  * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
@@ -64,10 +67,11 @@ static void let_go(int fd)
 
 static bool tell(int sock, const struct passed *p)
 {
-	const struct entry *e = p->listener >= 0 ? track_listener(p->listener) : NULL;
+	const struct entry *e = p->listener != -1 ? track_listener(p->listener) : NULL;
 
 	memset(&message, 0, sizeof(message));
 	message.ino = p->ino;
+	message.by_address = p->listener == TRACK_AFAR;
 	if (e && e->flags & ENTRY_FOREIGN) {
 		message.listener_ino = e->object.ino;
 	} else if (e) {
@@ -229,7 +233,7 @@ static int go_on(void)
 	bool late = io_now() >= deadline();
 
 	if (!passed_on && ((going && !late) || !drain_close(late)))
-		return STEP_MS;
+		return told.nonce && io_now() < told.soon ? FIRST_STEP_MS : STEP_MS;
 	if (!passed_on)
 		pass_on();
 	return SLOW_STEP_MS;
@@ -296,12 +300,19 @@ void worker_tick(void)
 		bell_tick_in(BELL_WORKER, again);
 }
 
-const char *worker_told(int sock, uint64_t nonce, int64_t deadline)
+/* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
+bool worker_is_concerned(const struct words_request *request)
 {
+	worker_tick(); /* the last drain may be called off, and nobody have looked since */
+	return request->drain.shares || (!told.nonce && received_is_of(request->drain.keys, request->drain.key_count));
+}
+
+const char *worker_told(int sock, const struct words_request *request)
+{
+	uint64_t nonce = request->drain.nonce;
 	struct ucred peer = {0};
 	socklen_t len = sizeof(peer);
 
-	worker_tick(); /* the last one may be called off, and nobody have looked since */
 	if (told.nonce || draining_for)
 		return "this process is in a drain";
 	if (!guard_is_owner() || guard_has_workers())
@@ -315,7 +326,8 @@ const char *worker_told(int sock, uint64_t nonce, int64_t deadline)
 	told.sock = sock;
 	told.owner = peer.pid;
 	told.owner_start = guard_start_time(peer.pid);
-	told.deadline = deadline;
+	told.deadline = request->drain.deadline;
+	told.soon = io_now() + SOON_NS;
 	told.nonce = nonce;
 	foreign_pass(true);
 	return NULL;

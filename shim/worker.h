@@ -4,6 +4,7 @@
 #define CPR_WORKER_H
 
 #include "tag.h"
+#include "words.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ struct worker_message {
 	uint32_t cut;
 	uint32_t empty;   /* it serves connections, and this was all */
 	uint64_t listener_ino; /* of the listener, where its name says nothing to the owner; 0: it does */
+	uint32_t by_address;   /* the worker knows no listener: the connection's own address tells */
 	char name[TAG_NAME_MAX + 1];
 };
 
@@ -29,10 +31,11 @@ struct worker_message {
 void worker_tick(void);
 
 /*
- * The same for a process that was exec'ed with its owner's listener, and has no page of its owner's: it is told by a request (WORDS_DRAIN), on a connection that stays open. NULL: it is in that
- * drain now, and `sock` is the worker's. Else why not. By the handler.
+ * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of its owner's: it is told by a request (WORDS_DRAIN), on a connection that
+ * stays open. NULL: it is in that drain now, and `sock` is the worker's. Else why not. Before it is told: has it anything to do with that drain? By the handler.
  */
-const char *worker_told(int sock, uint64_t nonce, int64_t deadline);
+bool worker_is_concerned(const struct words_request *request);
+const char *worker_told(int sock, const struct words_request *request);
 bool worker_is_told(void);
 
 /* In a child: the drain that its parent was in, as a worker, is not its own. */

@@ -9,6 +9,7 @@
 #include "next.h"
 #include "pool.h"
 #include "raw.h"
+#include "received.h"
 #include "sharers.h"
 #include "track.h"
 #include "words.h"
@@ -223,7 +224,7 @@ static const struct entry *listener_of_message(void)
 
 static void collect(int fd)
 {
-	const struct entry *e = listener_of_message();
+	const struct entry *e = message.by_address ? received_listener(fd) : listener_of_message();
 	bool carried = e && carry_comes_again(e);
 
 	if (collected_count == WORKER_PASSED_MAX) {

@@ -6,11 +6,14 @@
 #include "drain.h"
 #include "io.h"
 #include "next.h"
+#include "passing.h"
+#include "received.h"
 #include "track.h"
 #include "wrap.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -166,12 +169,12 @@ static __attribute__((noinline)) void took_rights(const struct msghdr *message)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
-			track_received(fd);
+			received(fd);
 		}
 	}
 }
 
-static inline ssize_t received(ssize_t r, const struct msghdr *message)
+static inline ssize_t heard(ssize_t r, const struct msghdr *message)
 {
 	if (unlikely(r >= 0 && message->msg_control && message->msg_controllen))
 		took_rights(message);
@@ -188,7 +191,7 @@ static void took_message(struct conn *c, ssize_t r, const struct msghdr *message
 
 CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return received(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)), message);
+	return heard(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)), message);
 }
 
 static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, int flags)
@@ -204,7 +207,7 @@ CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags,
 	int r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
 
 	for (int i = 0; i < r; i++)
-		received(0, &messages[i].msg_hdr);
+		heard(0, &messages[i].msg_hdr);
 	return r;
 }
 
@@ -321,8 +324,39 @@ static void wrote_message(int fd, struct conn *c, ssize_t r, const struct msghdr
 		wrote_iov(fd, c, r, message->msg_iov, message->msg_iovlen);
 }
 
+/* Between two tries it may find that a drain has begun. */
+static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *message, int flags)
+{
+	int64_t since = 0;
+	unsigned rings;
+	ssize_t r;
+
+	do {
+		struct conn *c = conn_at(fd);
+		int held = c && c->flags & CONN_SHUT ? -EPIPE : passing_begin(fd, message, flags);
+
+		if (held) {
+			errno = -held;
+			return -1;
+		}
+		rings = doorbell_rings;
+		r = next_sendmsg(fd, message, flags);
+		if (c)
+			wrote_message(fd, c, r, message);
+		passing_end(message, r >= 0);
+	} while (doorbell_only_rang(r, rings) && !cpr__timed_out(fd, SO_SNDTIMEO, &since));
+	return r;
+}
+
+static inline bool has_connection(const struct msghdr *message)
+{
+	return unlikely(message && message->msg_control && message->msg_controllen) && passing_has_connection(message);
+}
+
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
+	if (has_connection(message))
+		return give_away(fd, message, flags);
 	return WRITE(fd, next_sendmsg(fd, message, flags), wrote_message(fd, c_, r_, message));
 }
 
@@ -334,8 +368,23 @@ static void wrote_messages(int fd, struct conn *c, int r, const struct mmsghdr *
 		wrote_iov(fd, c, messages[i].msg_len, messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen);
 }
 
+static int send_each(int fd, struct mmsghdr *messages, int n, int flags)
+{
+	for (int i = 0; i < n; i++) {
+		ssize_t r = sendmsg(fd, &messages[i].msg_hdr, flags);
+
+		if (r < 0)
+			return i ? i : -1;
+		messages[i].msg_len = (unsigned)r;
+	}
+	return n;
+}
+
 CPR_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
+	for (unsigned i = 0; messages && i < n && i < IOV_MAX; i++) /* the kernel takes no more at a time */
+		if (has_connection(&messages[i].msg_hdr))
+			return send_each(fd, messages, (int)(n < IOV_MAX ? n : IOV_MAX), flags);
 	return WRITE(fd, next_sendmmsg(fd, messages, n, flags), wrote_messages(fd, c_, r_, messages));
 }
 

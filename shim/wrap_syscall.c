@@ -76,8 +76,8 @@ static long transfers(long nr, const long *a, bool *known)
 {
 	int fd = (int)a[0];
 
-	/* what comes in a message may be a connection, whatever it comes by */
-	if (likely(!conn_at(fd)) && nr != SYS_recvmsg && nr != SYS_recvmmsg && !(nr == SYS_splice && conn_at((int)a[2]))) {
+	/* what comes or goes in a message may be a connection, whatever it comes by */
+	if (likely(!conn_at(fd)) && nr != SYS_recvmsg && nr != SYS_recvmmsg && nr != SYS_sendmsg && nr != SYS_sendmmsg && !(nr == SYS_splice && conn_at((int)a[2]))) {
 		*known = false;
 		return 0;
 	}

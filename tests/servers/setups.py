@@ -163,6 +163,16 @@ def node(room):
     return [program("node"), os.path.join(HERE, "http_node.js"), str(room.port)]
 
 
+@setup("node-cluster")
+def node_cluster(room):
+    return [program("node"), os.path.join(HERE, "http_cluster.js"), str(room.port)]
+
+
+@setup("python-handing")
+def python_handing(room):
+    return python("handing.py", "127.0.0.1", str(room.port))
+
+
 @setup("java")
 def java(room):
     source = os.path.join(HERE, "HttpJava.java")
