@@ -140,7 +140,7 @@ void foreign_deliver(void)
 
 /* ---- asking ---- */
 
-/* Rings it as the tools do. A socket on which it waits for a request, or -1. */
+/* Rings it as the tools do; not who has its number now. A socket on which it waits for a request, or -1. */
 static int ring(int pid)
 {
 	struct timeval patience = {PATIENCE_MS / 1000, 0};
@@ -157,7 +157,7 @@ static int ring(int pid)
 	nonce |= 1;
 	len = words_address(nonce, &addr);
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) ||
+	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) || !kin_descends(getpid(), pid) ||
 	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !io_await_input(door, PATIENCE_MS))
 		return -1;
 	sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC);
