@@ -4,6 +4,7 @@
 #define CPR_CONN_H
 
 #include "attr.h"
+#include "guard.h"
 #include "http.h"
 
 #include <stdatomic.h>
@@ -114,6 +115,12 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n);
 /* A write of the program took these bytes (NULL: unseen, as by sendfile): each part of it, and then the whole, with whether all of it was taken, and when. */
 void conn_sent(struct conn *c, const void *bytes, uint64_t n);
 void conn_wrote(struct conn *c, bool in_full, int64_t now);
+
+/* Is this thread the one that wrote here last, and has it not waited for events since? "No" where that is not certain: threads count their waits each for itself. */
+static inline bool conn_answered_here(const struct conn *c)
+{
+	return c->state == CONN_ANSWERED && c->waits == conn_waits && (!conn_waits || guard_is_alone());
+}
 
 /* The thread that serves it waits for events, and of this one for input only. */
 void conn_awaits(struct conn *c);

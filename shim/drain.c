@@ -56,7 +56,8 @@ bool drain_wants_out(void)
 /*
  * Was this thread told of it before it was frozen, and comes only now? A loop works off a batch of events in which there are readable descriptors, and to some of them "readable,
  * but EAGAIN" means that the other side has ended (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What is there is
- * taken, and served, and then it freezes again. Without end that would be for a client who asks without a pause of a thread that does nothing else: for such, once.
+ * taken, and served, and then it freezes again. Without end that would be for a client who asks without a pause: once for each thread that may block here. And not at all for a thread that has answered
+ * this very client, and has not waited for any event since: it serves nobody else, and nothing has told it of anything.
  */
 static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
 
@@ -72,7 +73,9 @@ static bool first_time(void)
 
 static bool comes_late(int fd, struct conn *c, bool now)
 {
-	if (atomic_load(&drain_over_here) || c->flags & CONN_SHUT || !conn_has_unread(fd) || (!now && blocks(fd) && !first_time()))
+	if (atomic_load(&drain_over_here) || c->flags & CONN_SHUT || !conn_has_unread(fd))
+		return false;
+	if (!now && blocks(fd) && (conn_answered_here(c) || !first_time()))
 		return false;
 	freeze_undo(c);
 	return true;

@@ -33,6 +33,10 @@ enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 20 };
 /*
  * So long all may be held back while one is not done. Then they are let go on, and it is tried again: a request that takes seconds may have begun a moment before the freeze, or a client of
  * a protocol without boundaries that we see may never pause. So long before --drain is over, everybody is frozen in any case.
+ *
+ * That alone would cut requests of a server that all take longer, and of which some are always under way: no such try comes to its end, and the last one least of all. So when half of --drain
+ * is over, one is tried for as long as it takes until all are done but those who were at the same request a quarter earlier: a download, a stream. If there are such, the others are let go on once
+ * more, and the last freeze comes as early as they then need.
  */
 #define HOLD_NS INT64_C(250000000)
 #define PAUSE_NS INT64_C(500000000)
@@ -56,6 +60,9 @@ static atomic_flag taken = ATOMIC_FLAG_INIT;    /* a restart is under way */
 static _Atomic bool draining;
 static bool awaiting; /* slow requests, and nobody is frozen */
 static int64_t frozen_at, again_at;
+static enum { SHORT, LONG, LONG_DONE } hold; /* whether the try for as long as it takes is to come, or under way, or made */
+static int64_t last_ns;    /* so long before --drain is over the last freeze begins */
+static size_t slow_workers; /* at its beginning: who may have such a request */
 static bool called;        /* workers were */
 static int64_t workers_ns; /* of EACH_NS, for all that were called */
 static uint64_t survey; /* the number of the question to workers */
@@ -158,15 +165,40 @@ static int next_look(int64_t since, int slow)
 	return past < FIRST_NS ? FIRST_STEP_MS : past < SOON_NS ? STEP_MS : slow;
 }
 
+static int64_t quarter(void)
+{
+	return (pending.deadline - pending.request.asked_at) / 4;
+}
+
 /* ms until the next look; 0: it is over. */
 static int await_slow(void)
 {
-	int64_t now = io_now();
+	int64_t now = io_now(), spent = now - pending.request.asked_at;
+	bool must = now >= pending.deadline - last_ns || (hold == SHORT && spent >= 2 * quarter());
 
-	if (now < pending.deadline - HOLD_NS && (now < again_at || slow_left() + workers_slow(survey) > 0))
+	slow_workers = workers_slow(survey);
+	if (!must && (now < again_at || slow_left() + slow_workers > 0))
 		return next_look(pending.request.asked_at, SLOW_STEP_MS);
+	if (hold == SHORT && spent >= quarter()) /* who is slow has been so since before that */
+		hold = LONG;
 	freeze();
 	return 0;
+}
+
+/* Is this try to be given up, with so many connections of this process and so many workers not done? */
+static bool is_in_vain(size_t mine, size_t theirs)
+{
+	int64_t now = io_now(), held = now - frozen_at;
+
+	if (!(mine + theirs) || held <= HOLD_NS + workers_ns || now >= pending.deadline - last_ns - PAUSE_NS - workers_ns)
+		return false;
+	if (hold != LONG)
+		return true;
+	if ((mine > slow_left() || theirs > slow_workers) && (held < quarter() || now >= pending.deadline - held * 2))
+		return false;
+	hold = LONG_DONE;
+	last_ns = held + held / 2;
+	return true;
 }
 
 /* ms until the next look; 0: this restart is over. */
@@ -183,7 +215,7 @@ static int step(void)
 	inside = drain_call_out();
 	theirs = hear_workers(mine);
 	late = io_now() - pending.deadline;
-	if (mine + theirs && late < -(PAUSE_NS + HOLD_NS + workers_ns) && io_now() - frozen_at > HOLD_NS + workers_ns) {
+	if (is_in_vain(mine, theirs)) {
 		let_go_on();
 		return SLOW_STEP_MS;
 	}
@@ -233,6 +265,8 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 	track_settle();
 	leave_raise_backlogs(true);
 	survey = (uint64_t)request->asked_at; /* a number that no worker has heard before, also if it was asked by an image before this one */
+	hold = SHORT;
+	last_ns = HOLD_NS;
 	await(0);
 	atomic_store(&draining, true);
 	restart_tick();

@@ -4,6 +4,7 @@
 import os
 import shutil
 import sys
+import threading
 import time
 
 from details import Aside, Bench, at_most, run_checks, scripted
@@ -92,6 +93,38 @@ def is_cut(result, options, how, path):
         result.expect(rest is not None, "the client does not see the end of the stream")
         result.expect(path.startswith("/events") or not rest, f"the client got {rest!r}")
         other.ask("/")
+
+
+# -- a server whose requests take most of a second, and which is never without some
+
+CROWD = 12
+
+
+def ask_on_and_on(client, path, over):
+    """How many were answered until then."""
+    answered = 0
+    while not over.is_set():
+        client.ask(path)
+        answered += 1
+    return answered
+
+
+def crowd_of_slow_requests(result, options, how, streams):
+    """None is cut, though there are always some under way, and no two end at once; but those that never end are, and cost the others nothing."""
+    with scripted(result, options, how) as bench:
+        over = threading.Event()
+        for _ in range(streams):
+            bench.client().send("/events")
+        crowd = []
+        for number in range(CROWD):
+            client = bench.client()
+            crowd.append(Aside(ask_on_and_on, client, f"/sleep/{0.5 + 0.5 * number / CROWD}", over))
+        bench.await_busy(CROWD + streams)
+        said = bench.restart()
+        over.set()
+        answered = [aside.result() for aside in crowd]
+        result.expect(said["cut"] == streams and said["carried"] == CROWD, f"{CROWD} at slow requests beside {streams} streams, and it says {said}")
+        result.expect(min(answered) > 0, f"they had {answered} answers")
 
 
 def no_drain_does_not_wait(result, options, how):
@@ -221,6 +254,9 @@ CHECKS += [(is_cut, how, path) for how in BOTH for path in ("/events", "/sleep/2
 CHECKS += [(check, how) for check in (no_drain_does_not_wait, does_not_spin, refused_at_once, called_off_after_drain)
            for how in BOTH]
 CHECKS += [(called_off_nginx, processes) for processes in (SINGLE, FOUR)]
+
+
+CHECKS += [(crowd_of_slow_requests, how, streams) for how in ("asyncio", "threads", "forks") for streams in (0, 1)]
 
 
 def run(options):
