@@ -36,12 +36,15 @@ class Http(asyncio.Protocol):
             head, _, self.received = self.received.partition(b"\r\n\r\n")
             path = head.split()[1].decode()
             if path.startswith("/sleep/"):
-                self.asleep = asyncio.get_running_loop().call_later(float(path[7:]), self.answer, b"%d slept" % os.getpid())
+                self.asleep = asyncio.get_running_loop().create_task(self.answer_after(float(path[7:])))
             else:
                 self.answer(BODY if path == PATH else b"%d" % os.getpid())
 
+    async def answer_after(self, seconds):
+        await asyncio.sleep(seconds)
+        self.answer(b"%d" % os.getpid())
+
     def answer(self, body):
-        self.asleep = None
         self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
@@ -52,8 +55,7 @@ async def serve(fd):
     server = await loop.create_server(Http, sock=sock, backlog=512)
     await told.wait()
     server.close()
-    while any(http.asleep for http in Http.everyone):
-        await asyncio.sleep(0.01)
+    await asyncio.gather(*(http.asleep for http in Http.everyone if http.asleep))
     for http in list(Http.everyone):
         http.transport.close()
 

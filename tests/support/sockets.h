@@ -102,6 +102,17 @@ static inline int listening(struct address a, int type)
 	return fd;
 }
 
+/* A stream listener with an option that is set before it is bound. */
+static inline int listening_with(struct address a, int level, int name, int value)
+{
+	int fd = socket_for(&a, SOCK_STREAM);
+
+	set_option(fd, level, name, value);
+	MUST(bind(fd, &a.any, a.len));
+	MUST(listen(fd, 16));
+	return fd;
+}
+
 static inline int try_connect(struct address a, int type)
 {
 	int fd = MUST(socket(a.any.sa_family, type | SOCK_CLOEXEC, 0));

@@ -130,6 +130,21 @@ static inline void sleep_through(long ms)
 		nanosleep(&(struct timespec){left / 1000, left % 1000 * 1000000}, NULL);
 }
 
+/* Does this thread of ours sleep in the kernel? 0: there is none yet. */
+static inline bool sleeps(int tid)
+{
+	char path[64], state = '?';
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	stat = tid ? fopen(path, "re") : NULL;
+	if (!stat)
+		return false;
+	CHECK_INT(fscanf(stat, "%*d (%*[^)]) %c", &state), 1);
+	fclose(stat);
+	return state == 'S';
+}
+
 /* ---- what one generation leaves for the next: files in the case's own directory ---- */
 
 static inline const char *in_room(const char *name)

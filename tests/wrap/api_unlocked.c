@@ -16,11 +16,6 @@
 #define find API(cpr_find_fd)
 #define forget API(cpr_delete_fd)
 
-static int null_fd(void)
-{
-	return MUST(open("/dev/null", O_RDWR | O_CLOEXEC));
-}
-
 /* ---- found without the lock ---- */
 
 /* Strict mode leaves read, write and exit; any other call ends the child by SIGKILL. */
@@ -273,15 +268,8 @@ TEST(a_handler_finds_what_it_interrupts_the_finding_of, BOTH)
 
 TEST(a_vfork_child_claims_nothing, BOTH)
 {
-	int fd, pid, status;
+	int fd = kept_by_the_last("mine", 0), pid, status;
 
-	if (generation() == 1) {
-		fd = null_fd();
-		put("fd", fd);
-		CHECK_INT(save("mine", 0, fd), 0);
-		next_generation();
-	}
-	fd = (int)get("fd");
 	cheap_find = find;
 	pid = vfork();
 	if (!pid)
@@ -294,15 +282,8 @@ TEST(a_vfork_child_claims_nothing, BOTH)
 
 TEST(a_forked_child_claims_for_itself, BOTH)
 {
-	int fd, pid, status;
+	int fd = kept_by_the_last("mine", 0), pid, status;
 
-	if (generation() == 1) {
-		fd = null_fd();
-		put("fd", fd);
-		CHECK_INT(save("mine", 0, fd), 0);
-		next_generation();
-	}
-	fd = (int)get("fd");
 	cheap_find = find;
 	pid = fork();
 	if (!pid)
@@ -316,16 +297,10 @@ TEST(a_forked_child_claims_for_itself, BOTH)
 /* A name that a wrapper could have made may be asked for by two doors: that one is not claimed without the lock. */
 TEST(a_tag_with_a_colon_is_found_as_well, BOTH)
 {
-	int fd;
+	int fd = kept_by_the_last("vfio:3", 3);
 
-	if (generation() == 1) {
-		fd = null_fd();
-		put("fd", fd);
-		CHECK_INT(save("vfio:3", 3, fd), 0);
-		next_generation();
-	}
-	CHECK_INT(find("vfio:3", 3), get("fd"));
-	CHECK(is_cloexec((int)get("fd")));
+	CHECK_INT(find("vfio:3", 3), fd);
+	CHECK(is_cloexec(fd));
 }
 
 TEST(a_failed_exec_in_place_leaves_the_flags, ONCE)

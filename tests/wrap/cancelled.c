@@ -44,20 +44,6 @@ static void *read_on(void *unused)
 	return NULL;
 }
 
-static bool sleeps(int tid)
-{
-	char path[64], state = '?';
-	FILE *stat;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	stat = tid ? fopen(path, "re") : NULL;
-	if (!stat)
-		return false;
-	CHECK_INT(fscanf(stat, "%*d (%*[^)]) %c", &state), 1);
-	fclose(stat);
-	return state == 'S';
-}
-
 static bool all_is_read(void)
 {
 	int left;

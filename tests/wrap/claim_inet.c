@@ -55,13 +55,7 @@ TEST(tcp6_listener_is_claimed, BOTH)
 /* An IPv6 wildcard listener with the given answer to "v6 only?". */
 static int wildcard6(bool v6only)
 {
-	struct address a = inet6("::", port(0));
-	int fd = socket_for(&a, SOCK_STREAM);
-
-	set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6only);
-	MUST(bind(fd, &a.any, a.len));
-	MUST(listen(fd, 16));
-	return fd;
+	return listening_with(inet6("::", port(0)), IPPROTO_IPV6, IPV6_V6ONLY, v6only);
 }
 
 static void v6only_changes(bool before, bool after)

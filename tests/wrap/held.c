@@ -11,13 +11,7 @@ enum { DEFERRED_S = 30, CLIENTS = 3 };
 
 static int deferring(void)
 {
-	struct address a = inet4("127.0.0.1", port(0));
-	int fd = socket_for(&a, SOCK_STREAM);
-
-	set_option(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFERRED_S);
-	MUST(bind(fd, &a.any, a.len));
-	MUST(listen(fd, 16));
-	return fd;
+	return listening_with(inet4("127.0.0.1", port(0)), IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFERRED_S);
 }
 
 static bool waits(int listener, int ms)

@@ -239,20 +239,6 @@ TEST(a_thread_that_is_cancelled_answers_first_and_ends_in_its_own_code, BELL, "W
 		next_generation();
 }
 
-static bool sleeps(int tid)
-{
-	char path[64], state = '?';
-	FILE *stat;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	stat = tid ? fopen(path, "re") : NULL;
-	if (!stat)
-		return false;
-	CHECK_INT(fscanf(stat, "%*d (%*[^)]) %c", &state), 1);
-	fclose(stat);
-	return state == 'S';
-}
-
 static void *read_on(void *fd)
 {
 	worker.tid = (int)syscall(SYS_gettid);
