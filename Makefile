@@ -26,9 +26,12 @@ export BUILD SERVERS
 
 # --- what is made of what ------------------------------------------------------------------------
 
-SHIM_SRC  := $(wildcard shim/*.c)
+# The rooms of the library, from the ground up (CONTRIBUTING.md); also the order in which they are linked.
+ROOMS     := base model process fd drain deliver restart wrap
+SHIM_SRC  := $(foreach room,$(ROOMS),$(sort $(wildcard shim/$(room)/*.c)))
+SHIM_HDR  := $(wildcard shim/*.h shim/*/*.h)
 # The pure layers, without interposition: the tools and the unit tests use them as ordinary objects.
-SHARED_SRC := $(wildcard $(addprefix shim/, log.c io.c text.c next.c pool.c tag.c table.c view.c rules.c state.c settings.c words.c http.c))
+SHARED_SRC := $(wildcard shim/base/*.c shim/model/*.c)
 EXEC_SRC   := tools/cpr-exec.c
 CTL_SRC    := tools/cprctl.c $(wildcard tools/cmd_*.c)
 COMMON_SRC := $(filter-out $(EXEC_SRC) $(CTL_SRC),$(wildcard tools/*.c))
@@ -98,7 +101,7 @@ $(BUILD)/cpr-bench: $(BENCH_OBJ) $(COMMON_OBJ) $(SHARED_OBJ)
 	$(Q)$(LINK) $(GC) -o $@ $^ $(TOOL_LIBS) $(BENCH_LIBS)
 
 # -std=c11: gnu11 would replace the words linux and unix.
-$(BUILD)/libcpr.map: shim/libcpr.map shim/next.def $(BUILD)/flags | $(BUILD)/.headers
+$(BUILD)/libcpr.map: shim/libcpr.map shim/base/next.def $(BUILD)/flags | $(BUILD)/.headers
 	@echo "  MAP   $@"
 	$(Q)$(CC) -std=c11 -E -P -x c -Ishim -o $@ $<
 
@@ -191,7 +194,7 @@ $(PROGRAMS): $(BUILD)/tests/%: tests/%.c $(BUILD)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(COMPILE) $(CFLAGS_EXTRA) -o $@ $< -pthread -ldl
 
-$(FUZZERS): $(BUILD)/tests/%: tests/%.c $(SHARED_SRC) $(wildcard shim/*.h) $(BUILD)/flags | $(BUILD)/.headers
+$(FUZZERS): $(BUILD)/tests/%: tests/%.c $(SHARED_SRC) $(SHIM_HDR) $(BUILD)/flags | $(BUILD)/.headers
 	@echo "  CC    $@"
 	$(Q)mkdir -p $(@D)
 	$(Q)$(filter-out $(DEPFLAGS),$(COMPILE)) $(CFLAGS_EXTRA) -fsanitize=address,undefined -o $@ $< $(SHARED_SRC) $(TOOL_LIBS)

@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include "check.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "image.h"
-#include "io.h"
+#include "base/io.h"
 #include "own.h"
 
 #include <errno.h>

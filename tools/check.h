@@ -3,7 +3,7 @@
 #ifndef CPR_CHECK_H
 #define CPR_CHECK_H
 
-#include "text.h"
+#include "base/text.h"
 
 #include <linux/limits.h>
 

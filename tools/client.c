@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "client.h"
 
-#include "attr.h"
-#include "io.h"
+#include "base/attr.h"
+#include "base/io.h"
 #include "proc.h"
 #include "utf8.h"
 

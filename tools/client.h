@@ -3,7 +3,7 @@
 #ifndef CPR_CLIENT_H
 #define CPR_CLIENT_H
 
-#include "words.h"
+#include "model/protocol.h"
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -4,7 +4,7 @@
 #define CPR_CMD_H
 
 #include "client.h"
-#include "table.h"
+#include "model/table.h"
 
 /* Each takes its own words (argv[0] is "cprctl NAME") and returns cprctl's exit status; wrong usage exits with 2 by itself. */
 enum outcome cmd_ps(int argc, char **argv);

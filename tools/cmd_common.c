@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 
-#include "attr.h"
+#include "base/attr.h"
 
 #include <bsd/stdlib.h>
 #include <err.h>

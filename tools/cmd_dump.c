@@ -3,11 +3,11 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "grid.h"
-#include "io.h"
+#include "base/io.h"
 #include "json.h"
-#include "state.h"
+#include "model/state.h"
 
 #include <errno.h>
 #include <fcntl.h>

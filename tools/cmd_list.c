@@ -3,11 +3,11 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "connections.h"
 #include "grid.h"
 #include "json.h"
-#include "state.h"
+#include "model/state.h"
 
 #include <stdlib.h>
 #include <unistd.h>

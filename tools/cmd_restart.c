@@ -4,7 +4,7 @@
 #include "cmd.h"
 
 #include "check.h"
-#include "io.h"
+#include "base/io.h"
 #include "json.h"
 #include "trial.h"
 #include "utf8.h"

@@ -3,12 +3,12 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include "launch.h"
-#include "log.h"
+#include "base/log.h"
 #include "own.h"
 #include "rulebook.h"
-#include "settings.h"
+#include "model/settings.h"
 #include "signame.h"
-#include "words.h"
+#include "model/protocol.h"
 
 #include <bsd/stdlib.h>
 #include <err.h>

@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "image.h"
 
-#include "attr.h"
-#include "io.h"
+#include "base/attr.h"
+#include "base/io.h"
 
 #include <elf.h>
 #include <errno.h>

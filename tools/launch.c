@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "launch.h"
 
-#include "attr.h"
-#include "io.h"
+#include "base/attr.h"
+#include "base/io.h"
 #include "own.h"
 #include "proc.h"
 

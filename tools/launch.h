@@ -3,7 +3,7 @@
 #ifndef CPR_LAUNCH_H
 #define CPR_LAUNCH_H
 
-#include "text.h"
+#include "base/text.h"
 
 #include <linux/limits.h>
 #include <sys/types.h>

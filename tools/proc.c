@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include "proc.h"
 
-#include "io.h"
+#include "base/io.h"
 #include "own.h"
-#include "words.h"
+#include "model/protocol.h"
 
 #include <bsd/stdlib.h>
 #include <err.h>

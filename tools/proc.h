@@ -3,7 +3,7 @@
 #ifndef CPR_PROC_H
 #define CPR_PROC_H
 
-#include "text.h"
+#include "base/text.h"
 
 #include <sys/types.h>
 #include <time.h>

@@ -4,7 +4,7 @@
 #include "rulebook.h"
 
 #include "own.h"
-#include "rules.h"
+#include "model/rules.h"
 
 #include <bsd/libutil.h>
 #include <err.h>

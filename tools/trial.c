@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "trial.h"
 
-#include "io.h"
+#include "base/io.h"
 #include "proc.h"
 
 #include <errno.h>

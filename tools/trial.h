@@ -3,7 +3,7 @@
 #ifndef CPR_TRIAL_H
 #define CPR_TRIAL_H
 
-#include "text.h"
+#include "base/text.h"
 
 #include <sys/types.h>
 

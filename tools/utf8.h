@@ -3,7 +3,7 @@
 #ifndef CPR_UTF8_H
 #define CPR_UTF8_H
 
-#include "text.h"
+#include "base/text.h"
 
 /* Bytes of the well-formed UTF-8 character at `s`, 1 to 4; 0: none stands there (or the string ends). */
 size_t utf8_length(const char *s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Mutated states through state_decode, and what it takes through the table; or, as --write, into files for a real program to start with. */
-#include "state.h"
+#include "model/state.h"
 
 #include "../support/mutate.h"
 #include "../support/state_sample.h"

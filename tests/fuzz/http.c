@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Random conversations through http.c, whose boundaries are known; and garbled ones, which must come out the same however they are cut. */
-#include "http.h"
+#include "model/http.h"
 
 #include "../support/mutate.h"
 

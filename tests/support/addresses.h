@@ -3,7 +3,7 @@
 #ifndef CPR_TEST_ADDRESSES_H
 #define CPR_TEST_ADDRESSES_H
 
-#include "tag.h"
+#include "model/tag.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>

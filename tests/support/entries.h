@@ -3,7 +3,7 @@
 #ifndef CPR_TEST_ENTRIES_H
 #define CPR_TEST_ENTRIES_H
 
-#include "table.h"
+#include "model/table.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rings the doorbell of a process as shim/words.h says, in Python, so that the tests can also ring it wrongly."""
+"""Rings the doorbell of a process as shim/model/protocol.h says, in Python, so that the tests can also ring it wrongly."""
 
 import ctypes
 import os

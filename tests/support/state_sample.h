@@ -3,8 +3,8 @@
 #ifndef CPR_TEST_STATE_SAMPLE_H
 #define CPR_TEST_STATE_SAMPLE_H
 
-#include "pool.h"
-#include "state.h"
+#include "base/pool.h"
+#include "model/state.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* http: conversations, and where the connection stands after each step, however the bytes are cut. */
-#include "http.h"
+#include "model/http.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

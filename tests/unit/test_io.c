@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* io: whole reads and writes whatever interrupts them, and descriptors that neither leak nor show. */
-#include "io.h"
+#include "base/io.h"
 
 #include "../support/files.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* log: whole lines, to the right place, and nothing changed around them. */
-#include "log.h"
+#include "base/log.h"
 
 #include "../support/files.h"
 

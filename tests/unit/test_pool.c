@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* pool: blocks that are zeroed, aligned and apart, and come back. */
-#include "pool.h"
+#include "base/pool.h"
 
 #include "../support/files.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* rules: first match wins, the defaults stand behind, and a wrong line is named and changes nothing. */
-#include "rules.h"
+#include "model/rules.h"
 
 #include "../support/entries.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* settings: what CPR_* says, and the default for what it says wrong. */
-#include "settings.h"
+#include "model/settings.h"
 
 #include "../support/files.h"
-#include "log.h"
+#include "base/log.h"
 
 #include <signal.h>
 

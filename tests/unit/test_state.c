@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* state: what is written is read back whole, from nothing up to a million records. */
-#include "state.h"
+#include "model/state.h"
 
 #include "../support/entries.h"
 #include "../support/files.h"

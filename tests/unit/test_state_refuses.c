@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* state_decode: every byte is checked before it is believed, and what is refused leaves nothing behind. */
-#include "state.h"
+#include "model/state.h"
 
 #include "../support/files.h"
 #include "../support/state_bytes.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* table: one descriptor per tag and one tag per descriptor, whatever is added, moved, duplicated and forgotten. */
-#include "table.h"
+#include "model/table.h"
 
 #include "../support/entries.h"
 

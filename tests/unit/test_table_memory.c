@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* table: without memory it says so, and loses nothing of what it had. */
-#include "table.h"
+#include "model/table.h"
 
 #include "../support/entries.h"
 #include "../support/files.h"
-#include "pool.h"
+#include "base/pool.h"
 
 #include <errno.h>
 #include <stdio.h>

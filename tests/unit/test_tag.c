@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tag: the same request makes the same name, different requests never meet in one; and what a descriptor really is. */
-#include "tag.h"
+#include "model/tag.h"
 
 #include "../support/addresses.h"
 #include "../support/files.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tag_path: absolute, lexically clean, never longer than a name may be. */
-#include "tag.h"
+#include "model/tag.h"
 
 #include "../support/files.h"
 

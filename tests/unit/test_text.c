@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* text: what snprintf would write, in a fixed buffer, always terminated. */
-#include "text.h"
+#include "base/text.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

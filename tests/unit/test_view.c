@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* view: what is found without the lock is right or not said, whoever changes the table meanwhile. */
 #include "../support/entries.h"
-#include "view.h"
+#include "model/table_index.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

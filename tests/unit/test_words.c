@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* words: requests are checked, answers are read back as they were written. */
-#include "words.h"
+#include "model/protocol.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

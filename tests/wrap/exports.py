@@ -23,7 +23,7 @@ LIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*|li
 CANCELLATION_POINTS = re.compile(
     r"(?<![\w.>])(?:next_)?(accept4?|close|connect|creat|fd?sync|fdatasync|getrandom|msync|(?:clock_)?nanosleep|u?sleep|open(?:at)?(?:64)?|pause|p?poll|p?select"
     r"|epoll_p?wait2?|p?(?:read|write)v?|(?:recv|send)(?:from|to|m?msg)?|sem_\w*wait|sig(?:timed)?wait(?:info)?|sigsuspend|wait(?:pid|id|3|4)?)\(")
-PROGRAMS_OWN = re.compile(r"wrap_\w+|drain_wait|cpr|next")     # files in which the program's calls go on to libc
+PROGRAMS_OWN = re.compile(r"wrap/.+|drain/drain_wait|base/next")     # files in which the program's calls go on to libc
 
 # What a libc function that concerns us is likely to be called by.
 LOOKS_LIKE = re.compile(
@@ -37,7 +37,7 @@ def _output(*command):
 
 
 def rows():
-    return set(re.findall(r"^ROW\([^,]+,\s*(\w+),", (SHIM / "next.def").read_text(), re.MULTILINE))
+    return set(re.findall(r"^ROW\([^,]+,\s*(\w+),", (SHIM / "base/next.def").read_text(), re.MULTILINE))
 
 
 def concerns():
@@ -157,9 +157,13 @@ def servers_call_nothing_unjudged(_build):
 
 
 def only_the_programs_own_calls_are_cancellation_points(_build):
-    for file in SHIM.glob("*.c"):
+    files = sorted(SHIM.glob("*/*.c"))
+    if not files:
+        raise Wrong(f"no source in {SHIM}")
+    for file in files:
+        name = str(file.relative_to(SHIM).with_suffix(""))
         code = re.sub(r'/\*.*?\*/|"(?:[^"\\]|\\.)*"', "", file.read_text(), flags=re.DOTALL)
-        _must_be_empty(f"{file.name} calls", set() if PROGRAMS_OWN.fullmatch(file.stem) else set(CANCELLATION_POINTS.findall(code)))
+        _must_be_empty(f"{name} calls", set() if PROGRAMS_OWN.fullmatch(name) else set(CANCELLATION_POINTS.findall(code)))
 
 
 CHECKS = {check.__name__: check for check in (rows_are_exports, the_api_is_exported_and_nothing_within, a_program_gains_no_library,

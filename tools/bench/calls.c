@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include "calls.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "bench.h"
-#include "http.h"
+#include "model/http.h"
 
 #include <dlfcn.h>
 #include <errno.h>

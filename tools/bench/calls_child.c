@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "calls.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "bench.h"
 
 #include <arpa/inet.h>

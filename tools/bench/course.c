@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "course.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "own.h"
 
 #include <errno.h>

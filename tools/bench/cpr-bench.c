@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Measures what cpr costs, each figure in pairs against doing without: one benchmark a file. */
 #define _GNU_SOURCE
-#include "attr.h"
+#include "base/attr.h"
 #include "launch.h"
 #include "report.h"
 

@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include "bench.h"
 
-#include "attr.h"
+#include "base/attr.h"
 #include "cpr.h"
-#include "io.h"
+#include "base/io.h"
 #include "own.h"
 
 #include <dlfcn.h>

@@ -5,7 +5,7 @@
 #include "load.h"
 
 #include "bench.h"
-#include "io.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* lookup: the table that started this, against QEMU's list and against GLib's hash table, each size in a process of its own under the library. */
 #define _GNU_SOURCE
-#include "attr.h"
+#include "base/attr.h"
 #include "bench.h"
 #include "launch.h"
 #include "lookup.h"

@@ -4,7 +4,7 @@
 #include "cpr.h"
 #include "lookup.h"
 #include "own.h"
-#include "table.h"
+#include "model/table.h"
 
 #include <dlfcn.h>
 #include <err.h>

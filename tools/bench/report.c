@@ -6,7 +6,7 @@
 #include "grid.h"
 #include "json.h"
 #include "own.h"
-#include "text.h"
+#include "base/text.h"
 
 #include <err.h>
 #include <gnu/libc-version.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The benchmark of restarts: every server in each of its ways, and what clients saw, cpr against the others. */
 #define _GNU_SOURCE
-#include "attr.h"
+#include "base/attr.h"
 #include "course.h"
 #include "courses_plot.h"
 

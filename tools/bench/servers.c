@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "servers.h"
 
-#include "attr.h"
+#include "base/attr.h"
 
 #include <err.h>
 #include <errno.h>

@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "service.h"
 
-#include "attr.h"
-#include "io.h"
+#include "base/attr.h"
+#include "base/io.h"
 
 #include <err.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The benchmark of servers that do not restart: wrk and redis-benchmark against two of a kind, with the preload and without, by turns. */
 #define _GNU_SOURCE
-#include "attr.h"
+#include "base/attr.h"
 #include "plot.h"
 #include "service.h"
 

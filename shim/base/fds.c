@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* Which descriptors are open: getdents64 by hand, since opendir calls malloc. */
+#define _GNU_SOURCE
+#include "base/fds.h"
+
+#include "base/io.h"
+#include "base/next.h"
+#include "base/raw.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+struct entry64 { /* getdents64(2) */
+	uint64_t ino;
+	int64_t off;
+	uint16_t length;
+	uint8_t type;
+	char name[];
+};
+
+void fds_row_end(struct fds_row *row)
+{
+	if (row->first >= 0 && next_close_range((unsigned)row->first, (unsigned)row->last, CLOSE_RANGE_CLOEXEC)) /* before Linux 5.11 */
+		for (int fd = row->first; fd <= row->last; fd++)
+			next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
+	*row = FDS_NO_ROW;
+}
+
+void fds_row_close_at_exec(struct fds_row *row, int fd)
+{
+	if (row->first >= 0 && fd == row->last + 1) {
+		row->last = fd;
+		return;
+	}
+	fds_row_end(row);
+	*row = (struct fds_row){fd, fd};
+}
+
+static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
+{
+	struct rlimit limit = {.rlim_cur = 65536};
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	for (int fd = 0; fd < 65536 && (rlim_t)fd < limit.rlim_cur; fd++)
+		if (next_fcntl(fd, F_GETFD, NULL) >= 0)
+			each(fd, arg);
+}
+
+/* `own`: these are this process's descriptors, and the one that this reads with is none of them. */
+static bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
+{
+	_Alignas(struct entry64) char bytes[2048];
+	int kept = errno;
+	cleanup_fd int dir = raw_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	long n;
+
+	if (dir < 0) {
+		errno = kept;
+		return false;
+	}
+	while ((n = next_sys(SYS_getdents64, dir, bytes, sizeof(bytes))) > 0)
+		for (long at = 0; at < n;) {
+			const struct entry64 *e = (const struct entry64 *)(bytes + at);
+			const char *digit = e->name;
+			int number = 0;
+
+			for (; *digit >= '0' && *digit <= '9'; digit++)
+				number = number * 10 + (*digit - '0');
+			if (digit > e->name && !*digit && !(own && number == dir))
+				each(number, arg);
+			at += e->length;
+		}
+	errno = kept;
+	return true;
+}
+
+bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *arg)
+{
+	return walk(path, false, each, arg);
+}
+
+void fds_walk(void (*each)(int fd, void *arg), void *arg)
+{
+	int kept = errno;
+
+	if (!walk("/proc/self/fd", true, each, arg))
+		walk_numbers(each, arg);
+	errno = kept;
+}

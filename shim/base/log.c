@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Lines to stderr or to a file. */
+#define _GNU_SOURCE
+#include "base/log.h"
+
+#include "base/io.h"
+#include "base/next.h"
+#include "base/raw.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static enum log_level wanted = LOG_LEVEL_WARN;
+static const char *file;
+static bool began;
+static ino_t socket_at_start; /* 0: standard error was none */
+
+static const char *const names[] = {"error", "warn", "info", "debug"};
+
+void log_to(enum log_level level, const char *path)
+{
+	wanted = level;
+	file = path;
+}
+
+int log_level_parse(const char *name, enum log_level *level)
+{
+	for (size_t i = 0; i < countof(names); i++)
+		if (!strcmp(name, names[i])) {
+			*level = (enum log_level)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+void log_begin(void)
+{
+	struct stat st;
+
+	began = true;
+	if (!fstat(STDERR_FILENO, &st) && S_ISSOCK(st.st_mode))
+		socket_at_start = st.st_ino;
+}
+
+/* A daemon that has closed its standard error gets a connection of a client by that number, and no client is told what we have to say. A supervisor's socket is there from the start. */
+static bool is_somebody_elses(void)
+{
+	struct stat st;
+
+	return began && !fstat(STDERR_FILENO, &st) && S_ISSOCK(st.st_mode) && st.st_ino != socket_at_start;
+}
+
+/*
+ * Nobody may read it: then there would be a SIGPIPE, which the program has done nothing for. Or he is slow: a handler waits for no reader.
+ */
+static void write_line(int fd, const char *line, size_t n)
+{
+	uint64_t pipe = UINT64_C(1) << (SIGPIPE - 1), before = 0, pending = 0;
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	struct timespec none = {0};
+
+	if (raw_poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) || p.revents & POLLERR)
+		return;
+	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
+	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &pipe, &before, sizeof(before));
+	if (io_write_all(fd, line, n) && errno == EPIPE && !(pending & pipe))
+		next_sys(SYS_rt_sigtimedwait, &pipe, NULL, &none, sizeof(pipe));
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	char line[1024];
+	struct text t = TEXT_ON(line);
+	int kept = errno, fd = -1;
+	va_list args;
+
+	if (level > wanted)
+		return;
+	text_format(&t, "cpr[%d]: ", (int)getpid());
+	va_start(args, format);
+	text_vformat(&t, format, args);
+	va_end(args);
+	if (t.cut)
+		t.used = sizeof(line) - 2;
+	line[t.used++] = '\n';
+	if (file)
+		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	if (fd >= 0)
+		write_line(fd, line, t.used);
+	else if (!is_somebody_elses())
+		write_line(STDERR_FILENO, line, t.used);
+	if (fd >= 0)
+		raw_close(fd);
+	errno = kept;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Finds the libc functions behind ours; the only file that calls dlsym. */
+#include "base/next.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+
+/*
+ * A row whose function this libc does not have (an older glibc lacks closefrom): nobody was linked against it, so
+ * nobody calls it; should somebody find it all the same, it says ENOSYS as the kernel would.
+ */
+static long missing(void)
+{
+	errno = ENOSYS;
+	return -1;
+}
+
+static void *resolve(const char *name)
+{
+	int kept = errno;
+	void *found = dlsym(RTLD_NEXT, name);
+
+	errno = kept;
+	return found ? found : (void *)(size_t)missing;
+}
+
+/*
+ * Variadic functions (open, fcntl, ioctl, syscall) stand here with the arguments that they can have: on every Linux ABI that
+ * we build for, integer and pointer arguments travel the same way whether or not the callee is variadic.
+ */
+#define ROW(ret, name, params, args)                                                                                   \
+	static ret first_##name params                                                                                 \
+	{                                                                                                              \
+		next_##name = (ret(*) params)resolve(#name);                                                           \
+		return next_##name args;                                                                               \
+	}                                                                                                              \
+	ret(*next_##name) params = first_##name;
+#include "base/next.def"
+#undef ROW
+
+void next_resolve(void)
+{
+#define ROW(ret, name, params, args) next_##name = (ret(*) params)resolve(#name);
+#include "base/next.def"
+#undef ROW
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What libc's functions of these names do, by raw system calls: for all that is ours. Libc's are cancellation points, which would end the thread in the middle of what it does here; and while a
+ * pthread_cancel() of it is on its way, glibc's do not return before that has come, whether cancellation is disabled or not, and in a handler it may not come. The
+ * program's own calls go on by next_close() and its like: for it they are to be cancellation points. -1 and errno. For any handler.
+ */
+#ifndef CPR_RAW_H
+#define CPR_RAW_H
+
+#include "base/next.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static inline int raw_open(const char *path, int flags, mode_t mode)
+{
+	return (int)next_sys(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static inline int raw_close(int fd)
+{
+	return (int)next_sys(SYS_close, fd);
+}
+
+static inline ssize_t raw_read(int fd, void *bytes, size_t n)
+{
+	return next_sys(SYS_read, fd, bytes, n);
+}
+
+static inline ssize_t raw_write(int fd, const void *bytes, size_t n)
+{
+	return next_sys(SYS_write, fd, bytes, n);
+}
+
+static inline int raw_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return (int)next_sys(SYS_connect, fd, addr, len);
+}
+
+static inline int raw_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	return (int)next_sys(SYS_accept4, fd, addr, len, flags);
+}
+
+static inline ssize_t raw_send(int fd, const void *bytes, size_t n, int flags)
+{
+	return next_sys(SYS_sendto, fd, bytes, n, flags, NULL, 0);
+}
+
+static inline ssize_t raw_recv(int fd, void *bytes, size_t n, int flags)
+{
+	return next_sys(SYS_recvfrom, fd, bytes, n, flags, NULL, NULL);
+}
+
+static inline ssize_t raw_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	return next_sys(SYS_sendmsg, fd, message, flags);
+}
+
+static inline ssize_t raw_recvmsg(int fd, struct msghdr *message, int flags)
+{
+	return next_sys(SYS_recvmsg, fd, message, flags);
+}
+
+static inline int raw_poll(struct pollfd *fds, nfds_t n, int ms)
+{
+#ifdef SYS_poll /* libc's choice: a seccomp filter of the program's may know no other */
+	return (int)next_sys(SYS_poll, fds, n, ms);
+#else
+	struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+
+	return (int)next_sys(SYS_ppoll, fds, n, ms < 0 ? NULL : &time, NULL, 0);
+#endif
+}
+
+static inline int raw_waitid(idtype_t kind, id_t id, siginfo_t *info, int options)
+{
+	return (int)next_sys(SYS_waitid, kind, id, info, options, NULL);
+}
+
+static inline ssize_t raw_getrandom(void *bytes, size_t n, unsigned flags)
+{
+	return next_sys(SYS_getrandom, bytes, n, flags);
+}
+
+#endif

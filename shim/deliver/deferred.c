@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* What is held until its client has something to say. */
+#define _GNU_SOURCE
+#include "deliver/deferred.h"
+
+#include "process/lock.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void set(int fd, int what, int to)
+{
+	next_fcntl(fd, what, (void *)(long)to);
+}
+
+static _Atomic unsigned missed;
+
+static void ring_was_lost(int sig)
+{
+	(void)sig;
+	atomic_fetch_add(&missed, 1);
+}
+
+/*
+ * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO instead, and that ends who does not expect it. Not taken back: one may be
+ * pending still when nothing is held any more.
+ */
+static void expect_sigio(void)
+{
+	struct sigaction now, ours = {.sa_handler = ring_was_lost, .sa_flags = SA_RESTART | SA_ONSTACK};
+
+	if (!next_sigaction(SIGIO, NULL, &now) && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL)
+		next_sigaction(SIGIO, &ours, NULL);
+}
+
+/* The doorbell, and not SIGIO, is what the program cannot take from us. */
+static void arm(int fd)
+{
+	set(fd, F_SETSIG, cpr__settings.signal);
+	set(fd, F_SETOWN, getpid());
+	set(fd, F_SETFL, next_fcntl(fd, F_GETFL, NULL) | O_ASYNC);
+}
+
+static void disarm(int fd)
+{
+	set(fd, F_SETFL, next_fcntl(fd, F_GETFL, NULL) & ~O_ASYNC);
+	set(fd, F_SETOWN, 0);
+	set(fd, F_SETSIG, 0);
+}
+
+bool held_keep(struct held *h, const int *fds, size_t n)
+{
+	struct held_pair *pairs = pool_alloc((n / FLIGHT_PER_PAIR + 1) * sizeof(*pairs));
+
+	if (!pairs)
+		return false;
+	h->pairs = pairs; /* before there is a count of them, for held_heard; earlier ones stay: a thread may be looking at them */
+	if (!flight_open(&h->flight, n))
+		return false;
+	h->flight.fed = true;
+	expect_sigio();
+	h->pid = getpid();
+	for (size_t i = 0; i < n; i++) {
+		struct held_pair *p = &h->pairs[i / FLIGHT_PER_PAIR];
+
+		arm(fds[i]);
+		p->numbers[p->count] = fds[i];
+		p->heard = true; /* it may have been before it was armed */
+		if (!flight_put(&h->flight, i / FLIGHT_PER_PAIR, fds[i])) {
+			log_warn("a connection could not be carried: %m");
+			raw_close(fds[i]);
+			continue;
+		}
+		p->count++;
+		h->count++;
+	}
+	return true;
+}
+
+static bool is_named(const struct held_pair *p, int fd)
+{
+	for (size_t i = 0; i < FLIGHT_PER_PAIR; i++)
+		if (p->numbers[i] == fd)
+			return true;
+	return false;
+}
+
+void held_heard(struct held *h, int fd)
+{
+	for (size_t i = 0; i < h->flight.pair_count; i++)
+		if (is_named(&h->pairs[i], fd))
+			h->pairs[i].heard = true;
+}
+
+enum said { NOTHING, SOMETHING, GOODBYE };
+
+static enum said said(int fd)
+{
+	char byte;
+	ssize_t n = raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n > 0 ? SOMETHING : n < 0 && errno == EAGAIN ? NOTHING : GOODBYE;
+}
+
+/* False: there is no room, and it stays. */
+static bool goes_on(int fd, struct flight *into)
+{
+	disarm(fd);
+	if (flight_put_anywhere(into, fd))
+		return true;
+	arm(fd);
+	return false;
+}
+
+/* Once around: who is looked at and stays goes behind the others. */
+static size_t hear(struct held *h, struct held_pair *p, bool rearm, bool silent_too, struct flight *into)
+{
+	size_t pair = (size_t)(p - h->pairs), spoke = 0;
+
+	for (size_t left = p->count; left; left--) {
+		int fd = flight_take_alone(&h->flight, pair);
+		enum said word;
+
+		if (fd < 0) { /* no number is free for it: later */
+			p->heard = true;
+			break;
+		}
+		if (rearm)
+			arm(fd);
+		word = said(fd);
+		if ((word == SOMETHING || (word == NOTHING && silent_too)) && goes_on(fd, into)) {
+			spoke++;
+		} else if (word != GOODBYE && flight_put(&h->flight, pair, fd)) {
+			p->heard |= word == SOMETHING;
+			continue;
+		} else {
+			raw_close(fd);
+		}
+		p->count--;
+		h->count--;
+	}
+	return spoke;
+}
+
+size_t held_hear(struct held *h, struct flight *into, enum held_whom whom)
+{
+	bool rearm = h->count && h->pid != getpid();
+	unsigned lost = atomic_load(&missed);
+	size_t spoke = 0;
+
+	if (whom == HELD_RUNG && h->missed != lost)
+		whom = HELD_ANY;
+	h->missed = lost;
+
+	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
+		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || whom != HELD_RUNG)
+			spoke += hear(h, &h->pairs[i], rearm, whom == HELD_SILENT_TOO, into);
+	if (rearm)
+		h->pid = getpid();
+	return spoke;
+}
+
+int held_take(struct held *h)
+{
+	int fd = h->count ? flight_take(&h->flight) : -1;
+
+	if (fd >= 0)
+		disarm(fd);
+	h->count -= fd >= 0;
+	return fd;
+}
+
+void held_close(struct held *h)
+{
+	flight_close(&h->flight);
+	h->count = 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors in flight in socket pairs. */
+#define _GNU_SOURCE
+#include "deliver/fdqueue.h"
+
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "fd/tagging.h"
+#include "model/protocol.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+/* Where nobody looks for a free number, and hidden: a child that closes all that it does not know would close what is to be taken from, and then its own descriptor by that number. */
+static bool make_pair(int pair[2])
+{
+	if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+		return false;
+	for (int end = 0; end < 2; end++) {
+		pair[end] = io_move_up(pair[end], WORDS_HIGH);
+		track_hide("", pair[end]);
+	}
+	return true;
+}
+
+bool flight_open(struct flight *f, size_t n)
+{
+	size_t pairs = n ? (n + FLIGHT_PER_PAIR - 1) / FLIGHT_PER_PAIR : 1;
+
+	f->pair_count = f->emptied = 0;
+	f->pairs = pool_alloc(pairs * sizeof(*f->pairs)); /* an earlier one stays: a thread may be looking at it */
+	if (!f->pairs)
+		return false;
+	for (; f->pair_count < pairs; f->pair_count++) {
+		if (!make_pair(f->pairs[f->pair_count])) {
+			flight_close(f);
+			return false;
+		}
+	}
+	return true;
+}
+
+bool flight_put(struct flight *f, size_t pair, int fd)
+{
+	if (io_send(f->pairs[pair][0], "", 1, fd))
+		return false;
+	raw_close(fd);
+	return true;
+}
+
+bool flight_put_anywhere(struct flight *f, int fd)
+{
+	for (size_t i = f->pair_count; i-- > 0;)
+		if (flight_put(f, i, fd))
+			return true;
+	return false;
+}
+
+/* Pair i has nothing in flight any more. Another thread may have seen that, too, and be at the next one already. */
+static void pass_over(struct flight *f, size_t i)
+{
+	if (!f->fed)
+		atomic_compare_exchange_strong(&f->emptied, &i, i + 1);
+}
+
+static int take_from(struct flight *f, size_t pair)
+{
+	char byte;
+	int fd;
+
+	return io_receive(f->pairs[pair][1], &byte, 1, &fd) > 0 ? fd : -1;
+}
+
+/* The kernel ends what comes out of a message and finds no number, but not while the message is only looked at. */
+int flight_take_alone(struct flight *f, size_t pair)
+{
+	char byte;
+	int fd;
+
+	if (io_peek(f->pairs[pair][1], &byte, 1, &fd) <= 0)
+		return -1;
+	if (fd >= 0)
+		raw_recv(f->pairs[pair][1], &byte, 1, MSG_DONTWAIT);
+	return fd;
+}
+
+int flight_take(struct flight *f)
+{
+	for (size_t i = f->emptied; i < f->pair_count; i++) {
+		int fd = take_from(f, i);
+
+		if (fd >= 0)
+			return fd;
+		pass_over(f, i);
+	}
+	return -1;
+}
+
+bool flight_is_empty(struct flight *f)
+{
+	struct pollfd p = {.events = POLLIN};
+
+	for (size_t i = f->emptied; i < f->pair_count; i++) {
+		p.fd = f->pairs[i][1];
+		if (raw_poll(&p, 1, 0) > 0)
+			return false;
+		pass_over(f, i);
+	}
+	return true;
+}
+
+void flight_close(struct flight *f)
+{
+	for (size_t i = 0; i < f->pair_count; i++) {
+		for (int end = 0; end < 2; end++) {
+			if (f->pairs[i][end] < 0)
+				continue;
+			table_forget_fd(cpr__table, f->pairs[i][end]);
+			raw_close(f->pairs[i][end]);
+		}
+	}
+	f->pair_count = f->emptied = 0;
+}
+
+int flight_end(const struct flight *f, size_t i)
+{
+	return f->pairs[i][1];
+}
+
+bool flight_expect(struct flight *f, size_t pairs)
+{
+	flight_close(f);
+	f->fed = true;
+	f->pairs = pool_alloc(pairs * sizeof(*f->pairs));
+	return f->pairs != NULL;
+}
+
+void flight_add_end(struct flight *f, int fd)
+{
+	f->pairs[f->pair_count][0] = -1;
+	f->pairs[f->pair_count][1] = io_move_up(fd, WORDS_HIGH);
+	track_hide("", f->pairs[f->pair_count++][1]);
+}
+
+bool flight_is_over(const struct flight *f)
+{
+	char byte;
+
+	return f->pair_count && raw_recv(f->pairs[0][1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}

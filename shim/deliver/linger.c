@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections that end with FIN after their last byte, never with a reset. */
+#define _GNU_SOURCE
+#include "deliver/linger.h"
+
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "fd/tagging.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { LINGER_MS = 2000 }; /* how long a peer that does not end its side is waited for */
+
+static int *ending;
+static size_t count;
+static int64_t until;
+
+bool ending_prepare(size_t n)
+{
+	ending = pool_alloc((n + 1) * sizeof(int));
+	until = io_now() + LINGER_MS * INT64_C(1000000);
+	return ending != NULL;
+}
+
+void ending_begin(int fd)
+{
+	shutdown(fd, SHUT_WR);
+	next_fcntl(fd, F_SETFL, (void *)(long)(next_fcntl(fd, F_GETFL, NULL) | O_NONBLOCK));
+	ending[count++] = fd;
+	track_hide("", fd);
+}
+
+bool ending_over(void)
+{
+	static cpr_large char dropped[4096]; /* the guard is held, and a handler's stack may be small */
+	bool late = io_now() >= until;
+	size_t left = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct entry *e = table_by_fd(cpr__table, ending[i]);
+		ssize_t n;
+
+		if (!e || strcmp(e->name, TRACK_HIDDEN) || !object_still(&e->object, ending[i]))
+			continue; /* closed behind our back: the number is the program's */
+		do
+			n = raw_recv(ending[i], dropped, sizeof(dropped), MSG_DONTWAIT);
+		while (n > 0);
+		if (n < 0 && errno == EAGAIN && !late)
+			ending[left++] = ending[i];
+		else {
+			table_forget_fd(cpr__table, ending[i]);
+			raw_close(ending[i]);
+		}
+	}
+	count = left;
+	return !left;
+}
+
+size_t ending_hand_on(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < count && n < most; i++) {
+		struct object object;
+
+		if (!object_of(ending[i], &object))
+			into[n++] = (struct passed){.fd = ending[i], .listener = -1, .ino = object.ino};
+	}
+	return n;
+}

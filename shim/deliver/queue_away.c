@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* What was carried and is not delivered yet goes elsewhere: with this program's own next image, or to a process that was exec'ed with the listener. */
+#define _GNU_SOURCE
+#include "deliver/queue_inside.h"
+
+#include "deliver/linger.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "fd/tagging.h"
+#include "model/protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
+
+/* ---- leaving again, before the program has accepted every knock ---- */
+
+/* Is somebody waiting to be accepted? Without that, accept() on a blocking listener would not come back. */
+static int accept_now(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	return raw_poll(&p, 1, 0) > 0 ? raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+}
+
+static bool has_room(struct family *f)
+{
+	int *more;
+
+	if (f->count < f->room)
+		return true;
+	more = pool_alloc(2 * f->room * sizeof(int));
+	if (!more)
+		return false;
+	memcpy(more, f->fds, f->count * sizeof(int));
+	pool_free(f->fds, f->room * sizeof(int));
+	f->fds = more;
+	f->room *= 2;
+	return true;
+}
+
+/* Are there others who take from the same queues? */
+static bool is_shared(void)
+{
+	return !guard_is_owner() || guard_has_workers();
+}
+
+/*
+ * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
+ * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
+ */
+static void reclaim(struct family *f, int listener)
+{
+	int fd;
+
+	while (has_room(f) && ((fd = flight_take(&f->flight)) >= 0 || (fd = held_take(&f->held)) >= 0))
+		f->fds[f->count++] = fd;
+	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
+		enum knock_kind kind = knock_kind(fd);
+
+		if (kind == KNOCK_NONE) {
+			f->fds[f->count++] = fd;
+			continue;
+		}
+		if (kind == KNOCK_MADE)
+			knock_accepted();
+		raw_close(fd);
+	}
+	if (!f->flight.fed || !is_shared()) /* else, if it is called off, others go on to take from it */
+		flight_close(&f->flight);
+	held_close(&f->held);
+	f->unknocked = f->asking = 0;
+}
+
+/*
+ * What is to be taken back to go with the next image? The listener may be nobody's yet: a program that execs itself before it binds has it as an orphan, in its next image as well. But one
+ * that workers have claimed is theirs, and so is what stands before it.
+ */
+static bool goes_back(struct family *f, const struct entry *e)
+{
+	if (f->joined || !e || (!f->count && flight_is_empty(&f->flight) && !f->held.count))
+		return false;
+	return !(e->flags & ENTRY_ORPHAN) || !guard_has_workers();
+}
+
+/* What comes out of a message and finds no number is lost, and the program may have few left. Numbers above its limit stay good when that is as it was. */
+static void lift_limit(bool on, struct rlimit *before)
+{
+	struct rlimit all;
+
+	if (on && next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, before))
+		*before = (struct rlimit){0};
+	all = (struct rlimit){before->rlim_max, before->rlim_max};
+	if (before->rlim_cur < before->rlim_max)
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
+}
+
+size_t deliver_take_back(struct passed *into, size_t most)
+{
+	struct rlimit before = {0};
+	size_t n = 0;
+
+	lift_limit(true, &before);
+
+	for (struct family *f = deliver_families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+		struct object object;
+
+		if (!goes_back(f, e))
+			continue;
+		reclaim(f, e->fd);
+		for (size_t i = 0; i < f->count && n < most; i++)
+			if (!object_of(f->fds[i], &object))
+				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
+	}
+	lift_limit(false, &before);
+	return n;
+}
+
+size_t deliver_hand_on(struct passed *into, size_t most)
+{
+	size_t n = 0;
+
+	if (!guard_has_workers())
+		n = deliver_take_back(into, most);
+	for (struct family *f = deliver_families; f; f = f->after) {
+		int fd;
+
+		while ((fd = held_take(&f->held)) >= 0) { /* nobody would hear them */
+			if (!flight_put_anywhere(&f->flight, fd))
+				raw_close(fd);
+			f->unknocked++;
+		}
+		while (f->unknocked && knock_at(&f->door))
+			f->unknocked--;
+	}
+	return n + ending_hand_on(into + n, most - n);
+}
+
+void deliver_call_off(void)
+{
+	struct rlimit before = {0};
+
+	lift_limit(true, &before);
+	for (struct family *f = deliver_families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+
+		f->called_off |= f->flight.fed && f->flight.pair_count && is_shared();
+		if (e && !(e->flags & ENTRY_ORPHAN))
+			deliver_to(f->name, e->fd);
+	}
+	lift_limit(false, &before);
+}
+
+/* ---- to processes that were exec'ed with the listener ---- */
+
+struct share {
+	uint32_t queues;
+};
+
+static const struct entry *listener_of(uint64_t ino)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
+			return e;
+	return NULL;
+}
+
+void deliver_share(int sock, uint64_t ino)
+{
+	const struct entry *e;
+	struct share share = {0};
+	struct guard_hold hold;
+	struct family *f;
+
+	if (!guard_lock(&hold))
+		return;
+	e = listener_of(ino);
+	f = e && knock_shared() >= 0 ? deliver_family_named(e->name) : NULL;
+	if (f && !f->joined)
+		share.queues = (uint32_t)f->flight.pair_count;
+	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
+		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, flight_end(&f->flight, i)); i++)
+			;
+	guard_unlock(&hold);
+}
+
+static bool take_queues(struct family *f, int sock, uint32_t n)
+{
+	char byte;
+	int fd;
+
+	if (!flight_expect(&f->flight, n))
+		return false;
+	while (f->flight.pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0)
+		flight_add_end(&f->flight, fd);
+	return f->flight.pair_count == n;
+}
+
+void deliver_join(int sock, uint64_t ino)
+{
+	cleanup_fd int knocks = -1;
+	struct share share = {0};
+	const struct entry *e;
+	struct guard_hold hold;
+	struct family *f;
+
+	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues || share.queues > PASSED_QUEUES || !guard_lock(&hold))
+		return;
+	e = listener_of(ino);
+	f = e && knock_join(knocks) ? deliver_family_for(e->name, 1) : NULL;
+	if (f) {
+		f->joined = true;
+		if (!take_queues(f, sock, share.queues))
+			log_warn("what was carried for %s did not come to this process whole", e->name);
+		atomic_store(&deliver_waiting, f->flight.pair_count > 0);
+	}
+	guard_unlock(&hold);
+}

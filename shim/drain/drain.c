@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/* Drain: freeze at the boundary, count who is not there, thaw. */
+#define _GNU_SOURCE
+#include "drain/drain.h"
+
+#include "restart/doorbell.h"
+#include "drain/freeze.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "fd/tagging.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+cpr_touched _Atomic bool drain_active;
+static _Atomic bool drain_over_here; /* see drain_close */
+static _Atomic int parked_word; /* changes when a drain ends */
+
+static bool blocks(int fd)
+{
+	return !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
+}
+
+/*
+ * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of the program's ends it as it would end the call
+ * that waits here (with SA_RESTART the kernel goes on by itself): servers stop their threads so. 0, or -EINTR.
+ */
+int drain_park(void)
+{
+	int word = atomic_load(&parked_word);
+
+	while (atomic_load(&drain_active) && atomic_load(&parked_word) == word) {
+		unsigned rings = doorbell_rings;
+
+		if (next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL) && errno == EINTR && doorbell_rings == rings)
+			return -EINTR;
+	}
+	return 0;
+}
+
+bool drain_wants_out(void)
+{
+	return atomic_load(&drain_active) && callers_self && atomic_load(&callers_self->fd) >= 0;
+}
+
+/*
+ * Was this thread told of it before it was frozen, and comes only now? A loop works off a batch of events in which there are readable descriptors, and to some of them "readable,
+ * but EAGAIN" means that the other side has ended (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What is there is
+ * taken, and served, and then it freezes again. Without end that would be for a client who asks without a pause: once for each thread that may block here. And not at all for a thread that has answered
+ * this very client, and has not waited for any event since: it serves nobody else, and nothing has told it of anything.
+ */
+static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
+
+static bool first_time(void)
+{
+	int drain = atomic_load(&parked_word) + 1;
+
+	if (let_in == drain)
+		return false;
+	let_in = drain;
+	return true;
+}
+
+static bool comes_late(int fd, struct conn *c, bool now)
+{
+	if (atomic_load(&drain_over_here) || c->flags & CONN_SHUT || !conn_has_unread(fd))
+		return false;
+	if (!now && blocks(fd) && (conn_answered_here(c) || !first_time()))
+		return false;
+	freeze_undo(c);
+	return true;
+}
+
+static bool client_waits(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return !atomic_load(&drain_over_here) && blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
+}
+
+int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
+{
+	int kept = errno;
+
+	for (;;) {
+		if (!drain_is_ours())
+			return 0;
+		if (c && c->state == CONN_ANSWERED)
+			conn_set(c, CONN_ASKED); /* this is the asking */
+		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
+			return 0;
+		if (c ? !freeze_conn(fd, c, false, me) || comes_late(fd, c, now) : client_waits(fd))
+			return 0;
+		drain_exit();
+		if (now || !blocks(fd))
+			return -EAGAIN;
+		if (drain_park())
+			return -EINTR;
+		if (c && conn_at(fd) != c)
+			return 0; /* it has been passed on: what stands there has ended, and says so */
+		errno = kept;
+		if (me)
+			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
+		atomic_signal_fence(memory_order_seq_cst);
+	}
+}
+
+void drain_wrote(int fd, struct conn *c)
+{
+	if (drain_is_ours() && conn_at_boundary(c, c->wrote_at))
+		freeze_conn(fd, c, false, callers_self);
+}
+
+/* ---- the handler's part ---- */
+
+/* In a forked child: a drain that its parent is in is not its own (its owner rings it for that). */
+static void forget_drain(void)
+{
+	if (likely(!atomic_load(&drain_active)))
+		return;
+	atomic_store(&drain_active, false);
+	atomic_store(&drain_over_here, false);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (c)
+			conn_clear(c, CONN_FROZEN | CONN_POLLED);
+	}
+}
+
+bool drain_is_ours(void)
+{
+	int kept = errno;
+
+	guard_own_memory(); /* a child's first question */
+	errno = kept;
+	return atomic_load(&drain_active);
+}
+
+void drain_init(void)
+{
+	callers_init();
+	freeze_init();
+	guard_when_born(forget_drain);
+	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
+
+/* Every thread has seen what was stored before, or what it stored before is seen after. */
+static void barrier(void)
+{
+	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
+		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+void drain_begin(void)
+{
+	int kept = errno;
+
+	atomic_store(&drain_active, true);
+	barrier();
+	freeze_listeners(true);
+	drain_forget_waiters();
+	errno = kept;
+}
+
+/* The last look: a thread that came late a moment ago may be taking a request, or a client, behind the looks so far. */
+bool drain_close(bool anyway)
+{
+	int kept = errno;
+	bool closed;
+
+	atomic_store(&drain_over_here, true);
+	barrier();
+	closed = (!drain_busy() && !drain_call_out()) || anyway;
+	if (!closed)
+		atomic_store(&drain_over_here, false);
+	errno = kept;
+	return closed;
+}
+
+size_t drain_call_out(void)
+{
+	int pid = getpid();
+	size_t inside = 0;
+
+	for (int i = 0; i < callers_top(); i++) {
+		int tid = atomic_load(&callers_at(i)->tid), fd = atomic_load(&callers_at(i)->fd);
+		struct conn *c = conn_at(fd);
+
+		if (!tid || fd < 0)
+			continue;
+		if (c && c->flags & CONN_LEFT_ALONE)
+			continue;
+		if (c && !conn_at_boundary(c, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
+			continue; /* reads the rest of a request: counted as busy already */
+		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
+			atomic_store(&callers_at(i)->tid, 0);
+			continue;
+		}
+		inside++;
+	}
+	return inside;
+}
+
+size_t drain_busy(void)
+{
+	int64_t now = io_now();
+	size_t busy = 0;
+
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+		enum conn_view view;
+
+		if (!c || c->flags & (CONN_FROZEN | CONN_LEFT_ALONE))
+			continue;
+		view = conn_look(c, fd, now);
+		switch (view) {
+		case CONN_GONE:
+			conn_end(fd);
+			break;
+		case CONN_STANDS:
+		case CONN_QUIET:
+			busy += !freeze_conn(fd, c, view == CONN_QUIET, NULL);
+			break;
+		case CONN_GOES_ON:
+			busy++;
+		}
+	}
+	return busy;
+}
+
+bool drain_serves(void)
+{
+	return freeze_knows_listeners() || conn_next(0) >= 0;
+}
+
+void drain_wake(void)
+{
+	int kept = errno;
+
+	atomic_fetch_add(&parked_word, 1);
+	next_sys(SYS_futex, &parked_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	errno = kept;
+}
+
+void drain_thaw(void)
+{
+	int kept = errno;
+
+	atomic_store(&drain_over_here, false);
+	atomic_store(&drain_active, false);
+	freeze_listeners(false);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (c)
+			freeze_undo(c);
+	}
+	drain_wake();
+	errno = kept;
+}
+

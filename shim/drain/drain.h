@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* Drain: waiting until every accepted connection stands between two requests, and keeping it there. */
+#ifndef CPR_DRAIN_H
+#define CPR_DRAIN_H
+
+#include "process/active_calls.h"
+#include "fd/conn.h"
+
+#include <poll.h>
+#include <sys/select.h>
+
+/* A drain is on: reads and accepts are frozen. */
+extern _Atomic bool drain_active;
+
+/* It is active, but is it this process's, or one that its parent was in when this was born? */
+bool drain_is_ours(void);
+
+static inline bool drain_is_on(void)
+{
+	return unlikely(atomic_load_explicit(&drain_active, memory_order_relaxed)) && drain_is_ours();
+}
+
+/* Once, at the start. */
+void drain_init(void);
+
+/*
+ * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says 0: make the call. -EAGAIN: the descriptor is frozen and
+ * does not block; a frozen one that would block waits in there until the drain is called off, or, -EINTR, a signal of the program's comes. `now` says that the call does not block whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
+ */
+static inline int drain_enter(int fd, struct conn *c, bool now);
+static inline void drain_exit(void);
+
+/* What drain_enter is while a drain is on. */
+int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now);
+
+/* Waits until the drain is called off, or a signal of the program's comes. 0, or -EINTR. */
+int drain_park(void);
+
+/* From here until drain_exit the thread is inside a call at this number; a drain that begins sees it, or is seen by it. Its place, or NULL. */
+static inline struct caller *drain_come_in(int fd)
+{
+	struct caller *me = callers_self;
+
+	if (unlikely(!me || atomic_load_explicit(&me->tid, memory_order_relaxed) != callers_self_tid))
+		me = callers_join();
+	if (likely(me != NULL))
+		atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
+	/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
+	atomic_signal_fence(memory_order_seq_cst);
+	return me;
+}
+
+static inline int drain_enter(int fd, struct conn *c, bool now)
+{
+	struct caller *me = drain_come_in(fd);
+
+	return likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)) ? 0 : drain_hold_back(me, fd, c, now);
+}
+
+static inline void drain_exit(void)
+{
+	if (likely(callers_self != NULL))
+		atomic_store_explicit(&callers_self->fd, -1, memory_order_release);
+}
+
+/* Is this thread inside such a call, and a drain on? Then the call is to end (restart/doorbell.c), so that drain_enter is asked again. */
+bool drain_wants_out(void);
+
+/* The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of, stands at a boundary. */
+void drain_waits(int epfd);
+
+/* Between drain/drain.c and drain/drain_wait.c: a drain begins. */
+void drain_forget_waiters(void);
+
+/* ppoll and pselect (mask NULL: poll and select) while a drain is on: the frozen ones never become ready. */
+int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mask);
+int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask);
+
+/* The answer was written: during a drain the connection freezes at once. */
+void drain_wrote(int fd, struct conn *c);
+
+/* ---- for the doorbell's handler, all signals blocked ---- */
+
+void drain_begin(void);
+
+/* How many connections do not stand at a boundary yet; those that do are frozen. */
+size_t drain_busy(void);
+
+/* Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many there are. */
+size_t drain_call_out(void);
+
+/* Does this process wait for connections, or has one now? */
+bool drain_serves(void);
+
+/* From here on not even who comes late is let in. True: and so all stand at a boundary. False: not yet, and the drain goes on; `anyway`: it is over all the same. */
+bool drain_close(bool anyway);
+
+/* Who is parked looks again whether it still has to be. */
+void drain_wake(void);
+
+/* Called off: everything as it was. */
+void drain_thaw(void);
+
+#endif

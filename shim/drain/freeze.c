@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* Freezing: a connection between two requests is held there, and out of its epoll set. */
+#define _GNU_SOURCE
+#include "drain/freeze.h"
+
+#include "drain/carry.h"
+#include "drain/drain.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/next.h"
+#include "fd/tagging.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+enum {
+	CONVERSATION = 3, /* after so many answers they are answers */
+	LISTENERS = 256,  /* registrations of listeners in epoll sets */
+};
+
+#define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
+
+/* Who has not been answered so often may be in the middle of a handshake, in which the other side takes its time to reckon: 250 ms. */
+#define STRANGER_NS INT64_C(250000000)
+
+struct registration {
+	_Atomic int fd; /* -1: free */
+	bool out;       /* of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be armed by us */
+	bool armed;     /* meanwhile, by the program */
+	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
+	int epfd;
+	struct epoll_event event;
+};
+
+/* A child finds it empty: its parent's epoll sets are shared, and nothing is done to them. */
+static cpr_touched struct own {
+	int count;
+	struct registration all[LISTENERS];
+} *own;
+
+void freeze_init(void)
+{
+	own = guard_cleared(sizeof(*own));
+}
+
+static int count(void)
+{
+	return own ? own->count : 0;
+}
+
+bool freeze_knows_listeners(void)
+{
+	for (int i = 0; i < count(); i++)
+		if (own->all[i].fd >= 0)
+			return true;
+	return false;
+}
+
+/*
+ * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this thread is not asked, since it is about to read, and will not. (The
+ * handler must ask it: the read that it has interrupted may have taken a request already.)
+ */
+static bool is_being_read(int fd, const struct conn *c, const struct caller *me)
+{
+	for (int i = 0; i < callers_top(); i++) {
+		int read = atomic_load_explicit(&callers_at(i)->fd, memory_order_acquire);
+
+		if ((read == fd || (c->twins && conn_at(read) == c)) && callers_at(i)->tid && callers_at(i) != me)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * May what is not carried be ended now? To end whatever is idle at this moment is the obvious thing, and cost a request in every hundred connections: a client that asks every 5 ms
+ * is as likely as not to be sending while our FIN is under way. So the end goes right behind an answer, when the client has nothing to send yet, or, where no answer comes, into
+ * a longer silence. Who asks without a pause is answered once more, and gets it then. The first words of a server are no answers (a greeting, a handshake): behind those
+ * the client's request is sure to come.
+ */
+static bool may_end(int fd, const struct conn *c, int64_t now)
+{
+	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_ENDED) && !conn_peer_ended(fd);
+	bool answered = c->answers >= CONVERSATION && now - c->wrote_at < BEHIND_NS;
+
+	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONVERSATION ? STRANGER_NS : CONN_RESTED_NS));
+}
+
+bool freeze_conn(int fd, struct conn *c, bool quiet, const struct caller *me)
+{
+	bool carried;
+	int64_t now = io_now();
+
+	if (c->flags & CONN_LEFT_ALONE)
+		return false;
+	carried = carry_may(c, fd);
+	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
+		return true;
+	/* looked at after the flag is up: from there on nobody begins to read */
+	if (is_being_read(fd, c, me) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
+		conn_clear(c, CONN_FROZEN);
+		return false;
+	}
+	if (!carried && !next_shutdown(fd, SHUT_WR))
+		conn_set(c, CONN_SHUT);
+	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told once only (and may have been) does not spin */
+	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
+		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
+	if (atomic_load(&drain_active))
+		return true;
+	freeze_undo(c); /* the drain was called off meanwhile, and its thaw may have passed here already */
+	return false;
+}
+
+/* It may be there already: EPOLLONESHOT. */
+static bool put_back(int epfd, int fd, struct epoll_event event)
+{
+	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) || (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
+}
+
+void freeze_undo(struct conn *c)
+{
+	unsigned flags = conn_clear(c, CONN_FROZEN | CONN_REARM);
+
+	if (flags & CONN_FROZEN && flags & CONN_POLLED && (!(c->events & EPOLLONESHOT) || flags & CONN_REARM))
+		put_back(c->epfd, c->polled, (struct epoll_event){.events = c->events, .data.u64 = c->data});
+}
+
+/* A listener still? Anything else stays in its set: what is under way may wait for it. */
+static bool is_listener(int fd, uint64_t ino)
+{
+	const struct entry *e = track_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
+	struct object object;
+
+	return e && e->kind == ENTRY_STREAM && !object_of(fd, &object) && (!ino || object.ino == ino);
+}
+
+void freeze_listeners(bool on)
+{
+	for (int i = 0; i < count(); i++) {
+		struct registration *r = &own->all[i];
+
+		if (r->fd < 0 || !is_listener(r->fd, r->ino)) {
+			r->out = false;
+			continue;
+		}
+		if (on)
+			r->out = r->event.events & EPOLLONESHOT || !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+		else if (r->out && (!(r->event.events & EPOLLONESHOT) || r->armed))
+			r->out = !put_back(r->epfd, r->fd, r->event);
+		else
+			r->out = false;
+		r->armed = false;
+	}
+}
+
+/* True during a drain: it is noted only, and the listener stays out of the set. */
+static bool note_registration(int epfd, int op, int fd, const struct epoll_event *event)
+{
+	struct registration *found = NULL, *free = NULL;
+	struct guard_hold hold;
+	struct object object;
+	bool out;
+
+	if (!own || object_of(fd, &object) || !guard_lock(&hold))
+		return false;
+	out = atomic_load(&drain_active);
+	for (int i = 0; i < count(); i++) {
+		if (own->all[i].fd == fd && own->all[i].epfd == epfd)
+			found = &own->all[i];
+		else if (own->all[i].fd < 0 || !is_listener(own->all[i].fd, own->all[i].ino))
+			free = &own->all[i];
+	}
+	if (op == EPOLL_CTL_DEL) {
+		out = found && found->out;
+		if (out)
+			next_epoll_ctl(epfd, op, fd, NULL);
+		if (found)
+			found->fd = -1;
+	} else {
+		if (!found)
+			found = free ? free : own->count < LISTENERS ? &own->all[own->count++] : NULL;
+		if (found) {
+			found->epfd = epfd;
+			found->ino = object.ino;
+			found->out = out;
+			found->armed = out;
+			found->event = *event;
+			found->fd = fd;
+		}
+		out = out && found;
+	}
+	guard_unlock(&hold);
+	return out;
+}
+
+/* Not by a drain that this process's parent was in. */
+static bool is_frozen_here(const struct conn *c)
+{
+	return unlikely(c->flags & CONN_FROZEN) && drain_is_ours() && c->flags & CONN_FROZEN;
+}
+
+bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
+{
+	struct conn *c = conn_at(fd);
+
+	if (likely(!c)) {
+		if (unlikely(track_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_listener(fd, 0))
+			return note_registration(epfd, op, fd, event);
+		return false;
+	}
+	if (op == EPOLL_CTL_DEL && c->epfd == epfd)
+		conn_clear(c, CONN_POLLED | CONN_REARM);
+	if (!event || op == EPOLL_CTL_DEL)
+		return is_frozen_here(c) && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
+	if (c->flags & CONN_POLLED && (c->epfd != epfd || c->polled != fd))
+		conn_set(c, CONN_BLIND);
+	c->epfd = epfd;
+	c->polled = fd;
+	c->events = event->events;
+	c->data = event->data.u64;
+	conn_set(c, CONN_POLLED);
+	if (likely(!is_frozen_here(c)))
+		return false;
+	conn_set(c, CONN_POLLED | CONN_REARM); /* once more: who froze it may not have found it in the set yet */
+	return true;
+}

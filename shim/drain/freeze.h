@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* Freezing: what stands between two requests is held there while a drain is on. */
+#ifndef CPR_FREEZE_H
+#define CPR_FREEZE_H
+
+#include "process/active_calls.h"
+#include "fd/conn.h"
+
+#include <sys/epoll.h>
+
+/* Once, at the start. */
+void freeze_init(void);
+
+/*
+ * True: it is frozen, and if it is not carried, ended. If a request has come already, or may be coming, it is served once more: false. `quiet`: not by what we saw, but by the
+ * kernel's clocks, it stands at a boundary.
+ */
+bool freeze_conn(int fd, struct conn *c, bool quiet, const struct caller *me);
+
+/* As it was before; nothing happens to one that is not frozen. */
+void freeze_undo(struct conn *c);
+
+/* Tagged listeners leave the epoll sets that they are in, and come back. */
+void freeze_listeners(bool on);
+
+/* Has this process a listener in an epoll set? */
+bool freeze_knows_listeners(void);
+
+/* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
+bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event);
+
+#endif

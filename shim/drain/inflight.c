@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Looks at connections while the program goes on: nothing is held back here. */
+#define _GNU_SOURCE
+#include "drain/inflight.h"
+
+#include "fd/conn.h"
+#include "base/io.h"
+#include "base/pool.h"
+
+enum { NOTED_MAX = 1 << 16 }; /* the rest is not awaited here, but by the drain */
+
+static struct noted {
+	int fd;
+	uint64_t in; /* bytes read: more of them, and it is another request by now (or a long upload, which the drain awaits) */
+} *noted;
+static size_t noted_count;
+
+void slow_begin(void)
+{
+	int64_t now = io_now();
+
+	noted = noted ? noted : pool_map(NOTED_MAX * sizeof(*noted));
+	noted_count = 0;
+	for (int fd = conn_next(0); noted && fd >= 0 && noted_count < NOTED_MAX; fd = conn_next(fd + 1)) {
+		const struct conn *c = conn_at(fd);
+
+		if (c && !conn_at_boundary(c, now))
+			noted[noted_count++] = (struct noted){fd, c->in};
+	}
+}
+
+size_t slow_left(void)
+{
+	int64_t now = io_now();
+	size_t left = 0;
+
+	for (size_t i = 0; i < noted_count; i++) {
+		struct conn *c = conn_at(noted[i].fd);
+
+		if (c && c->in == noted[i].in && !conn_at_boundary(c, now) && conn_look(c, noted[i].fd, now) == CONN_GOES_ON)
+			noted[left++] = noted[i];
+	}
+	noted_count = left;
+	return left;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* What came by message. */
+#define _GNU_SOURCE
+#include "drain/scm_recv.h"
+
+#include "fd/inherited.h"
+#include "fd/pending.h"
+#include "fd/tagging.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/un.h>
+
+enum { KEYS_MAX = 16, NAME_SIZE = 128 };
+
+static _Atomic uint64_t seen[KEYS_MAX]; /* keys of what came; what is beyond is known while it is here */
+
+struct address {
+	struct sockaddr_storage any;
+	socklen_t len;
+};
+
+static bool has_peer(int fd)
+{
+	struct address peer = {.len = sizeof(peer.any)};
+
+	return !getpeername(fd, (struct sockaddr *)&peer.any, &peer.len);
+}
+
+static bool own_address(int fd, struct address *here)
+{
+	*here = (struct address){.len = sizeof(here->any)};
+	return !getsockname(fd, (struct sockaddr *)&here->any, &here->len);
+}
+
+static void any_address(struct sockaddr *addr)
+{
+	if (addr->sa_family == AF_INET)
+		((struct sockaddr_in *)addr)->sin_addr.s_addr = htonl(INADDR_ANY);
+	else if (addr->sa_family == AF_INET6)
+		((struct sockaddr_in6 *)addr)->sin6_addr = in6addr_any;
+}
+
+static __attribute__((noinline)) int listener_of(int fd, const struct object *object)
+{
+	const struct entry *e = NULL;
+	char name[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	struct address here;
+	int listener = -1;
+
+	if (!own_address(fd, &here) || !guard_lock(&hold))
+		return -1;
+	noted_settle_all();
+	if (!tag_socket(object, (struct sockaddr *)&here.any, here.len, name))
+		e = track_listener_named(name);
+	any_address((struct sockaddr *)&here.any);
+	if (!e && !tag_socket(object, (struct sockaddr *)&here.any, here.len, name))
+		e = track_listener_named(name);
+	listener = e ? e->fd : -1;
+	guard_unlock(&hold);
+	return listener;
+}
+
+uint64_t received_key(int fd)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	struct address here;
+
+	if (!own_address(fd, &here))
+		return 0;
+	if (here.any.ss_family == AF_INET || here.any.ss_family == AF_INET6)
+		return ntohs(((struct sockaddr_in *)&here.any)->sin_port); /* in both families it stands there */
+	if (here.any.ss_family != AF_UNIX || here.len <= offsetof(struct sockaddr_un, sun_path))
+		return 0; /* a socketpair, or who has connected */
+	for (size_t i = offsetof(struct sockaddr_un, sun_path); i < here.len; i++)
+		hash = (hash ^ ((unsigned char *)&here.any)[i]) * UINT64_C(0x100000001b3);
+	return hash | UINT64_C(1) << 63;
+}
+
+static void note(uint64_t key)
+{
+	for (size_t i = 0; i < KEYS_MAX; i++) {
+		uint64_t none = 0;
+
+		if (atomic_load(&seen[i]) == key || atomic_compare_exchange_strong(&seen[i], &none, key) || none == key)
+			return;
+	}
+}
+
+/* Whose listener it is, or whether it is the end of a connection that somebody has made, is not to be seen here: the drain's request will tell. */
+static void begin_afar(int fd)
+{
+	uint64_t key = received_key(fd);
+
+	if (!key)
+		return;
+	note(key);
+	conn_begin(fd, TRACK_AFAR, true);
+}
+
+/* One that was forked, and not exec'ed, knows its owner's listeners. */
+static bool was_started_under_cpr(void)
+{
+	return guard_is_owner() && foreign_ancestor();
+}
+
+void received(int fd)
+{
+	struct object object;
+	int kept = errno, listener;
+
+	track_fresh(fd);
+	if (!cpr__table || !guard_own_memory() || object_of(fd, &object) || object.domain < 0 || object.type != SOCK_STREAM)
+		;
+	else if (!has_peer(fd)) {
+		if (was_started_under_cpr())
+			foreign_came(fd);
+	} else if ((listener = listener_of(fd, &object)) >= 0)
+		conn_begin(fd, listener, true);
+	else if (was_started_under_cpr())
+		begin_afar(fd);
+	errno = kept;
+}
+
+static bool is_among(uint64_t key, const uint64_t *keys, size_t n)
+{
+	for (size_t i = 0; key && i < n; i++)
+		if (keys[i] == key)
+			return true;
+	return false;
+}
+
+bool received_is_of(const uint64_t *keys, size_t n)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < KEYS_MAX; i++)
+		any |= is_among(atomic_load(&seen[i]), keys, n);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (!c || c->listener != TRACK_AFAR)
+			continue;
+		if (is_among(received_key(fd), keys, n))
+			any = true;
+		else
+			conn_set(c, CONN_ASIDE); /* the record stays: a thread may be inside a read, with it in its hands */
+	}
+	return any;
+}
+
+/* 2: bound to just this. 1: to any address. In both families of internet addresses the port stands in one place. */
+static int fits(const struct address *listener, const struct address *here)
+{
+	const struct sockaddr_in *a = (const struct sockaddr_in *)&listener->any, *b = (const struct sockaddr_in *)&here->any;
+	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
+
+	if (a->sin_family != b->sin_family)
+		return 0;
+	if (a->sin_family != AF_INET && a->sin_family != AF_INET6)
+		return listener->len == here->len && !memcmp(&listener->any, &here->any, here->len) ? 2 : 0;
+	if (a->sin_port != b->sin_port)
+		return 0;
+	if (a->sin_family == AF_INET)
+		return a->sin_addr.s_addr == b->sin_addr.s_addr ? 2 : a->sin_addr.s_addr == htonl(INADDR_ANY);
+	return !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) ? 2 : IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr);
+}
+
+const struct entry *received_listener(int fd)
+{
+	const struct entry *best = NULL;
+	struct address here, there;
+	struct guard_hold hold;
+	int most = 0;
+
+	if (!own_address(fd, &here) || !guard_lock(&hold))
+		return NULL;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there) ? fits(&there, &here) : 0;
+
+		if (fit > most) {
+			most = fit;
+			best = e;
+		}
+	}
+	guard_unlock(&hold);
+	return best;
+}
+
+bool received_matches(int fd, enum rule_verb verb)
+{
+	char name[NAME_SIZE], path[109];
+	struct text t = TEXT_ON(name);
+	struct object object;
+	struct address here;
+
+	if (!cpr__settings.rules.count || object_of(fd, &object) || !own_address(fd, &here))
+		return false;
+	if (tag_unix_path((struct sockaddr *)&here.any, here.len, path))
+		text_format(&t, "unix:%s", path);
+	else if (tag_inet(&object, (struct sockaddr *)&here.any, here.len, name, sizeof(name)))
+		return false;
+	return rules_match(&cpr__settings.rules, verb, name);
+}

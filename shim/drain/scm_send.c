@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections that are given away by message. */
+#define _GNU_SOURCE
+#include "drain/scm_send.h"
+
+#include "fd/conn.h"
+#include "drain/drain.h"
+#include "process/lock.h"
+#include "base/next.h"
+#include "model/tag.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+enum {
+	CHANNELS_MAX = 1024,
+	LOOKS = 2,          /* a thread may stand between the look whether a drain is on and its sendmsg, or behind its recvmsg and before the note of it */
+	PAUSE_NS = 1000000, /* the channel can be written to, as the program's loop will be told at once: it must not spin */
+};
+
+_Atomic bool passing_any;
+
+/* By what they were given. */
+static struct channel {
+	_Atomic int fd;
+	struct object object;
+} channels[CHANNELS_MAX];
+static _Atomic int channel_count;
+static int settled_looks;
+
+/* Calls `each` with every connection of ours in a message, until it says true. True: it did. A length that the kernel will refuse is not followed. */
+static bool walk(const struct msghdr *message, bool (*each)(struct conn *c))
+{
+	const char *end = (const char *)message->msg_control + message->msg_controllen;
+
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR((struct msghdr *)message, head)) {
+		if (head->cmsg_len < CMSG_LEN(0) || head->cmsg_len > (size_t)(end - (const char *)head))
+			return false;
+		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+			struct conn *c;
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
+			c = conn_at(fd);
+			if (c && each(c))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool is_one(struct conn *c)
+{
+	(void)c;
+	return true;
+}
+
+static bool give(struct conn *c)
+{
+	conn_set(c, CONN_GIVEN);
+	return false;
+}
+
+static bool take_back(struct conn *c)
+{
+	conn_clear(c, CONN_GIVEN);
+	return false;
+}
+
+static bool is_held(struct conn *c)
+{
+	return conn_untouched(c) || c->flags & CONN_FROZEN;
+}
+
+bool passing_has_connection(const struct msghdr *message)
+{
+	return walk(message, is_one) && guard_own_memory();
+}
+
+static struct channel *find_room(int fd)
+{
+	int n = atomic_load(&channel_count);
+
+	for (int i = 0; i < n; i++)
+		if (channels[i].fd == fd || !object_still(&channels[i].object, channels[i].fd))
+			return &channels[i];
+	if (n == CHANNELS_MAX)
+		return NULL;
+	atomic_store(&channel_count, n + 1);
+	return &channels[n];
+}
+
+/* One for which there is no room is not waited for. */
+static void note_channel(int fd)
+{
+	struct guard_hold hold;
+	struct channel *room;
+	struct object object;
+
+	if (object_of(fd, &object) || object.domain != AF_UNIX)
+		return;
+	atomic_store(&passing_any, true);
+	for (int i = 0; i < atomic_load(&channel_count); i++)
+		if (channels[i].fd == fd && object_same(&channels[i].object, &object))
+			return;
+	if (!guard_lock(&hold))
+		return;
+	room = find_room(fd);
+	if (room) {
+		room->object = object;
+		room->fd = fd;
+	}
+	guard_unlock(&hold);
+}
+
+static bool blocks(int fd, int flags)
+{
+	return !(flags & MSG_DONTWAIT) && !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
+}
+
+/*
+ * It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would end it there. But not while it stays: a drain that is over would leave it
+ * behind.
+ */
+int passing_begin(int fd, const struct msghdr *message, int flags)
+{
+	struct timespec pause = {0, PAUSE_NS};
+	int kept = errno;
+
+	for (;;) {
+		note_channel(fd);
+		drain_come_in(fd);
+		if (likely(!drain_is_on()) || !walk(message, is_held)) {
+			walk(message, give);
+			errno = kept;
+			return 0;
+		}
+		walk(message, take_back); /* whatever became of it before: it is sent anew, and so it is here */
+		drain_exit();
+		if (!blocks(fd, flags)) {
+			next_sys(SYS_nanosleep, &pause, NULL);
+			return -EAGAIN;
+		}
+		if (drain_park())
+			return -EINTR;
+	}
+}
+
+void passing_end(const struct msghdr *message, bool sent)
+{
+	if (!sent)
+		walk(message, take_back);
+	drain_exit();
+}
+
+/* ---- in a drain ---- */
+
+static bool is_being_written(int fd)
+{
+	for (int i = 0; i < callers_top(); i++)
+		if (atomic_load(&callers_at(i)->tid) && atomic_load(&callers_at(i)->fd) == fd)
+			return true;
+	return false;
+}
+
+/* The kernel counts what the other end has not read yet. */
+static bool has_unreceived(int fd)
+{
+	int unreceived = 0;
+
+	return !next_ioctl(fd, SIOCOUTQ, &unreceived) && unreceived > 0;
+}
+
+void passing_look_anew(void)
+{
+	settled_looks = 0;
+}
+
+bool passing_is_settled(void)
+{
+	int n = atomic_load(&channel_count), kept = errno;
+	bool quiet = true;
+
+	for (int i = 0; quiet && i < n; i++)
+		quiet = !object_still(&channels[i].object, channels[i].fd) || (!is_being_written(channels[i].fd) && !has_unreceived(channels[i].fd));
+	settled_looks = quiet ? settled_looks + 1 : 0;
+	errno = kept;
+	return !n || settled_looks >= LOOKS;
+}

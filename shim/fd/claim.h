@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Claiming: the program asks for what it always asked for, and gets the orphan that has that name. */
+#ifndef CPR_CLAIM_H
+#define CPR_CLAIM_H
+
+#include "fd/tagging.h"
+
+#include <sys/socket.h>
+
+/* bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. True if it did: bind has succeeded. */
+bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len);
+
+/* bind() said EADDRINUSE: closes orphans on that port that this program asks for differently now. True if any was: try again. */
+bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len);
+
+/* open(): the descriptor, or -1 when nothing was claimed (errno untouched): open as always. */
+int claim_open(int dir, const char *path, int flags);
+int claim_memfd(const char *name, unsigned flags);
+
+/* cpr_find_fd(): an orphan of the API's becomes the program's again. Holding the guard. */
+void claim_entry(struct entry *e);
+
+/* Is this the path of a unix socket that waits to be claimed? Then unlink() says yes and leaves it. */
+bool claim_guards_path(int dir, const char *path);
+
+/* connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one nobody is. */
+bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len);
+
+/* rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename has succeeded. */
+bool claim_rename(int fromdir, const char *from, int todir, const char *to);
+
+/* It was renamed: a socket of the program's has a new name. */
+void claim_renamed(int fromdir, const char *from, int todir, const char *to);
+
+/* ---- between the two files of it, holding the guard ---- */
+
+/* The orphan at fd, and nowhere else; `fresh` is what the program has there. */
+bool claim_onto(struct entry *e, int fd, const struct object *fresh);
+
+/* Is the socket that was bound there the file at this path? */
+bool claim_path_is_its(const struct entry *e, const char *path);
+
+/* claim_guards_address of a unix socket. Not holding the guard. */
+bool claim_guards_local(const struct sockaddr *addr, socklen_t len);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* Unix sockets have names in the file system: programs unlink, probe and rename them. */
+#define _GNU_SOURCE
+#include "fd/claim.h"
+
+#include "base/next.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+bool claim_path_is_its(const struct entry *e, const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && st.st_dev == e->path_dev && st.st_ino == e->path_ino;
+}
+
+static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+
+/* What a socket of this type at this path is called; false if none can be there. */
+static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1])
+{
+	struct object like = {.domain = AF_UNIX, .type = type};
+	struct sockaddr_un_long {
+		sa_family_t family;
+		char path[109];
+	} addr = {.family = AF_UNIX};
+	size_t n = strlen(path);
+
+	if (n >= sizeof(addr.path))
+		return false;
+	memcpy(addr.path, path, n + 1);
+	return !tag_socket(&like, (struct sockaddr *)&addr, (socklen_t)(sizeof(sa_family_t) + n + 1), name);
+}
+
+/* The orphan that was bound there, and whose file it still is. Holding the guard. */
+static struct entry *orphan_at(const char *path)
+{
+	char name[TAG_NAME_MAX + 1];
+
+	for (size_t i = 0; i < countof(types); i++)
+		if (name_of_path(path, types[i], name))
+			for (struct entry *e = table_orphan(cpr__table, name); e; e = table_orphan_after(cpr__table, e))
+				if (object_still(&e->object, e->fd) && claim_path_is_its(e, path))
+					return e;
+	return NULL;
+}
+
+static __attribute__((noinline)) bool guards_path(int dir, const char *path)
+{
+	char absolute[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	bool guards;
+
+	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
+		return false;
+	guards = orphan_at(absolute) != NULL;
+	guard_unlock(&hold);
+	return guards;
+}
+
+bool claim_guards_path(int dir, const char *path)
+{
+	return unlikely(track_orphans()) && path && guards_path(dir, path);
+}
+
+__attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, socklen_t len)
+{
+	char path[109], name[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	bool guards = false;
+
+	if (tag_unix_path(addr, len, path))
+		return claim_guards_path(AT_FDCWD, path);
+	for (size_t i = 0; i < countof(types) && !guards; i++) {
+		struct object like = {.domain = AF_UNIX, .type = types[i]};
+
+		if (tag_socket(&like, addr, len, name) || !guard_lock(&hold))
+			continue;
+		guards = table_orphan(cpr__table, name) != NULL;
+		guard_unlock(&hold);
+	}
+	return guards;
+}
+
+/* ---- a socket that is bound under a passing name, and moved to its own (haproxy: nobody finds it half made) ---- */
+
+static struct entry *own_at(const char *path)
+{
+	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (!(e->flags & ENTRY_ORPHAN) && e->object.domain == AF_UNIX && e->path_ino && claim_path_is_its(e, path) && object_still(&e->object, e->fd))
+			return e;
+	return NULL;
+}
+
+/* From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard. */
+static void rename_tag(struct entry *e, const char *path)
+{
+	struct entry old = *e, *renamed;
+	char name[TAG_NAME_MAX + 1];
+
+	if (!name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
+		return;
+	table_remove(cpr__table, e); /* its duplicates are no longer known: they end with the next exec */
+	renamed = track_add(name, old.fd, old.kind, &old.object);
+	if (!renamed)
+		return;
+	renamed->flags = old.flags;
+	renamed->backlog = old.backlog;
+	renamed->path_dev = old.path_dev;
+	renamed->path_ino = old.path_ino;
+	track_judge(renamed);
+}
+
+static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)
+{
+	char old[TAG_NAME_MAX + 1], new[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	struct entry *own, *orphan;
+	int kept = errno;
+	bool claimed = false;
+
+	if (tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
+		return false;
+	own = own_at(done ? new : old);
+	orphan = done ? NULL : orphan_at(new);
+	if (own && orphan && own->object.type == orphan->object.type) {
+		struct object fresh = own->object;
+
+		claimed = claim_onto(orphan, own->fd, &fresh);
+		if (claimed)
+			next_unlink(old);
+	} else if (own && done) {
+		rename_tag(own, new);
+	}
+	guard_unlock(&hold);
+	errno = kept;
+	return claimed;
+}
+
+bool claim_rename(int fromdir, const char *from, int todir, const char *to)
+{
+	return unlikely(track_orphans()) && from && to && renamed(fromdir, from, todir, to, false);
+}
+
+void claim_renamed(int fromdir, const char *from, int todir, const char *to)
+{
+	if (unlikely(track_has_paths))
+		renamed(fromdir, from, todir, to, true);
+}

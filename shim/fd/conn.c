@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/* Where each accepted connection stands. */
+#define _GNU_SOURCE
+#include "fd/conn.h"
+
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+cpr_large _Atomic(struct conn *) conn_pages[CONN_PAGES];
+cpr_thread unsigned conn_waits;
+
+/* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
+static struct conn *make_page(int index)
+{
+	size_t size = sizeof(struct conn) << CONN_PAGE_SHIFT;
+	struct conn *page = atomic_load_explicit(&conn_pages[index], memory_order_acquire), *fresh;
+
+	if (page)
+		return page;
+	fresh = pool_page(size);
+	if (!fresh)
+		return NULL;
+	if (atomic_compare_exchange_strong(&conn_pages[index], &page, fresh))
+		return fresh;
+	pool_unpage(fresh, size);
+	return page;
+}
+
+enum { CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
+
+/* The peer's end is counted as a byte. */
+static bool has_ended(const struct tcp_info *info)
+{
+	return info->tcpi_state == CLOSE_WAIT || info->tcpi_state == LAST_ACK || info->tcpi_state == CLOSING;
+}
+
+/* What was read of a connection in other processes: the kernel's count, without what still waits. */
+static uint64_t read_before(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int before = 0, after = 0;
+
+	for (int tries = 0; tries < 10; tries++) { /* a request may come between these three calls */
+		if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
+			return 0;
+		if (before == after)
+			break;
+	}
+	return info.tcpi_bytes_received - has_ended(&info) - (uint64_t)before;
+}
+
+/* What was ever written on it: acknowledged, or on its way. 0 where the kernel does not say. */
+static uint64_t written(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int under_way = 0;
+
+	if (next_ioctl(fd, SIOCOUTQ, &under_way) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return 0;
+	return info.tcpi_bytes_acked + (uint64_t)under_way;
+}
+
+/* Of this number, whatever it says. NULL: it never had one. */
+static struct conn *record_of(int fd)
+{
+	struct conn *page;
+
+	if (fd < 0 || fd >> CONN_PAGE_SHIFT >= CONN_PAGES)
+		return NULL;
+	page = atomic_load_explicit(&conn_pages[fd >> CONN_PAGE_SHIFT], memory_order_acquire);
+	return page ? &page[fd & ((1 << CONN_PAGE_SHIFT) - 1)] : NULL;
+}
+
+static struct conn *make_record(int fd)
+{
+	return fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES && make_page(fd >> CONN_PAGE_SHIFT) ? record_of(fd) : NULL;
+}
+
+void conn_begin(int fd, int listener, bool carried)
+{
+	struct conn *c = make_record(fd);
+
+	if (!c)
+		return;
+	if (unlikely(c->state != CONN_NONE))
+		conn_end(fd);
+	atomic_store(&c->flags, 0);
+	c->listener = listener;
+	c->in = carried ? read_before(fd) : 0; /* before it can be seen: a drain in another thread compares it */
+	c->out = carried ? written(fd) : 0;
+	c->answers = 0;
+	c->wrote_at = 0;
+	c->epfd = -1;
+	c->birth++;
+	c->twins = 0;
+	memset(&c->http, 0, sizeof(c->http));
+	atomic_store_explicit(&c->state, CONN_FRESH, memory_order_release);
+}
+
+/* ---- several numbers of one connection ---- */
+
+struct conn *conn_of_twin(const struct conn *twin)
+{
+	struct conn *c = record_of(twin->listener);
+
+	return c && c->state && c->state != CONN_TWIN && c->birth == twin->birth ? c : NULL;
+}
+
+static void become_twin(struct conn *twin, int of, const struct conn *c)
+{
+	twin->listener = of;
+	twin->birth = c->birth;
+	atomic_store_explicit(&twin->state, CONN_TWIN, memory_order_release);
+}
+
+void conn_twin(int from, int to)
+{
+	struct conn *c = conn_at(from), *first = record_of(from), *twin = c ? make_record(to) : NULL;
+
+	if (!twin || twin == c)
+		return;
+	c->twins++;
+	become_twin(twin, first->state == CONN_TWIN ? first->listener : from, c);
+}
+
+int conn_next_twin(int fd, int at)
+{
+	const struct conn *c = record_of(fd);
+
+	for (; c && at >= 0 && at >> CONN_PAGE_SHIFT < CONN_PAGES; at++) {
+		const struct conn *twin = record_of(at);
+
+		if (!twin)
+			at |= (1 << CONN_PAGE_SHIFT) - 1;
+		else if (twin->state == CONN_TWIN && twin->listener == fd && twin->birth == c->birth)
+			return at;
+	}
+	return -1;
+}
+
+/* The first number is closed, and the connection lives on by another. In an epoll set it stays by the closed one, where nobody can take it out any more. */
+static void hand_over(int fd, const struct conn *c)
+{
+	int heir = conn_next_twin(fd, 0), left = c->twins - 1;
+	struct conn *to = heir < 0 ? NULL : record_of(heir);
+	uint8_t state = c->state;
+
+	if (!to)
+		return;
+	for (int twin = conn_next_twin(fd, heir + 1); twin >= 0 && left > 0; twin = conn_next_twin(fd, twin + 1)) {
+		struct conn *other = record_of(twin);
+
+		other->listener = heir;
+		other->birth = to->birth + 1;
+	}
+	atomic_store_explicit(&to->state, CONN_NONE, memory_order_release);
+	to->birth++;
+	atomic_store(&to->flags, c->flags & CONN_POLLED && c->polled == fd ? (c->flags & ~CONN_POLLED) | CONN_BLIND : c->flags);
+	to->answers = c->answers;
+	to->listener = c->listener;
+	to->in = c->in;
+	to->out = c->out;
+	to->wrote_at = c->wrote_at;
+	to->waits = c->waits;
+	to->twins = left;
+	to->polled = c->polled;
+	to->epfd = c->epfd;
+	to->events = c->events;
+	to->data = c->data;
+	to->http = c->http;
+	atomic_store_explicit(&to->state, state, memory_order_release);
+}
+
+void conn_end(int fd)
+{
+	struct conn *c = record_of(fd), *first;
+
+	if (!c || c->state == CONN_NONE)
+		return;
+	first = c->state == CONN_TWIN ? conn_of_twin(c) : NULL;
+	if (unlikely(first != NULL))
+		first->twins--;
+	else if (unlikely(c->twins > 0) && c->state != CONN_TWIN)
+		hand_over(fd, c);
+	atomic_store_explicit(&c->state, CONN_NONE, memory_order_release);
+}
+
+/* Bit by bit: another thread may freeze it in this moment. Mostly there is nothing to clear, and a locked instruction is a tenth of what may be added to a read. */
+static void clear_flags(struct conn *c, unsigned bits)
+{
+	if (unlikely(atomic_load_explicit(&c->flags, memory_order_relaxed) & bits))
+		conn_clear(c, bits);
+}
+
+void conn_read(struct conn *c, const void *bytes, uint64_t n)
+{
+	c->in += n;
+	if (!http_is_followed(&c->http))
+		;
+	else if (bytes)
+		http_read(&c->http, bytes, n);
+	else
+		http_read_unseen(&c->http, n);
+	clear_flags(c, CONN_ASKED | CONN_GIVEN);
+	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
+}
+
+void conn_sent(struct conn *c, const void *bytes, uint64_t n)
+{
+	c->out += n;
+	if (!http_is_followed(&c->http))
+		;
+	else if (bytes)
+		http_wrote(&c->http, bytes, n);
+	else
+		http_wrote_body(&c->http, n);
+}
+
+void conn_wrote(struct conn *c, bool in_full, int64_t now)
+{
+	uint16_t set = in_full ? 0 : CONN_SHORT;
+
+	if (c->state == CONN_ANSWERED && c->waits != conn_waits)
+		set |= CONN_PIECES;
+	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
+		c->answers++;
+	c->wrote_at = now;
+	c->waits = conn_waits;
+	clear_flags(c, CONN_SHORT | CONN_ASKED | CONN_GIVEN);
+	if (set & ~atomic_load_explicit(&c->flags, memory_order_relaxed))
+		atomic_fetch_or_explicit(&c->flags, set, memory_order_relaxed);
+	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
+}
+
+bool conn_settle_unseen(struct conn *c, int fd)
+{
+	uint64_t now = c->state == CONN_BUSY && !conn_has_unread(fd) ? written(fd) : 0;
+
+	if (now <= c->out || !http_answered_unseen(&c->http))
+		return false;
+	c->out = now;
+	conn_set(c, CONN_ASKED);
+	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
+	return true;
+}
+
+/* POLLERR alone says that there is something in the error queue: a MSG_ZEROCOPY that is done, a time stamp. A reset is POLLHUP as well. */
+bool conn_peer_ended(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+	return raw_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP) && !conn_has_unread(fd);
+}
+
+/* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */
+static bool counts_agree(const struct conn *c, int fd, bool *quiet)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int before = 0, after = 0;
+	uint64_t received;
+
+	*quiet = false;
+	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
+		return true;
+	*quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
+	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+		return true;
+	received = info.tcpi_bytes_received - has_ended(&info);
+	return c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may come between these three calls */
+}
+
+enum conn_view conn_look(struct conn *c, int fd, int64_t now)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	bool quiet;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &len))
+		return CONN_GONE; /* closed by a raw system call, or reset */
+	if (counts_agree(c, fd, &quiet))
+		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
+	return quiet ? CONN_QUIET : CONN_GOES_ON;
+}
+
+bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	uint32_t ms = (uint32_t)(ns / 1000000), trips;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket */
+		return now - c->wrote_at >= ns;
+	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0; /* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
+	if (ms < trips)
+		ms = trips;
+	return info.tcpi_last_data_sent >= ms && info.tcpi_last_data_recv >= ms;
+}
+
+bool conn_has_unread(int fd)
+{
+	int unread = 0;
+
+	return !next_ioctl(fd, SIOCINQ, &unread) && unread > 0;
+}
+
+bool conn_seen_whole(const struct conn *c, int fd)
+{
+	bool quiet;
+
+	return counts_agree(c, fd, &quiet);
+}
+
+bool conn_untouched(const struct conn *c)
+{
+	return c->state == CONN_FRESH;
+}
+
+/*
+ * The program waits for its next request, and for nothing else: it has asked to read, if it is one that has answered in full whenever it waits again. (A busy client leaves no
+ * 50 ms between an answer and its next request.) That the last answers came in one write does not say it alone: the next may be a long one, and this its first part.
+ */
+void conn_awaits(struct conn *c)
+{
+	if (http_kind(&c->http) == HTTP_NO && c->state == CONN_ANSWERED && c->answers > 1 && !(c->flags & (CONN_SHORT | CONN_PIECES | CONN_ASKED)))
+		conn_set(c, CONN_ASKED);
+}
+
+bool conn_at_boundary(const struct conn *c, int64_t now)
+{
+	switch (http_kind(&c->http)) {
+	case HTTP_OVER:
+		return !http_partial(&c->http); /* the server will close it: so do we */
+	case HTTP_YES:
+		return http_at_boundary(&c->http);
+	case HTTP_NEVER:
+		return false;
+	default:
+		if (c->state == CONN_FRESH)
+			return true;
+		if (c->flags & CONN_ENDED) /* the peer has no more to say, and the server is about to close it, or to answer still */
+			return now - c->wrote_at >= CONN_QUIET_NS && c->state == CONN_ANSWERED;
+		if (c->state != CONN_ANSWERED || c->flags & CONN_SHORT)
+			return false;
+		return c->flags & CONN_ASKED || now - c->wrote_at >= CONN_QUIET_NS;
+	}
+}
+
+int conn_next(int fd)
+{
+	for (; fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES; fd++) {
+		const struct conn *c = record_of(fd);
+
+		if (!c)
+			fd |= (1 << CONN_PAGE_SHIFT) - 1;
+		else if (c->state && c->state != CONN_TWIN)
+			return fd;
+	}
+	return -1;
+}

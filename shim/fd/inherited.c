@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* Listeners that this program was started with, and the way up to who binds them. */
+#define _GNU_SOURCE
+#include "fd/inherited.h"
+
+#include "deliver/queue.h"
+#include "base/io.h"
+#include "process/procinfo.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "process/startup.h"
+#include "base/raw.h"
+#include "fd/tagging.h"
+#include "model/protocol.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	GENERATIONS = 8,   /* of ancestors */
+	PATIENCE_MS = 1000,
+	LISTENERS_MAX = 32,
+};
+
+enum { ASKED, UNASKED, ASKING };
+
+enum { UNKNOWN = -1 };
+
+_Atomic int foreign_unasked;
+static _Atomic bool passes;
+static _Atomic int ancestor = UNKNOWN;
+
+static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX + 1])
+{
+	struct sockaddr_storage here = {0}, peer;
+	socklen_t len = sizeof(here), peer_len = sizeof(peer);
+
+	if (object->domain < 0 || (object->type != SOCK_STREAM && object->type != SOCK_SEQPACKET) || !getpeername(fd, (struct sockaddr *)&peer, &peer_len))
+		return false;
+	if (getsockname(fd, (struct sockaddr *)&here, &len) || tag_socket(object, (struct sockaddr *)&here, len, name))
+		return false;
+	return (here.ss_family != AF_INET && here.ss_family != AF_INET6) || ((struct sockaddr_in *)&here)->sin_port; /* in both families it stands there */
+}
+
+static __attribute__((noinline)) bool look_at(int fd)
+{
+	char name[TAG_NAME_MAX + 1];
+	struct guard_hold hold;
+	struct object object;
+	struct entry *e = NULL;
+
+	if (object_of(fd, &object) || !is_bound(fd, &object, name) || !guard_lock(&hold))
+		return false;
+	if (!table_by_fd(cpr__table, fd) && !table_add_next(cpr__table, name, fd, &e)) {
+		e->kind = ENTRY_STREAM;
+		e->object = object;
+		e->flags |= ENTRY_FOREIGN;
+		track_look_at_socket(e, -1);
+	}
+	guard_unlock(&hold);
+	return e;
+}
+
+/* Not by CPR_PID: a daemon has another pid than what was started. And not at the start: a script that was given a listener by mistake has no use for it. */
+static int find_ancestor(void)
+{
+	char mark[32];
+	struct text t = TEXT_ON(mark);
+	struct kin kin;
+	int pid = getppid();
+
+	text_format(&t, "/memfd:" WORDS_PAGE_NAME "%d.", cpr__settings.signal);
+	for (int depth = 0; depth < GENERATIONS && pid > 1; depth++) {
+		if (kin_maps(pid, mark))
+			return pid;
+		pid = kin_look(pid, &kin) ? kin.parent : 0;
+	}
+	return 0;
+}
+
+int foreign_ancestor(void)
+{
+	if (atomic_load(&ancestor) == UNKNOWN)
+		atomic_store(&ancestor, find_ancestor());
+	return atomic_load(&ancestor);
+}
+
+/* Who has less rights than whoever started it may not see what that is; but it was told its number. */
+static bool was_started_by_another(void)
+{
+	const char *value = settings_env(cpr__origin.envp, SETTINGS_PID);
+	int pid = 0;
+
+	for (; value && *value >= '0' && *value <= '9' && pid < 100000000; value++)
+		pid = pid * 10 + (*value - '0');
+	return pid && pid != getpid() && kin_descends(getpid(), pid);
+}
+
+bool foreign_is_carried(void)
+{
+	return atomic_load(&passes) || (!foreign_ancestor() && !was_started_by_another());
+}
+
+void foreign_pass(bool on)
+{
+	atomic_store(&passes, on);
+}
+
+void foreign_begin(void)
+{
+	int kept = errno;
+	bool any = false;
+
+	for (size_t i = 0; i < cpr__origin.heirloom_count; i++)
+		if (origin_is_heirloom(cpr__origin.heirlooms[i].fd))
+			any |= look_at(cpr__origin.heirlooms[i].fd);
+	if (any)
+		foreign_ask_again();
+	errno = kept;
+}
+
+void foreign_came(int fd)
+{
+	if (look_at(fd))
+		foreign_ask_again();
+}
+
+void foreign_deliver(void)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_FOREIGN)
+			deliver_to(e->name, e->fd);
+}
+
+/* ---- asking ---- */
+
+/* Rings it as the tools do; not who has its number now. A socket on which it waits for a request, or -1. */
+static int ring(int pid)
+{
+	struct timeval patience = {PATIENCE_MS / 1000, 0};
+	struct sockaddr_un addr;
+	uint64_t nonce = 0;
+	socklen_t len;
+	struct ucred peer = {0};
+	socklen_t peer_len = sizeof(peer);
+	cleanup_fd int door = -1;
+	int sock;
+
+	if (raw_getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
+		return -1;
+	nonce |= 1;
+	len = words_address(nonce, &addr);
+	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) || !kin_descends(getpid(), pid) ||
+	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !io_await_input(door, PATIENCE_MS))
+		return -1;
+	sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC);
+	if (sock >= 0 && (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) || peer.pid != pid)) {
+		raw_close(sock);
+		sock = -1;
+	}
+	if (sock >= 0)
+		next_setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return sock;
+}
+
+static void ask_for(uint64_t ino)
+{
+	static cpr_large struct words_request request; /* one thread asks at a time */
+	cleanup_fd int sock = ring(foreign_ancestor());
+
+	request = (struct words_request){.magic = WORDS_MAGIC, .verb = WORDS_JOIN, .join.ino = ino};
+	if (sock < 0)
+		log_warn("process %d, which started this one, was asked for what it has carried, and did not answer", foreign_ancestor());
+	else if (!io_send(sock, &request, sizeof(request), -1))
+		deliver_join(sock, ino);
+}
+
+static __attribute__((noinline)) void ask(void)
+{
+	uint64_t inos[LISTENERS_MAX];
+	struct guard_hold hold;
+	size_t n = 0;
+
+	if (!foreign_ancestor() || !guard_lock(&hold))
+		return;
+	for (const struct entry *e = table_first(cpr__table); e && n < LISTENERS_MAX; e = table_after(e))
+		if (e->flags & ENTRY_FOREIGN && object_still(&e->object, e->fd))
+			inos[n++] = e->object.ino;
+	guard_unlock(&hold);
+	for (size_t i = 0; i < n; i++)
+		ask_for(inos[i]);
+}
+
+/* One thread asks, and the others wait for it: a knock that one of them accepted meanwhile would be taken for a client. */
+void foreign_ask(void)
+{
+	struct timespec ms = {0, 1000000};
+	int unasked = UNASKED, kept = errno;
+
+	if (!guard_own_memory())
+		return;
+	if (atomic_compare_exchange_strong(&foreign_unasked, &unasked, ASKING)) {
+		ask();
+		atomic_store(&foreign_unasked, ASKED);
+	}
+	for (int i = 0; atomic_load(&foreign_unasked) == ASKING; i++) {
+		if (i == 2 * PATIENCE_MS) /* this is a child, and the thread that asks its parent's */
+			atomic_store(&foreign_unasked, UNASKED);
+		next_sys(SYS_nanosleep, &ms, NULL);
+	}
+	errno = kept;
+}
+
+void foreign_ask_again(void)
+{
+	atomic_store(&foreign_unasked, UNASKED);
+}

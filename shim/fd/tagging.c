@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: MIT */
+/* From the program's calls to the table. */
+#define _GNU_SOURCE
+#include "fd/tagging.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/raw.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
+
+_Atomic bool track_has_paths;
+
+static bool is_hidden(const struct entry *e)
+{
+	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED);
+}
+
+bool track_is_hidden(int fd)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	bool hidden;
+
+	if (!track_knows(fd) || !guard_lock(&hold))
+		return false;
+	e = table_by_fd(cpr__table, fd);
+	hidden = e && is_hidden(e) && object_still(&e->object, fd); /* else: closed behind our back, and somebody else's number now */
+	guard_unlock(&hold);
+	return hidden;
+}
+
+void track_judge(struct entry *e)
+{
+	e->flags &= (uint16_t)~ENTRY_KEPT;
+	if (!(e->flags & ENTRY_FOREIGN) && rules_keep(&cpr__settings.rules, e))
+		e->flags |= ENTRY_KEPT;
+}
+
+struct entry *track_add(const char *name, int fd, enum entry_kind kind, const struct object *object)
+{
+	struct entry *e;
+	int r;
+
+	table_forget_fd(cpr__table, fd);
+	r = table_add_next(cpr__table, name, fd, &e);
+	if (r) {
+		errno = -r;
+		log_warn("%s will not be kept: %m", name);
+		return NULL;
+	}
+	e->kind = kind;
+	e->object = *object;
+	track_judge(e);
+	return e;
+}
+
+static bool is_v6only(int fd, const struct object *object)
+{
+	int on = 0;
+	socklen_t len = sizeof(on);
+
+	return object->domain == AF_INET6 && !getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len) && on;
+}
+
+static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	char name[TAG_NAME_MAX + 1], path[109];
+	struct guard_hold hold;
+	struct object object;
+	struct stat st = {0};
+	struct entry *e;
+	int kept = errno;
+
+	if (object_of(fd, &object) || tag_socket(&object, addr, len, name))
+		goto out;
+	if (tag_unix_path(addr, len, path) && stat(path, &st))
+		st = (struct stat){0};
+	if (!guard_lock(&hold))
+		goto out;
+	e = track_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+	if (e) {
+		e->path_dev = st.st_dev;
+		e->path_ino = st.st_ino;
+		if (st.st_ino)
+			track_has_paths = true;
+		if (is_v6only(fd, &object))
+			e->flags |= ENTRY_V6ONLY;
+	}
+	guard_unlock(&hold);
+out:
+	errno = kept;
+}
+
+/* Most sockets that are bound live long, and are tagged when they are first waited or accepted on; for a resolver's of the moment that would be too dear. */
+void track_bound(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (!cpr__table || (!track_orphans() && !track_knows(fd) && noted_bind(fd, addr, len)))
+		return;
+	tag_bound(fd, addr, len);
+}
+
+void track_listening(int fd, int backlog)
+{
+	struct guard_hold hold;
+	struct entry *e;
+
+	if (!track_knows(fd)) {
+		noted_listen(fd, backlog);
+		return;
+	}
+	if (!guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, fd);
+	if (e) {
+		e->flags |= ENTRY_LISTENING;
+		e->backlog = backlog;
+		track_judge(e);
+	}
+	guard_unlock(&hold);
+}
+
+static enum entry_kind kind_of(const struct object *object)
+{
+	return object->mode == S_IFCHR ? ENTRY_DEVICE : object->mode == S_IFIFO ? ENTRY_FIFO : ENTRY_FILE;
+}
+
+static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *path, int flags, const struct object *object)
+{
+	char name[TAG_NAME_MAX + 8], absolute[TAG_NAME_MAX + 1];
+	struct text t = TEXT_ON(name);
+	struct guard_hold hold;
+	struct entry *e;
+	int kept = errno;
+
+	if (tag_path(dir, path, absolute))
+		goto out;
+	text_add(&t, tag_prefix(object));
+	text_add(&t, absolute);
+	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || track_is_alias(absolute))
+		goto out;
+	if (!guard_lock(&hold))
+		goto out;
+	noted_settle_all(); /* those of its name came before it */
+	e = track_add(name, fd, kind_of(object), object);
+	if (e)
+		e->access = flags & O_ACCMODE;
+	guard_unlock(&hold);
+out:
+	errno = kept;
+}
+
+/* /dev/null, zero, full, random, urandom and tty by their numbers: the names are looked at later, of what is left. */
+static bool is_stateless(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return false;
+	return (major(st.st_rdev) == 1 && (minor(st.st_rdev) == 3 || minor(st.st_rdev) == 5 || (minor(st.st_rdev) >= 7 && minor(st.st_rdev) <= 9))) ||
+	       (major(st.st_rdev) == 5 && minor(st.st_rdev) <= 2);
+}
+
+/* Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on 8 KiB), nor the time of an fstat. */
+void track_opened(int fd, int dir, const char *path, int flags)
+{
+	struct object object;
+	bool files;
+
+	track_fresh(fd);
+	if (!cpr__table || flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE has O_DIRECTORY's bit */
+		return;
+	files = unlikely(cpr__settings.rules.count) && rules_may_keep(&cpr__settings.rules, "file:");
+	if (!files && ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || (likely(!track_orphans()) && noted_path(fd, path, flags))))
+		return;
+	if (object_of(fd, &object) || !tag_prefix(&object))
+		return;
+	if (kind_of(&object) == ENTRY_DEVICE && is_stateless(fd))
+		return;
+	if (kind_of(&object) == ENTRY_FILE && !files)
+		return;
+	tag_opened(fd, dir, path, flags, &object);
+}
+
+void track_memfd(int fd, const char *given)
+{
+	char name[TAG_NAME_MAX + 1];
+	struct text t = TEXT_ON(name);
+	struct guard_hold hold;
+	struct object object;
+
+	track_fresh(fd);
+	if (!cpr__table || !rules_may_keep(&cpr__settings.rules, "memfd:") || object_of(fd, &object))
+		return;
+	text_add(&t, "memfd:");
+	text_add(&t, given);
+	if (t.cut || !guard_lock(&hold))
+		return;
+	track_add(name, fd, ENTRY_MEMFD, &object);
+	guard_unlock(&hold);
+}
+
+void track_alias(int from, int to)
+{
+	struct guard_hold hold;
+	struct entry *e;
+
+	if (from == to)
+		return;
+	track_fresh(to);
+	if (unlikely(conn_at(from) != NULL) && guard_own_memory())
+		conn_twin(from, to);
+	if (unlikely(noted_any(from)) && cpr__table)
+		noted_settle(from);
+	if (likely(!track_knows(from)) || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, from);
+	if (e && object_still(&e->object, from))
+		table_alias(cpr__table, e, to);
+	guard_unlock(&hold);
+}
+
+void track_hide(const char *given, int fd)
+{
+	char name[TAG_NAME_MAX + 16];
+	struct text t = TEXT_ON(name);
+	struct entry *e;
+
+	text_format(&t, TRACK_HIDDEN "%s", given);
+	if (t.used > TAG_NAME_MAX || table_add_next(cpr__table, name, fd, &e))
+		return;
+	object_of(fd, &e->object);
+	table_make_orphan(cpr__table, e);
+}
+
+static void forget(int fd)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	table_forget_fd(cpr__table, fd);
+	guard_unlock(&hold);
+}
+
+/* Bound, and then connected: a datagram socket as well hears its one peer only, and is not what the next generation will ask for. */
+static bool is_clients(const struct entry *e, const struct sockaddr *addr)
+{
+	if (e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN))
+		return false;
+	return e->kind == ENTRY_STREAM || (e->kind == ENTRY_DATAGRAM && e->object.domain != AF_UNIX && addr && addr->sa_family != AF_UNSPEC);
+}
+
+void track_socket_connected(int fd, const struct sockaddr *addr)
+{
+	struct guard_hold hold;
+	struct entry *e;
+
+	if (unlikely(noted_any(fd)) && addr && addr->sa_family != AF_UNSPEC)
+		noted_unbind(fd);
+	if (likely(!track_knows(fd)) || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, fd);
+	if (e && is_clients(e, addr))
+		table_forget_fd(cpr__table, fd);
+	guard_unlock(&hold);
+}
+
+/*
+ * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket would be gone then; a claimed one
+ * may live on in the workers of the last generation, and the second bind would find the port in use. So it becomes an orphan again. But a master that has forked closes what
+ * it leaves to its workers (haproxy).
+ */
+static bool give_back(struct entry *e)
+{
+	int elsewhere, r;
+
+	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !guard_is_owner() || guard_has_workers())
+		return false;
+	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
+	if (elsewhere < 0)
+		return false;
+	table_change_begin(cpr__table);
+	r = table_move(cpr__table, e, elsewhere);
+	if (!r)
+		table_make_orphan(cpr__table, e);
+	table_change_end(cpr__table);
+	if (r)
+		raw_close(elsewhere);
+	return !r;
+}
+
+enum { CLOSED_MAX = 4, CLOSED_NAME = 256 };
+
+static struct {
+	struct entry entry;
+	char name[CLOSED_NAME];
+} closed[CLOSED_MAX];
+static size_t closed_count;
+
+/* A child that serves the one connection which its parent accepted closes the listener first of all. */
+static void remember_listener(const struct entry *e, int fd)
+{
+	size_t len = strlen(e->name) + 1, i = closed_count % CLOSED_MAX;
+
+	if (e->kind != ENTRY_STREAM || e->flags & ENTRY_ORPHAN || len > CLOSED_NAME || guard_is_owner())
+		return;
+	closed_count++;
+	memcpy(closed[i].name, e->name, len);
+	closed[i].entry = *e;
+	closed[i].entry.name = closed[i].name;
+	closed[i].entry.fd = fd;
+}
+
+const struct entry *track_listener(int fd)
+{
+	static const struct entry afar = {.name = "", .fd = TRACK_AFAR, .kind = ENTRY_STREAM, .flags = ENTRY_FOREIGN | ENTRY_LISTENING};
+	const struct entry *e = fd == TRACK_AFAR ? &afar : table_by_fd(cpr__table, fd);
+
+	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
+		if (closed[i].entry.fd == fd)
+			e = &closed[i].entry;
+	return e && e->kind == ENTRY_STREAM ? e : NULL;
+}
+
+const struct entry *track_listener_named(const char *name)
+{
+	const struct entry *e = table_find(cpr__table, name, 0);
+
+	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
+		if (!strcmp(closed[i].name, name))
+			e = &closed[i].entry;
+	return e && e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING ? e : NULL;
+}
+
+bool track_let_go(int fd)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int kept = errno;
+
+	if (unlikely(conn_at(fd) != NULL) && guard_own_memory())
+		conn_end(fd);
+	if (unlikely(noted_is_fleeting(fd)))
+		noted_unbind(fd);
+	if (!track_knows(fd))
+		return true;
+	if (track_hidden(fd))
+		return false;
+	if (guard_lock(&hold)) {
+		e = table_by_fd(cpr__table, fd);
+		if (e && !give_back(e)) {
+			remember_listener(e, fd);
+			table_forget_fd(cpr__table, fd);
+		}
+		guard_unlock(&hold);
+	}
+	errno = kept;
+	return true;
+}
+
+void track_forget(int fd)
+{
+	if (unlikely(conn_at(fd) != NULL) && guard_own_memory()) /* a vfork child's numbers are its own, and our memory its parent's */
+		conn_end(fd);
+	if (unlikely(noted_is_fleeting(fd)))
+		noted_unbind(fd);
+	if (unlikely(track_knows(fd)))
+		forget(fd);
+}
+
+void track_make_way(int fd)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int elsewhere;
+
+	if (!track_orphans() || !track_knows(fd) || !guard_lock(&hold))
+		return;
+	e = table_by_fd(cpr__table, fd);
+	if (e && table_hold(e) && is_hidden(e)) {
+		elsewhere = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)(fd + 1));
+		if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
+			raw_close(elsewhere);
+		} else if (elsewhere < 0) {
+			log_warn("%s is lost: its descriptor %d is wanted, and no other number is free", e->name, fd);
+			table_remove(cpr__table, e);
+		}
+	}
+	guard_unlock(&hold);
+}
+
+static int socket_number(int fd, int option)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &len) ? 0 : value;
+}
+
+void track_look_at_socket(struct entry *e, int backlog)
+{
+	if (is_v6only(e->fd, &e->object))
+		e->flags |= ENTRY_V6ONLY;
+	if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN)) {
+		e->flags |= ENTRY_LISTENING;
+		e->backlog = backlog;
+	}
+	track_judge(e);
+}
+
+int track_queue_limit(const struct entry *e)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? -1 : (int)info.tcpi_sacked; /* of a listener: its backlog */
+}
+
+int track_queue(const struct entry *e)
+{
+	uint32_t memory[16] = {0};
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && !getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return (int)info.tcpi_unacked; /* of a listener: what waits for accept() */
+	len = sizeof(memory);
+	if (e->kind == ENTRY_DATAGRAM && !getsockopt(e->fd, SOL_SOCKET, SO_MEMINFO, memory, &len))
+		return (int)memory[0];
+	return -1;
+}
+
+/* Is it still what was tagged? A number that was closed by libc itself, or by a raw system call, and given out again, is not. */
+static bool still_there(struct entry *e)
+{
+	while (!object_still(&e->object, e->fd)) {
+		log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
+		if (table_forget_fd(cpr__table, e->fd))
+			return false;
+	}
+	return true;
+}
+
+static void note_cloexec(struct entry *e, int flags)
+{
+	if (flags & FD_CLOEXEC)
+		e->flags |= ENTRY_CLOEXEC;
+	else
+		e->flags &= (uint16_t)~ENTRY_CLOEXEC;
+}
+
+/* It will be looked at when it has arrived. What is still an orphan was not open to the program: it is looked at like all else. */
+static bool may_go_unseen(const struct entry *e)
+{
+	return e->kind == ENTRY_API && e->fds == 1 && !(e->flags & ENTRY_ORPHAN);
+}
+
+/* All that is asked of the API's descriptors: there may be a million. */
+static void check_open(struct entry *e)
+{
+	int flags = next_fcntl(e->fd, F_GETFD, NULL);
+
+	if (flags < 0) {
+		log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
+		table_remove(cpr__table, e);
+		return;
+	}
+	track_judge(e);
+	note_cloexec(e, flags);
+}
+
+void track_check_all(bool unseen)
+{
+	struct entry *e, *after;
+	int kept = errno;
+
+	noted_settle_all();
+	for (e = table_first(cpr__table); e; e = after) {
+		after = table_after(e);
+		if (unseen && may_go_unseen(e)) {
+			check_open(e);
+			continue;
+		}
+		if (!still_there(e))
+			continue;
+		if (!(e->flags & ENTRY_ORPHAN)) {
+			if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN))
+				e->flags |= ENTRY_LISTENING; /* by a worker, after the fork (varnish) */
+			track_judge(e);
+			note_cloexec(e, next_fcntl(e->fd, F_GETFD, NULL));
+		}
+		e->queue = track_queue(e);
+	}
+	errno = kept;
+}
+
+void track_settle(void)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	noted_settle_all();
+	guard_unlock(&hold);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Where an HTTP/1.x connection stands, seen from the server that reads requests and writes responses. */
+#ifndef CPR_HTTP_H
+#define CPR_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * All of it may be called by a signal handler: nothing is allocated, locked or printed. One call at a time for one connection is the
+ * caller's care, and so is the order: what was read is told before the program sees it, what was written after the kernel took it (the
+ * count that write() returned). Bytes that were only peeked at were not read.
+ *
+ * Common heads that arrive in one piece are framed here, all others by the library http_parser, whose state of a message is kept between
+ * calls; bodies are counted, not looked at.
+ */
+
+/* One direction: the message under way. */
+struct http_way {
+	uint64_t left;      /* bytes to come of the body or chunk, when `body` says so */
+	uint32_t parser;    /* http_parser's own flags and state; 0: between messages */
+	uint32_t head : 24; /* its count of header bytes */
+	uint32_t body : 2;  /* enum body in model/http.c */
+	uint32_t open : 1;  /* a message has begun and is not complete */
+};
+
+/* Zero-initialised: a connection on which nothing was said yet. */
+struct http {
+	struct http_way request;
+	struct http_way response;
+	uint64_t heads;      /* bit n: the nth unanswered request is a HEAD */
+	uint16_t unanswered; /* requests whose head was read, and whose response is not complete */
+	uint16_t status;     /* of http_parser: the response's status, the request's method, and both versions */
+	uint8_t method;
+	uint8_t versions[2];
+	uint8_t kind : 3;       /* enum http_kind, as far as a whole request has proved it */
+	uint8_t asked_last : 1; /* a request said that it is the last one */
+	uint8_t says_last : 1;  /* the response under way says so */
+};
+
+_Static_assert(sizeof(struct http) <= 48, "a connection must stay cheap to remember");
+
+enum http_kind {
+	HTTP_UNKNOWN, /* nothing of a request was read, nothing was written */
+	HTTP_YES,     /* requests and responses, framed so far. A mere beginning counts, and may turn into HTTP_NO */
+	HTTP_NO,      /* the first bytes are no request of HTTP/1.x, or the server spoke first: TLS, HTTP/2, memcached… */
+	HTTP_NEVER,   /* was HTTP, and is at no boundary before it is closed: a response without an end, 101, CONNECT, garbage */
+	HTTP_OVER,    /* the last response is complete: the server will close it. Nothing is cut by closing, and nothing to be carried. With
+			 http_partial() the client may still be sending a body */
+};
+
+/* Is there anything that bytes can still change? Of a protocol that is no HTTP, nothing more needs to be told. */
+static inline bool http_is_followed(const struct http *h)
+{
+	return h->kind != HTTP_NO && h->kind != HTTP_NEVER;
+}
+
+/* The server read these n bytes from the client. */
+void http_read(struct http *h, const void *bytes, size_t n);
+
+/* The server read n bytes that nobody saw (splice): right inside a request's body; anywhere else the connection is lost track of. */
+void http_read_unseen(struct http *h, uint64_t n);
+
+/* The server wrote these n bytes to the client. */
+void http_wrote(struct http *h, const void *bytes, size_t n);
+
+/* The server wrote n bytes that nobody saw (sendfile, splice): right inside a response's body, as above. */
+void http_wrote_body(struct http *h, uint64_t n);
+
+/* All that was asked has been answered, by bytes that nobody saw; nothing happens amid a request or a response that was seen in part. True: there was something. */
+bool http_answered_unseen(struct http *h);
+
+enum http_kind http_kind(const struct http *h);
+
+/* HTTP_YES, every request that was read has been answered in full, and nothing of a further one has been read. */
+bool http_at_boundary(const struct http *h);
+
+/* A request was read in part: of its head, or of its body (which may have been answered already). */
+bool http_partial(const struct http *h);
+
+#endif

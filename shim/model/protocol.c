@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* What the doorbell's two ends say to each other. */
+#define _GNU_SOURCE
+#include "model/protocol.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+socklen_t words_address(uint64_t nonce, struct sockaddr_un *addr)
+{
+	char name[sizeof(addr->sun_path) - 1];
+	struct text t = TEXT_ON(name);
+
+	text_add(&t, "cpr.");
+	text_add_hex(&t, nonce);
+	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(addr->sun_path + 1, name, t.used);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + t.used);
+}
+
+int words_check(const struct words_request *request, size_t size)
+{
+	if (size != sizeof(*request) || request->magic != WORDS_MAGIC)
+		return -EINVAL;
+	if (request->verb == WORDS_DRAIN)
+		return request->drain.key_count > WORDS_KEYS_MAX ? -EINVAL : 0;
+	if (request->verb == WORDS_JOIN)
+		return 0;
+	if (request->verb < WORDS_STATUS || request->verb > WORDS_RETIRE)
+		return -EINVAL;
+	if (!memchr(request->path, '\0', sizeof(request->path)))
+		return -EINVAL;
+	return request->path[0] && request->path[0] != '/' ? -EINVAL : 0;
+}
+
+void words_put(struct text *t, const char *key, const char *value)
+{
+	text_add(t, key);
+	text_add(t, "=");
+	for (; *value; value++)
+		text_add_bytes(t, *value == '\n' ? " " : value, 1);
+	text_add(t, "\n");
+}
+
+void words_put_int(struct text *t, const char *key, int64_t value)
+{
+	text_add(t, key);
+	text_add(t, "=");
+	text_add_int(t, value);
+	text_add(t, "\n");
+}
+
+int words_get(const char *answer, const char *key, char *value, size_t size)
+{
+	size_t len = strlen(key);
+
+	for (const char *line = answer; *line;) {
+		size_t n = strcspn(line, "\n");
+
+		if (n > len && line[len] == '=' && !memcmp(line, key, len)) {
+			n -= len + 1;
+			if (n > size - 1)
+				n = size - 1;
+			memcpy(value, line + len + 1, n);
+			value[n] = '\0';
+			return 0;
+		}
+		line += n + (line[n] == '\n');
+	}
+	return -ENOENT;
+}
+
+int words_get_int(const char *answer, const char *key, int64_t *value)
+{
+	char digits[24];
+	const char *at = digits;
+	int64_t sum = 0; /* below zero: there is one more there */
+
+	if (words_get(answer, key, digits, sizeof(digits)))
+		return -ENOENT;
+	at += *digits == '-';
+	do {
+		if (*at < '0' || *at > '9' || __builtin_mul_overflow(sum, 10, &sum) || __builtin_sub_overflow(sum, *at - '0', &sum))
+			return -ENOENT;
+	} while (*++at);
+	if (*digits != '-' && __builtin_mul_overflow(sum, -1, &sum))
+		return -ENOENT;
+	*value = sum;
+	return 0;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* What is kept: fnmatch(3) on the name of the tag. */
+#define _GNU_SOURCE
+#include "model/rules.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <string.h>
+
+static const struct {
+	const char *word;
+	bool glob;
+} verbs[] = {
+	[RULE_KEEP] = {"keep", true},
+	[RULE_DROP] = {"drop", true},
+	[RULE_CARRY] = {"carry", true},
+	[RULE_NO_CARRY] = {"no-carry", false},
+};
+
+static const char blanks[] = " \t\r";
+
+static int parse(char *line, enum rule_verb *verb, const char **glob)
+{
+	size_t n;
+	char *end;
+
+	line += strspn(line, blanks);
+	for (end = line + strlen(line); end > line && strchr(blanks, end[-1]); end--)
+		end[-1] = '\0';
+	n = strcspn(line, blanks);
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		char *rest = line + n + strspn(line + n, blanks);
+
+		if (n != strlen(verbs[i].word) || memcmp(line, verbs[i].word, n))
+			continue;
+		if (verbs[i].glob != (*rest != '\0') || strpbrk(rest, blanks))
+			return -EINVAL;
+		*verb = (enum rule_verb)i;
+		*glob = rest;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+int rules_add(struct rules *rules, char *line)
+{
+	enum rule_verb verb;
+	const char *glob;
+	int r = parse(line, &verb, &glob);
+
+	if (r)
+		return r;
+	if (rules->count == RULES_MAX)
+		return -E2BIG;
+	rules->rule[rules->count].verb = verb;
+	rules->rule[rules->count++].glob = glob;
+	return 0;
+}
+
+int rules_parse(struct rules *rules, char *text, const char **bad)
+{
+	while (text) {
+		char *line = strsep(&text, "\n");
+		int r = line[strspn(line, blanks)] ? rules_add(rules, line) : 0;
+
+		if (r) {
+			*bad = line;
+			return r;
+		}
+	}
+	return 0;
+}
+
+static bool matches(const char *glob, const char *name)
+{
+	if (strlen(name) > 1000) /* see model/rules.h: past this, glibc's fnmatch calls malloc */
+		return !strcmp(glob, name) || !strcmp(glob, "*");
+	return fnmatch(glob, name, 0) == 0;
+}
+
+static bool kept_by_default(const struct entry *e)
+{
+	switch (e->kind) {
+	case ENTRY_STREAM:
+		return e->flags & ENTRY_LISTENING;
+	case ENTRY_DEVICE:
+		return !tag_stateless_device(e->name);
+	case ENTRY_DATAGRAM:
+	case ENTRY_FIFO:
+	case ENTRY_API:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool rules_keep(const struct rules *rules, const struct entry *e)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		if (rules->rule[i].verb <= RULE_DROP && matches(rules->rule[i].glob, e->name))
+			return rules->rule[i].verb == RULE_KEEP;
+	return kept_by_default(e);
+}
+
+bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		if (rules->rule[i].verb == verb && (!verbs[verb].glob || matches(rules->rule[i].glob, name)))
+			return true;
+	return false;
+}
+
+bool rules_may_keep(const struct rules *rules, const char *prefix)
+{
+	for (size_t i = 0; i < rules->count; i++) {
+		const char *glob = rules->rule[i].glob;
+		size_t literal = rules->rule[i].verb == RULE_KEEP ? strcspn(glob, "*?[\\") : 0;
+		size_t n = strlen(prefix);
+
+		if (rules->rule[i].verb == RULE_KEEP && !memcmp(glob, prefix, literal < n ? literal : n) && (literal >= n || glob[literal]))
+			return true;
+	}
+	return false;
+}

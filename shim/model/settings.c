@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Reads CPR_* once, at the start. */
+#define _GNU_SOURCE
+#include "model/settings.h"
+
+#include "base/log.h"
+#include "base/pool.h"
+#include "model/protocol.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *settings_env(char *const envp[], const char *name)
+{
+	size_t n = strlen(name);
+
+	for (; envp && *envp; envp++)
+		if (!strncmp(*envp, name, n) && (*envp)[n] == '=')
+			return *envp + n + 1;
+	return NULL;
+}
+
+static char *copy(const char *string)
+{
+	size_t n = strlen(string) + 1;
+	char *room = pool_alloc(n);
+
+	return room ? memcpy(room, string, n) : NULL;
+}
+
+static char *copied(char *const envp[], const char *name)
+{
+	const char *value = settings_env(envp, name);
+
+	return value && *value ? copy(value) : NULL;
+}
+
+static int number(char *const envp[], const char *name, int least, int most, int fallback)
+{
+	const char *value = settings_env(envp, name);
+	long sum = 0;
+
+	if (!value || !*value)
+		return fallback;
+	for (const char *at = value; *at; at++) {
+		if (*at < '0' || *at > '9' || sum > most) {
+			sum = (long)most + 1;
+			break;
+		}
+		sum = sum * 10 + (*at - '0');
+	}
+	if (sum < least || sum > most) {
+		log_warn("%s=%s is not a number from %d to %d; %d it is", name, value, least, most, fallback);
+		return fallback;
+	}
+	return (int)sum;
+}
+
+static void read_log(char *const envp[])
+{
+	char *value = copied(envp, SETTINGS_LOG), *path = value ? strchr(value, ':') : NULL;
+	enum log_level level = LOG_LEVEL_WARN;
+
+	if (!value)
+		return;
+	if (path)
+		*path++ = '\0';
+	if (*value && log_level_parse(value, &level))
+		log_warn("%s: %s is none of error, warn, info, debug", SETTINGS_LOG, value);
+	log_to(level, path && *path ? path : NULL);
+}
+
+/*
+ * A CGI script, or a shell that the server runs, has its environment: but a pid file, the files to be removed at a restart and a signal that restarts are one
+ * program's. Its pid stays over every exec of its own; a daemon has another, but the memory of who was meant, and its next generations have a state.
+ */
+static bool is_meant(char *const envp[])
+{
+	return settings_env(envp, SETTINGS_STATE_FD) || number(envp, SETTINGS_PID, 1, INT32_MAX, getpid()) == getpid();
+}
+
+void settings_read(struct settings *settings, char *const envp[])
+{
+	char *rules = copied(envp, SETTINGS_RULES);
+	const char *bad;
+
+	read_log(envp);
+	*settings = (struct settings){
+		.drain_s = number(envp, SETTINGS_DRAIN, 0, 86400, 5),
+		.grace_s = number(envp, SETTINGS_GRACE, 0, 86400, 30),
+		.ready_timeout_s = number(envp, SETTINGS_READY_TIMEOUT, 1, 86400, 60),
+		.signal = number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - WORDS_SIGNAL_DEFAULT_BELOW_MAX),
+		.retire_signal = number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
+		.restart_signal = number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),
+		.test = copied(envp, SETTINGS_TEST),
+		.unlink = copied(envp, SETTINGS_UNLINK),
+		.pidfile = copied(envp, SETTINGS_PIDFILE),
+	};
+	if (!is_meant(envp)) {
+		settings->restart_signal = 0;
+		settings->test = settings->unlink = settings->pidfile = NULL;
+	}
+	if (rules && rules_parse(&settings->rules, rules, &bad))
+		log_warn("%s: %s is no rule, it and what follows do not count", SETTINGS_RULES, bad);
+}

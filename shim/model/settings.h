@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* How this process is to be served: read once from CPR_* at the start, since servers clear their environment. */
+#ifndef CPR_SETTINGS_H
+#define CPR_SETTINGS_H
+
+#include "model/rules.h"
+
+/* What cpr-exec writes and the library reads. Numbers are decimal; times are seconds. */
+#define SETTINGS_RULES "CPR_RULES"                   /* rules, one a line (model/rules.h) */
+#define SETTINGS_DRAIN "CPR_DRAIN"                   /* 5 */
+#define SETTINGS_GRACE "CPR_GRACE"                   /* 30 */
+#define SETTINGS_READY_TIMEOUT "CPR_READY_TIMEOUT"   /* 60 */
+#define SETTINGS_TEST "CPR_TEST"                     /* a command for sh -c, run by cprctl before a restart */
+#define SETTINGS_UNLINK "CPR_UNLINK"                 /* absolute paths, one a line, removed before the next generation starts */
+#define SETTINGS_PIDFILE "CPR_PIDFILE"               /* absolute path: holds the owner's pid */
+#define SETTINGS_SIGNAL "CPR_SIGNAL"                 /* the doorbell's number; SIGRTMAX-5 */
+#define SETTINGS_RETIRE_SIGNAL "CPR_RETIRE_SIGNAL"   /* to workers of an old generation; SIGTERM */
+#define SETTINGS_RESTART_SIGNAL "CPR_RESTART_SIGNAL" /* a signal that restarts, 0: none */
+#define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
+#define SETTINGS_PID "CPR_PID"                       /* of cpr-exec, and so of the program: what it starts in turn inherits all these */
+#define SETTINGS_STATE_FD "CPR_STATE_FD"             /* the state, from one generation to the next only */
+
+struct settings {
+	struct rules rules;
+	int drain_s, grace_s, ready_timeout_s;
+	int signal, retire_signal, restart_signal;
+	const char *test, *unlink, *pidfile; /* NULL: none */
+};
+
+/*
+ * Reads `envp`, whose strings are copied (the copy stays for ever). What is wrong in it falls back to its default and is named in the log:
+ * a bad setting never stops the program from starting. Also sets the log's level and file.
+ */
+void settings_read(struct settings *settings, char *const envp[]);
+
+/* The value of NAME in envp, or NULL. getenv's twin for an environment that is not ours. */
+const char *settings_env(char *const envp[], const char *name);
+
+#endif

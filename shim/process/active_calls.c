@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads inside calls that take bytes or connections: each has a place, in which it says on which descriptor it is at it. */
+#define _GNU_SOURCE
+#include "process/active_calls.h"
+
+#include "process/lock.h"
+#include "base/next.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	CALLERS = 4096, /* what is beyond is served, but may be cut */
+	PROBES = 4,     /* of their places, by who looks for one */
+};
+
+/* A child finds it empty: its one thread has another tid than its parent's had. */
+static cpr_touched struct own {
+	_Atomic int top; /* no caller is at or above this */
+	struct caller callers[CALLERS];
+} *own;
+
+cpr_thread struct caller *callers_self;
+cpr_thread int callers_self_tid;
+static cpr_thread int homeless; /* the tid for which there was no room */
+
+void callers_init(void)
+{
+	own = guard_cleared(sizeof(*own));
+}
+
+int callers_top(void)
+{
+	return own ? own->top : 0;
+}
+
+struct caller *callers_at(int i)
+{
+	return &own->callers[i];
+}
+
+static bool is_dead(int pid, int tid)
+{
+	return next_sys(SYS_tgkill, pid, tid, 0) && errno == ESRCH;
+}
+
+static struct caller *take_place(int i, int there, int tid)
+{
+	struct caller *slot = &own->callers[i];
+	int top;
+
+	if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
+		return NULL;
+	atomic_store(&slot->fd, -1);
+	callers_self = slot;
+	callers_self_tid = tid;
+	for (top = own->top; top <= i && !atomic_compare_exchange_weak(&own->top, &top, i + 1);)
+		;
+	return slot;
+}
+
+/*
+ * The place of a thread that is dead, or one at the end. The obvious code asks of each place whether its thread still lives, which costs the thousandth connection of a server
+ * with a thread for each a thousand system calls: a few are asked, others the next time.
+ */
+struct caller *callers_join(void)
+{
+	static _Atomic unsigned asked;
+	int tid = (int)next_sys(SYS_gettid), pid = getpid(), kept = errno;
+	struct caller *found = NULL;
+
+	callers_self = NULL;
+	if (!own || homeless == tid)
+		return NULL;
+	for (int tries = 0, top = own->top; top && tries < PROBES && !found; tries++) {
+		int i = (int)(atomic_fetch_add(&asked, 1) % (unsigned)top), there = own->callers[i].tid;
+
+		if (!there || there == tid || is_dead(pid, there))
+			found = take_place(i, there, tid);
+	}
+	for (int i = own->top; i < CALLERS && !found; i++)
+		found = take_place(i, 0, tid);
+	if (!found)
+		homeless = tid;
+	errno = kept;
+	return found;
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* Children of the last generation: waited for here, and kept from the program, which would count them as its own. */
+#define _GNU_SOURCE
+#include "process/children.h"
+
+#include "process/lock.h"
+#include "base/io.h"
+#include "process/procinfo.h"
+#include "base/log.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "model/protocol.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { REMEMBERED_MS = 2000 };
+
+static struct unknown {
+	int pid;
+	_Atomic int64_t gone_at; /* CLOCK_MONOTONIC, ns; 0: it is there */
+	uint64_t start_time;
+	int sharer; /* the pid, if it shares a listener; it may be no child of ours, but a child's */
+} *unknown;
+static size_t count;
+static int parent; /* whose they are: a forked child has a copy of this list */
+
+cpr_touched _Atomic int children_left;
+
+void children_adopt(const struct child *children, size_t n)
+{
+	if (!n)
+		return;
+	unknown = pool_alloc(n * sizeof(*unknown));
+	if (!unknown)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		unknown[i].pid = children[i].pid;
+		unknown[i].start_time = children[i].start_time;
+		unknown[i].sharer = children[i].shares ? children[i].pid : 0;
+	}
+	count = n;
+	parent = getpid();
+	atomic_store(&children_left, (int)n);
+	guard_when_strange(children_knows);
+}
+
+/*
+ * A wait that the kernel has told of one may not be back yet when our tick, or another thread's wait, sees that it is gone: it is known for a moment more, and not for
+ * longer, since its pid is free.
+ */
+static struct unknown *find(int pid)
+{
+	for (size_t i = 0; i < count; i++) {
+		int64_t gone_at = atomic_load(&unknown[i].gone_at);
+
+		if (unknown[i].pid == pid && (!gone_at || io_now() - gone_at < REMEMBERED_MS * INT64_C(1000000)))
+			return &unknown[i];
+	}
+	return NULL;
+}
+
+static bool is_gone(const struct unknown *child)
+{
+	return atomic_load(&child->gone_at) != 0;
+}
+
+static void set_gone(struct unknown *child)
+{
+	int64_t there = 0;
+
+	if (atomic_compare_exchange_strong(&child->gone_at, &there, io_now()))
+		atomic_fetch_sub(&children_left, 1);
+}
+
+static bool shares(const struct unknown *child)
+{
+	return child->sharer && guard_start_time(child->sharer) == child->start_time;
+}
+
+bool children_shares(int pid)
+{
+	const struct unknown *child = find(pid);
+
+	return child && shares(child);
+}
+
+bool children_share(void)
+{
+	for (size_t i = 0; i < count; i++)
+		if (shares(&unknown[i]))
+			return true;
+	return false;
+}
+
+void children_warn(struct text *t)
+{
+	char line[256];
+	struct kin kin;
+
+	for (size_t i = 0; i < count && t->used < t->size / 2; i++) {
+		struct text warning = TEXT_ON(line);
+
+		if (!shares(&unknown[i]) || !kin_look(unknown[i].sharer, &kin))
+			continue;
+		text_format(&warning, "process %d (%s) of the last generation also listens, and is no worker that could pass its connections on: they end with it",
+			    unknown[i].sharer, kin.name);
+		words_put(t, "warning", line);
+	}
+}
+
+static bool is_parent(void)
+{
+	return count && getpid() == parent;
+}
+
+/*
+ * By number, and by its start: the kernel may have done away with it unseen (SIGCHLD is ignored), and given its pid out again. Dead, but not to be waited for yet: its
+ * first thread is, and others are still on their way out.
+ */
+static void reap(struct unknown *child)
+{
+	siginfo_t info = {0};
+	struct kin kin;
+
+	if (kin_look(child->pid, &kin) && kin.start_time == child->start_time && kin.parent == parent) {
+		if (!kin.dead)
+			return;
+		if (!raw_waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
+			return;
+	}
+	set_gone(child);
+}
+
+int children_reap(void)
+{
+	int kept = errno;
+
+	if (!atomic_load(&children_left) || !is_parent())
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		if (!is_gone(&unknown[i]))
+			reap(&unknown[i]);
+	errno = kept;
+	return atomic_load(&children_left);
+}
+
+bool children_knows(int pid)
+{
+	return is_parent() && find(pid);
+}
+
+bool children_swallow(int pid, bool gone)
+{
+	struct unknown *child = is_parent() ? find(pid) : NULL;
+
+	if (!child)
+		return false;
+	if (gone)
+		set_gone(child);
+	log_debug("process %d of the last generation %s: not told", pid, gone ? "has ended" : "was stopped or goes on");
+	return true;
+}
+
+struct census {
+	int strangers, own;
+};
+
+static void count_child(int pid, void *arg)
+{
+	struct census *census = arg;
+
+	*(find(pid) ? &census->strangers : &census->own) += 1;
+}
+
+/* Looked at twice: the kernel's list may leave one out when another leaves it at that moment. */
+bool children_are_strangers(void)
+{
+	struct census census = {0};
+
+	if (!is_parent())
+		return false;
+	for (int i = 0; i < 2 && !census.own; i++)
+		kin_children(parent, count_child, &census);
+	return census.strangers && !census.own;
+}
+
+struct list {
+	struct child *at;
+	size_t n;
+};
+
+static void note(int pid, void *arg)
+{
+	struct list *list = arg;
+	struct kin kin;
+
+	if (list->n < CHILDREN_MAX && kin_look(pid, &kin))
+		list->at[list->n++] = (struct child){pid, kin.start_time, false};
+}
+
+size_t children_all(struct child *into)
+{
+	struct list list = {into, 0};
+
+	kin_children(getpid(), note, &list);
+	return list.n;
+}
+
+static bool is_sharer(const struct child *list, size_t n, const struct child *child)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].pid == child->pid && list[i].start_time == child->start_time)
+			return list[i].shares;
+	return false;
+}
+
+static bool is_in(const struct child *list, size_t n, int pid)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].pid == pid)
+			return true;
+	return false;
+}
+
+void children_adopt_all(const struct child *listed, size_t n)
+{
+	size_t size = 2 * CHILDREN_MAX * sizeof(struct child), there;
+	struct child *all = pool_map(size);
+
+	if (!all) {
+		children_adopt(listed, n);
+		return;
+	}
+	there = children_all(all);
+	for (size_t i = 0; i < there; i++)
+		all[i].shares = is_sharer(listed, n, &all[i]);
+	for (size_t i = 0; i < n && there < 2 * CHILDREN_MAX; i++) /* a child's child that shares is none of ours */
+		if (!is_in(all, there, listed[i].pid))
+			all[there++] = listed[i];
+	children_adopt(all, there);
+	pool_unmap(all, size);
+}
+
+size_t children_unknown(struct child *into)
+{
+	size_t n = 0;
+
+	if (!children_reap())
+		return 0;
+	for (size_t i = 0; i < count && n < CHILDREN_MAX; i++)
+		if (!is_gone(&unknown[i]))
+			into[n++] = (struct child){unknown[i].pid, unknown[i].start_time, unknown[i].sharer != 0};
+	return n;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* Other processes, by /proc/PID. */
+#define _GNU_SOURCE
+#include "process/procinfo.h"
+
+#include "base/fds.h"
+#include "base/io.h"
+#include "base/next.h"
+#include "base/raw.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static uint64_t number_at(const char *at)
+{
+	uint64_t value = 0;
+
+	for (; *at >= '0' && *at <= '9'; at++)
+		value = value * 10 + (uint64_t)(*at - '0');
+	return value;
+}
+
+/* PID (NAME) STATE PARENT …, 9: flags, 22: the start time. Behind the last ')': a name may hold anything. */
+bool kin_look(int pid, struct kin *kin)
+{
+	char path[40], stat[512];
+	struct text t = TEXT_ON(path), name = TEXT_ON(kin->name);
+	const char *begin, *at;
+	int kept = errno;
+
+	text_format(&t, "/proc/%d/stat", pid);
+	if (io_read_file(path, stat, sizeof(stat)) <= 0 || !(begin = strchr(stat, '(')) || !(at = strrchr(stat, ')')) || !at[1] || !at[2] || !at[3]) {
+		errno = kept;
+		return false;
+	}
+	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
+	kin->dead = at[2] == 'Z' || at[2] == 'X';
+	kin->parent = (int)number_at(at + 4);
+	kin->flags = 0;
+	for (int field = 2; field < 22 && at; field++) {
+		at = strchr(at + 1, ' ');
+		if (field == 8 && at)
+			kin->flags = (unsigned)number_at(at + 1);
+	}
+	kin->start_time = at ? number_at(at + 1) : 0;
+	errno = kept;
+	return kin->start_time != 0;
+}
+
+/* ---- children ---- */
+
+struct search {
+	int pid;
+	bool listed; /* the kernel has /proc/PID/task/TID/children */
+	void (*each)(int child, void *arg);
+	void *arg;
+};
+
+/* A thread's: it may be gone by now. */
+static void read_children(int thread, void *arg)
+{
+	struct search *search = arg;
+	char path[64], bytes[512];
+	struct text t = TEXT_ON(path);
+	cleanup_fd int fd = -1;
+	int child = 0;
+	ssize_t n;
+
+	text_format(&t, "/proc/%d/task/%d/children", search->pid, thread);
+	fd = raw_open(path, O_RDONLY | O_CLOEXEC, 0);
+	search->listed |= fd >= 0;
+	while (fd >= 0 && (n = next_sys(SYS_read, fd, bytes, sizeof(bytes))) > 0)
+		for (ssize_t i = 0; i < n; i++) {
+			if (bytes[i] >= '0' && bytes[i] <= '9') {
+				child = child * 10 + (bytes[i] - '0');
+				continue;
+			}
+			if (child)
+				search->each(child, search->arg);
+			child = 0;
+		}
+}
+
+static void test_parent(int pid, void *arg)
+{
+	struct search *search = arg;
+	struct kin kin;
+
+	if (kin_look(pid, &kin) && kin.parent == search->pid)
+		search->each(pid, search->arg);
+}
+
+bool kin_thread_children(int pid, int thread, void (*each)(int child, void *arg), void *arg)
+{
+	struct search search = {pid, false, each, arg};
+	int kept = errno;
+
+	read_children(thread, &search);
+	errno = kept;
+	return search.listed;
+}
+
+void kin_children(int pid, void (*each)(int child, void *arg), void *arg)
+{
+	struct search search = {pid, false, each, arg};
+	char path[40];
+	struct text t = TEXT_ON(path);
+	int kept = errno;
+
+	text_format(&t, "/proc/%d/task", pid);
+	if (fds_walk_in(path, read_children, &search) && !search.listed)
+		fds_walk_in("/proc", test_parent, &search);
+	errno = kept;
+}
+
+/* ---- sockets ---- */
+
+struct sockets {
+	int pid;
+	bool found;
+	bool (*each)(uint64_t ino, void *arg);
+	void *arg;
+};
+
+static void read_link(int fd, void *arg)
+{
+	static const char prefix[] = "socket:[";
+	struct sockets *sockets = arg;
+	char path[64], link[64];
+	struct text t = TEXT_ON(path);
+	ssize_t n;
+
+	if (sockets->found)
+		return;
+	text_format(&t, "/proc/%d/fd/%d", sockets->pid, fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n <= (ssize_t)sizeof(prefix) || memcmp(link, prefix, sizeof(prefix) - 1))
+		return;
+	link[n] = '\0';
+	sockets->found = sockets->each(number_at(link + sizeof(prefix) - 1), sockets->arg);
+}
+
+bool kin_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg)
+{
+	struct sockets sockets = {pid, false, each, arg};
+	char path[40];
+	struct text t = TEXT_ON(path);
+	int kept = errno;
+
+	text_format(&t, "/proc/%d/fd", pid);
+	fds_walk_in(path, read_link, &sockets);
+	errno = kept;
+	return sockets.found;
+}
+
+/* ---- what it is ---- */
+
+bool kin_maps(int pid, const char *what)
+{
+	char path[40], bytes[1024];
+	struct text t = TEXT_ON(path);
+	cleanup_fd int fd = -1;
+	size_t kept = 0, overlap = strlen(what) - 1;
+	int before = errno;
+	bool found = false;
+	ssize_t n;
+
+	text_format(&t, "/proc/%d/maps", pid);
+	fd = raw_open(path, O_RDONLY | O_CLOEXEC, 0);
+	while (!found && fd >= 0 && (n = next_sys(SYS_read, fd, bytes + kept, sizeof(bytes) - kept)) > 0) {
+		size_t all = kept + (size_t)n;
+
+		found = memmem(bytes, all, what, overlap + 1);
+		kept = all < overlap ? all : overlap;
+		memmove(bytes, bytes + all - kept, kept);
+	}
+	errno = before;
+	return found;
+}
+
+bool kin_descends(int pid, int from)
+{
+	struct kin kin;
+
+	for (int depth = 0; depth < 16 && pid > 1 && kin_look(pid, &kin); depth++) {
+		if (kin.parent == from)
+			return true;
+		pid = kin.parent;
+	}
+	return false;
+}

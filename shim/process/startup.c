@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: MIT */
+/* Start conditions: noted at the start, compared and restored when leaving. */
+#define _GNU_SOURCE
+#include "process/startup.h"
+
+#include "base/fds.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "model/settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+struct origin cpr__origin;
+
+static const char *const namespaces[] = {"mnt", "net", "pid_for_children", "user", "uts", "ipc", "cgroup", "time_for_children"};
+
+struct identity { /* what exec cannot bring back */
+	uid_t uid[3];
+	gid_t gid[3];
+	struct __user_cap_data_struct caps[2];
+	uint64_t root_dev, root_ino;
+	uint64_t namespace_ino[countof(namespaces)];
+	int filters;
+};
+
+static struct {
+	struct identity identity;
+	mode_t umask;
+	sigset_t mask;
+	bool ignored[_NSIG];
+	struct rlimit limits[RLIM_NLIMITS];
+	cpu_set_t processors;
+	bool processors_known;
+	int nice;
+	int parent_death_signal;
+} start;
+
+static cpr_large struct { /* what origin_restore_process replaced */
+	struct sigaction actions[_NSIG];
+	bool replaced[_NSIG];
+	struct itimerval timers[3];
+	struct rlimit limits[RLIM_NLIMITS];
+	cpu_set_t processors;
+} before;
+
+enum { STATUS_ROOM = 4096 };
+
+int origin_seccomp_filters(void)
+{
+	static const char key[] = "\nSeccomp_filters:\t";
+	char *status = pool_map(STATUS_ROOM); /* a handler's stack may be small */
+	const char *at = NULL;
+	int filters = 0;
+
+	if (status && io_read_file("/proc/self/status", status, STATUS_ROOM) > 0)
+		at = strstr(status, key);
+	for (at = at ? at + strlen(key) : ""; *at >= '0' && *at <= '9'; at++)
+		filters = filters * 10 + (*at - '0');
+	pool_unmap(status, STATUS_ROOM);
+	return filters;
+}
+
+static void read_identity(struct identity *id)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	char path[64];
+	struct stat st;
+
+	*id = (struct identity){.filters = origin_seccomp_filters()};
+	getresuid(&id->uid[0], &id->uid[1], &id->uid[2]);
+	getresgid(&id->gid[0], &id->gid[1], &id->gid[2]);
+	next_sys(SYS_capget, &head, id->caps);
+	if (!stat("/", &st)) {
+		id->root_dev = st.st_dev;
+		id->root_ino = st.st_ino;
+	}
+	for (size_t i = 0; i < countof(namespaces); i++) {
+		struct text t = TEXT_ON(path);
+
+		text_format(&t, "/proc/self/ns/%s", namespaces[i]);
+		if (!stat(path, &st))
+			id->namespace_ino[i] = st.st_ino;
+	}
+}
+
+bool origin_unchanged(struct text *why)
+{
+	static struct identity now; /* too large for a small signal stack; the caller is the only one who leaves */
+	const struct identity *then = &start.identity;
+
+	read_identity(&now);
+	if (memcmp(now.uid, then->uid, sizeof(now.uid)) || memcmp(now.gid, then->gid, sizeof(now.gid)))
+		text_format(why, "it runs as user %u, group %u now, and was started as user %u, group %u: the next generation would lack those rights. Start it as "
+				 "that user, or use handover mode", now.uid[1], now.gid[1], then->uid[1], then->gid[1]);
+	else if (memcmp(now.caps, then->caps, sizeof(now.caps)))
+		text_add(why, "it has dropped capabilities since its start: the next generation would lack them. Use handover mode");
+	else if (now.root_dev != then->root_dev || now.root_ino != then->root_ino)
+		text_add(why, "it has changed its root directory (chroot) since its start: the next generation would be in there. Use handover mode");
+	for (size_t i = 0; i < countof(namespaces) && !why->used; i++)
+		if (now.namespace_ino[i] && then->namespace_ino[i] && now.namespace_ino[i] != then->namespace_ino[i])
+			text_format(why, "it has entered another %s namespace since its start. Use handover mode", namespaces[i]);
+	if (!why->used && now.filters != then->filters)
+		text_add(why, "it has put a seccomp filter on since its start: the next generation would start under it. Use handover mode");
+	return !why->used;
+}
+
+/* ---- noting ---- */
+
+static char *copy_string(const char *string)
+{
+	size_t n = strlen(string) + 1;
+	char *room = pool_alloc(n);
+
+	return room ? memcpy(room, string, n) : NULL;
+}
+
+static char **copy_strings(char **from, const char *without)
+{
+	size_t n = 0, used = 0, len = without ? strlen(without) : 0;
+	char **room;
+
+	while (from[n])
+		n++;
+	room = pool_alloc((n + 1) * sizeof(char *));
+	for (size_t i = 0; room && i < n; i++) {
+		if (without && !strncmp(from[i], without, len) && from[i][len] == '=')
+			continue;
+		room[used] = copy_string(from[i]);
+		if (!room[used++])
+			return NULL;
+	}
+	return room;
+}
+
+/* $PWD says by which symbolic links the directory was reached, if it is true. */
+static const char *start_directory(char **envp)
+{
+	const char *pwd = settings_env(envp, "PWD");
+	char real[TAG_NAME_MAX + 1];
+	struct stat a, b;
+
+	if (pwd && *pwd == '/' && !stat(pwd, &a) && !stat(".", &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return copy_string(pwd);
+	return next_sys(SYS_getcwd, real, sizeof(real)) > 0 && *real == '/' ? copy_string(real) : NULL;
+}
+
+static bool same_file(const char *path, const char *other)
+{
+	struct stat a, b;
+
+	return !stat(path, &a) && !stat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/*
+ * The path that execve was given, absolute. For a script (its first line names the interpreter) the kernel keeps the script's path there and
+ * puts interpreter, its argument and the script in front of the arguments: take those out again, exec will put them back in.
+ */
+static int note_path(char **argv)
+{
+	const char *given = (const char *)getauxval(AT_EXECFN);
+	char path[TAG_NAME_MAX + 1];
+
+	if (!given || tag_path(AT_FDCWD, given, path)) {
+		ssize_t n = readlink("/proc/self/exe", path, TAG_NAME_MAX);
+
+		if (n <= 0)
+			return -ENOENT;
+		path[n] = '\0';
+		given = NULL;
+	}
+	cpr__origin.path = copy_string(path);
+	if (given && !same_file(path, "/proc/self/exe"))
+		for (int i = 1; i <= 2 && argv[0] && argv[i]; i++)
+			if (!strcmp(argv[i], given)) {
+				cpr__origin.argv += i;
+				cpr__origin.script = cpr__origin.path;
+				break;
+			}
+	return cpr__origin.path ? 0 : -ENOMEM;
+}
+
+/* Programs that run another file, which they are given by name: that file is "the program". */
+static bool is_interpreter(const char *path)
+{
+	static const char *const names[] = {"python", "pypy", "perl", "ruby", "node", "php", "lua", "java", "sh", "bash", "dash", "zsh", "tclsh", "guile"};
+	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+
+	for (size_t i = 0; i < countof(names); i++) {
+		size_t n = strlen(names[i]);
+
+		if (!strncmp(base, names[i], n) && !base[n + strspn(base + n, "0123456789.")])
+			return true;
+	}
+	return false;
+}
+
+static const char *first_file(char **argv)
+{
+	for (int i = 1; argv[0] && argv[i]; i++)
+		if (argv[i][0] != '-' && !faccessat(AT_FDCWD, argv[i], F_OK, 0))
+			return argv[i];
+	return NULL;
+}
+
+static void note_heirloom(int fd, void *arg)
+{
+	struct object object;
+	size_t *room = arg;
+
+	if (cpr__origin.heirloom_count < *room && !object_of(fd, &object))
+		cpr__origin.heirlooms[cpr__origin.heirloom_count++] = (struct heirloom){fd, object.dev, object.ino};
+}
+
+static void count_fd(int fd, void *arg)
+{
+	(void)fd;
+	++*(size_t *)arg;
+}
+
+static int note_heirlooms(const struct state *state)
+{
+	size_t n = 0;
+
+	if (state)
+		n = state->heirloom_count;
+	else
+		fds_walk(count_fd, &n);
+	cpr__origin.heirlooms = pool_alloc((n + 1) * sizeof(struct heirloom));
+	if (!cpr__origin.heirlooms)
+		return -ENOMEM;
+	if (state) {
+		memcpy(cpr__origin.heirlooms, state->heirlooms, n * sizeof(struct heirloom));
+		cpr__origin.heirloom_count = n;
+	} else {
+		fds_walk(note_heirloom, &n);
+	}
+	return 0;
+}
+
+static void note_process(void)
+{
+	struct sigaction action;
+
+	start.umask = umask(0);
+	umask(start.umask);
+	next_sigprocmask(SIG_SETMASK, NULL, &start.mask);
+	sigdelset(&start.mask, cpr__settings.signal); /* blocked by the generation before */
+	if (cpr__settings.restart_signal)
+		sigdelset(&start.mask, cpr__settings.restart_signal);
+	for (int sig = 1; sig < _NSIG; sig++)
+		start.ignored[sig] = !next_sigaction(sig, NULL, &action) && action.sa_handler == SIG_IGN;
+	for (int i = 0; i < RLIM_NLIMITS; i++)
+		getrlimit(i, &start.limits[i]);
+	start.processors_known = !sched_getaffinity(0, sizeof(start.processors), &start.processors);
+	start.nice = getpriority(PRIO_PROCESS, 0);
+	prctl(PR_GET_PDEATHSIG, &start.parent_death_signal);
+	read_identity(&start.identity);
+}
+
+struct given origin_given(void)
+{
+	struct given given = {.path = (char *)cpr__origin.path, .argv = cpr__origin.argv, .envp = cpr__origin.envp, .umask = start.umask};
+
+	given.directory = (char *)(cpr__origin.directory ? cpr__origin.directory : "");
+	given.script = (char *)(cpr__origin.script ? cpr__origin.script : "");
+	memcpy(&given.mask, &start.mask, sizeof(given.mask)); /* the kernel's form */
+	for (int sig = 1; sig < _NSIG; sig++)
+		given.ignored |= (uint64_t)start.ignored[sig] << (sig - 1);
+	return given;
+}
+
+/* The program exec'ed itself: a restart begins with what it was first started with, all the same. */
+static int take_given(const struct given *given)
+{
+	cpr__origin.argv = copy_strings(given->argv, NULL);
+	cpr__origin.envp = copy_strings(given->envp, SETTINGS_STATE_FD);
+	cpr__origin.path = copy_string(given->path);
+	cpr__origin.directory = *given->directory ? copy_string(given->directory) : NULL;
+	cpr__origin.script = *given->script ? copy_string(given->script) : NULL;
+	if (!cpr__origin.argv || !cpr__origin.envp || !cpr__origin.path)
+		return -ENOMEM;
+	start.umask = given->umask;
+	memcpy(&start.mask, &given->mask, sizeof(given->mask));
+	for (int sig = 1; sig < _NSIG; sig++)
+		start.ignored[sig] = given->ignored >> (sig - 1) & 1;
+	return 0;
+}
+
+int origin_init(int argc, char **argv, char **envp, const struct state *state)
+{
+	const char *script;
+	int r;
+
+	(void)argc;
+	cpr__origin.argv = copy_strings(argv, NULL);
+	cpr__origin.envp = copy_strings(envp, SETTINGS_STATE_FD);
+	cpr__origin.directory = start_directory(envp);
+	if (!cpr__origin.argv || !cpr__origin.envp)
+		return -ENOMEM;
+	r = note_path(argv);
+	if (r)
+		return r;
+	if (!cpr__origin.script && is_interpreter(cpr__origin.path) && (script = first_file(cpr__origin.argv))) {
+		char path[TAG_NAME_MAX + 1];
+
+		if (!tag_path(AT_FDCWD, script, path))
+			cpr__origin.script = copy_string(path);
+	}
+	note_process();
+	r = state && state->given.path ? take_given(&state->given) : 0;
+	return r ? r : note_heirlooms(state);
+}
+
+/* ---- restoring ---- */
+
+void origin_restore_directory(void)
+{
+	umask(start.umask);
+	if (cpr__origin.directory && chdir(cpr__origin.directory))
+		log_warn("the directory %s of the start is gone (%m): the next generation starts where this one is", cpr__origin.directory);
+}
+
+static void doorstop(int sig)
+{
+	(void)sig;
+}
+
+/*
+ * exec keeps "ignored" and resets handlers. Putting SIGPIPE from ignored back to its default here would let it kill us through another
+ * thread before exec gets that far; so it gets a handler that does nothing, which exec resets to the default.
+ */
+static void restore_signals(int doorbell)
+{
+	sigset_t mask = start.mask;
+
+	for (int sig = 1; sig < _NSIG; sig++) {
+		struct sigaction wanted = {.sa_handler = start.ignored[sig] ? SIG_IGN : doorstop, .sa_flags = SA_RESTART};
+		struct sigaction now;
+
+		before.replaced[sig] = false;
+		if (sig == SIGKILL || sig == SIGSTOP || next_sigaction(sig, NULL, &now))
+			continue;
+		if ((now.sa_handler == SIG_IGN) == start.ignored[sig])
+			continue;
+		before.replaced[sig] = !next_sigaction(sig, &wanted, &before.actions[sig]);
+	}
+	sigaddset(&mask, doorbell);
+	if (cpr__settings.restart_signal) /* a second one must not find its default action */
+		sigaddset(&mask, cpr__settings.restart_signal);
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
+}
+
+void origin_restore_process(int doorbell)
+{
+	static const struct itimerval off;
+
+	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++)
+		setitimer(which, &off, &before.timers[which]);
+	for (int i = 0; i < RLIM_NLIMITS; i++) {
+		struct rlimit limit = {0};
+
+		getrlimit(i, &before.limits[i]);
+		limit = before.limits[i];
+		limit.rlim_cur = start.limits[i].rlim_cur < limit.rlim_max ? start.limits[i].rlim_cur : limit.rlim_max;
+		if (limit.rlim_cur != before.limits[i].rlim_cur)
+			setrlimit(i, &limit);
+	}
+	sched_getaffinity(0, sizeof(before.processors), &before.processors);
+	if (start.processors_known && !CPU_EQUAL(&start.processors, &before.processors))
+		sched_setaffinity(0, sizeof(start.processors), &start.processors);
+	setpriority(PRIO_PROCESS, 0, start.nice); /* of this task only, as the affinity is; nice(2) adds, and would add up */
+	prctl(PR_SET_PDEATHSIG, start.parent_death_signal); /* a new task has none */
+	restore_signals(doorbell);
+}
+
+void origin_put_back(void)
+{
+	for (int sig = 1; sig < _NSIG; sig++)
+		if (before.replaced[sig])
+			next_sigaction(sig, &before.actions[sig], NULL);
+	for (int i = 0; i < RLIM_NLIMITS; i++)
+		setrlimit(i, &before.limits[i]);
+	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++)
+		setitimer(which, &before.timers[which], NULL);
+}
+
+static bool is_socket(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISSOCK(st.st_mode);
+}
+
+/* A daemon points 0, 1 and 2 at /dev/null: the next one gets them like that. A connection that landed there is not passed on. */
+bool origin_is_heirloom(int fd)
+{
+	for (size_t i = 0; i < cpr__origin.heirloom_count; i++) {
+		const struct heirloom *h = &cpr__origin.heirlooms[i];
+		struct object object = {.dev = h->dev, .ino = h->ino};
+
+		if (h->fd == fd)
+			return object_still(&object, fd) || (fd <= STDERR_FILENO && !is_socket(fd));
+	}
+	return false;
+}

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/* Several processes: the owner. It listens on an abstract socket for the time of a drain; its address stands in the page that all of them share. */
+#define _GNU_SOURCE
+#include "restart/drain_owner.h"
+
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "drain/scm_recv.h"
+#include "restart/exec_workers.h"
+#include "fd/tagging.h"
+#include "model/protocol.h"
+#include "restart/drain_worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	RING_TURNS = 16,
+	CALLS_MAX = GUARD_WORKERS_MAX,
+	ADOPTED_MAX = 1024,
+	LOOKED_AT = 32,   /* workers, at a step */
+	HEARD_MAX = 4096, /* messages of one worker at a time */
+};
+
+static int door = -1;              /* where workers connect to */
+static cpr_large struct {
+	int sock, pid;
+} calls[CALLS_MAX];                /* who has, and is not done */
+static size_t call_count;
+static cpr_large int called[GUARD_WORKERS_MAX];
+static cpr_large int rung[GUARD_WORKERS_MAX]; /* who of those is awaited; 0: no more */
+static size_t rung_count;
+static cpr_large int empty[GUARD_WORKERS_MAX]; /* who has said so */
+static size_t empty_count;
+static cpr_large int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
+static size_t adopted_count;
+static struct passed *collected;
+static size_t collected_count;
+static struct carry_count counts;
+static cpr_large struct worker_message message;     /* too large for a handler's stack */
+
+static bool open_door(void)
+{
+	struct sockaddr_un addr;
+	uint64_t nonce = 0;
+	socklen_t len;
+
+	if (raw_getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
+		return false;
+	nonce |= 1;
+	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	len = words_address(nonce, &addr);
+	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, CALLS_MAX)) {
+		io_close(&door);
+		door = -1;
+		return false;
+	}
+	atomic_store(&guard_shared_drain()->nonce, nonce);
+	return true;
+}
+
+/* Every worker once, also those that are born while the drain is on. */
+static void ring_new(void)
+{
+	static cpr_large int now[GUARD_WORKERS_MAX];
+	static unsigned seen;
+	static int turn;
+	unsigned births = guard_births();
+	size_t n;
+
+	if (rung_count && births == seen && ++turn % RING_TURNS) /* to look at each of a thousand takes longer than a step */
+		return;
+	n = guard_workers(now, GUARD_WORKERS_MAX);
+	seen = births;
+	for (size_t i = 0; i < n; i++) {
+		size_t at = 0;
+
+		while (at < rung_count && called[at] != now[i])
+			at++;
+		if (at < rung_count || rung_count == GUARD_WORKERS_MAX)
+			continue;
+		called[rung_count] = now[i];
+		rung[rung_count++] = kill(now[i], cpr__settings.signal) ? 0 : now[i];
+	}
+}
+
+size_t workers_slow(uint64_t survey)
+{
+	static uint64_t asked;
+	static int turn;
+	bool ring = asked != survey || ++turn % RING_TURNS == 0; /* again now and then: one may have been born since */
+	size_t n;
+
+	atomic_store(&guard_shared_drain()->survey, survey);
+	n = guard_workers_not_calm(survey, ring);
+	asked = survey;
+	return n;
+}
+
+void workers_survey_over(void)
+{
+	atomic_store(&guard_shared_drain()->survey, 0);
+}
+
+/*
+ * What workers pass comes to this process, whose limit may be for a master that holds nothing (nginx's worker_rlimit_nofile is its workers' only). The exec sets it back, and so does a
+ * restart that is called off.
+ */
+static void lift_limit(bool on)
+{
+	static struct rlimit before;
+	struct rlimit all;
+
+	if (on && !next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &before)) {
+		all = (struct rlimit){before.rlim_max, before.rlim_max};
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &all, NULL);
+	} else if (!on && before.rlim_max) {
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &before, NULL);
+	}
+}
+
+/* Those who were exec'ed have no page of ours. */
+static void ring_sharers(int64_t deadline)
+{
+	size_t n = sharers_ring(atomic_load(&guard_shared_drain()->nonce), deadline, called + rung_count, GUARD_WORKERS_MAX - rung_count);
+
+	memcpy(rung + rung_count, called + rung_count, n * sizeof(*rung));
+	rung_count += n;
+}
+
+size_t workers_call(int64_t deadline)
+{
+	int kept = errno;
+	size_t sharers = sharers_find();
+
+	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
+	counts = (struct carry_count){0};
+	guard_look_anyway();
+	if (!guard_worker_count() && !sharers)
+		return 0;
+	if (!collected)
+		collected = pool_map(WORKER_PASSED_MAX * sizeof(*collected));
+	atomic_store(&guard_shared_drain()->deadline, deadline);
+	if (collected && open_door()) {
+		lift_limit(true);
+		ring_new();
+		ring_sharers(deadline);
+	}
+	errno = kept;
+	return rung_count;
+}
+
+static bool is_known(const struct object *object)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->object.ino == object->ino && e->object.dev == object->dev)
+			return true;
+	return false;
+}
+
+/* A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the owner's, for the next generation. */
+static void adopt(int fd)
+{
+	struct guard_hold hold;
+	struct object object;
+	struct entry *e;
+	bool taken = false;
+
+	if (adopted_count < ADOPTED_MAX && message.kind < ENTRY_KINDS && !object_of(fd, &object) && object.domain >= 0 && guard_lock(&hold)) {
+		fd = io_move_up(fd, WORDS_HIGH);
+		taken = message.name[0] && !is_known(&object) && !table_add_next(cpr__table, message.name, fd, &e);
+		if (taken) {
+			e->kind = message.kind;
+			e->flags = message.flags & ENTRY_SAVED_FLAGS & ~(unsigned)(ENTRY_ORPHAN | ENTRY_INHERITED);
+			e->backlog = message.backlog;
+			e->path_dev = message.path_dev;
+			e->path_ino = message.path_ino;
+			e->object = object;
+			adopted[adopted_count++] = fd;
+		}
+		guard_unlock(&hold);
+	}
+	if (!taken)
+		raw_close(fd);
+}
+
+/* Called off: they are the workers' again. */
+static void give_back_adopted(void)
+{
+	struct guard_hold hold;
+
+	if (!adopted_count || !guard_lock(&hold))
+		return;
+	while (adopted_count) {
+		int fd = adopted[--adopted_count];
+
+		table_forget_fd(cpr__table, fd);
+		raw_close(fd);
+	}
+	guard_unlock(&hold);
+}
+
+/* By its name; to who was exec'ed it has another one, or none. */
+static const struct entry *listener_of_message(void)
+{
+	const struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
+
+	if (e || !message.listener_ino)
+		return e;
+	for (e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->object.ino == message.listener_ino)
+			return e;
+	return NULL;
+}
+
+static void collect(int fd)
+{
+	const struct entry *e = message.by_address ? received_listener(fd) : listener_of_message();
+	bool carried = e && carry_comes_again(e);
+
+	if (collected_count == WORKER_PASSED_MAX) {
+		raw_close(fd);
+		return;
+	}
+	*(carried ? &counts.carried : &counts.closed) += 1;
+	collected[collected_count++] = (struct passed){.fd = fd, .listener = carried ? e->fd : -1, .ino = message.ino};
+}
+
+/* True when this worker has said all. */
+static bool hear(int sock, int pid)
+{
+	ssize_t n;
+	int fd;
+
+	for (int i = 0; i < HEARD_MAX; i++) {
+		n = io_receive(sock, &message, sizeof(message), &fd);
+		if (n == -EAGAIN)
+			return false;
+		if (n <= 0) /* it died */
+			return true;
+		if (n == sizeof(message) && !message.last && !message.listener && fd < 0) /* there was no number free for it: it ends with the worker */
+			counts.cut++;
+		if (n == sizeof(message) && !message.last && fd >= 0 && memchr(message.name, '\0', sizeof(message.name))) {
+			if (message.listener)
+				adopt(fd);
+			else
+				collect(fd);
+			continue;
+		}
+		io_close(&fd);
+		if (n == sizeof(message) && message.last) {
+			counts.cut += message.cut;
+			if (message.empty && empty_count < GUARD_WORKERS_MAX)
+				empty[empty_count++] = pid;
+			sharers_passed_on(pid, message.empty);
+			return true;
+		}
+	}
+	return false; /* more at the next tick */
+}
+
+/* Its pid, or 0: who is no worker is not heard. One that has ended since is: it has passed on what it had. */
+static int caller_pid(int sock)
+{
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return 0;
+	if (guard_is_worker(peer.pid) || sharers_knows(peer.pid))
+		return peer.pid;
+	log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
+	return 0;
+}
+
+/* Rung, and neither finished nor gone. Whether they are gone is asked of a few at a time. */
+static size_t awaited(void)
+{
+	static size_t looked_at;
+	size_t n = 0;
+
+	for (size_t i = 0; i < LOOKED_AT && i < rung_count; i++) {
+		size_t at = looked_at++ % rung_count;
+
+		if (rung[at] && !guard_start_time(rung[at]))
+			rung[at] = 0;
+	}
+	for (size_t i = 0; i < rung_count; i++)
+		n += rung[i] != 0;
+	return n;
+}
+
+static void strike_out(int pid)
+{
+	for (size_t i = 0; i < rung_count; i++)
+		if (rung[i] == pid)
+			rung[i] = 0;
+}
+
+size_t workers_collect(void)
+{
+	size_t left = 0;
+	int kept = errno, sock, refused;
+
+	if (door < 0)
+		return 0;
+	ring_new();
+	while (call_count < CALLS_MAX && (sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		calls[call_count].sock = sock;
+		calls[call_count].pid = caller_pid(sock);
+		if (!calls[call_count].pid)
+			raw_close(sock);
+		else if (!sharers_takes(calls[call_count].pid, sock))
+			call_count++;
+	}
+	while ((refused = sharers_next_refusal()))
+		strike_out(refused);
+	for (size_t i = 0; i < call_count; i++)
+		if (hear(calls[i].sock, calls[i].pid)) {
+			raw_close(calls[i].sock);
+			strike_out(calls[i].pid);
+		} else {
+			calls[left++] = calls[i];
+		}
+	call_count = left;
+	left = awaited();
+	errno = kept;
+	return left > call_count ? left : call_count;
+}
+
+bool workers_is_empty(int pid)
+{
+	for (size_t i = 0; i < empty_count; i++)
+		if (empty[i] == pid)
+			return true;
+	return false;
+}
+
+size_t workers_passed(struct passed *into, size_t most, struct carry_count *count)
+{
+	size_t n = collected_count < most ? collected_count : most;
+
+	if (n)
+		memcpy(into, collected, n * sizeof(*into));
+	count->carried += counts.carried;
+	count->closed += counts.closed;
+	count->cut += counts.cut;
+	return n;
+}
+
+/* Lets go of all that a drain holds here; a copy of a connection that is closed ends nothing. */
+static void shut_door(void)
+{
+	raw_close(door);
+	door = -1;
+	for (size_t i = 0; i < call_count; i++)
+		raw_close(calls[i].sock);
+	for (size_t i = 0; i < collected_count; i++)
+		raw_close(collected[i].fd);
+	call_count = collected_count = 0;
+}
+
+static void set_nonce(uint64_t nonce)
+{
+	static cpr_large int pids[GUARD_WORKERS_MAX];
+	struct guard_drain *drain = guard_shared_drain();
+	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
+
+	if (!drain)
+		return;
+	atomic_store(&drain->nonce, nonce);
+	for (size_t i = 0; i < n; i++)
+		kill(pids[i], cpr__settings.signal);
+}
+
+void workers_dismiss(void)
+{
+	if (door < 0)
+		return;
+	give_back_adopted();
+	shut_door();
+	sharers_dismiss();
+	lift_limit(false);
+	set_nonce(0);
+}
+
+/* A child that is born in the middle of a drain has copies of what the drain holds. (While that lasts, it is rung as soon as it is found.) */
+static void forget_drain(void)
+{
+	worker_forget();
+	if (door >= 0)
+		shut_door();
+	sharers_forget();
+}
+
+void workers_init(void)
+{
+	guard_when_born(forget_drain);
+}

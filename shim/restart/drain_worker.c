@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/* Several processes: a worker. It drains when its owner does, passes on what is idle, and waits to be told to leave. */
+#define _GNU_SOURCE
+#include "restart/drain_worker.h"
+
+#include "process/bell.h"
+#include "drain/carry.h"
+#include "deliver/queue.h"
+#include "drain/drain.h"
+#include "fd/inherited.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "process/procinfo.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/pool.h"
+#include "base/raw.h"
+#include "drain/scm_recv.h"
+#include "drain/inflight.h"
+#include "fd/tagging.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static cpr_large struct worker_message message; /* too large for a handler's stack */
+static cpr_touched uint64_t draining_for; /* the nonce of the drain that this worker is in */
+static bool passed_on;
+static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
+static cpr_touched size_t mine_count;
+
+/* Of a process that was exec'ed; nonce 0: it is told nothing. */
+static cpr_touched struct {
+	uint64_t nonce;
+	int64_t deadline, soon; /* until when it looks often: its owner has waited already, until it could ask */
+	int sock, owner;
+	uint64_t owner_start;
+	bool gone; /* the owner, on to the next generation */
+} told;
+
+enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
+
+#define SOON_NS INT64_C(20000000)
+
+/*
+ * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
+ * to leave.
+ */
+static void let_go(int fd)
+{
+	static int ended = -1;
+	int pair[2];
+
+	for (int twin = conn_next_twin(fd, 0); twin >= 0; twin = conn_next_twin(fd, twin + 1))
+		let_go(twin);
+	conn_end(fd);
+	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+		raw_close(pair[1]);
+		ended = io_move_up(pair[0], fd + 1);
+	}
+	if (ended < 0 || next_dup3(ended, fd, O_CLOEXEC) < 0)
+		raw_close(fd);
+}
+
+static bool tell(int sock, const struct passed *p)
+{
+	const struct entry *e = p->listener != -1 ? track_listener(p->listener) : NULL;
+
+	memset(&message, 0, sizeof(message));
+	message.ino = p->ino;
+	message.by_address = p->listener == TRACK_AFAR;
+	if (e && e->flags & ENTRY_FOREIGN) {
+		message.listener_ino = e->object.ino;
+	} else if (e) {
+		message.id = e->id;
+		memcpy(message.name, e->name, strlen(e->name) + 1);
+	}
+	return !io_send(sock, &message, sizeof(message), p->fd);
+}
+
+/* What this worker has bound: the owner sees by the inode what it holds itself. */
+static void tell_listeners(int sock)
+{
+	struct guard_hold hold;
+
+	if (told.nonce || !guard_lock(&hold)) /* what a program that was exec'ed has bound, its own next one will bind */
+		return;
+	track_check_all(false);
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		if (!(e->flags & ENTRY_KEPT) || e->flags & ENTRY_ORPHAN || (e->kind != ENTRY_STREAM && e->kind != ENTRY_DATAGRAM))
+			continue;
+		memset(&message, 0, sizeof(message));
+		message.listener = 1;
+		message.kind = e->kind;
+		message.flags = e->flags & ENTRY_SAVED_FLAGS;
+		message.backlog = e->backlog;
+		message.path_dev = e->path_dev;
+		message.path_ino = e->path_ino;
+		memcpy(message.name, e->name, strlen(e->name) + 1);
+		if (io_send(sock, &message, sizeof(message), e->fd))
+			break;
+	}
+	guard_unlock(&hold);
+}
+
+static void pass_on(void)
+{
+	cleanup_fd int sock = bell_answer(draining_for);
+	struct carry_count count = {0};
+	size_t n = 0;
+
+	mine = mine ? mine : pool_map(WORKER_PASSED_MAX * sizeof(*mine));
+	if (sock >= 0)
+		tell_listeners(sock);
+	if (mine && sock >= 0)
+		n = carry_choose(mine, WORKER_PASSED_MAX, false, &count);
+	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
+		;
+	memset(&message, 0, sizeof(message));
+	message.last = 1;
+	message.cut = (uint32_t)count.cut;
+	message.empty = !count.cut && drain_serves();
+	if (sock >= 0)
+		io_send(sock, &message, sizeof(message), -1);
+	else
+		log_warn("this worker could not pass its connections on: they end with it");
+	passed_on = true;
+}
+
+static void forget_told(void)
+{
+	if (!told.nonce)
+		return;
+	raw_close(told.sock);
+	told.nonce = 0;
+	foreign_pass(false);
+	foreign_ask_again(); /* what it had not delivered when it was asked to restart, the owner delivers anew */
+}
+
+static void end_drain(void)
+{
+	struct guard_hold hold;
+
+	draining_for = 0;
+	if (guard_lock(&hold)) {
+		deliver_call_off();
+		guard_unlock(&hold);
+	}
+	forget_told();
+	drain_thaw();
+}
+
+static int64_t deadline(void)
+{
+	return told.nonce ? told.deadline : atomic_load(&guard_shared_drain()->deadline);
+}
+
+static bool owner_lives(void)
+{
+	uint64_t start = guard_start_time(told.nonce ? told.owner : guard_owner());
+
+	return start && (!told.nonce || start == told.owner_start);
+}
+
+/* The drain to be in. The owner's end of the connection closes when it execs; or dies, which is_abandoned sees. */
+static uint64_t wanted(void)
+{
+	char word;
+	ssize_t n;
+
+	if (!told.nonce)
+		return guard_owner() == getpid() ? 0 : atomic_load(&guard_shared_drain()->nonce);
+	n = told.gone ? 0 : io_receive(told.sock, &word, 1, NULL);
+	if (n > 0)
+		return 0;
+	told.gone |= n == 0 && owner_lives();
+	return told.gone ? GUARD_GONE : told.nonce;
+}
+
+/*
+ * Nobody is left to retire this worker: it serves on. Once the owner has gone on to exec, lateness says nothing: the next generation may take its time to be ready, and a
+ * worker that accepted then would take clients with it when it is told to leave. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its place.
+ */
+static bool is_abandoned(uint64_t nonce)
+{
+	static int dead_ticks;
+	int64_t late = deadline() + cpr__settings.ready_timeout_s * INT64_C(1000000000);
+
+	dead_ticks = owner_lives() ? 0 : dead_ticks + 1;
+	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && nonce != GUARD_GONE);
+}
+
+static void let_all_go(void)
+{
+	bool any = mine_count;
+
+	while (mine_count)
+		let_go(mine[--mine_count].fd);
+	if (any)
+		drain_wake(); /* who is parked on one of them finds its end */
+}
+
+/* The next generation has ended, before it could tell this worker to leave, or before it did: nobody else would, and it holds the listener. */
+static void leave_too(void)
+{
+	static int64_t told_at;
+	int64_t now = io_now();
+
+	if (!told_at)
+		kill(getpid(), cpr__settings.retire_signal);
+	told_at = told_at ? told_at : now;
+	if (now - told_at > cpr__settings.drain_s * INT64_C(1000000000))
+		kill(getpid(), SIGKILL);
+}
+
+static void begin(uint64_t nonce)
+{
+	draining_for = nonce;
+	passed_on = false;
+	mine_count = 0;
+	track_settle();
+	drain_begin();
+}
+
+/* ms until the next look. */
+static int go_on(void)
+{
+	size_t going = passed_on ? 0 : drain_busy() + drain_call_out();
+
+	bool late = io_now() >= deadline();
+
+	if (!passed_on && ((going && !late) || !drain_close(late)))
+		return told.nonce && io_now() < told.soon ? FIRST_STEP_MS : STEP_MS;
+	if (!passed_on)
+		pass_on();
+	return SLOW_STEP_MS;
+}
+
+/* Before the drain: has it slow requests? True: look again. */
+static bool survey(void)
+{
+	static uint64_t begun, told;
+	uint64_t asked = atomic_load(&guard_shared_drain()->survey);
+
+	if (!asked || asked == told)
+		return false;
+	if (begun != asked)
+		slow_begin();
+	begun = asked;
+	if (slow_left())
+		return true;
+	told = asked;
+	guard_worker_calm(asked);
+	return false;
+}
+
+/* ms until the next look; 0: there is nothing to do. */
+static int look(uint64_t nonce)
+{
+	bool slow = survey();
+
+
+	if (nonce == GUARD_GONE && draining_for)
+		let_all_go();
+	if (draining_for && nonce != GUARD_GONE && draining_for != nonce)
+		end_drain();
+	if (nonce && nonce != GUARD_GONE && !draining_for)
+		begin(nonce);
+	if (draining_for && is_abandoned(nonce)) {
+		if (nonce == GUARD_GONE) {
+			leave_too();
+			return SLOW_STEP_MS;
+		}
+		log_warn("the owner of this worker is gone in the middle of a restart: it serves on alone");
+		end_drain();
+	}
+	return draining_for ? go_on() : slow ? STEP_MS : 0;
+}
+
+/* A ring that comes while another thread looks is not lost: it may be the one that says that the owner has gone, and what this worker has passed is not its own any more. */
+void worker_tick(void)
+{
+	static atomic_flag ticking = ATOMIC_FLAG_INIT;
+	static _Atomic bool rung_meanwhile;
+	struct guard_drain *drain = guard_shared_drain();
+	int again = 0;
+
+	if (!drain || (!told.nonce && (guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
+		return;
+	atomic_store(&rung_meanwhile, true);
+	while (atomic_load(&rung_meanwhile) && !atomic_flag_test_and_set(&ticking)) {
+		atomic_store(&rung_meanwhile, false);
+		again = look(wanted());
+		atomic_flag_clear(&ticking);
+	}
+	if (again)
+		bell_tick_in(BELL_WORKER, again);
+}
+
+/* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
+bool worker_is_concerned(const struct words_request *request)
+{
+	worker_tick(); /* the last drain may be called off, and nobody have looked since */
+	return request->drain.shares || (!told.nonce && received_is_of(request->drain.keys, request->drain.key_count));
+}
+
+const char *worker_told(int sock, const struct words_request *request)
+{
+	uint64_t nonce = request->drain.nonce;
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (told.nonce || draining_for)
+		return "this process is in a drain";
+	if (!guard_is_owner() || guard_has_workers())
+		return "this process has workers of its own, or is one";
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(getpid(), peer.pid) || !nonce || nonce == GUARD_GONE)
+		return "this process was not started by who asks";
+	if (!foreign_ancestor()) /* its knocks would be taken for clients by who cannot ask for what they stand for */
+		return "this process may not look at who asks";
+	next_fcntl(sock, F_SETFL, (void *)(long)O_NONBLOCK);
+	told.gone = false;
+	told.sock = sock;
+	told.owner = peer.pid;
+	told.owner_start = guard_start_time(peer.pid);
+	told.deadline = request->drain.deadline;
+	told.soon = io_now() + SOON_NS;
+	told.nonce = nonce;
+	foreign_pass(true);
+	return NULL;
+}
+
+bool worker_is_told(void)
+{
+	return told.nonce;
+}
+
+void worker_forget(void)
+{
+	if (told.nonce)
+		raw_close(told.sock);
+	told.nonce = 0;
+	draining_for = 0;
+	mine_count = 0;
+}

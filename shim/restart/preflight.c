@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* What a restart would lose for certain: looked for in the table, among the children, and in the memory map. */
+#define _GNU_SOURCE
+#include "restart/preflight.h"
+
+#include "process/children.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "process/procinfo.h"
+#include "base/next.h"
+#include "fd/pending.h"
+#include "base/raw.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct children {
+	int count, first;
+	char name[64]; /* of the first */
+};
+
+static void count_child(int pid, void *arg)
+{
+	struct children *children = arg;
+	struct kin kin;
+
+	if (!kin_look(pid, &kin) || kin.dead || children_knows(pid))
+		return;
+	if (!children->count++) {
+		children->first = pid;
+		memcpy(children->name, kin.name, sizeof(kin.name));
+	}
+}
+
+/* A table that cannot be looked into says nothing: as if it had something. */
+static bool keeps_anything(void)
+{
+	struct guard_hold hold;
+	bool any = false;
+
+	if (!guard_lock(&hold))
+		return true;
+	noted_settle_all();
+	for (const struct entry *e = table_first(cpr__table); e && !any; e = table_after(e)) /* the first will do: there may be a million */
+		any = e->flags & ENTRY_KEPT && object_still(&e->object, e->fd);
+	guard_unlock(&hold);
+	return any;
+}
+
+/* A shell, a supervisor, a privileged parent: the next one would start its children a second time, beside the first, whose addresses are in use. */
+static bool is_only_a_parent(struct text *why)
+{
+	struct children children = {0};
+
+	if (keeps_anything() || guard_has_workers())
+		return false;
+	kin_children(getpid(), count_child, &children);
+	if (children.count)
+		text_format(why, "it holds no listening socket itself, but has %d child process%s (first: %d %s), and the next generation would start them anew beside "
+				 "these: start the server itself under cpr-exec, or use exec in the script",
+			    children.count, children.count == 1 ? "" : "es", children.first, children.name);
+	return children.count;
+}
+
+static bool has_sysv_memory(void)
+{
+	static const char mark[] = " /SYSV";
+	enum { OVERLAP = sizeof(mark) - 2 };
+	char bytes[1024];
+	cleanup_fd int fd = raw_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	size_t kept = 0;
+	ssize_t n;
+
+	while (fd >= 0 && (n = next_sys(SYS_read, fd, bytes + kept, sizeof(bytes) - kept)) > 0) {
+		size_t all = kept + (size_t)n;
+
+		if (memmem(bytes, all, mark, sizeof(mark) - 1))
+			return true;
+		kept = all < OVERLAP ? all : OVERLAP;
+		memmove(bytes, bytes + all - kept, kept);
+	}
+	return false;
+}
+
+/* PostgreSQL: a server looks there for processes that its last life has left behind, and will not start (or recovers) while it finds them. */
+static bool shares_sysv_memory(struct text *why)
+{
+	if (!guard_has_workers() || !has_sysv_memory())
+		return false;
+	text_add(why, "it shares System V memory with processes that it forked: the next generation would find it in use while they end, as PostgreSQL does, which then refuses to "
+		      "start or recovers as after a crash. Stop and start it");
+	return true;
+}
+
+bool foresee_loss(struct text *why)
+{
+	return is_only_a_parent(why) || shares_sysv_memory(why);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* Retiring: told once, and given the time that it needs, but no more. */
+#define _GNU_SOURCE
+#include "restart/retire.h"
+
+#include "process/forked.h"
+#include "process/lock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/pool.h"
+#include "base/raw.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define MS INT64_C(1000000)
+
+enum { REST_MS = 1000 }; /* who has nothing to do and uses less than a hundredth of a processor for so long will not leave by itself */
+
+static struct worker *workers;
+static size_t worker_count;
+static bool told;
+
+/* Since when each has been seen to use no more of the processors. */
+static struct rest {
+	int64_t cpu, since;
+} *rests;
+
+void retire_adopt(const struct worker *from, size_t n)
+{
+	workers = pool_alloc((n + 1) * sizeof(*workers));
+	rests = pool_alloc((n + 1) * sizeof(*rests));
+	if (!workers || !rests)
+		return;
+	if (n)
+		memcpy(workers, from, n * sizeof(*workers));
+	worker_count = n;
+}
+
+static bool is_alive(const struct worker *w)
+{
+	return w->pid && guard_start_time(w->pid) == w->start_time;
+}
+
+void retire_ring(const struct worker *old, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (is_alive(&old[i]) && forked_catches(old[i].pid, cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
+			kill(old[i].pid, cpr__settings.signal);
+}
+
+static int64_t drain_time(void)
+{
+	return cpr__settings.drain_s * 1000 * MS;
+}
+
+/*
+ * Those that an earlier generation has told keep their time. The obvious one deadline for all would begin anew with every restart: under restarts in quick succession nobody
+ * would ever have to leave.
+ */
+void retire_tell(void)
+{
+	int64_t now = io_now();
+
+	for (size_t i = 0; i < worker_count; i++) {
+		struct worker *w = &workers[i];
+
+		if (!is_alive(w))
+			continue;
+		if (!w->leave_by) {
+			kill(w->pid, cpr__settings.retire_signal);
+			w->leave_by = now + drain_time();
+		} else if (w->leave_by > now + drain_time()) {
+			w->leave_by = now + drain_time(); /* the state is wrong, or --drain was longer */
+		}
+		rests[i] = (struct rest){guard_cpu_time(w->pid), now};
+	}
+	told = true;
+}
+
+/*
+ * It has nothing left, and does nothing. There are servers whose workers do not leave for a signal (apache's do when their own master writes into a pipe, whose end
+ * was the old generation's): to wait for them until --drain is over brings nothing to anybody. One that is busy leaving, or with a job behind the answer, uses
+ * the processor, and is waited for.
+ */
+static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
+{
+	int64_t cpu;
+
+	if (!w->empty || now - rest->since < REST_MS * MS)
+		return false;
+	cpu = guard_cpu_time(w->pid);
+	log_debug("worker %d of the last generation used the processor for %lld us of %lld", w->pid, (long long)(cpu - rest->cpu) / 1000, (long long)(now - rest->since) / 1000);
+	if (cpu - rest->cpu < (now - rest->since) / 100)
+		return true;
+	*rest = (struct rest){cpu, now};
+	return false;
+}
+
+/* Waits for one who is dead: this program does not know it. False: its first thread is, but others are still on their way out. */
+static bool reap(struct worker *w)
+{
+	siginfo_t info = {0};
+
+	if (!raw_waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
+		return false;
+	w->pid = 0;
+	return true;
+}
+
+/* Reaps the dead, and kills those who would not go. */
+bool retire_is_over(int64_t now)
+{
+	bool gone = true;
+
+	for (size_t i = 0; told && i < worker_count; i++) {
+		struct worker *w = &workers[i];
+
+		if (!w->pid)
+			continue;
+		if (is_alive(w)) {
+			gone = false;
+			if (now >= w->leave_by)
+				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid, cpr__settings.drain_s);
+			if (now >= w->leave_by || does_nothing(w, &rests[i], now))
+				kill(w->pid, SIGKILL);
+		} else {
+			gone &= reap(w);
+		}
+	}
+	return gone;
+}
+
+size_t retire_unfinished(struct worker *into, size_t most)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < worker_count && n < most; i++)
+		if (is_alive(&workers[i]) || (workers[i].pid && !reap(&workers[i]))) /* of the dead no later generation would hear: they would be zombies for good */
+			into[n++] = workers[i];
+	return n;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Workers of the last generation: told to leave, waited for, killed if they would not. */
+#ifndef CPR_RETIRE_H
+#define CPR_RETIRE_H
+
+#include "model/state.h"
+
+/* What the last generation left behind. */
+void retire_adopt(const struct worker *workers, size_t n);
+
+/* They look at the page at once: guard_let_go. */
+void retire_ring(const struct worker *workers, size_t n);
+
+/* This generation serves: they may go. */
+void retire_tell(void);
+
+/* A look at them, from the tick. True when none is left, or nobody was told. */
+bool retire_is_over(int64_t now);
+
+/* Those who are not gone yet, for the next state; at the most `most`. How many. */
+size_t retire_unfinished(struct worker *into, size_t most);
+
+#endif

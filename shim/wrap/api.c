@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/* The public API over the process's table. */
+#define _GNU_SOURCE
+#include "cpr.h"
+
+#include "restart/arrive.h"
+#include "fd/claim.h"
+#include "process/lock.h"
+#include "wrap/init.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "fd/pending.h"
+#include "process/startup.h"
+#include "fd/tagging.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#ifndef CPR_VERSION
+#define CPR_VERSION "0"
+#endif
+
+static cpr_thread bool walking;
+
+/* 0 or -errno to what the caller of the API sees. */
+static int outwards(int r)
+{
+	if (r >= 0)
+		return r;
+	errno = -r;
+	return -1;
+}
+
+static int check_name(const char *name)
+{
+	return !name || !*name || strnlen(name, TAG_NAME_MAX + 1) > TAG_NAME_MAX ? -EINVAL : 0;
+}
+
+/* 0 with the guard held, or -errno. */
+static int begin(const char *name, struct guard_hold *hold)
+{
+	int r = check_name(name);
+
+	if (r)
+		return r;
+	if (walking)
+		return -EDEADLK;
+	return guard_lock(hold) ? 0 : -EPERM;
+}
+
+CPR_EXPORT int cpr_state_init(void)
+{
+	return outwards(cpr__init());
+}
+
+/* What stands in the way of saving: 0 if it was not there any more, or only what the wrappers called the descriptor, and is gone. */
+static int make_room(const char *name, int id, int fd, bool *agrees)
+{
+	struct entry *e = table_find(cpr__table, name, id);
+
+	if (e && !object_still(&e->object, e->fd)) { /* closed behind our back */
+		table_remove(cpr__table, e);
+		e = NULL;
+	}
+	*agrees = e && e->fd == fd;
+	if (e)
+		return -EEXIST;
+	e = table_by_fd(cpr__table, fd);
+	if (e && (e->kind == ENTRY_API || e->flags & ENTRY_ORPHAN) && object_still(&e->object, fd))
+		return -EEXIST;
+	table_forget_fd(cpr__table, fd); /* the program's own name is the better one */
+	return 0;
+}
+
+static int save(const char *name, int id, int fd, bool agree)
+{
+	struct object object;
+	struct entry *e;
+	bool agrees = false;
+	int r = object_of(fd, &object);
+
+	if (r)
+		return r;
+	r = table_add(cpr__table, name, id, fd, &e);
+	if (r == -EEXIST) {
+		r = make_room(name, id, fd, &agrees);
+		if (r)
+			return agree && agrees ? 0 : r;
+		r = table_add(cpr__table, name, id, fd, &e);
+	}
+	if (r)
+		return r;
+	e->kind = ENTRY_API;
+	e->object = object;
+	e->flags |= ENTRY_KEPT; /* whatever the rules say */
+	return 0;
+}
+
+static int save_locked(const char *name, int id, int fd, bool agree)
+{
+	struct guard_hold hold;
+	int r = begin(name, &hold);
+
+	if (r)
+		return r;
+	r = save(name, id, fd, agree);
+	guard_unlock(&hold);
+	return r;
+}
+
+CPR_EXPORT int cpr_save_fd(const char *name, int id, int fd)
+{
+	return outwards(save_locked(name, id, fd, false));
+}
+
+CPR_EXPORT int cpr_resave_fd(const char *name, int id, int fd)
+{
+	return outwards(save_locked(name, id, fd, true));
+}
+
+/* What was opened or bound a moment ago may not be in the table yet. Holding the guard. */
+static struct entry *find_tag(const char *name, int id)
+{
+	struct entry *e = table_find(cpr__table, name, id);
+
+	if (!e && noted_may_name(name)) {
+		noted_settle_all();
+		e = table_find(cpr__table, name, id);
+	}
+	return e;
+}
+
+/* Nobody has looked since it was loaded, or since it arrived. */
+static bool is_what_was_left(const struct entry *e)
+{
+	struct object now;
+
+	return !object_of(e->fd, &now) && object_same(&now, &e->object);
+}
+
+/* With the lock: claims what is an orphan. */
+static int find_locked(const char *name, int id)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int r = begin(name, &hold);
+
+	if (r)
+		return r;
+	e = find_tag(name, id);
+	if (e && e->flags & ENTRY_ORPHAN && !is_what_was_left(e)) {
+		log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
+		table_remove(cpr__table, e);
+		e = NULL;
+	}
+	if (e)
+		claim_entry(e);
+	r = e ? e->fd : -ENOENT;
+	guard_unlock(&hold);
+	return r;
+}
+
+/*
+ * What is the program's own is found without the lock and without a system call, wherever the table may be read. What the last generation left is claimed without the lock,
+ * but getpid() must say that this is no vfork child, whose claim would be its parent's.
+ */
+static int find(const char *name, int id)
+{
+	size_t len;
+	int fd;
+
+	if (unlikely(!name || walking || !guard_may_read()))
+		return find_locked(name, id);
+	len = strnlen(name, TAG_NAME_MAX + 1);
+	if (unlikely(!len || len > TAG_NAME_MAX))
+		return -EINVAL;
+	fd = table_peek(cpr__table, name, len, id);
+	if (unlikely(fd == -EAGAIN) && guard_own_memory())
+		fd = table_claim(cpr__table, name, len, id);
+	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && noted_may_name(name)) ? find_locked(name, id) : fd;
+}
+
+CPR_EXPORT int cpr_find_fd(const char *name, int id)
+{
+	return outwards(find(name, id));
+}
+
+CPR_EXPORT int cpr_delete_fd(const char *name, int id)
+{
+	struct guard_hold hold;
+	struct entry *e;
+	int r = begin(name, &hold);
+
+	if (r)
+		return outwards(r);
+	e = find_tag(name, id);
+	if (e) {
+		claim_entry(e);
+		table_remove(cpr__table, e);
+	}
+	guard_unlock(&hold);
+	return outwards(e ? 0 : -ENOENT);
+}
+
+CPR_EXPORT int cpr_open_fd(const char *path, int flags, mode_t mode, const char *name, int id)
+{
+	int fd = find(name, id), r;
+
+	if (fd != -ENOENT)
+		return outwards(fd);
+	fd = next_open(path, flags, mode);
+	if (fd < 0)
+		return -1;
+	r = save_locked(name, id, fd, false);
+	if (!r)
+		return fd;
+	next_close(fd);
+	return outwards(r);
+}
+
+CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *arg), void *arg)
+{
+	struct guard_hold hold;
+	bool go_on = true;
+	int cancel;
+
+	if (!cb)
+		return outwards(-EINVAL);
+	if (walking)
+		return outwards(-EDEADLK);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* what is called back may call close(), and must not end, nor wait for its end, with the lock */
+	if (!guard_lock(&hold)) {
+		pthread_setcancelstate(cancel, NULL);
+		return outwards(-EPERM);
+	}
+	noted_settle_all();
+	walking = true;
+	for (const struct entry *e = table_first(cpr__table); e && go_on; e = table_after(e))
+		go_on = e->flags & ENTRY_FOREIGN || cb(e->name, e->id, e->fd, arg);
+	walking = false;
+	guard_unlock(&hold);
+	pthread_setcancelstate(cancel, NULL);
+	return go_on ? 0 : 1;
+}
+
+CPR_EXPORT int cpr_state_save(void)
+{
+	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .heirlooms = cpr__origin.heirlooms,
+			      .heirloom_count = cpr__origin.heirloom_count};
+	struct guard_hold hold;
+	int fd = begin("-", &hold);
+
+	if (fd)
+		return outwards(fd);
+	track_check_all(false);
+	state.table = cpr__table;
+	fd = state_write(&state, false);
+	guard_unlock(&hold);
+	return outwards(fd);
+}
+
+/* All of them sound and free here? Nothing is taken by halves. */
+static int check_load(const struct table *from)
+{
+	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
+		struct object now;
+
+		if (table_find(cpr__table, e->name, e->id) || table_by_fd(cpr__table, e->fd))
+			return -EEXIST;
+		if (object_of(e->fd, &now) || !object_same(&now, &e->object))
+			return -EBADF;
+	}
+	return 0;
+}
+
+static int take_load(const struct table *from)
+{
+	int r = 0;
+
+	table_change_begin(cpr__table); /* nobody may find one that is not an orphan yet */
+	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
+		struct entry *mine;
+
+		r = table_add(cpr__table, e->name, e->id, e->fd, &mine);
+		if (r)
+			break;
+		mine->kind = e->kind;
+		mine->flags = e->flags & ~(unsigned)ENTRY_ORPHAN;
+		mine->backlog = e->backlog;
+		mine->access = e->access;
+		mine->object = e->object;
+		mine->path_dev = e->path_dev;
+		mine->path_ino = e->path_ino;
+		table_make_orphan(cpr__table, mine);
+	}
+	table_change_end(cpr__table);
+	return r;
+}
+
+CPR_EXPORT int cpr_state_load(int fd)
+{
+	struct guard_hold hold;
+	struct state state;
+	char reason[256];
+	struct text why = TEXT_ON(reason);
+	int r = begin("-", &hold);
+
+	if (r)
+		return outwards(r);
+	r = state_read(fd, false, &state, &why);
+	if (!r) {
+		r = check_load(state.table);
+		if (!r)
+			r = take_load(state.table);
+		state_free(&state);
+	}
+	guard_unlock(&hold);
+	return outwards(r);
+}
+
+CPR_EXPORT int cpr_generation(void)
+{
+	return arrive_generation();
+}
+
+CPR_EXPORT const char *cpr_version(void)
+{
+	return CPR_VERSION;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a program waits for its children: those of the last generation, which it never made, are not among them. */
+#define _GNU_SOURCE
+#include "restart/arrive.h"
+#include "process/children.h"
+#include "base/next.h"
+#include "wrap/wrap.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+/*
+ * Only a wait for any child, or for any of a group, can meet one of those; a program that asks for a pid by number means it, and is told what the kernel says. The
+ * kernel says ECHILD when there are no children, and here when there are none of the program's own: it would wait for a stranger's end else.
+ */
+static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int options, struct rusage *usage)
+{
+	struct rusage used;
+	int said;
+	pid_t got;
+
+	do {
+		children_reap();
+		if (pid == -1 && children_are_strangers()) {
+			errno = ECHILD;
+			return -1;
+		}
+		got = next_wait4(pid, &said, options, &used);
+	} while (got > 0 && children_swallow(got, WIFEXITED(said) || WIFSIGNALED(said)));
+	if (got > 0 && status)
+		*status = said;
+	if (got > 0 && usage)
+		*usage = used;
+	return got;
+}
+
+/* A master that waits for its workers has done all that it does at its start. */
+static inline bool may_meet(pid_t pid)
+{
+	if (unlikely(arrive_watch) && pid <= 0)
+		arrive_waiting();
+	return unlikely(atomic_load_explicit(&children_left, memory_order_relaxed) > 0) && pid <= 0;
+}
+
+CPR_EXPORT pid_t wait(int *status)
+{
+	return may_meet(-1) ? wait_for_own(-1, status, 0, NULL) : next_wait(status);
+}
+
+CPR_EXPORT pid_t __wait(int *status)
+{
+	return may_meet(-1) ? wait_for_own(-1, status, 0, NULL) : next___wait(status);
+}
+
+CPR_EXPORT pid_t waitpid(pid_t pid, int *status, int options)
+{
+	return may_meet(pid) ? wait_for_own(pid, status, options, NULL) : next_waitpid(pid, status, options);
+}
+
+CPR_EXPORT pid_t __waitpid(pid_t pid, int *status, int options)
+{
+	return may_meet(pid) ? wait_for_own(pid, status, options, NULL) : next___waitpid(pid, status, options);
+}
+
+CPR_EXPORT pid_t wait3(int *status, int options, struct rusage *usage)
+{
+	return may_meet(-1) ? wait_for_own(-1, status, options, usage) : next_wait3(status, options, usage);
+}
+
+CPR_EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
+{
+	return may_meet(pid) ? wait_for_own(pid, status, options, usage) : next_wait4(pid, status, options, usage);
+}
+
+static bool has_ended(const siginfo_t *info)
+{
+	return info->si_code == CLD_EXITED || info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED;
+}
+
+/* A dead one that was only looked at (WNOWAIT) would be met again: children_reap waits for it. What else was only looked at is taken. */
+static void take(const siginfo_t *info, int options)
+{
+	siginfo_t taken;
+
+	if (options & WNOWAIT && !has_ended(info))
+		next_waitid(P_PID, (id_t)info->si_pid, &taken, (options & (WSTOPPED | WCONTINUED)) | WNOHANG);
+}
+
+static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t *info, int options)
+{
+	siginfo_t said;
+	int r;
+
+	do {
+		children_reap();
+		if (kind == P_ALL && children_are_strangers()) {
+			errno = ECHILD;
+			return -1;
+		}
+		said.si_pid = 0;
+		r = next_waitid(kind, id, &said, options);
+		if (!r && said.si_pid && children_swallow(said.si_pid, has_ended(&said) && !(options & WNOWAIT)))
+			take(&said, options);
+		else
+			break;
+	} while (true);
+	if (!r && info)
+		*info = said;
+	return r;
+}
+
+CPR_EXPORT int waitid(idtype_t kind, id_t id, siginfo_t *info, int options)
+{
+	return (kind == P_ALL || kind == P_PGID) && may_meet(-1) ? waitid_for_own((int)kind, id, info, options) : next_waitid((int)kind, id, info, options);
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* exec: into a stranger, who gets nothing of ours, or into the program's own next generation, which gets the state. */
+#define _GNU_SOURCE
+#include "base/attr.h"
+#include "restart/doorbell.h"
+#include "process/lock.h"
+#include "restart/exec.h"
+#include "base/next.h"
+#include "wrap/wrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/lock.c for what tells us of children, and restart/exec.c for
+ * why none of them can be born with a descriptor that it should not have.
+ */
+
+static int leave(const char *path, char *const argv[], char *const envp[])
+{
+	errno = -leave_by_itself(path, argv, envp);
+	return -1;
+}
+
+/*
+ * Around an exec into a stranger: a worker that becomes a CGI script is no worker. A ring that its owner had decided on by then comes before the next image has a handler for it, and would
+ * end it: so it is ignored from here on, which survives exec, until the library is there again.
+ */
+#define FOREIGN(call)                                                                                                  \
+	({                                                                                                             \
+		int r_;                                                                                                \
+		guard_worker_leaves();                                                                                 \
+		doorbell_mute(true);                                                                                   \
+		r_ = (call);                                                                                           \
+		doorbell_mute(false);                                                                                  \
+		guard_worker_stays();                                                                                  \
+		r_;                                                                                                    \
+	})
+
+__attribute__((hot)) int cpr__execve(const char *path, char *const argv[], char *const envp[])
+{
+	if (leave_is_own(path, argv))
+		return leave(path, argv, envp);
+	return FOREIGN(next_execve(path, argv, envp));
+}
+
+CPR_EXPORT __attribute__((hot)) int execve(const char *path, char *const argv[], char *const envp[])
+{
+	return cpr__execve(path, argv, envp);
+}
+
+CPR_EXPORT int execv(const char *path, char *const argv[])
+{
+	return cpr__execve(path, argv, environ);
+}
+
+/* The first executable of that name in $PATH, as execvp looks for it. */
+static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
+{
+	const char *at = getenv("PATH");
+
+	if (!file || strchr(file, '/'))
+		return file;
+	for (at = at ? at : "/bin:/usr/bin"; *file; at++) {
+		size_t n = strcspn(at, ":");
+		struct text t = text_on(room, TAG_NAME_MAX + 1);
+
+		text_add_bytes(&t, n ? at : ".", n ? n : 1);
+		text_add(&t, "/");
+		text_add(&t, file);
+		if (!t.cut && !faccessat(AT_FDCWD, room, X_OK, 0))
+			return room;
+		at += n;
+		if (!*at)
+			break;
+	}
+	return NULL;
+}
+
+static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char room[TAG_NAME_MAX + 1], const char **path)
+{
+	int kept = errno;
+
+	*path = search(file, room);
+	errno = kept;
+	return *path && leave_is_own(*path, argv);
+}
+
+/* Apart: the room for the path is on the stack of an owner only, not on that of a child, which may be small. */
+static __attribute__((noinline)) int by_own_file(const char *file, char *const argv[], char *const envp[])
+{
+	char room[TAG_NAME_MAX + 1];
+	const char *path;
+
+	return own_file(file, argv, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
+}
+
+static int by_file(const char *file, char *const argv[], char *const envp[])
+{
+	return guard_is_owner() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
+}
+
+CPR_EXPORT int execvp(const char *file, char *const argv[])
+{
+	return by_file(file, argv, environ);
+}
+
+CPR_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+	return by_file(file, argv, envp);
+}
+
+static size_t count(va_list given)
+{
+	va_list args;
+	size_t n = 1;
+
+	va_copy(args, given);
+	while (va_arg(args, char *))
+		n++;
+	va_end(args);
+	return n;
+}
+
+/* The arguments of execl and its kin, on the stack: there is no other memory that a signal handler may take. */
+#define LISTED(arg, argv, envp)                                                                                        \
+	va_list args;                                                                                                  \
+	size_t n;                                                                                                      \
+	va_start(args, arg);                                                                                           \
+	n = (arg) ? count(args) : 0;                                                                                   \
+	char *argv[n + 1];                                                                                             \
+	argv[0] = (char *)(arg);                                                                                       \
+	for (size_t i = 1; i <= n; i++)                                                                                \
+		argv[i] = va_arg(args, char *);                                                                        \
+	char *const *envp = environ
+
+CPR_EXPORT int execl(const char *path, const char *arg, ...)
+{
+	LISTED(arg, argv, envp);
+	va_end(args);
+	return cpr__execve(path, argv, envp);
+}
+
+CPR_EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	LISTED(arg, argv, envp);
+	va_end(args);
+	return by_file(file, argv, envp);
+}
+
+CPR_EXPORT int execle(const char *path, const char *arg, ...)
+{
+	LISTED(arg, argv, envp);
+	envp = va_arg(args, char *const *);
+	va_end(args);
+	return cpr__execve(path, argv, envp);
+}
+
+static __attribute__((noinline)) int at_own(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	char link[40], absolute[TAG_NAME_MAX + 1];
+	struct text t = TEXT_ON(link);
+
+	if (path && !*path && flags & AT_EMPTY_PATH) {
+		text_format(&t, "/proc/self/fd/%d", dir);
+		if (leave_is_own(link, argv))
+			return leave(link, argv, envp);
+	} else if (path && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && leave_is_own(absolute, argv)) {
+		return leave(absolute, argv, envp);
+	}
+	return next_execveat(dir, path, argv, envp, flags);
+}
+
+CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	return guard_is_owner() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
+}
+
+CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+	char link[40];
+	struct text t = TEXT_ON(link);
+
+	text_format(&t, "/proc/self/fd/%d", fd);
+	if (fd >= 0 && leave_is_own(link, argv))
+		return leave(link, argv, envp);
+	return FOREIGN(next_fexecve(fd, argv, envp));
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* The constructor: start order. */
+#define _GNU_SOURCE
+#include "wrap/init.h"
+
+#include "restart/arrive.h"
+#include "restart/doorbell.h"
+#include "drain/drain.h"
+#include "fd/inherited.h"
+#include "process/lock.h"
+#include "restart/exec.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "fd/pending.h"
+#include "process/startup.h"
+#include "base/pool.h"
+#include "restart/drain_owner.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int argc;
+static char **argv;
+
+/* Of a program that has exec'ed itself, what it let through. A ring that is pending from before would end it: not until there is a handler. */
+static void let_through(uint64_t mask)
+{
+	mask |= UINT64_C(1) << (cpr__settings.signal - 1);
+	if (cpr__settings.restart_signal)
+		mask |= UINT64_C(1) << (cpr__settings.restart_signal - 1);
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
+}
+
+static int start(void)
+{
+	struct state state;
+	int r;
+
+	next_resolve();
+	log_begin();
+	pool_begin();
+	settings_read(&cpr__settings, environ);
+	r = guard_init(origin_seccomp_filters()); /* before the table is there for a wrapper to see */
+	if (r)
+		return r;
+	arrive_read(&state);
+	if (!cpr__table)
+		return -ENOMEM;
+	if (state.page_ino && state.has_mask) /* the program's own exec */
+		guard_inherit(state.page, state.page_ino);
+	if (state.has_mask)
+		let_through(state.mask);
+	r = origin_init(argc, argv, environ, state.generation ? &state : NULL);
+	if (!r)
+		r = leave_init();
+	if (!r) {
+		foreign_begin();
+		arrive_begin(&state);
+		foreign_deliver();
+		noted_init();
+		drain_init();
+		workers_init();
+		r = doorbell_init();
+	}
+	state_free(&state);
+	return r;
+}
+
+int cpr__init(void)
+{
+	static bool done;
+	static int result;
+	int kept = errno;
+
+	if (!done) {
+		done = true;
+		result = start();
+		errno = -result;
+		if (result)
+			log_error("not under cpr: %m");
+		errno = kept;
+	}
+	return result;
+}
+
+/* glibc passes main's arguments to constructors. 101: before any library's ordinary constructor that may open something. */
+__attribute__((constructor(101))) static void constructor(int count, char **arguments)
+{
+	argc = count;
+	argv = arguments;
+	cpr__init();
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* Paths of unix sockets: programs remove a stale one before they bind; one that is handed over is not stale. */
+#define _GNU_SOURCE
+#include "fd/claim.h"
+#include "base/next.h"
+#include "wrap/wrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+CPR_EXPORT int unlink(const char *path)
+{
+	return unlikely(claim_guards_path(AT_FDCWD, path)) ? 0 : next_unlink(path);
+}
+
+CPR_EXPORT int unlinkat(int dir, const char *path, int flags)
+{
+	return unlikely(!(flags & AT_REMOVEDIR) && claim_guards_path(dir, path)) ? 0 : next_unlinkat(dir, path, flags);
+}
+
+CPR_EXPORT int remove(const char *path)
+{
+	return unlikely(claim_guards_path(AT_FDCWD, path)) ? 0 : next_remove(path);
+}
+
+/* Moving a stale path aside, or another file over it, would take it from under the next bind just as removing does. */
+static bool guarded(int fromdir, const char *from, int todir, const char *to)
+{
+	return unlikely(claim_rename(fromdir, from, todir, to)) || unlikely(claim_guards_path(fromdir, from)) || unlikely(claim_guards_path(todir, to));
+}
+
+static int renamed(int fromdir, const char *from, int todir, const char *to, int r)
+{
+	if (!r)
+		claim_renamed(fromdir, from, todir, to);
+	return r;
+}
+
+CPR_EXPORT int rename(const char *from, const char *to)
+{
+	return guarded(AT_FDCWD, from, AT_FDCWD, to) ? 0 : renamed(AT_FDCWD, from, AT_FDCWD, to, next_rename(from, to));
+}
+
+CPR_EXPORT int renameat(int fromdir, const char *from, int todir, const char *to)
+{
+	return guarded(fromdir, from, todir, to) ? 0 : renamed(fromdir, from, todir, to, next_renameat(fromdir, from, todir, to));
+}
+
+CPR_EXPORT int renameat2(int fromdir, const char *from, int todir, const char *to, unsigned flags)
+{
+	return guarded(fromdir, from, todir, to) ? 0 : renamed(fromdir, from, todir, to, next_renameat2(fromdir, from, todir, to, flags));
+}

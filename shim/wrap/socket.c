@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* Sockets: claimed at bind(), tagged when bound, kept when listening. */
+#define _GNU_SOURCE
+#include "restart/arrive.h"
+#include "fd/claim.h"
+#include "deliver/queue.h"
+#include "restart/doorbell.h"
+#include "drain/drain.h"
+#include "fd/inherited.h"
+#include "base/next.h"
+#include "fd/pending.h"
+#include "fd/replay.h"
+#include "wrap/wrap.h"
+
+#include <errno.h>
+
+/* The kernel gave these numbers out: nothing that the table believed of them is true any more. */
+static int fresh(int fd)
+{
+	if (fd >= 0)
+		track_fresh(fd);
+	return fd;
+}
+
+CPR_EXPORT int socket(int domain, int type, int protocol)
+{
+	return fresh(next_socket(domain, type, protocol));
+}
+
+CPR_EXPORT int socketpair(int domain, int type, int protocol, int pair[2])
+{
+	int r = next_socketpair(domain, type, protocol, pair);
+
+	if (!r) {
+		fresh(pair[0]);
+		fresh(pair[1]);
+	}
+	return r;
+}
+
+CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = 0;
+
+	if (track_hidden(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	guard_enter();
+	if (!claim_bind(fd, addr, len)) {
+		r = next_bind(fd, addr, len);
+		if (r && errno == EADDRINUSE && claim_release_port(fd, addr, len))
+			r = next_bind(fd, addr, len);
+		if (!r)
+			track_bound(fd, addr, len);
+	}
+	guard_exit();
+	return r;
+}
+
+CPR_EXPORT int listen(int fd, int backlog)
+{
+	int r;
+
+	guard_enter();
+	r = next_listen(fd, arrive_backlog(fd, backlog));
+	if (!r)
+		track_listening(fd, backlog);
+	guard_exit();
+	return r;
+}
+
+/* "Is one of me running?" To the program nobody is: what answers there is its own next generation's. */
+static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (likely(!claim_guards_address(fd, addr, len)))
+		return false;
+	errno = ECONNREFUSED;
+	return true;
+}
+
+static void connected(int fd, const struct sockaddr *addr, int r)
+{
+	if (!r || errno == EINPROGRESS)
+		track_socket_connected(fd, addr);
+}
+
+static bool goes_on_without(int fd, int64_t *since)
+{
+	bool late = cpr__timed_out(fd, SO_SNDTIMEO, since);
+
+	if (late)
+		errno = EINPROGRESS; /* as the kernel says it */
+	return late;
+}
+
+/* With SO_SNDTIMEO it says EINTR after any handler; called again, it waits on for the same connection. */
+#define CONNECT(fd, addr, len, next)                                                                                   \
+	({                                                                                                             \
+		int r_ = -1;                                                                                           \
+		unsigned rings_;                                                                                       \
+		int64_t since_ = 0;                                                                                    \
+		if (!refuses(fd, addr, len)) {                                                                         \
+			do {                                                                                           \
+				rings_ = doorbell_rings;                                                               \
+				r_ = next(fd, addr, len);                                                              \
+			} while (doorbell_only_rang(r_, rings_) && !goes_on_without(fd, &since_));                             \
+			connected(fd, addr, r_);                                                                       \
+		}                                                                                                      \
+		r_;                                                                                                    \
+	})
+
+CPR_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return CONNECT(fd, addr, len, next_connect);
+}
+
+CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return CONNECT(fd, addr, len, next___connect);
+}
+
+/* In one piece: a restart in the middle of it would find a connection that nobody has a record of. */
+static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	sigset_t before;
+	int knock;
+
+	guard_block(&before);
+	knock = deliver_accepted(listener, fd, flags, addr, len);
+	if (knock >= 0)
+		conn_begin(fd, listener, knock > 0);
+	guard_unblock(&before);
+	return knock;
+}
+
+/*
+ * A connection: what stood at its number is forgotten, and its record begins. During a drain nobody accepts: the queue waits for the next generation. A knock
+ * becomes the connection that was carried; one for which none is left was never there.
+ */
+#define ACCEPT(fd, flags, call)                                                                                        \
+	({                                                                                                             \
+		int r_, knock_ = 0;                                                                                    \
+		unsigned rings_;                                                                                       \
+		int64_t since_ = 0;                                                                                    \
+		if (unlikely(noted_any(fd)))                                                                           \
+			noted_settle(fd); /* what is accepted on it may be carried to it */                            \
+		foreign_accepts();                                                                                     \
+		if (unlikely(arrive_watch))                                                                            \
+			arrive_waiting();                                                                              \
+		do {                                                                                                   \
+			int frozen_ = drain_enter(fd, NULL, false);                                                    \
+			if (unlikely(frozen_)) {                                                                       \
+				errno = -frozen_;                                                                      \
+				r_ = -1;                                                                               \
+				break;                                                                                 \
+			}                                                                                              \
+			rings_ = doorbell_rings;                                                                       \
+			r_ = (call);                                                                                   \
+			if (r_ >= 0) {                                                                                 \
+				fresh(r_);                                                                             \
+				if (unlikely(deliver_waiting))                                                         \
+					knock_ = accepted_amid_knocks(fd, r_, flags, addr, len);                       \
+				else                                                                                   \
+					conn_begin(r_, fd, false);                                                     \
+			}                                                                                              \
+			drain_exit();                                                                                  \
+		} while (knock_ < 0 || (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_RCVTIMEO, &since_))); \
+		r_;                                                                                                    \
+	})
+
+CPR_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	socklen_t room = len ? *len : 0;
+
+	return ACCEPT(fd, 0, (len ? *len = room : 0, next_accept(fd, addr, len)));
+}
+
+CPR_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	socklen_t room = len ? *len : 0;
+
+	return ACCEPT(fd, flags, (len ? *len = room : 0, next_accept4(fd, addr, len, flags)));
+}
+
+CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	int r = next_setsockopt(fd, level, name, value, len);
+
+	if (!r && unlikely(track_orphans()))
+		replay_note_option(fd, level, name, value, len);
+	return r;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/* syscall(2): node, nginx and others reach accept4, memfd_create and more by their numbers. */
+#define _GNU_SOURCE
+#include "fd/conn.h"
+#include "restart/doorbell.h"
+#include "process/lock.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "wrap/wrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void note_io_uring(void)
+{
+	static atomic_flag said = ATOMIC_FLAG_INIT;
+
+	if (!atomic_flag_test_and_set(&said))
+		log_warn("the program uses io_uring: connections that it accepts there are not seen by cpr, and are closed at a restart");
+}
+
+/* The kernel's sets are shorter than libc's, and its struct of sigaction another: only what concerns the doorbell is done here. */
+static long mask_by_number(long how, const void *set, void *old, long size)
+{
+	sigset_t room;
+
+	if (set && how != SIG_UNBLOCK && size == _NSIG / 8)
+		set = cpr__spared(set, &room);
+	return next_sys(SYS_rt_sigprocmask, how, set, old, size);
+}
+
+static long sockets(long nr, const long *a, bool *known)
+{
+	switch (nr) {
+	case SYS_socket:
+		return socket((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_socketpair:
+		return socketpair((int)a[0], (int)a[1], (int)a[2], (int *)a[3]);
+	case SYS_bind:
+		return bind((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
+	case SYS_listen:
+		return listen((int)a[0], (int)a[1]);
+	case SYS_connect:
+		return connect((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
+	case SYS_accept:
+		return accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
+	case SYS_accept4:
+		return accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
+	case SYS_setsockopt:
+		return setsockopt((int)a[0], (int)a[1], (int)a[2], (const void *)a[3], (socklen_t)a[4]);
+	case SYS_epoll_create1:
+		return epoll_create1((int)a[0]);
+	case SYS_epoll_ctl:
+		return epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+/* What moves bytes: only of connections is there anything to note, and everything else stays the system call that was asked for. */
+static long transfers(long nr, const long *a, bool *known)
+{
+	int fd = (int)a[0];
+
+	/* what comes or goes in a message may be a connection, whatever it comes by */
+	if (likely(!conn_at(fd)) && nr != SYS_recvmsg && nr != SYS_recvmmsg && nr != SYS_sendmsg && nr != SYS_sendmmsg && !(nr == SYS_splice && conn_at((int)a[2]))) {
+		*known = false;
+		return 0;
+	}
+	switch (nr) {
+	case SYS_read:
+		return read(fd, (void *)a[1], (size_t)a[2]);
+	case SYS_readv:
+		return readv(fd, (const struct iovec *)a[1], (int)a[2]);
+	case SYS_preadv2: /* the offset is a[3] and, where a long is short, a[4]; a stream has none but -1 */
+		return preadv2(fd, (const struct iovec *)a[1], (int)a[2], a[3], (int)a[5]);
+	case SYS_recvfrom:
+		return recvfrom(fd, (void *)a[1], (size_t)a[2], (int)a[3], (struct sockaddr *)a[4], (socklen_t *)a[5]);
+	case SYS_recvmsg:
+		return recvmsg(fd, (struct msghdr *)a[1], (int)a[2]);
+	case SYS_recvmmsg:
+		return recvmmsg(fd, (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3], (struct timespec *)a[4]);
+	case SYS_write:
+		return write(fd, (const void *)a[1], (size_t)a[2]);
+	case SYS_writev:
+		return writev(fd, (const struct iovec *)a[1], (int)a[2]);
+	case SYS_pwritev2:
+		return pwritev2(fd, (const struct iovec *)a[1], (int)a[2], a[3], (int)a[5]);
+	case SYS_sendto:
+		return sendto(fd, (const void *)a[1], (size_t)a[2], (int)a[3], (const struct sockaddr *)a[4], (socklen_t)a[5]);
+	case SYS_sendmsg:
+		return sendmsg(fd, (const struct msghdr *)a[1], (int)a[2]);
+	case SYS_sendmmsg:
+		return sendmmsg(fd, (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3]);
+	case SYS_sendfile:
+		return sendfile(fd, (int)a[1], (off_t *)a[2], (size_t)a[3]);
+	case SYS_splice:
+		return splice(fd, (off64_t *)a[1], (int)a[2], (off64_t *)a[3], (size_t)a[4], (unsigned)a[5]);
+	case SYS_shutdown:
+		return shutdown(fd, (int)a[1]);
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+/* The kernel's form of pselect's last argument. */
+struct mask_and_size {
+	const sigset_t *mask;
+	size_t size;
+};
+
+/* What waits is cut short by the doorbell, whatever it was called by. A mask of another size than the kernel's is the kernel's to refuse. */
+static long waits(long nr, const long *a, bool *known)
+{
+	const struct mask_and_size *last = (const struct mask_and_size *)a[5];
+	sigset_t room = {0};
+
+	switch (nr) {
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+		if (a[4] && a[5] != _NSIG / 8)
+			break;
+		if (a[4])
+			memcpy(&room, (const void *)a[4], _NSIG / 8);
+		if (nr == SYS_epoll_pwait)
+			return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], a[4] ? &room : NULL);
+		return epoll_pwait2((int)a[0], (struct epoll_event *)a[1], (int)a[2], (const struct timespec *)a[3], a[4] ? &room : NULL);
+	case SYS_ppoll:
+		if (a[3] && a[4] != _NSIG / 8)
+			break;
+		if (a[3])
+			memcpy(&room, (const void *)a[3], _NSIG / 8);
+		return ppoll((struct pollfd *)a[0], (nfds_t)a[1], (const struct timespec *)a[2], a[3] ? &room : NULL);
+	case SYS_pselect6:
+		if (last && last->mask && last->size != _NSIG / 8)
+			break;
+		if (last && last->mask)
+			memcpy(&room, last->mask, _NSIG / 8);
+		return pselect((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (const struct timespec *)a[4],
+			       last && last->mask ? &room : NULL);
+	case SYS_nanosleep:
+		return nanosleep((const struct timespec *)a[0], (struct timespec *)a[1]);
+	case SYS_wait4:
+		return wait4((pid_t)a[0], (int *)a[1], (int)a[2], (struct rusage *)a[3]);
+	case SYS_waitid:
+		if (a[4]) /* libc's waitid has no room for what was used */
+			break;
+		return waitid((idtype_t)a[0], (id_t)a[1], (siginfo_t *)a[2], (int)a[3]);
+	}
+	*known = false;
+	return 0;
+}
+
+static long descriptors(long nr, const long *a, bool *known)
+{
+	switch (nr) {
+	case SYS_close:
+		return cpr__close((int)a[0]);
+	case SYS_close_range:
+		return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+	case SYS_dup:
+		return dup((int)a[0]);
+	case SYS_dup3:
+		return dup3((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_fcntl:
+		return fcntl((int)a[0], (int)a[1], a[2]);
+	case SYS_ioctl:
+		return ioctl((int)a[0], (unsigned long)a[1], a[2]);
+	case SYS_memfd_create:
+		return memfd_create((const char *)a[0], (unsigned)a[1]);
+	case SYS_openat:
+		return cpr__openat((int)a[0], (const char *)a[1], (int)a[2], (mode_t)a[3]);
+	case SYS_unlinkat:
+		return unlinkat((int)a[0], (const char *)a[1], (int)a[2]);
+	case SYS_renameat2:
+		return renameat2((int)a[0], (const char *)a[1], (int)a[2], (const char *)a[3], (unsigned)a[4]);
+	case SYS_execve:
+		return cpr__execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);
+	case SYS_execveat:
+		return execveat((int)a[0], (const char *)a[1], (char *const *)a[2], (char *const *)a[3], (int)a[4]);
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+/* Those that newer architectures do without. */
+static long old_numbers(long nr, const long *a, bool *known)
+{
+	switch (nr) {
+#ifdef SYS_open
+	case SYS_open:
+		return cpr__openat(AT_FDCWD, (const char *)a[0], (int)a[1], (mode_t)a[2]);
+	case SYS_creat:
+		return cpr__openat(AT_FDCWD, (const char *)a[0], O_CREAT | O_WRONLY | O_TRUNC, (mode_t)a[1]);
+	case SYS_dup2:
+		return dup2((int)a[0], (int)a[1]);
+	case SYS_unlink:
+		return unlink((const char *)a[0]);
+	case SYS_rename:
+		return rename((const char *)a[0], (const char *)a[1]);
+	case SYS_renameat:
+		return renameat((int)a[0], (const char *)a[1], (int)a[2], (const char *)a[3]);
+	case SYS_epoll_create:
+		return epoll_create((int)a[0]);
+	case SYS_epoll_wait:
+		return epoll_wait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3]);
+	case SYS_poll:
+		return poll((struct pollfd *)a[0], (nfds_t)a[1], (int)a[2]);
+	case SYS_select:
+		return select((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (struct timeval *)a[4]);
+	case SYS_pause:
+		return pause();
+#endif
+	default:
+		*known = false;
+		return 0;
+	}
+}
+
+static long by_number(long nr, const long *a)
+{
+	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets, descriptors, waits, old_numbers};
+
+	for (size_t i = 0; i < countof(families); i++) {
+		bool known = true;
+		long r = families[i](nr, a, &known);
+
+		if (known)
+			return r;
+	}
+	if (nr == SYS_rt_sigprocmask)
+		return mask_by_number(a[0], (const void *)a[1], (void *)a[2], a[3]);
+	if (nr == SYS_rt_sigaction && a[1] && doorbell_owns((int)a[0]))
+		return 0;
+#ifdef SYS_io_uring_setup
+	if (nr == SYS_io_uring_setup)
+		note_io_uring();
+#endif
+	return next_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+CPR_EXPORT long syscall(long nr, ...)
+{
+	long a[6];
+	va_list args;
+
+	va_start(args, nr);
+	for (size_t i = 0; i < countof(a); i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	return by_number(nr, a);
+}
