@@ -75,7 +75,7 @@ static int read_settled(pid_t pid, struct proc *proc)
 /* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is just starting. */
 static enum outcome look(struct client *c, struct text *why)
 {
-	struct proc_page page = {SIGRTMAX - WORDS_SIGNAL_DEFAULT_BELOW_MAX, -1};
+	struct proc_page page = {SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX, -1};
 	struct proc proc;
 	int r = read_settled(c->pid, &proc);
 
@@ -186,7 +186,7 @@ static int listen_for(struct client *c, uint64_t *nonce)
 		if (getrandom(nonce, sizeof(*nonce), 0) != sizeof(*nonce))
 			return -errno;
 		*nonce >>= 1; /* 63 bits */
-		len = words_address(*nonce, &addr);
+		len = protocol_address(*nonce, &addr);
 	} while (!*nonce || (bind(sock, (struct sockaddr *)&addr, len) && errno == EADDRINUSE));
 	if (listen(sock, BACKLOG))
 		return -errno;
@@ -208,7 +208,7 @@ static int queue_signal(const struct client *c, uint64_t nonce)
 	return syscall(SYS_pidfd_send_signal, c->pidfd, c->signo, &info, 0) ? -errno : 0;
 }
 
-enum outcome client_ring(struct client *c, const struct words_request *request, struct text *why)
+enum outcome client_ring(struct client *c, const struct protocol_request *request, struct text *why)
 {
 	uint64_t nonce;
 	int r;
@@ -219,7 +219,7 @@ enum outcome client_ring(struct client *c, const struct words_request *request, 
 	c->asked = false;
 	c->speaker = 0;
 	c->request = *request;
-	c->request.magic = WORDS_MAGIC;
+	c->request.magic = PROTOCOL_MAGIC;
 	r = listen_for(c, &nonce);
 	if (r == -EPERM)
 		return fail(OUTCOME_FAILED, why, "PID %d is in another network namespace: only root may enter it to ask", (int)c->pid);
@@ -305,7 +305,7 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			{.fd = c->listener, .events = POLLIN},
 			{.fd = c->died ? -1 : c->pidfd, .events = POLLIN},
 		};
-		int64_t patience = c->request.verb == WORDS_RESTART ? successor_time : 0;
+		int64_t patience = c->request.verb == PROTOCOL_RESTART ? successor_time : 0;
 		int n = poll(on, countof(on), wait_ms(c->died ? earlier(until, c->died + patience) : until));
 
 		if (n < 0 && errno != EINTR)
@@ -327,10 +327,10 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 	}
 }
 
-enum outcome client_ask(pid_t pid, enum words_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why)
+enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why)
 {
 	cleanup_client struct client client = CLIENT_NONE;
-	const struct words_request request = {.verb = verb};
+	const struct protocol_request request = {.verb = verb};
 	enum outcome outcome = client_open(&client, pid, patient, why);
 
 	if (!outcome)
@@ -348,9 +348,9 @@ enum outcome client_ask(pid_t pid, enum words_verb verb, int timeout_ms, bool pa
 
 void answer_show(const char *answer, const char *key, struct text *t)
 {
-	char value[WORDS_ANSWER_MAX + 1];
+	char value[PROTOCOL_ANSWER_MAX + 1];
 
-	if (!words_get(answer, key, value, sizeof(value)))
+	if (!protocol_get(answer, key, value, sizeof(value)))
 		utf8_add_printable(t, value);
 }
 
@@ -358,18 +358,18 @@ bool answer_is(const char *answer, const char *result)
 {
 	char value[32];
 
-	return !words_get(answer, "result", value, sizeof(value)) && !strcmp(value, result);
+	return !protocol_get(answer, "result", value, sizeof(value)) && !strcmp(value, result);
 }
 
 void answer_reason(const char *answer, struct text *t)
 {
 	char unused[2];
 
-	if (!words_get(answer, "reason", unused, sizeof(unused)))
+	if (!protocol_get(answer, "reason", unused, sizeof(unused)))
 		answer_show(answer, "reason", t);
 	else if (answer_is(answer, "busy"))
 		text_add(t, "a restart is under way already");
-	else if (!words_get(answer, "result", unused, sizeof(unused)))
+	else if (!protocol_get(answer, "result", unused, sizeof(unused)))
 		answer_show(answer, "result", t);
 	else
 		text_add(t, "it answered something that this cprctl does not understand");

@@ -28,12 +28,12 @@ struct client {
 	pid_t speaker; /* who that is: the process, or the one that took its place */
 	bool asked;    /* the request went out */
 	int64_t died;  /* when the process was seen to be dead, 0: it lives */
-	struct words_request request;
+	struct protocol_request request;
 };
 
-/* What was said: lines of key=value (words_get), and a descriptor that came with them, or -1. */
+/* What was said: lines of key=value (protocol_get), and a descriptor that came with them, or -1. */
 struct answer {
-	char text[WORDS_ANSWER_MAX + 1];
+	char text[PROTOCOL_ANSWER_MAX + 1];
 	int fd;
 };
 
@@ -49,7 +49,7 @@ void client_close(struct client *client);
 
 /* Rings: the request goes to the process when it connects. May be called again for a next request. OUTCOME_DONE or OUTCOME_FAILED
    (or OUTCOME_ABSENT: it died). */
-enum outcome client_ring(struct client *client, const struct words_request *request, struct text *why);
+enum outcome client_ring(struct client *client, const struct protocol_request *request, struct text *why);
 
 /*
  * The next message, heard before `until` (io_now). OUTCOME_DONE; OUTCOME_SILENT; OUTCOME_ABSENT: the process died, and nobody took
@@ -58,7 +58,7 @@ enum outcome client_ring(struct client *client, const struct words_request *requ
 enum outcome client_hear(struct client *client, int64_t until, struct answer *answer, struct text *why);
 
 /* One simple question from beginning to end: client_open, client_ring, client_hear, and the answer must be "ok" or "worker". */
-enum outcome client_ask(pid_t pid, enum words_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why);
+enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why);
 
 /* Appends the value of a key as it may be shown: what does not print as \xHH. Nothing if the key is missing. */
 void answer_show(const char *answer, const char *key, struct text *t);

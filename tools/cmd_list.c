@@ -104,9 +104,9 @@ enum outcome cmd_list(int argc, char **argv)
 	bool json = cmd_json_option(argc, argv, "PID", usage_text);
 	pid_t pid = cmd_pid(argv[optind]);
 	cleanup_answer struct answer answer = ANSWER_NONE;
-	char reason[WORDS_ANSWER_MAX];
+	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
-	enum outcome outcome = client_ask(pid, WORDS_LIST, TIMEOUT_MS, true, &answer, &why);
+	enum outcome outcome = client_ask(pid, PROTOCOL_LIST, TIMEOUT_MS, true, &answer, &why);
 	int64_t connections[CONNECTIONS_KINDS];
 	struct state state;
 

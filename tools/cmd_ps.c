@@ -40,15 +40,15 @@ static void free_rows(struct rows *rows)
 /* Asks one process. What it does not say stays empty: it is under cpr all the same. */
 static void ask(struct row *row)
 {
-	char reason[WORDS_ANSWER_MAX];
+	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
 	int64_t owner;
 
 	row->answer = ANSWER_NONE;
-	if (client_ask(row->pid, WORDS_STATUS, TIMEOUT_MS, false, &row->answer, &why)) {
+	if (client_ask(row->pid, PROTOCOL_STATUS, TIMEOUT_MS, false, &row->answer, &why)) {
 		warnx("%s", reason);
 		row->silent = true;
-	} else if (!words_get_int(row->answer.text, "owner", &owner) && owner != row->pid) {
+	} else if (!protocol_get_int(row->answer.text, "owner", &owner) && owner != row->pid) {
 		row->owner = (pid_t)owner;
 	}
 	answer_close(&row->answer);
@@ -89,7 +89,7 @@ static void add_number(struct grid *grid, const char *answer, const char *key)
 {
 	int64_t number;
 
-	if (words_get_int(answer, key, &number))
+	if (protocol_get_int(answer, key, &number))
 		grid_add(grid, "-");
 	else
 		grid_add(grid, "%lld", (long long)number);
@@ -103,8 +103,8 @@ static void add_row(struct grid *grid, const struct row *row, bool below)
 
 	proc_user(row->uid, &user_text);
 	proc_command(row->pid, &command_text);
-	words_get(row->answer.text, "mode", mode, sizeof(mode));
-	if (!words_get_int(row->answer.text, "uptime_ms", &ms))
+	protocol_get(row->answer.text, "mode", mode, sizeof(mode));
+	if (!protocol_get_int(row->answer.text, "uptime_ms", &ms))
 		cmd_duration(ms, &uptime_text);
 	grid_add(grid, "%d", (int)row->pid);
 	grid_add(grid, "%s", user);
@@ -137,7 +137,7 @@ static void json_number(struct json *json, const char *answer, const char *key)
 {
 	int64_t number;
 
-	if (!words_get_int(answer, key, &number))
+	if (!protocol_get_int(answer, key, &number))
 		json_int(json, key, number);
 }
 
@@ -163,7 +163,7 @@ static void print_json(const struct rows *rows)
 		if (row->owner)
 			json_int(&json, "owner", row->owner);
 		json_number(&json, row->answer.text, "generation");
-		if (!words_get(row->answer.text, "mode", mode, sizeof(mode)))
+		if (!protocol_get(row->answer.text, "mode", mode, sizeof(mode)))
 			json_string(&json, "mode", mode);
 		json_number(&json, row->answer.text, "uptime_ms");
 		json_number(&json, row->answer.text, "descriptors");

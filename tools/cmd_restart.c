@@ -17,7 +17,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-enum { TIMEOUT_DEFAULT = 60, TIMEOUT_MAX = 86400, REASON_SIZE = WORDS_ANSWER_MAX };
+enum { TIMEOUT_DEFAULT = 60, TIMEOUT_MAX = 86400, REASON_SIZE = PROTOCOL_ANSWER_MAX };
 
 static const char usage_text[] =
 	"Usage: cprctl restart PID [--timeout SEC] [--exec PATH] [--json]\n"
@@ -92,12 +92,12 @@ static void parse(int argc, char **argv, struct restart *r)
 /* Does the process's own test succeed? */
 static enum outcome test(const struct restart *r, const struct client *client, struct text *why)
 {
-	char command[WORDS_ANSWER_MAX], directory[WORDS_ANSWER_MAX] = "", reason[REASON_SIZE];
+	char command[PROTOCOL_ANSWER_MAX], directory[PROTOCOL_ANSWER_MAX] = "", reason[REASON_SIZE];
 	struct text inner = TEXT_ON(reason);
 
-	if (words_get(r->answer.text, "test", command, sizeof(command)) || !*command)
+	if (protocol_get(r->answer.text, "test", command, sizeof(command)) || !*command)
 		return OUTCOME_DONE;
-	words_get(r->answer.text, "directory", directory, sizeof(directory));
+	protocol_get(r->answer.text, "directory", directory, sizeof(directory));
 	if (!trial_run(command, directory, r->pid, client->uid, client->gid, r->until, &inner))
 		return OUTCOME_DONE;
 	text_add(why, "refused: ");
@@ -106,7 +106,7 @@ static enum outcome test(const struct restart *r, const struct client *client, s
 }
 
 /* The path of --exec into the request. */
-static enum outcome choose_program(const struct restart *r, struct words_request *request, struct text *why)
+static enum outcome choose_program(const struct restart *r, struct protocol_request *request, struct text *why)
 {
 	char path[PATH_MAX];
 
@@ -123,7 +123,7 @@ static enum outcome choose_program(const struct restart *r, struct words_request
 /* Asks how things stand, and refuses what should not be restarted. */
 static enum outcome look_first(struct restart *r, struct client *client, struct text *why)
 {
-	const struct words_request request = {.verb = WORDS_STATUS};
+	const struct protocol_request request = {.verb = PROTOCOL_STATUS};
 	enum outcome outcome = client_ring(client, &request, why);
 	int64_t owner;
 
@@ -131,7 +131,7 @@ static enum outcome look_first(struct restart *r, struct client *client, struct 
 		outcome = client_hear(client, r->until, &r->answer, why);
 	if (outcome)
 		return outcome;
-	if (!words_get_int(r->answer.text, "owner", &owner) && owner != r->pid) {
+	if (!protocol_get_int(r->answer.text, "owner", &owner) && owner != r->pid) {
 		text_format(why, "PID %d is a worker of %lld; restart that one: cprctl restart %lld", (int)r->pid, (long long)owner,
 			    (long long)owner);
 		return OUTCOME_FAILED;
@@ -141,7 +141,7 @@ static enum outcome look_first(struct restart *r, struct client *client, struct 
 		answer_reason(r->answer.text, why);
 		return OUTCOME_FAILED;
 	}
-	if (words_get_int(r->answer.text, "generation", &r->generation))
+	if (protocol_get_int(r->answer.text, "generation", &r->generation))
 		r->generation = 0;
 	return test(r, client, why);
 }
@@ -177,7 +177,7 @@ static void show_warnings(struct restart *r)
 	clear_progress(r);
 	while (*line) {
 		size_t n = strcspn(line, "\n");
-		char value[4 * WORDS_ANSWER_MAX];
+		char value[4 * PROTOCOL_ANSWER_MAX];
 		struct text t = TEXT_ON(value);
 
 		if (!strncmp(line, "warning=", 8)) {
@@ -269,14 +269,14 @@ static void print_human(const struct restart *r, pid_t pid)
 	printf("restarted %d", (int)r->pid);
 	if (pid != r->pid)
 		printf(" (now PID %d)", (int)pid);
-	if (!words_get_int(answer, "generation", &number))
+	if (!protocol_get_int(answer, "generation", &number))
 		printf(": generation %lld", (long long)number);
 	else
 		printf(": generation -");
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-		if (!words_get_int(answer, counts[i].key, &number))
+		if (!protocol_get_int(answer, counts[i].key, &number))
 			printf(", %lld %s", (long long)number, number == 1 ? counts[i].one : counts[i].many);
-	if (words_get_int(answer, "ready_us", &number))
+	if (protocol_get_int(answer, "ready_us", &number))
 		number = (io_now() - r->began) / 1000;
 	printf(", %lld ms\n", (long long)(number + 500) / 1000);
 }
@@ -290,7 +290,7 @@ static void print_json(const struct restart *r, pid_t pid)
 	json_object(&json, NULL);
 	json_int(&json, "pid", pid);
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (!words_get_int(r->answer.text, keys[i], &number))
+		if (!protocol_get_int(r->answer.text, keys[i], &number))
 			json_int(&json, keys[i], number);
 	json_end(&json, '}');
 }
@@ -300,7 +300,7 @@ static void report(const struct restart *r, pid_t speaker)
 	pid_t pid = speaker > 0 ? speaker : r->pid;
 	int64_t orphans;
 
-	if (!words_get_int(r->answer.text, "orphans", &orphans) && orphans > 0)
+	if (!protocol_get_int(r->answer.text, "orphans", &orphans) && orphans > 0)
 		warnx("%lld %s of the generation before %s not been asked for yet: see cprctl list %d", (long long)orphans,
 		      orphans == 1 ? "descriptor" : "descriptors", orphans == 1 ? "has" : "have", (int)pid);
 	if (r->json)
@@ -312,7 +312,7 @@ static void report(const struct restart *r, pid_t speaker)
 static enum outcome restart(struct restart *r, struct text *why)
 {
 	cleanup_client struct client client = CLIENT_NONE;
-	struct words_request request = {.verb = WORDS_RESTART};
+	struct protocol_request request = {.verb = PROTOCOL_RESTART};
 	enum outcome outcome = client_open(&client, r->pid, true, why);
 
 	if (!outcome)

@@ -73,20 +73,20 @@ static int number_of(const struct field *f, const struct status *status, int64_t
 			*number = status->connections[i];
 			return 0;
 		}
-	return words_get_int(status->answer, f->key, number);
+	return protocol_get_int(status->answer, f->key, number);
 }
 
 static void print_json(const struct status *status)
 {
 	struct json json = {.out = stdout};
-	char value[WORDS_ANSWER_MAX + 1];
+	char value[PROTOCOL_ANSWER_MAX + 1];
 	int64_t number;
 
 	json_object(&json, NULL);
 	for (size_t i = 0; i < countof(fields); i++) {
 		const struct field *f = &fields[i];
 
-		if (f->how == TEXT && !words_get(status->answer, f->key, value, sizeof(value)))
+		if (f->how == TEXT && !protocol_get(status->answer, f->key, value, sizeof(value)))
 			json_string(&json, f->key, value);
 		else if (f->how == YES_NO && !number_of(f, status, &number))
 			json_bool(&json, f->key, number);
@@ -121,7 +121,7 @@ static void print_human(const struct status *status)
 	cleanup_grid struct grid *grid = grid_new(columns, countof(columns));
 
 	for (size_t i = 0; i < countof(fields); i++) {
-		char value[4 * WORDS_ANSWER_MAX];
+		char value[4 * PROTOCOL_ANSWER_MAX];
 		struct text t = TEXT_ON(value);
 
 		show(&fields[i], status, &t);
@@ -135,11 +135,11 @@ enum outcome cmd_status(int argc, char **argv)
 {
 	bool json = cmd_json_option(argc, argv, "PID", usage_text);
 	cleanup_answer struct answer answer = ANSWER_NONE;
-	char reason[WORDS_ANSWER_MAX];
+	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
 	pid_t pid = cmd_pid(argv[optind]);
 	struct status status = {.answer = answer.text};
-	enum outcome outcome = client_ask(pid, WORDS_STATUS, TIMEOUT_MS, true, &answer, &why);
+	enum outcome outcome = client_ask(pid, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why);
 
 	if (outcome)
 		return cmd_fail(outcome, &why);

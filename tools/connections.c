@@ -16,7 +16,7 @@ static bool add(const char *answer, int64_t n[CONNECTIONS_KINDS])
 	int64_t more[CONNECTIONS_KINDS];
 
 	for (size_t i = 0; i < CONNECTIONS_KINDS; i++)
-		if (words_get_int(answer, connections_key[i], &more[i]))
+		if (protocol_get_int(answer, connections_key[i], &more[i]))
 			return false;
 	for (size_t i = 0; i < CONNECTIONS_KINDS; i++)
 		n[i] += more[i];
@@ -26,14 +26,14 @@ static bool add(const char *answer, int64_t n[CONNECTIONS_KINDS])
 static void add_worker(pid_t pid, pid_t owner, int64_t n[CONNECTIONS_KINDS])
 {
 	cleanup_answer struct answer answer = ANSWER_NONE;
-	char reason[WORDS_ANSWER_MAX];
+	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
 	struct proc_page page;
 	int64_t its_owner;
 
-	if (proc_page(pid, &page) || client_ask(pid, WORDS_STATUS, TIMEOUT_MS, false, &answer, &why))
+	if (proc_page(pid, &page) || client_ask(pid, PROTOCOL_STATUS, TIMEOUT_MS, false, &answer, &why))
 		return;
-	if (!words_get_int(answer.text, "owner", &its_owner) && its_owner == owner)
+	if (!protocol_get_int(answer.text, "owner", &its_owner) && its_owner == owner)
 		add(answer.text, n);
 }
 
@@ -47,7 +47,7 @@ bool connections_count(pid_t pid, const char *answer, int64_t n[CONNECTIONS_KIND
 		n[i] = 0;
 	if (!add(answer, n))
 		return false;
-	if (words_get_int(answer, "workers", &workers) || !workers)
+	if (protocol_get_int(answer, "workers", &workers) || !workers)
 		return true;
 	pids = proc_pids(&count);
 	for (size_t i = 0; i < count; i++)

@@ -191,7 +191,7 @@ static int doorbell(void)
 	const char *given = getenv(SETTINGS_SIGNAL), *error = NULL;
 	long long number = given ? strtonum(given, SIGRTMIN, SIGRTMAX, &error) : 0;
 
-	return given && !error ? (int)number : SIGRTMAX - WORDS_SIGNAL_DEFAULT_BELOW_MAX;
+	return given && !error ? (int)number : SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX;
 }
 
 static void take_signal(const struct action *action, const char *value)

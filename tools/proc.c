@@ -123,7 +123,7 @@ static bool parse_page(const char *at, struct proc_page *page)
 
 int proc_page(pid_t pid, struct proc_page *page)
 {
-	static const char name[] = "/memfd:" WORDS_PAGE_NAME;
+	static const char name[] = "/memfd:" PROTOCOL_PAGE_NAME;
 	cleanup_file FILE *file = open_of(pid, "maps");
 	cleanup_free char *line = NULL;
 	size_t room = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Compiler attributes that the whole shim uses: visibility, cleanup, steal, branch hints. */
-#ifndef CPR_ATTR_H
-#define CPR_ATTR_H
+#ifndef CPR_BASE_ATTR_H
+#define CPR_BASE_ATTR_H
 
 #include <stddef.h>
 

@@ -54,12 +54,12 @@ static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 static bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
 {
 	_Alignas(struct entry64) char bytes[2048];
-	int kept = errno;
+	int saved_errno = errno;
 	cleanup_fd int dir = raw_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	long n;
 
 	if (dir < 0) {
-		errno = kept;
+		errno = saved_errno;
 		return false;
 	}
 	while ((n = next_sys(SYS_getdents64, dir, bytes, sizeof(bytes))) > 0)
@@ -74,7 +74,7 @@ static bool walk(const char *path, bool own, void (*each)(int number, void *arg)
 				each(number, arg);
 			at += e->length;
 		}
-	errno = kept;
+	errno = saved_errno;
 	return true;
 }
 
@@ -85,9 +85,9 @@ bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *ar
 
 void fds_walk(void (*each)(int fd, void *arg), void *arg)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (!walk("/proc/self/fd", true, each, arg))
 		walk_numbers(each, arg);
-	errno = kept;
+	errno = saved_errno;
 }

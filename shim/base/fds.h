@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which descriptors are open. */
-#ifndef CPR_FDS_H
-#define CPR_FDS_H
+#ifndef CPR_BASE_FDS_H
+#define CPR_BASE_FDS_H
 
 #include <stdbool.h>
 

@@ -176,11 +176,11 @@ int64_t io_now(void)
 
 void io_close(int *fd)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (*fd >= 0)
 		raw_close(*fd);
-	errno = kept;
+	errno = saved_errno;
 }
 
 bool io_await_input(int fd, int ms)

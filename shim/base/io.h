@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* EINTR-safe I/O, descriptors over a socket, memfds, small files of /proc. Any signal handler may call these. */
-#ifndef CPR_IO_H
-#define CPR_IO_H
+#ifndef CPR_BASE_IO_H
+#define CPR_BASE_IO_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -81,7 +81,7 @@ void log_line(enum log_level level, const char *format, ...)
 {
 	char line[1024];
 	struct text t = TEXT_ON(line);
-	int kept = errno, fd = -1;
+	int saved_errno = errno, fd = -1;
 	va_list args;
 
 	if (level > wanted)
@@ -101,5 +101,5 @@ void log_line(enum log_level level, const char *format, ...)
 		write_line(STDERR_FILENO, line, t.used);
 	if (fd >= 0)
 		raw_close(fd);
-	errno = kept;
+	errno = saved_errno;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Lines to stderr or to a file: no malloc, no stdio, no lock, keeps errno; any signal handler may call it. */
-#ifndef CPR_LOG_H
-#define CPR_LOG_H
+#ifndef CPR_BASE_LOG_H
+#define CPR_BASE_LOG_H
 
 #include "base/attr.h"
 

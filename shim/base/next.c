@@ -17,10 +17,10 @@ static long missing(void)
 
 static void *resolve(const char *name)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	void *found = dlsym(RTLD_NEXT, name);
 
-	errno = kept;
+	errno = saved_errno;
 	return found ? found : (void *)(size_t)missing;
 }
 

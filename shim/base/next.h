@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The libc functions behind ours: next_close() is the close() that the program would call without us. */
-#ifndef CPR_NEXT_H
-#define CPR_NEXT_H
+#ifndef CPR_BASE_NEXT_H
+#define CPR_BASE_NEXT_H
 
 #include <poll.h>
 #include <semaphore.h>

@@ -82,20 +82,20 @@ void pool_unpage(void *memory, size_t size)
 
 void *pool_map(size_t size)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	errno = kept;
+	errno = saved_errno;
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
 void pool_unmap(void *memory, size_t size)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (memory)
 		munmap(memory, size);
-	errno = kept;
+	errno = saved_errno;
 }
 
 /* Its free list, and the size of the blocks there; -1: nobody has that much. */
@@ -123,7 +123,7 @@ static void *map_large(size_t size)
 {
 	size_t off;
 	char *memory;
-	int kept;
+	int saved_errno;
 
 	if (size % HUGE)
 		return pool_map(size);
@@ -133,9 +133,9 @@ static void *map_large(size_t size)
 	off = -(uintptr_t)memory % HUGE;
 	pool_unmap(off ? memory : NULL, off);
 	pool_unmap(memory + off + size, HUGE - off);
-	kept = errno;
+	saved_errno = errno;
 	madvise(memory + off, size, MADV_HUGEPAGE);
-	errno = kept;
+	errno = saved_errno;
 	return memory + off;
 }
 
@@ -160,7 +160,7 @@ static bool next_chunk(void)
 
 void pool_reserve(size_t size)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	char *fresh;
 
 	size = (size + PAGE - 1) / PAGE * PAGE;
@@ -169,7 +169,7 @@ void pool_reserve(size_t size)
 	if (size <= chunk_left || !(fresh = map_large(size)))
 		return;
 	madvise(fresh, size, MADV_POPULATE_WRITE); /* before Linux 5.14 they come one by one */
-	errno = kept;
+	errno = saved_errno;
 	chunk = fresh; /* what is left of the old one is let go: this is called before there is much */
 	chunk_left = size;
 	chunks += size;
@@ -205,14 +205,14 @@ void *pool_alloc(size_t size)
 void pool_free(void *memory, size_t size)
 {
 	size_t rounded;
-	int list = list_for(size, &rounded), kept = errno;
+	int list = list_for(size, &rounded), saved_errno = errno;
 	struct block *block = memory;
 
 	if (!memory || list < 0)
 		return;
 	if (rounded > 1 << LARGEST_SHIFT && madvise(memory, rounded, MADV_DONTNEED)) /* gives the pages back; not if they are locked */
 		memset(memory, 0, rounded);
-	errno = kept;
+	errno = saved_errno;
 	block->next = free_lists[list];
 	free_lists[list] = block;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory of our own: a signal handler may have interrupted malloc, so nothing of ours comes from there. */
-#ifndef CPR_POOL_H
-#define CPR_POOL_H
+#ifndef CPR_BASE_POOL_H
+#define CPR_BASE_POOL_H
 
 #include <stddef.h>
 

@@ -4,8 +4,8 @@
  * pthread_cancel() of it is on its way, glibc's do not return before that has come, whether cancellation is disabled or not, and in a handler it may not come. The
  * program's own calls go on by next_close() and its like: for it they are to be cancellation points. -1 and errno. For any handler.
  */
-#ifndef CPR_RAW_H
-#define CPR_RAW_H
+#ifndef CPR_BASE_RAW_H
+#define CPR_BASE_RAW_H
 
 #include "base/next.h"
 

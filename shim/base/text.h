@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Text into a fixed buffer, for code that a signal handler may run: snprintf may call malloc. */
-#ifndef CPR_TEXT_H
-#define CPR_TEXT_H
+#ifndef CPR_BASE_TEXT_H
+#define CPR_BASE_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>

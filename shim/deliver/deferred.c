@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/deferred.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -55,25 +55,25 @@ static void disarm(int fd)
 	set(fd, F_SETSIG, 0);
 }
 
-bool held_keep(struct held *h, const int *fds, size_t n)
+bool deferred_keep(struct deferred *h, const int *fds, size_t n)
 {
-	struct held_pair *pairs = pool_alloc((n / FLIGHT_PER_PAIR + 1) * sizeof(*pairs));
+	struct deferred_pair *pairs = pool_alloc((n / FDQUEUE_PER_PAIR + 1) * sizeof(*pairs));
 
 	if (!pairs)
 		return false;
-	h->pairs = pairs; /* before there is a count of them, for held_heard; earlier ones stay: a thread may be looking at them */
-	if (!flight_open(&h->flight, n))
+	h->pairs = pairs; /* before there is a count of them, for deferred_heard; earlier ones stay: a thread may be looking at them */
+	if (!fdqueue_open(&h->flight, n))
 		return false;
 	h->flight.fed = true;
 	expect_sigio();
 	h->pid = getpid();
 	for (size_t i = 0; i < n; i++) {
-		struct held_pair *p = &h->pairs[i / FLIGHT_PER_PAIR];
+		struct deferred_pair *p = &h->pairs[i / FDQUEUE_PER_PAIR];
 
 		arm(fds[i]);
 		p->numbers[p->count] = fds[i];
 		p->heard = true; /* it may have been before it was armed */
-		if (!flight_put(&h->flight, i / FLIGHT_PER_PAIR, fds[i])) {
+		if (!fdqueue_put(&h->flight, i / FDQUEUE_PER_PAIR, fds[i])) {
 			log_warn("a connection could not be carried: %m");
 			raw_close(fds[i]);
 			continue;
@@ -84,15 +84,15 @@ bool held_keep(struct held *h, const int *fds, size_t n)
 	return true;
 }
 
-static bool is_named(const struct held_pair *p, int fd)
+static bool is_named(const struct deferred_pair *p, int fd)
 {
-	for (size_t i = 0; i < FLIGHT_PER_PAIR; i++)
+	for (size_t i = 0; i < FDQUEUE_PER_PAIR; i++)
 		if (p->numbers[i] == fd)
 			return true;
 	return false;
 }
 
-void held_heard(struct held *h, int fd)
+void deferred_heard(struct deferred *h, int fd)
 {
 	for (size_t i = 0; i < h->flight.pair_count; i++)
 		if (is_named(&h->pairs[i], fd))
@@ -110,22 +110,22 @@ static enum said said(int fd)
 }
 
 /* False: there is no room, and it stays. */
-static bool goes_on(int fd, struct flight *into)
+static bool goes_on(int fd, struct fdqueue *into)
 {
 	disarm(fd);
-	if (flight_put_anywhere(into, fd))
+	if (fdqueue_put_anywhere(into, fd))
 		return true;
 	arm(fd);
 	return false;
 }
 
 /* Once around: who is looked at and stays goes behind the others. */
-static size_t hear(struct held *h, struct held_pair *p, bool rearm, bool silent_too, struct flight *into)
+static size_t hear(struct deferred *h, struct deferred_pair *p, bool rearm, bool silent_too, struct fdqueue *into)
 {
 	size_t pair = (size_t)(p - h->pairs), spoke = 0;
 
 	for (size_t left = p->count; left; left--) {
-		int fd = flight_take_alone(&h->flight, pair);
+		int fd = fdqueue_take_alone(&h->flight, pair);
 		enum said word;
 
 		if (fd < 0) { /* no number is free for it: later */
@@ -137,7 +137,7 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, bool silent_
 		word = said(fd);
 		if ((word == SOMETHING || (word == NOTHING && silent_too)) && goes_on(fd, into)) {
 			spoke++;
-		} else if (word != GOODBYE && flight_put(&h->flight, pair, fd)) {
+		} else if (word != GOODBYE && fdqueue_put(&h->flight, pair, fd)) {
 			p->heard |= word == SOMETHING;
 			continue;
 		} else {
@@ -149,27 +149,27 @@ static size_t hear(struct held *h, struct held_pair *p, bool rearm, bool silent_
 	return spoke;
 }
 
-size_t held_hear(struct held *h, struct flight *into, enum held_whom whom)
+size_t deferred_hear(struct deferred *h, struct fdqueue *into, enum deferred_whom whom)
 {
 	bool rearm = h->count && h->pid != getpid();
 	unsigned lost = atomic_load(&missed);
 	size_t spoke = 0;
 
-	if (whom == HELD_RUNG && h->missed != lost)
-		whom = HELD_ANY;
+	if (whom == DEFERRED_RUNG && h->missed != lost)
+		whom = DEFERRED_ANY;
 	h->missed = lost;
 
 	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
-		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || whom != HELD_RUNG)
-			spoke += hear(h, &h->pairs[i], rearm, whom == HELD_SILENT_TOO, into);
+		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || whom != DEFERRED_RUNG)
+			spoke += hear(h, &h->pairs[i], rearm, whom == DEFERRED_SILENT_TOO, into);
 	if (rearm)
 		h->pid = getpid();
 	return spoke;
 }
 
-int held_take(struct held *h)
+int deferred_take(struct deferred *h)
 {
-	int fd = h->count ? flight_take(&h->flight) : -1;
+	int fd = h->count ? fdqueue_take(&h->flight) : -1;
 
 	if (fd >= 0)
 		disarm(fd);
@@ -177,8 +177,8 @@ int held_take(struct held *h)
 	return fd;
 }
 
-void held_close(struct held *h)
+void deferred_close(struct deferred *h)
 {
-	flight_close(&h->flight);
+	fdqueue_close(&h->flight);
 	h->count = 0;
 }

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/fdqueue.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -20,15 +20,15 @@ static bool make_pair(int pair[2])
 	if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		return false;
 	for (int end = 0; end < 2; end++) {
-		pair[end] = io_move_up(pair[end], WORDS_HIGH);
-		track_hide("", pair[end]);
+		pair[end] = io_move_up(pair[end], PROTOCOL_HIGH);
+		tagging_hide("", pair[end]);
 	}
 	return true;
 }
 
-bool flight_open(struct flight *f, size_t n)
+bool fdqueue_open(struct fdqueue *f, size_t n)
 {
-	size_t pairs = n ? (n + FLIGHT_PER_PAIR - 1) / FLIGHT_PER_PAIR : 1;
+	size_t pairs = n ? (n + FDQUEUE_PER_PAIR - 1) / FDQUEUE_PER_PAIR : 1;
 
 	f->pair_count = f->emptied = 0;
 	f->pairs = pool_alloc(pairs * sizeof(*f->pairs)); /* an earlier one stays: a thread may be looking at it */
@@ -36,14 +36,14 @@ bool flight_open(struct flight *f, size_t n)
 		return false;
 	for (; f->pair_count < pairs; f->pair_count++) {
 		if (!make_pair(f->pairs[f->pair_count])) {
-			flight_close(f);
+			fdqueue_close(f);
 			return false;
 		}
 	}
 	return true;
 }
 
-bool flight_put(struct flight *f, size_t pair, int fd)
+bool fdqueue_put(struct fdqueue *f, size_t pair, int fd)
 {
 	if (io_send(f->pairs[pair][0], "", 1, fd))
 		return false;
@@ -51,22 +51,22 @@ bool flight_put(struct flight *f, size_t pair, int fd)
 	return true;
 }
 
-bool flight_put_anywhere(struct flight *f, int fd)
+bool fdqueue_put_anywhere(struct fdqueue *f, int fd)
 {
 	for (size_t i = f->pair_count; i-- > 0;)
-		if (flight_put(f, i, fd))
+		if (fdqueue_put(f, i, fd))
 			return true;
 	return false;
 }
 
 /* Pair i has nothing in flight any more. Another thread may have seen that, too, and be at the next one already. */
-static void pass_over(struct flight *f, size_t i)
+static void pass_over(struct fdqueue *f, size_t i)
 {
 	if (!f->fed)
 		atomic_compare_exchange_strong(&f->emptied, &i, i + 1);
 }
 
-static int take_from(struct flight *f, size_t pair)
+static int take_from(struct fdqueue *f, size_t pair)
 {
 	char byte;
 	int fd;
@@ -75,7 +75,7 @@ static int take_from(struct flight *f, size_t pair)
 }
 
 /* The kernel ends what comes out of a message and finds no number, but not while the message is only looked at. */
-int flight_take_alone(struct flight *f, size_t pair)
+int fdqueue_take_alone(struct fdqueue *f, size_t pair)
 {
 	char byte;
 	int fd;
@@ -87,7 +87,7 @@ int flight_take_alone(struct flight *f, size_t pair)
 	return fd;
 }
 
-int flight_take(struct flight *f)
+int fdqueue_take(struct fdqueue *f)
 {
 	for (size_t i = f->emptied; i < f->pair_count; i++) {
 		int fd = take_from(f, i);
@@ -99,7 +99,7 @@ int flight_take(struct flight *f)
 	return -1;
 }
 
-bool flight_is_empty(struct flight *f)
+bool fdqueue_is_empty(struct fdqueue *f)
 {
 	struct pollfd p = {.events = POLLIN};
 
@@ -112,7 +112,7 @@ bool flight_is_empty(struct flight *f)
 	return true;
 }
 
-void flight_close(struct flight *f)
+void fdqueue_close(struct fdqueue *f)
 {
 	for (size_t i = 0; i < f->pair_count; i++) {
 		for (int end = 0; end < 2; end++) {
@@ -125,27 +125,27 @@ void flight_close(struct flight *f)
 	f->pair_count = f->emptied = 0;
 }
 
-int flight_end(const struct flight *f, size_t i)
+int fdqueue_end(const struct fdqueue *f, size_t i)
 {
 	return f->pairs[i][1];
 }
 
-bool flight_expect(struct flight *f, size_t pairs)
+bool fdqueue_expect(struct fdqueue *f, size_t pairs)
 {
-	flight_close(f);
+	fdqueue_close(f);
 	f->fed = true;
 	f->pairs = pool_alloc(pairs * sizeof(*f->pairs));
 	return f->pairs != NULL;
 }
 
-void flight_add_end(struct flight *f, int fd)
+void fdqueue_add_end(struct fdqueue *f, int fd)
 {
 	f->pairs[f->pair_count][0] = -1;
-	f->pairs[f->pair_count][1] = io_move_up(fd, WORDS_HIGH);
-	track_hide("", f->pairs[f->pair_count++][1]);
+	f->pairs[f->pair_count][1] = io_move_up(fd, PROTOCOL_HIGH);
+	tagging_hide("", f->pairs[f->pair_count++][1]);
 }
 
-bool flight_is_over(const struct flight *f)
+bool fdqueue_is_over(const struct fdqueue *f)
 {
 	char byte;
 

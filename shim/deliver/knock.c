@@ -72,7 +72,7 @@ bool knock_prepare(size_t n)
 		return false;
 	}
 	record->room = n;
-	record_fd = io_move_up(steal_fd(&fd), WORDS_HIGH);
+	record_fd = io_move_up(steal_fd(&fd), PROTOCOL_HIGH);
 	return true;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A knock: a local connection to a listener of ours, that wakes the program's loop up and says what it is. */
-#ifndef CPR_KNOCK_H
-#define CPR_KNOCK_H
+#ifndef CPR_DELIVER_KNOCK_H
+#define CPR_DELIVER_KNOCK_H
 
 #include <stdbool.h>
 #include <stddef.h>

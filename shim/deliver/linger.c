@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/linger.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -21,22 +21,22 @@ static int *ending;
 static size_t count;
 static int64_t until;
 
-bool ending_prepare(size_t n)
+bool linger_prepare(size_t n)
 {
 	ending = pool_alloc((n + 1) * sizeof(int));
 	until = io_now() + LINGER_MS * INT64_C(1000000);
 	return ending != NULL;
 }
 
-void ending_begin(int fd)
+void linger_begin(int fd)
 {
 	shutdown(fd, SHUT_WR);
 	next_fcntl(fd, F_SETFL, (void *)(long)(next_fcntl(fd, F_GETFL, NULL) | O_NONBLOCK));
 	ending[count++] = fd;
-	track_hide("", fd);
+	tagging_hide("", fd);
 }
 
-bool ending_over(void)
+bool linger_over(void)
 {
 	static cpr_large char dropped[4096]; /* the guard is held, and a handler's stack may be small */
 	bool late = io_now() >= until;
@@ -46,7 +46,7 @@ bool ending_over(void)
 		const struct entry *e = table_by_fd(cpr__table, ending[i]);
 		ssize_t n;
 
-		if (!e || strcmp(e->name, TRACK_HIDDEN) || !object_still(&e->object, ending[i]))
+		if (!e || strcmp(e->name, TAGGING_HIDDEN) || !object_still(&e->object, ending[i]))
 			continue; /* closed behind our back: the number is the program's */
 		do
 			n = raw_recv(ending[i], dropped, sizeof(dropped), MSG_DONTWAIT);
@@ -62,7 +62,7 @@ bool ending_over(void)
 	return !left;
 }
 
-size_t ending_hand_on(struct passed *into, size_t most)
+size_t linger_hand_on(struct passed *into, size_t most)
 {
 	size_t n = 0;
 

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* Connections that the last generation left to be ended. */
-#ifndef CPR_ENDING_H
-#define CPR_ENDING_H
+#ifndef CPR_DELIVER_LINGER_H
+#define CPR_DELIVER_LINGER_H
 
 #include "model/state.h"
 
 #include <stdbool.h>
 
 /* Room for n of them; once, before the first. False: out of memory. */
-bool ending_prepare(size_t n);
+bool linger_prepare(size_t n);
 
 /* FIN after the last byte. What the peer has sent and nobody read would turn a close into a reset: it is read and dropped until the peer ends, too. Holding the guard. */
-void ending_begin(int fd);
+void linger_begin(int fd);
 
 /* Reads on, and closes who has ended, and after a while everybody. True: none is left. Holding the guard. */
-bool ending_over(void);
+bool linger_over(void);
 
 /* The program execs itself meanwhile: those go on with the state. Into `into`, `most` at the most; how many. */
-size_t ending_hand_on(struct passed *into, size_t most);
+size_t linger_hand_on(struct passed *into, size_t most);
 
 #endif

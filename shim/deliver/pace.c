@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/pace.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "fd/tagging.h"
@@ -38,7 +38,7 @@ static int64_t waited_ms(void)
 
 bool pace_knocks_for(const struct family *f)
 {
-	return f->claimer == getpid() || guard_is_owner();
+	return f->claimer == getpid() || roster_is_owner();
 }
 
 bool pace_is_awaited(void)
@@ -57,7 +57,7 @@ static bool is_at_ease(const struct entry *listener)
 		return waited >= UNHEARD_MS;
 	if (knock_unserved())
 		return waited >= UNSERVED_MS;
-	return batch > FIRST_KNOCKS || (listener && track_queue(listener) <= 0) || waited >= CROWD_MS;
+	return batch > FIRST_KNOCKS || (listener && tagging_queue(listener) <= 0) || waited >= CROWD_MS;
 }
 
 /* Half the queue is left to clients: who finds it full waits a second for the kernel's next try. */
@@ -65,9 +65,9 @@ static size_t room_in_queue(const struct entry *listener)
 {
 	int depth, limit = 0;
 
-	if (!listener || (depth = track_queue(listener)) < 0) /* a unix socket's cannot be asked for */
+	if (!listener || (depth = tagging_queue(listener)) < 0) /* a unix socket's cannot be asked for */
 		return SIZE_MAX;
-	limit = track_queue_limit(listener);
+	limit = tagging_queue_limit(listener);
 	return depth <= limit / 2 ? (size_t)(limit / 2 - depth + 1) : 0;
 }
 

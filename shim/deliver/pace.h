@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pace: how many knocks at once, and when the next ones. Holding the guard. */
-#ifndef CPR_PACE_H
-#define CPR_PACE_H
+#ifndef CPR_DELIVER_PACE_H
+#define CPR_DELIVER_PACE_H
 
 #include "deliver/queue_inside.h"
 

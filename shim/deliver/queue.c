@@ -6,7 +6,7 @@
 #include "process/bell.h"
 #include "fd/conn.h"
 #include "deliver/linger.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "deliver/knock.h"
 #include "base/log.h"
@@ -74,8 +74,8 @@ void deliver_adopt(const struct passed *passed, size_t n)
 	if (n && !knock_prepare(n))
 		n = 0; /* all are closed by the next exec; never taken for clients */
 	if (n)
-		track_hide("", knock_shared());
-	if (!ending_prepare(n))
+		tagging_hide("", knock_shared());
+	if (!linger_prepare(n))
 		return;
 	for (size_t i = 0; i < n; i++) {
 		const struct passed *p = &passed[i];
@@ -88,14 +88,14 @@ void deliver_adopt(const struct passed *passed, size_t n)
 		f = e ? deliver_family_for(e->name, n) : NULL;
 		if (f) {
 			f->fds[f->count++] = p->fd;
-			track_hide(f->name, p->fd);
+			tagging_hide(f->name, p->fd);
 		} else {
-			ending_begin(p->fd);
+			linger_begin(p->fd);
 		}
 	}
 	pace_begin(); /* who claims may be a worker, and this, who knocks, not hear of it */
 	if (deliver_families)
-		guard_when_forking(before_fork);
+		birth_when_forking(before_fork);
 }
 
 /* Whose request waits already comes first. */
@@ -126,17 +126,17 @@ static bool put_back(struct family *f)
 {
 	size_t asking = put_asking_first(f->fds, f->count), go = f->count, n = 0;
 
-	if (asking < f->count && guard_is_owner() && is_deferred(f) && held_keep(&f->held, f->fds + asking, f->count - asking))
+	if (asking < f->count && roster_is_owner() && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking))
 		go = asking;
 	for (size_t i = 0; i < go; i++) {
-		if (flight_put_anywhere(&f->flight, f->fds[i])) {
+		if (fdqueue_put_anywhere(&f->flight, f->fds[i])) {
 			n++;
 		} else {
 			log_warn("a connection of %s could not be carried: %m", f->name);
 			raw_close(f->fds[i]);
 		}
 	}
-	f->unknocked = guard_is_owner() ? n : 0;
+	f->unknocked = roster_is_owner() ? n : 0;
 	f->asking = asking < f->unknocked ? asking : f->unknocked;
 	f->count = 0;
 	return true;
@@ -149,14 +149,14 @@ static bool put_in_flight(struct family *f)
 
 	if (f->flight.pair_count)
 		return put_back(f);
-	if (!flight_open(&f->flight, f->count))
+	if (!fdqueue_open(&f->flight, f->count))
 		return false;
 	for (size_t i = 0; i < f->count; i++)
 		table_forget_fd(cpr__table, f->fds[i]);
-	f->flight.fed = asking < f->count && is_deferred(f) && held_keep(&f->held, f->fds + asking, f->count - asking);
+	f->flight.fed = asking < f->count && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking);
 	go = f->flight.fed ? asking : f->count;
 	for (size_t i = 0; i < go; i++) {
-		if (!flight_put(&f->flight, i / FLIGHT_PER_PAIR, f->fds[i])) {
+		if (!fdqueue_put(&f->flight, i / FDQUEUE_PER_PAIR, f->fds[i])) {
 			log_warn("a connection of %s could not be carried: %m", f->name);
 			raw_close(f->fds[i]);
 		}
@@ -194,7 +194,7 @@ static void before_fork(void)
 static bool done_knocking(void)
 {
 	for (struct family *f = deliver_families; f; f = f->after)
-		if (!f->joined && !flight_is_empty(&f->flight))
+		if (!f->joined && !fdqueue_is_empty(&f->flight))
 			return false;
 	return true;
 }
@@ -202,23 +202,23 @@ static bool done_knocking(void)
 void deliver_to(const char *name, int fd)
 {
 	struct family *f = deliver_family_named(name);
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (f && f->joined)
 		return;
-	if (done_knocking() && guard_is_owner()) { /* one record of knocks has one writer */
+	if (done_knocking() && roster_is_owner()) { /* one record of knocks has one writer */
 		knock_forget_all();
 		pace_begin();
 	}
 	if (f && (f->unknocked || f->held.count || (f->count && put_in_flight(f)))) {
 		f->door = knock_door_of(fd);
-		f->claimer = guard_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
+		f->claimer = roster_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
 		atomic_store(&deliver_waiting, true);
 		if (f->asking && !f->door.deferred && f->claimer)
 			pace_knock(f, table_by_fd(cpr__table, fd));
 		bell_tick_in(BELL_ARRIVAL, PACE_TICK_MS); /* a program that waits for its events is seen earlier */
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
 /* Has its client asked for something already? Then the program is at work for it until it writes. */
@@ -274,7 +274,7 @@ static bool take_in_place(struct family *f, int fd, int flags)
 
 	if (!beside)
 		raw_close(fd);
-	carried = flight_take(&f->flight);
+	carried = fdqueue_take(&f->flight);
 	if (carried != fd) {
 		bool placed = beside && carried >= 0 && next_dup3(carried, fd, O_CLOEXEC) >= 0;
 
@@ -306,8 +306,8 @@ static void leave(struct family *f)
 
 	if (!guard_lock(&hold))
 		return;
-	if (flight_is_over(&f->flight)) /* another thread may have been here */
-		flight_close(&f->flight);
+	if (fdqueue_is_over(&f->flight)) /* another thread may have been here */
+		fdqueue_close(&f->flight);
 	if (!any_joined())
 		atomic_store(&deliver_waiting, false);
 	guard_unlock(&hold);
@@ -317,17 +317,17 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 {
 	struct entry *e = table_by_fd(cpr__table, listener);
 	struct family *f = e ? deliver_family_named(e->name) : NULL;
-	int kept = errno, r = -1;
+	int saved_errno = errno, r = -1;
 	enum knock_kind kind;
 
-	if (f && f->joined && flight_is_over(&f->flight))
+	if (f && f->joined && fdqueue_is_over(&f->flight))
 		leave(f);
 	kind = f ? knock_kind(fd) : KNOCK_NONE;
 
 	if (kind != KNOCK_MADE) {
 		if (kind == KNOCK_GIVEN_UP)
 			raw_close(fd);
-		errno = kept;
+		errno = saved_errno;
 		return kind == KNOCK_GIVEN_UP ? -1 : 0;
 	}
 	knock_accepted();
@@ -338,7 +338,7 @@ int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, soc
 	} else {
 		knock_served();
 	}
-	errno = kept;
+	errno = saved_errno;
 	return r;
 }
 
@@ -353,7 +353,7 @@ bool deliver_is_knocking(void)
 /* Workers have claimed it, each for itself: the owner has the listener as an orphan still, and may knock at it. */
 static void find_door(struct family *f)
 {
-	const struct entry *e = f->unknocked && !f->door.len && guard_claims() && guard_is_owner() ? table_orphan(cpr__table, f->name) : NULL;
+	const struct entry *e = f->unknocked && !f->door.len && roster_claims() && roster_is_owner() ? table_orphan(cpr__table, f->name) : NULL;
 
 	if (e)
 		f->door = knock_door_of(e->fd);
@@ -387,9 +387,9 @@ static void give_up_held(struct family *f)
 	size_t silent = 0;
 	int fd;
 
-	for (; (fd = held_take(&f->held)) >= 0; silent++)
+	for (; (fd = deferred_take(&f->held)) >= 0; silent++)
 		raw_close(fd);
-	held_close(&f->held);
+	deferred_close(&f->held);
 	if (silent)
 		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name, cpr__settings.grace_s);
 }
@@ -403,12 +403,12 @@ static void give_up(struct family *f)
 
 	close_waiting(f);
 	f->late_at = f->late_at ? f->late_at : now;
-	if (guard_is_owner())
+	if (roster_is_owner())
 		give_up_held(f);
-	if (f->flight.fed && (f->door.len || !guard_is_owner()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
+	if (f->flight.fed && (f->door.len || !roster_is_owner()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
 		return;
 	give_up_held(f);
-	for (; (fd = flight_take(&f->flight)) >= 0; lost++)
+	for (; (fd = fdqueue_take(&f->flight)) >= 0; lost++)
 		raw_close(fd);
 	if (lost)
 		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
@@ -419,15 +419,15 @@ static void hear(struct family *f, bool all)
 	const struct entry *e;
 	size_t n;
 
-	if (!f->held.count || !guard_is_owner())
+	if (!f->held.count || !roster_is_owner())
 		return;
 	e = table_find(cpr__table, f->name, 0);
 	if (e && !knock_is_deferred(e->fd)) { /* any more: the program wants them now */
 		f->door.deferred = false;
-		f->unknocked += held_hear(&f->held, &f->flight, HELD_SILENT_TOO);
+		f->unknocked += deferred_hear(&f->held, &f->flight, DEFERRED_SILENT_TOO);
 		return;
 	}
-	n = held_hear(&f->held, &f->flight, all ? HELD_ANY : HELD_RUNG);
+	n = deferred_hear(&f->held, &f->flight, all ? DEFERRED_ANY : DEFERRED_RUNG);
 	f->unknocked += n;
 	f->asking += n;
 }
@@ -437,7 +437,7 @@ static void count_put_back(struct family *f)
 {
 	int64_t now = io_now();
 
-	if (!f->called_off || !guard_is_owner() || f->unknocked || pace_is_awaited()) {
+	if (!f->called_off || !roster_is_owner() || f->unknocked || pace_is_awaited()) {
 		f->odd_at = 0;
 		return;
 	}
@@ -452,12 +452,12 @@ static bool settle_one(struct family *f, bool late)
 	hear(f, late);
 	if (late)
 		give_up(f);
-	if (!f->count && flight_is_empty(&f->flight)) {
+	if (!f->count && fdqueue_is_empty(&f->flight)) {
 		f->odd_at = 0;
 		if (f->held.count || (f->called_off && !late))
 			return true;
-		flight_close(&f->flight);
-		held_close(&f->held);
+		fdqueue_close(&f->flight);
+		deferred_close(&f->held);
 		f->unknocked = 0;
 		return false;
 	}
@@ -469,7 +469,7 @@ static bool settle_one(struct family *f, bool late)
 
 static int settle(bool late)
 {
-	bool over = ending_over();
+	bool over = linger_over();
 
 	for (struct family *f = deliver_families; f; f = f->after)
 		if (!f->joined && settle_one(f, late))
@@ -496,7 +496,7 @@ int deliver_settle(bool late)
 void deliver_heard(int fd)
 {
 	for (struct family *f = deliver_families; f; f = f->after)
-		held_heard(&f->held, fd);
+		deferred_heard(&f->held, fd);
 }
 
 size_t deliver_count(void)

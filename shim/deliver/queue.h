@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Deliver: what the last generation carried goes to the program through its own accept(). */
-#ifndef CPR_DELIVER_H
-#define CPR_DELIVER_H
+#ifndef CPR_DELIVER_QUEUE_H
+#define CPR_DELIVER_QUEUE_H
 
 #include "model/state.h"
 

@@ -4,7 +4,7 @@
 #include "deliver/queue_inside.h"
 
 #include "deliver/linger.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -52,7 +52,7 @@ static bool has_room(struct family *f)
 /* Are there others who take from the same queues? */
 static bool is_shared(void)
 {
-	return !guard_is_owner() || guard_has_workers();
+	return !roster_is_owner() || roster_has_workers();
 }
 
 /*
@@ -63,7 +63,7 @@ static void reclaim(struct family *f, int listener)
 {
 	int fd;
 
-	while (has_room(f) && ((fd = flight_take(&f->flight)) >= 0 || (fd = held_take(&f->held)) >= 0))
+	while (has_room(f) && ((fd = fdqueue_take(&f->flight)) >= 0 || (fd = deferred_take(&f->held)) >= 0))
 		f->fds[f->count++] = fd;
 	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
 		enum knock_kind kind = knock_kind(fd);
@@ -77,8 +77,8 @@ static void reclaim(struct family *f, int listener)
 		raw_close(fd);
 	}
 	if (!f->flight.fed || !is_shared()) /* else, if it is called off, others go on to take from it */
-		flight_close(&f->flight);
-	held_close(&f->held);
+		fdqueue_close(&f->flight);
+	deferred_close(&f->held);
 	f->unknocked = f->asking = 0;
 }
 
@@ -88,9 +88,9 @@ static void reclaim(struct family *f, int listener)
  */
 static bool goes_back(struct family *f, const struct entry *e)
 {
-	if (f->joined || !e || (!f->count && flight_is_empty(&f->flight) && !f->held.count))
+	if (f->joined || !e || (!f->count && fdqueue_is_empty(&f->flight) && !f->held.count))
 		return false;
-	return !(e->flags & ENTRY_ORPHAN) || !guard_has_workers();
+	return !(e->flags & ENTRY_ORPHAN) || !roster_has_workers();
 }
 
 /* What comes out of a message and finds no number is lost, and the program may have few left. Numbers above its limit stay good when that is as it was. */
@@ -131,20 +131,20 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 {
 	size_t n = 0;
 
-	if (!guard_has_workers())
+	if (!roster_has_workers())
 		n = deliver_take_back(into, most);
 	for (struct family *f = deliver_families; f; f = f->after) {
 		int fd;
 
-		while ((fd = held_take(&f->held)) >= 0) { /* nobody would hear them */
-			if (!flight_put_anywhere(&f->flight, fd))
+		while ((fd = deferred_take(&f->held)) >= 0) { /* nobody would hear them */
+			if (!fdqueue_put_anywhere(&f->flight, fd))
 				raw_close(fd);
 			f->unknocked++;
 		}
 		while (f->unknocked && knock_at(&f->door))
 			f->unknocked--;
 	}
-	return n + ending_hand_on(into + n, most - n);
+	return n + linger_hand_on(into + n, most - n);
 }
 
 void deliver_call_off(void)
@@ -190,7 +190,7 @@ void deliver_share(int sock, uint64_t ino)
 	if (f && !f->joined)
 		share.queues = (uint32_t)f->flight.pair_count;
 	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
-		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, flight_end(&f->flight, i)); i++)
+		for (uint32_t i = 0; i < share.queues && !io_send(sock, "", 1, fdqueue_end(&f->flight, i)); i++)
 			;
 	guard_unlock(&hold);
 }
@@ -200,10 +200,10 @@ static bool take_queues(struct family *f, int sock, uint32_t n)
 	char byte;
 	int fd;
 
-	if (!flight_expect(&f->flight, n))
+	if (!fdqueue_expect(&f->flight, n))
 		return false;
 	while (f->flight.pair_count < n && io_receive(sock, &byte, 1, &fd) == 1 && fd >= 0)
-		flight_add_end(&f->flight, fd);
+		fdqueue_add_end(&f->flight, fd);
 	return f->flight.pair_count == n;
 }
 

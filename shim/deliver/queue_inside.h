@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the two files of deliver/queue.h share. Holding the guard. */
-#ifndef CPR_DELIVER_INSIDE_H
-#define CPR_DELIVER_INSIDE_H
+#ifndef CPR_DELIVER_QUEUE_INSIDE_H
+#define CPR_DELIVER_QUEUE_INSIDE_H
 
 #include "deliver/queue.h"
 #include "deliver/fdqueue.h"
@@ -15,8 +15,8 @@ struct family {
 	size_t count, room;
 	size_t unknocked; /* in flight, and no knock was made for it yet */
 	size_t asking;    /* the first of those, whose clients had asked for something when they were put in flight */
-	struct flight flight;
-	struct held held;
+	struct fdqueue flight;
+	struct deferred held;
 	bool called_off;  /* a restart, after which workers put back what they had taken: the owner has no count of it */
 	int64_t odd_at;   /* since when there is more in flight than knocks; 0: there is not */
 	int64_t late_at;  /* when grace was over: who had spoken by then has as long again to be accepted; 0: not yet */

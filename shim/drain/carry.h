@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Carry: which connections go to the next generation, and which end. */
-#ifndef CPR_CARRY_H
-#define CPR_CARRY_H
+#ifndef CPR_DRAIN_CARRY_H
+#define CPR_DRAIN_CARRY_H
 
 #include "fd/conn.h"
 #include "model/state.h"

@@ -5,7 +5,7 @@
 
 #include "restart/doorbell.h"
 #include "drain/freeze.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -50,7 +50,7 @@ int drain_park(void)
 
 bool drain_wants_out(void)
 {
-	return atomic_load(&drain_active) && callers_self && atomic_load(&callers_self->fd) >= 0;
+	return atomic_load(&drain_active) && active_calls_self && atomic_load(&active_calls_self->fd) >= 0;
 }
 
 /*
@@ -73,7 +73,7 @@ static bool first_time(void)
 
 static bool comes_late(int fd, struct conn *c, bool now)
 {
-	if (atomic_load(&drain_over_here) || c->flags & CONN_SHUT || !conn_has_unread(fd))
+	if (atomic_load(&drain_over_here) || c->flags & CONN_FIN_SENT || !conn_has_unread(fd))
 		return false;
 	if (!now && blocks(fd) && (conn_answered_here(c) || !first_time()))
 		return false;
@@ -88,9 +88,9 @@ static bool client_waits(int fd)
 	return !atomic_load(&drain_over_here) && blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
 }
 
-int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
+int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	for (;;) {
 		if (!drain_is_ours())
@@ -108,7 +108,7 @@ int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 			return -EINTR;
 		if (c && conn_at(fd) != c)
 			return 0; /* it has been passed on: what stands there has ended, and says so */
-		errno = kept;
+		errno = saved_errno;
 		if (me)
 			atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
 		atomic_signal_fence(memory_order_seq_cst);
@@ -118,7 +118,7 @@ int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now)
 void drain_wrote(int fd, struct conn *c)
 {
 	if (drain_is_ours() && conn_at_boundary(c, c->wrote_at))
-		freeze_conn(fd, c, false, callers_self);
+		freeze_conn(fd, c, false, active_calls_self);
 }
 
 /* ---- the handler's part ---- */
@@ -140,18 +140,18 @@ static void forget_drain(void)
 
 bool drain_is_ours(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
-	guard_own_memory(); /* a child's first question */
-	errno = kept;
+	birth_own_memory(); /* a child's first question */
+	errno = saved_errno;
 	return atomic_load(&drain_active);
 }
 
 void drain_init(void)
 {
-	callers_init();
+	active_calls_init();
 	freeze_init();
-	guard_when_born(forget_drain);
+	birth_when_born(forget_drain);
 	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
@@ -164,19 +164,19 @@ static void barrier(void)
 
 void drain_begin(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	atomic_store(&drain_active, true);
 	barrier();
 	freeze_listeners(true);
 	drain_forget_waiters();
-	errno = kept;
+	errno = saved_errno;
 }
 
 /* The last look: a thread that came late a moment ago may be taking a request, or a client, behind the looks so far. */
 bool drain_close(bool anyway)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	bool closed;
 
 	atomic_store(&drain_over_here, true);
@@ -184,7 +184,7 @@ bool drain_close(bool anyway)
 	closed = (!drain_busy() && !drain_call_out()) || anyway;
 	if (!closed)
 		atomic_store(&drain_over_here, false);
-	errno = kept;
+	errno = saved_errno;
 	return closed;
 }
 
@@ -193,18 +193,18 @@ size_t drain_call_out(void)
 	int pid = getpid();
 	size_t inside = 0;
 
-	for (int i = 0; i < callers_top(); i++) {
-		int tid = atomic_load(&callers_at(i)->tid), fd = atomic_load(&callers_at(i)->fd);
+	for (int i = 0; i < active_calls_top(); i++) {
+		int tid = atomic_load(&active_calls_at(i)->tid), fd = atomic_load(&active_calls_at(i)->fd);
 		struct conn *c = conn_at(fd);
 
 		if (!tid || fd < 0)
 			continue;
-		if (c && c->flags & CONN_LEFT_ALONE)
+		if (c && c->flags & CONN_EXEMPT)
 			continue;
 		if (c && !conn_at_boundary(c, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
-			atomic_store(&callers_at(i)->tid, 0);
+			atomic_store(&active_calls_at(i)->tid, 0);
 			continue;
 		}
 		inside++;
@@ -221,18 +221,18 @@ size_t drain_busy(void)
 		struct conn *c = conn_at(fd);
 		enum conn_view view;
 
-		if (!c || c->flags & (CONN_FROZEN | CONN_LEFT_ALONE))
+		if (!c || c->flags & (CONN_FROZEN | CONN_EXEMPT))
 			continue;
 		view = conn_look(c, fd, now);
 		switch (view) {
 		case CONN_GONE:
 			conn_end(fd);
 			break;
-		case CONN_STANDS:
+		case CONN_AT_BOUNDARY:
 		case CONN_QUIET:
 			busy += !freeze_conn(fd, c, view == CONN_QUIET, NULL);
 			break;
-		case CONN_GOES_ON:
+		case CONN_IN_PROGRESS:
 			busy++;
 		}
 	}
@@ -246,16 +246,16 @@ bool drain_serves(void)
 
 void drain_wake(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	atomic_fetch_add(&parked_word, 1);
 	next_sys(SYS_futex, &parked_word, FUTEX_WAKE_PRIVATE, INT32_MAX);
-	errno = kept;
+	errno = saved_errno;
 }
 
 void drain_thaw(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	atomic_store(&drain_over_here, false);
 	atomic_store(&drain_active, false);
@@ -267,6 +267,6 @@ void drain_thaw(void)
 			freeze_undo(c);
 	}
 	drain_wake();
-	errno = kept;
+	errno = saved_errno;
 }
 

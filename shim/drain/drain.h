@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Drain: waiting until every accepted connection stands between two requests, and keeping it there. */
-#ifndef CPR_DRAIN_H
-#define CPR_DRAIN_H
+#ifndef CPR_DRAIN_DRAIN_H
+#define CPR_DRAIN_DRAIN_H
 
 #include "process/active_calls.h"
 #include "fd/conn.h"
@@ -31,18 +31,18 @@ static inline int drain_enter(int fd, struct conn *c, bool now);
 static inline void drain_exit(void);
 
 /* What drain_enter is while a drain is on. */
-int drain_hold_back(struct caller *me, int fd, struct conn *c, bool now);
+int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now);
 
 /* Waits until the drain is called off, or a signal of the program's comes. 0, or -EINTR. */
 int drain_park(void);
 
 /* From here until drain_exit the thread is inside a call at this number; a drain that begins sees it, or is seen by it. Its place, or NULL. */
-static inline struct caller *drain_come_in(int fd)
+static inline struct active_call *drain_come_in(int fd)
 {
-	struct caller *me = callers_self;
+	struct active_call *me = active_calls_self;
 
-	if (unlikely(!me || atomic_load_explicit(&me->tid, memory_order_relaxed) != callers_self_tid))
-		me = callers_join();
+	if (unlikely(!me || atomic_load_explicit(&me->tid, memory_order_relaxed) != active_calls_self_tid))
+		me = active_calls_join();
 	if (likely(me != NULL))
 		atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
 	/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
@@ -52,15 +52,15 @@ static inline struct caller *drain_come_in(int fd)
 
 static inline int drain_enter(int fd, struct conn *c, bool now)
 {
-	struct caller *me = drain_come_in(fd);
+	struct active_call *me = drain_come_in(fd);
 
 	return likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)) ? 0 : drain_hold_back(me, fd, c, now);
 }
 
 static inline void drain_exit(void)
 {
-	if (likely(callers_self != NULL))
-		atomic_store_explicit(&callers_self->fd, -1, memory_order_release);
+	if (likely(active_calls_self != NULL))
+		atomic_store_explicit(&active_calls_self->fd, -1, memory_order_release);
 }
 
 /* Is this thread inside such a call, and a drain on? Then the call is to end (restart/doorbell.c), so that drain_enter is asked again. */

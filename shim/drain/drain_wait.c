@@ -4,7 +4,7 @@
 #include "drain/drain.h"
 
 #include "drain/freeze.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -54,12 +54,12 @@ static void awaits(int fd, struct conn *c)
 {
 	conn_awaits(c);
 	if (!(c->flags & CONN_FROZEN) && conn_at_boundary(c, io_now()))
-		freeze_conn(fd, c, false, callers_self);
+		freeze_conn(fd, c, false, active_calls_self);
 }
 
 void drain_waits(int epfd)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (!waits_alone(epfd))
 		return;
@@ -69,7 +69,7 @@ void drain_waits(int epfd)
 		if (c && c->flags & CONN_POLLED && c->epfd == epfd && (c->events & (EPOLLIN | EPOLLOUT)) == EPOLLIN)
 			awaits(fd, c);
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
 static bool is_frozen(int fd)
@@ -77,11 +77,11 @@ static bool is_frozen(int fd)
 	struct conn *c = conn_at(fd);
 	struct entry *e;
 
-	if (c && c->flags & CONN_LEFT_ALONE)
+	if (c && c->flags & CONN_EXEMPT)
 		return false;
 	if (c) /* one with a request in it is served once more: see freeze() */
 		return c->flags & CONN_FROZEN || (conn_at_boundary(c, io_now()) && !conn_has_unread(fd));
-	e = track_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
+	e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
 	return e && e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING;
 }
 

@@ -5,7 +5,7 @@
 
 #include "drain/carry.h"
 #include "drain/drain.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "fd/tagging.h"
@@ -40,7 +40,7 @@ static cpr_touched struct own {
 
 void freeze_init(void)
 {
-	own = guard_cleared(sizeof(*own));
+	own = birth_cleared(sizeof(*own));
 }
 
 static int count(void)
@@ -60,12 +60,12 @@ bool freeze_knows_listeners(void)
  * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this thread is not asked, since it is about to read, and will not. (The
  * handler must ask it: the read that it has interrupted may have taken a request already.)
  */
-static bool is_being_read(int fd, const struct conn *c, const struct caller *me)
+static bool is_being_read(int fd, const struct conn *c, const struct active_call *me)
 {
-	for (int i = 0; i < callers_top(); i++) {
-		int read = atomic_load_explicit(&callers_at(i)->fd, memory_order_acquire);
+	for (int i = 0; i < active_calls_top(); i++) {
+		int read = atomic_load_explicit(&active_calls_at(i)->fd, memory_order_acquire);
 
-		if ((read == fd || (c->twins && conn_at(read) == c)) && callers_at(i)->tid && callers_at(i) != me)
+		if ((read == fd || (c->dups && conn_at(read) == c)) && active_calls_at(i)->tid && active_calls_at(i) != me)
 			return true;
 	}
 	return false;
@@ -79,18 +79,18 @@ static bool is_being_read(int fd, const struct conn *c, const struct caller *me)
  */
 static bool may_end(int fd, const struct conn *c, int64_t now)
 {
-	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_ENDED) && !conn_peer_ended(fd);
+	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_EOF_READ) && !conn_peer_ended(fd);
 	bool answered = c->answers >= CONVERSATION && now - c->wrote_at < BEHIND_NS;
 
 	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONVERSATION ? STRANGER_NS : CONN_RESTED_NS));
 }
 
-bool freeze_conn(int fd, struct conn *c, bool quiet, const struct caller *me)
+bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *me)
 {
 	bool carried;
 	int64_t now = io_now();
 
-	if (c->flags & CONN_LEFT_ALONE)
+	if (c->flags & CONN_EXEMPT)
 		return false;
 	carried = carry_may(c, fd);
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
@@ -101,7 +101,7 @@ bool freeze_conn(int fd, struct conn *c, bool quiet, const struct caller *me)
 		return false;
 	}
 	if (!carried && !next_shutdown(fd, SHUT_WR))
-		conn_set(c, CONN_SHUT);
+		conn_set(c, CONN_FIN_SENT);
 	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told once only (and may have been) does not spin */
 	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
 		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
@@ -128,7 +128,7 @@ void freeze_undo(struct conn *c)
 /* A listener still? Anything else stays in its set: what is under way may wait for it. */
 static bool is_listener(int fd, uint64_t ino)
 {
-	const struct entry *e = track_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
+	const struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
 	struct object object;
 
 	return e && e->kind == ENTRY_STREAM && !object_of(fd, &object) && (!ino || object.ino == ino);
@@ -204,7 +204,7 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	struct conn *c = conn_at(fd);
 
 	if (likely(!c)) {
-		if (unlikely(track_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_listener(fd, 0))
+		if (unlikely(tagging_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_listener(fd, 0))
 			return note_registration(epfd, op, fd, event);
 		return false;
 	}
@@ -213,7 +213,7 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	if (!event || op == EPOLL_CTL_DEL)
 		return is_frozen_here(c) && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
 	if (c->flags & CONN_POLLED && (c->epfd != epfd || c->polled != fd))
-		conn_set(c, CONN_BLIND);
+		conn_set(c, CONN_UNTRACKABLE);
 	c->epfd = epfd;
 	c->polled = fd;
 	c->events = event->events;

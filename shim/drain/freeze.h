@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Freezing: what stands between two requests is held there while a drain is on. */
-#ifndef CPR_FREEZE_H
-#define CPR_FREEZE_H
+#ifndef CPR_DRAIN_FREEZE_H
+#define CPR_DRAIN_FREEZE_H
 
 #include "process/active_calls.h"
 #include "fd/conn.h"
@@ -15,7 +15,7 @@ void freeze_init(void);
  * True: it is frozen, and if it is not carried, ended. If a request has come already, or may be coming, it is served once more: false. `quiet`: not by what we saw, but by the
  * kernel's clocks, it stands at a boundary.
  */
-bool freeze_conn(int fd, struct conn *c, bool quiet, const struct caller *me);
+bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *me);
 
 /* As it was before; nothing happens to one that is not frozen. */
 void freeze_undo(struct conn *c);

@@ -15,7 +15,7 @@ static struct noted {
 } *noted;
 static size_t noted_count;
 
-void slow_begin(void)
+void inflight_begin(void)
 {
 	int64_t now = io_now();
 
@@ -29,7 +29,7 @@ void slow_begin(void)
 	}
 }
 
-size_t slow_left(void)
+size_t inflight_left(void)
 {
 	int64_t now = io_now();
 	size_t left = 0;
@@ -37,7 +37,7 @@ size_t slow_left(void)
 	for (size_t i = 0; i < noted_count; i++) {
 		struct conn *c = conn_at(noted[i].fd);
 
-		if (c && c->in == noted[i].in && !conn_at_boundary(c, now) && conn_look(c, noted[i].fd, now) == CONN_GOES_ON)
+		if (c && c->in == noted[i].in && !conn_at_boundary(c, now) && conn_look(c, noted[i].fd, now) == CONN_IN_PROGRESS)
 			noted[left++] = noted[i];
 	}
 	noted_count = left;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Requests that take long: they are awaited before anybody is frozen, so that nobody else has to wait for them. */
-#ifndef CPR_SLOW_H
-#define CPR_SLOW_H
+#ifndef CPR_DRAIN_INFLIGHT_H
+#define CPR_DRAIN_INFLIGHT_H
 
 #include <stddef.h>
 
 /* Notes which connections of this process are in the middle of something. All signals blocked. */
-void slow_begin(void);
+void inflight_begin(void);
 
 /* How many of those have neither ended, nor come to a boundary, nor begun their next request. */
-size_t slow_left(void);
+size_t inflight_left(void);
 
 #endif

@@ -53,18 +53,18 @@ static __attribute__((noinline)) int listener_of(int fd, const struct object *ob
 
 	if (!own_address(fd, &here) || !guard_lock(&hold))
 		return -1;
-	noted_settle_all();
+	pending_resolve_all();
 	if (!tag_socket(object, (struct sockaddr *)&here.any, here.len, name))
-		e = track_listener_named(name);
+		e = tagging_listener_named(name);
 	any_address((struct sockaddr *)&here.any);
 	if (!e && !tag_socket(object, (struct sockaddr *)&here.any, here.len, name))
-		e = track_listener_named(name);
+		e = tagging_listener_named(name);
 	listener = e ? e->fd : -1;
 	guard_unlock(&hold);
 	return listener;
 }
 
-uint64_t received_key(int fd)
+uint64_t scm_recv_key(int fd)
 {
 	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 	struct address here;
@@ -93,36 +93,36 @@ static void note(uint64_t key)
 /* Whose listener it is, or whether it is the end of a connection that somebody has made, is not to be seen here: the drain's request will tell. */
 static void begin_afar(int fd)
 {
-	uint64_t key = received_key(fd);
+	uint64_t key = scm_recv_key(fd);
 
 	if (!key)
 		return;
 	note(key);
-	conn_begin(fd, TRACK_AFAR, true);
+	conn_begin(fd, TAGGING_REMOTE, true);
 }
 
 /* One that was forked, and not exec'ed, knows its owner's listeners. */
 static bool was_started_under_cpr(void)
 {
-	return guard_is_owner() && foreign_ancestor();
+	return roster_is_owner() && inherited_ancestor();
 }
 
-void received(int fd)
+void scm_recv_note(int fd)
 {
 	struct object object;
-	int kept = errno, listener;
+	int saved_errno = errno, listener;
 
-	track_fresh(fd);
-	if (!cpr__table || !guard_own_memory() || object_of(fd, &object) || object.domain < 0 || object.type != SOCK_STREAM)
+	tagging_fresh(fd);
+	if (!cpr__table || !birth_own_memory() || object_of(fd, &object) || object.domain < 0 || object.type != SOCK_STREAM)
 		;
 	else if (!has_peer(fd)) {
 		if (was_started_under_cpr())
-			foreign_came(fd);
+			inherited_came(fd);
 	} else if ((listener = listener_of(fd, &object)) >= 0)
 		conn_begin(fd, listener, true);
 	else if (was_started_under_cpr())
 		begin_afar(fd);
-	errno = kept;
+	errno = saved_errno;
 }
 
 static bool is_among(uint64_t key, const uint64_t *keys, size_t n)
@@ -133,7 +133,7 @@ static bool is_among(uint64_t key, const uint64_t *keys, size_t n)
 	return false;
 }
 
-bool received_is_of(const uint64_t *keys, size_t n)
+bool scm_recv_is_of(const uint64_t *keys, size_t n)
 {
 	bool any = false;
 
@@ -142,12 +142,12 @@ bool received_is_of(const uint64_t *keys, size_t n)
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 
-		if (!c || c->listener != TRACK_AFAR)
+		if (!c || c->listener != TAGGING_REMOTE)
 			continue;
-		if (is_among(received_key(fd), keys, n))
+		if (is_among(scm_recv_key(fd), keys, n))
 			any = true;
 		else
-			conn_set(c, CONN_ASIDE); /* the record stays: a thread may be inside a read, with it in its hands */
+			conn_set(c, CONN_NOT_OURS); /* the record stays: a thread may be inside a read, with it in its hands */
 	}
 	return any;
 }
@@ -169,7 +169,7 @@ static int fits(const struct address *listener, const struct address *here)
 	return !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) ? 2 : IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr);
 }
 
-const struct entry *received_listener(int fd)
+const struct entry *scm_recv_listener(int fd)
 {
 	const struct entry *best = NULL;
 	struct address here, there;
@@ -190,7 +190,7 @@ const struct entry *received_listener(int fd)
 	return best;
 }
 
-bool received_matches(int fd, enum rule_verb verb)
+bool scm_recv_matches(int fd, enum rule_verb verb)
 {
 	char name[NAME_SIZE], path[109];
 	struct text t = TEXT_ON(name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What came by message (SCM_RIGHTS): connections that another process has accepted, of a listener that this one knows, or of one that only who started it has. */
-#ifndef CPR_RECEIVED_H
-#define CPR_RECEIVED_H
+#ifndef CPR_DRAIN_SCM_RECV_H
+#define CPR_DRAIN_SCM_RECV_H
 
 #include "model/rules.h"
 
@@ -10,24 +10,24 @@
 #include <stdint.h>
 
 /*
- * This number came. In a program that one under cpr has started (node's cluster workers), a connection of an unknown listener is followed as one of TRACK_AFAR, and a listener as one that the
+ * This number came. In a program that one under cpr has started (node's cluster workers), a connection of an unknown listener is followed as one of TAGGING_REMOTE, and a listener as one that the
  * program was started with. Keeps errno.
  */
-void received(int fd);
+void scm_recv_note(int fd);
 
 /* By what a listener and the connections that were accepted on it know each other in different processes: the port, or what a unix socket is bound to. 0: nothing. */
-uint64_t received_key(int fd);
+uint64_t scm_recv_key(int fd);
 
 /* Is anything here, or was there, of the listeners with these keys? What came and is of no such one is put aside: a drain for them has nothing to do with it. By a handler. */
-bool received_is_of(const uint64_t *keys, size_t n);
+bool scm_recv_is_of(const uint64_t *keys, size_t n);
 
 /*
- * The listener here on which a connection was accepted that a worker of TRACK_AFAR passes on; or NULL. By their addresses, and not by its name: that is what the program asked for, which may have
+ * The listener here on which a connection was accepted that a worker of TAGGING_REMOTE passes on; or NULL. By their addresses, and not by its name: that is what the program asked for, which may have
  * been any port. (A v4 client of a dual-stack listener has a socket of that one's family.) By a handler.
  */
-const struct entry *received_listener(int fd);
+const struct entry *scm_recv_listener(int fd);
 
-/* As rules_match, of a connection of TRACK_AFAR: by its own address. */
-bool received_matches(int fd, enum rule_verb verb);
+/* As rules_match, of a connection of TAGGING_REMOTE: by its own address. */
+bool scm_recv_matches(int fd, enum rule_verb verb);
 
 #endif

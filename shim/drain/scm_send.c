@@ -5,7 +5,7 @@
 
 #include "fd/conn.h"
 #include "drain/drain.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/next.h"
 #include "model/tag.h"
 
@@ -23,7 +23,7 @@ enum {
 	PAUSE_NS = 1000000, /* the channel can be written to, as the program's loop will be told at once: it must not spin */
 };
 
-_Atomic bool passing_any;
+_Atomic bool scm_send_any;
 
 /* By what they were given. */
 static struct channel {
@@ -64,13 +64,13 @@ static bool is_one(struct conn *c)
 
 static bool give(struct conn *c)
 {
-	conn_set(c, CONN_GIVEN);
+	conn_set(c, CONN_PASSED);
 	return false;
 }
 
 static bool take_back(struct conn *c)
 {
-	conn_clear(c, CONN_GIVEN);
+	conn_clear(c, CONN_PASSED);
 	return false;
 }
 
@@ -79,9 +79,9 @@ static bool is_held(struct conn *c)
 	return conn_untouched(c) || c->flags & CONN_FROZEN;
 }
 
-bool passing_has_connection(const struct msghdr *message)
+bool scm_send_has_connection(const struct msghdr *message)
 {
-	return walk(message, is_one) && guard_own_memory();
+	return walk(message, is_one) && birth_own_memory();
 }
 
 static struct channel *find_room(int fd)
@@ -106,7 +106,7 @@ static void note_channel(int fd)
 
 	if (object_of(fd, &object) || object.domain != AF_UNIX)
 		return;
-	atomic_store(&passing_any, true);
+	atomic_store(&scm_send_any, true);
 	for (int i = 0; i < atomic_load(&channel_count); i++)
 		if (channels[i].fd == fd && object_same(&channels[i].object, &object))
 			return;
@@ -129,17 +129,17 @@ static bool blocks(int fd, int flags)
  * It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would end it there. But not while it stays: a drain that is over would leave it
  * behind.
  */
-int passing_begin(int fd, const struct msghdr *message, int flags)
+int scm_send_begin(int fd, const struct msghdr *message, int flags)
 {
 	struct timespec pause = {0, PAUSE_NS};
-	int kept = errno;
+	int saved_errno = errno;
 
 	for (;;) {
 		note_channel(fd);
 		drain_come_in(fd);
 		if (likely(!drain_is_on()) || !walk(message, is_held)) {
 			walk(message, give);
-			errno = kept;
+			errno = saved_errno;
 			return 0;
 		}
 		walk(message, take_back); /* whatever became of it before: it is sent anew, and so it is here */
@@ -153,7 +153,7 @@ int passing_begin(int fd, const struct msghdr *message, int flags)
 	}
 }
 
-void passing_end(const struct msghdr *message, bool sent)
+void scm_send_end(const struct msghdr *message, bool sent)
 {
 	if (!sent)
 		walk(message, take_back);
@@ -164,8 +164,8 @@ void passing_end(const struct msghdr *message, bool sent)
 
 static bool is_being_written(int fd)
 {
-	for (int i = 0; i < callers_top(); i++)
-		if (atomic_load(&callers_at(i)->tid) && atomic_load(&callers_at(i)->fd) == fd)
+	for (int i = 0; i < active_calls_top(); i++)
+		if (atomic_load(&active_calls_at(i)->tid) && atomic_load(&active_calls_at(i)->fd) == fd)
 			return true;
 	return false;
 }
@@ -178,19 +178,19 @@ static bool has_unreceived(int fd)
 	return !next_ioctl(fd, SIOCOUTQ, &unreceived) && unreceived > 0;
 }
 
-void passing_look_anew(void)
+void scm_send_look_anew(void)
 {
 	settled_looks = 0;
 }
 
-bool passing_is_settled(void)
+bool scm_send_is_settled(void)
 {
-	int n = atomic_load(&channel_count), kept = errno;
+	int n = atomic_load(&channel_count), saved_errno = errno;
 	bool quiet = true;
 
 	for (int i = 0; quiet && i < n; i++)
 		quiet = !object_still(&channels[i].object, channels[i].fd) || (!is_being_written(channels[i].fd) && !has_unreceived(channels[i].fd));
 	settled_looks = quiet ? settled_looks + 1 : 0;
-	errno = kept;
+	errno = saved_errno;
 	return !n || settled_looks >= LOOKS;
 }

@@ -76,7 +76,7 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 	raw_close(old);
 	table_adopt(cpr__table, e);
 	if (e->path_ino)
-		track_has_paths = true;
+		tagging_has_paths = true;
 	deliver_to(e->name, fd);
 	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
@@ -101,9 +101,9 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 
 	for (e = first; e; e = fitting_after(table_orphan_after(cpr__table, e), fd, fresh, addr, len))
 		count++;
-	if (count < 2 || guard_is_owner())
+	if (count < 2 || roster_is_owner())
 		return first;
-	turn = guard_claimer() % count;
+	turn = roster_claimer() % count;
 	for (e = first; turn > 0; turn--)
 		e = fitting_after(table_orphan_after(cpr__table, e), fd, fresh, addr, len);
 	return e;
@@ -115,17 +115,17 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	struct guard_hold hold;
 	struct object fresh;
 	struct entry *e;
-	int kept = errno;
+	int saved_errno = errno;
 	bool claimed = false;
 
-	if (likely(!track_orphans()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
+	if (likely(!tagging_orphans()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
 	e = fitting(name, fd, &fresh, addr, len);
 	claimed = e && claim_onto(e, fd, &fresh);
 	guard_unlock(&hold);
-	if (claimed && !guard_is_owner())
-		guard_claimed();
-	errno = kept;
+	if (claimed && !roster_is_owner())
+		roster_claimed();
+	errno = saved_errno;
 	return claimed;
 }
 
@@ -150,9 +150,9 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 	struct object fresh;
 	struct entry *e, *after;
 	bool released = false;
-	int kept = errno, port;
+	int saved_errno = errno, port;
 
-	if (!track_orphans() || len < sizeof(struct sockaddr_in) || !(port = port_of(addr)) || object_of(fd, &fresh) || !guard_lock(&hold))
+	if (!tagging_orphans() || len < sizeof(struct sockaddr_in) || !(port = port_of(addr)) || object_of(fd, &fresh) || !guard_lock(&hold))
 		return false;
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
@@ -166,7 +166,7 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 		released = true;
 	}
 	guard_unlock(&hold);
-	errno = kept;
+	errno = saved_errno;
 	return released;
 }
 
@@ -218,7 +218,7 @@ static __attribute__((noinline)) bool guards_inet(int fd, const struct sockaddr 
 
 bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (likely(!track_orphans()) || !addr || len < sizeof(sa_family_t))
+	if (likely(!tagging_orphans()) || !addr || len < sizeof(sa_family_t))
 		return false;
 	if (addr->sa_family == AF_UNIX)
 		return claim_guards_local(addr, len);
@@ -284,7 +284,7 @@ static __attribute__((noinline)) int open_orphan(int dir, const char *path, int 
 	char absolute[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
 	struct entry *e;
-	int kept = errno, fd = -1;
+	int saved_errno = errno, fd = -1;
 
 	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return -1;
@@ -294,14 +294,14 @@ static __attribute__((noinline)) int open_orphan(int dir, const char *path, int 
 	if (fd >= 0)
 		take_status_flags(fd, flags, O_NONBLOCK | O_APPEND);
 	guard_unlock(&hold);
-	errno = kept;
+	errno = saved_errno;
 	return fd;
 }
 
-/* The room for a path is on the stack only while there are orphans: see track_opened. */
+/* The room for a path is on the stack only while there are orphans: see tagging_opened. */
 int claim_open(int dir, const char *path, int flags)
 {
-	if (likely(!track_orphans()) || !path || flags & (O_EXCL | O_TRUNC | O_PATH | O_DIRECTORY))
+	if (likely(!tagging_orphans()) || !path || flags & (O_EXCL | O_TRUNC | O_PATH | O_DIRECTORY))
 		return -1;
 	return open_orphan(dir, path, flags);
 }
@@ -312,7 +312,7 @@ static __attribute__((noinline)) int memfd_orphan(const char *given, unsigned fl
 	struct text t = TEXT_ON(name);
 	struct guard_hold hold;
 	struct entry *e;
-	int kept = errno, fd = -1;
+	int saved_errno = errno, fd = -1;
 
 	text_add(&t, "memfd:");
 	text_add(&t, given);
@@ -322,18 +322,18 @@ static __attribute__((noinline)) int memfd_orphan(const char *given, unsigned fl
 	if (e && object_still(&e->object, e->fd))
 		fd = take_as_new(e, flags & MFD_CLOEXEC);
 	guard_unlock(&hold);
-	errno = kept;
+	errno = saved_errno;
 	return fd;
 }
 
 int claim_memfd(const char *given, unsigned flags)
 {
-	return likely(!track_orphans()) || !given ? -1 : memfd_orphan(given, flags);
+	return likely(!tagging_orphans()) || !given ? -1 : memfd_orphan(given, flags);
 }
 
 void claim_entry(struct entry *e)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (!table_hold(e))
 		return;
@@ -341,5 +341,5 @@ void claim_entry(struct entry *e)
 		next_fcntl(e->fd, F_SETFD, NULL);
 	table_adopt(cpr__table, e);
 	e->flags &= (uint16_t)~ENTRY_INHERITED;
-	errno = kept;
+	errno = saved_errno;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Claiming: the program asks for what it always asked for, and gets the orphan that has that name. */
-#ifndef CPR_CLAIM_H
-#define CPR_CLAIM_H
+#ifndef CPR_FD_CLAIM_H
+#define CPR_FD_CLAIM_H
 
 #include "fd/tagging.h"
 

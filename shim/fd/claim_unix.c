@@ -64,7 +64,7 @@ static __attribute__((noinline)) bool guards_path(int dir, const char *path)
 
 bool claim_guards_path(int dir, const char *path)
 {
-	return unlikely(track_orphans()) && path && guards_path(dir, path);
+	return unlikely(tagging_orphans()) && path && guards_path(dir, path);
 }
 
 __attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, socklen_t len)
@@ -105,14 +105,14 @@ static void rename_tag(struct entry *e, const char *path)
 	if (!name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
 		return;
 	table_remove(cpr__table, e); /* its duplicates are no longer known: they end with the next exec */
-	renamed = track_add(name, old.fd, old.kind, &old.object);
+	renamed = tagging_add(name, old.fd, old.kind, &old.object);
 	if (!renamed)
 		return;
 	renamed->flags = old.flags;
 	renamed->backlog = old.backlog;
 	renamed->path_dev = old.path_dev;
 	renamed->path_ino = old.path_ino;
-	track_judge(renamed);
+	tagging_judge(renamed);
 }
 
 static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)
@@ -120,7 +120,7 @@ static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int
 	char old[TAG_NAME_MAX + 1], new[TAG_NAME_MAX + 1];
 	struct guard_hold hold;
 	struct entry *own, *orphan;
-	int kept = errno;
+	int saved_errno = errno;
 	bool claimed = false;
 
 	if (tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
@@ -137,17 +137,17 @@ static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int
 		rename_tag(own, new);
 	}
 	guard_unlock(&hold);
-	errno = kept;
+	errno = saved_errno;
 	return claimed;
 }
 
 bool claim_rename(int fromdir, const char *from, int todir, const char *to)
 {
-	return unlikely(track_orphans()) && from && to && renamed(fromdir, from, todir, to, false);
+	return unlikely(tagging_orphans()) && from && to && renamed(fromdir, from, todir, to, false);
 }
 
 void claim_renamed(int fromdir, const char *from, int todir, const char *to)
 {
-	if (unlikely(track_has_paths))
+	if (unlikely(tagging_has_paths))
 		renamed(fromdir, from, todir, to, true);
 }

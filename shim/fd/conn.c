@@ -104,38 +104,38 @@ void conn_begin(int fd, int listener, bool carried)
 	c->wrote_at = 0;
 	c->epfd = -1;
 	c->birth++;
-	c->twins = 0;
+	c->dups = 0;
 	memset(&c->http, 0, sizeof(c->http));
 	atomic_store_explicit(&c->state, CONN_FRESH, memory_order_release);
 }
 
 /* ---- several numbers of one connection ---- */
 
-struct conn *conn_of_twin(const struct conn *twin)
+struct conn *conn_of_dup(const struct conn *twin)
 {
 	struct conn *c = record_of(twin->listener);
 
-	return c && c->state && c->state != CONN_TWIN && c->birth == twin->birth ? c : NULL;
+	return c && c->state && c->state != CONN_DUP && c->birth == twin->birth ? c : NULL;
 }
 
-static void become_twin(struct conn *twin, int of, const struct conn *c)
+static void become_dup(struct conn *twin, int of, const struct conn *c)
 {
 	twin->listener = of;
 	twin->birth = c->birth;
-	atomic_store_explicit(&twin->state, CONN_TWIN, memory_order_release);
+	atomic_store_explicit(&twin->state, CONN_DUP, memory_order_release);
 }
 
-void conn_twin(int from, int to)
+void conn_dup(int from, int to)
 {
 	struct conn *c = conn_at(from), *first = record_of(from), *twin = c ? make_record(to) : NULL;
 
 	if (!twin || twin == c)
 		return;
-	c->twins++;
-	become_twin(twin, first->state == CONN_TWIN ? first->listener : from, c);
+	c->dups++;
+	become_dup(twin, first->state == CONN_DUP ? first->listener : from, c);
 }
 
-int conn_next_twin(int fd, int at)
+int conn_next_dup(int fd, int at)
 {
 	const struct conn *c = record_of(fd);
 
@@ -144,7 +144,7 @@ int conn_next_twin(int fd, int at)
 
 		if (!twin)
 			at |= (1 << CONN_PAGE_SHIFT) - 1;
-		else if (twin->state == CONN_TWIN && twin->listener == fd && twin->birth == c->birth)
+		else if (twin->state == CONN_DUP && twin->listener == fd && twin->birth == c->birth)
 			return at;
 	}
 	return -1;
@@ -153,13 +153,13 @@ int conn_next_twin(int fd, int at)
 /* The first number is closed, and the connection lives on by another. In an epoll set it stays by the closed one, where nobody can take it out any more. */
 static void hand_over(int fd, const struct conn *c)
 {
-	int heir = conn_next_twin(fd, 0), left = c->twins - 1;
+	int heir = conn_next_dup(fd, 0), left = c->dups - 1;
 	struct conn *to = heir < 0 ? NULL : record_of(heir);
 	uint8_t state = c->state;
 
 	if (!to)
 		return;
-	for (int twin = conn_next_twin(fd, heir + 1); twin >= 0 && left > 0; twin = conn_next_twin(fd, twin + 1)) {
+	for (int twin = conn_next_dup(fd, heir + 1); twin >= 0 && left > 0; twin = conn_next_dup(fd, twin + 1)) {
 		struct conn *other = record_of(twin);
 
 		other->listener = heir;
@@ -167,14 +167,14 @@ static void hand_over(int fd, const struct conn *c)
 	}
 	atomic_store_explicit(&to->state, CONN_NONE, memory_order_release);
 	to->birth++;
-	atomic_store(&to->flags, c->flags & CONN_POLLED && c->polled == fd ? (c->flags & ~CONN_POLLED) | CONN_BLIND : c->flags);
+	atomic_store(&to->flags, c->flags & CONN_POLLED && c->polled == fd ? (c->flags & ~CONN_POLLED) | CONN_UNTRACKABLE : c->flags);
 	to->answers = c->answers;
 	to->listener = c->listener;
 	to->in = c->in;
 	to->out = c->out;
 	to->wrote_at = c->wrote_at;
 	to->waits = c->waits;
-	to->twins = left;
+	to->dups = left;
 	to->polled = c->polled;
 	to->epfd = c->epfd;
 	to->events = c->events;
@@ -189,10 +189,10 @@ void conn_end(int fd)
 
 	if (!c || c->state == CONN_NONE)
 		return;
-	first = c->state == CONN_TWIN ? conn_of_twin(c) : NULL;
+	first = c->state == CONN_DUP ? conn_of_dup(c) : NULL;
 	if (unlikely(first != NULL))
-		first->twins--;
-	else if (unlikely(c->twins > 0) && c->state != CONN_TWIN)
+		first->dups--;
+	else if (unlikely(c->dups > 0) && c->state != CONN_DUP)
 		hand_over(fd, c);
 	atomic_store_explicit(&c->state, CONN_NONE, memory_order_release);
 }
@@ -213,7 +213,7 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n)
 		http_read(&c->http, bytes, n);
 	else
 		http_read_unseen(&c->http, n);
-	clear_flags(c, CONN_ASKED | CONN_GIVEN);
+	clear_flags(c, CONN_ASKED | CONN_PASSED);
 	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
 }
 
@@ -230,15 +230,15 @@ void conn_sent(struct conn *c, const void *bytes, uint64_t n)
 
 void conn_wrote(struct conn *c, bool in_full, int64_t now)
 {
-	uint16_t set = in_full ? 0 : CONN_SHORT;
+	uint16_t set = in_full ? 0 : CONN_PARTIAL_WRITE;
 
 	if (c->state == CONN_ANSWERED && c->waits != conn_waits)
-		set |= CONN_PIECES;
+		set |= CONN_SPLIT_ANSWER;
 	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
 		c->answers++;
 	c->wrote_at = now;
 	c->waits = conn_waits;
-	clear_flags(c, CONN_SHORT | CONN_ASKED | CONN_GIVEN);
+	clear_flags(c, CONN_PARTIAL_WRITE | CONN_ASKED | CONN_PASSED);
 	if (set & ~atomic_load_explicit(&c->flags, memory_order_relaxed))
 		atomic_fetch_or_explicit(&c->flags, set, memory_order_relaxed);
 	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
@@ -291,8 +291,8 @@ enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 	if (getpeername(fd, (struct sockaddr *)&peer, &len))
 		return CONN_GONE; /* closed by a raw system call, or reset */
 	if (counts_agree(c, fd, &quiet))
-		return conn_at_boundary(c, now) ? CONN_STANDS : CONN_GOES_ON;
-	return quiet ? CONN_QUIET : CONN_GOES_ON;
+		return conn_at_boundary(c, now) ? CONN_AT_BOUNDARY : CONN_IN_PROGRESS;
+	return quiet ? CONN_QUIET : CONN_IN_PROGRESS;
 }
 
 bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
@@ -334,7 +334,7 @@ bool conn_untouched(const struct conn *c)
  */
 void conn_awaits(struct conn *c)
 {
-	if (http_kind(&c->http) == HTTP_NO && c->state == CONN_ANSWERED && c->answers > 1 && !(c->flags & (CONN_SHORT | CONN_PIECES | CONN_ASKED)))
+	if (http_kind(&c->http) == HTTP_NO && c->state == CONN_ANSWERED && c->answers > 1 && !(c->flags & (CONN_PARTIAL_WRITE | CONN_SPLIT_ANSWER | CONN_ASKED)))
 		conn_set(c, CONN_ASKED);
 }
 
@@ -350,9 +350,9 @@ bool conn_at_boundary(const struct conn *c, int64_t now)
 	default:
 		if (c->state == CONN_FRESH)
 			return true;
-		if (c->flags & CONN_ENDED) /* the peer has no more to say, and the server is about to close it, or to answer still */
+		if (c->flags & CONN_EOF_READ) /* the peer has no more to say, and the server is about to close it, or to answer still */
 			return now - c->wrote_at >= CONN_QUIET_NS && c->state == CONN_ANSWERED;
-		if (c->state != CONN_ANSWERED || c->flags & CONN_SHORT)
+		if (c->state != CONN_ANSWERED || c->flags & CONN_PARTIAL_WRITE)
 			return false;
 		return c->flags & CONN_ASKED || now - c->wrote_at >= CONN_QUIET_NS;
 	}
@@ -365,7 +365,7 @@ int conn_next(int fd)
 
 		if (!c)
 			fd |= (1 << CONN_PAGE_SHIFT) - 1;
-		else if (c->state && c->state != CONN_TWIN)
+		else if (c->state && c->state != CONN_DUP)
 			return fd;
 	}
 	return -1;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Where each accepted connection stands: fresh, busy, answered; between two requests or not. A flat array by descriptor, without a lock. */
-#ifndef CPR_CONN_H
-#define CPR_CONN_H
+#ifndef CPR_FD_CONN_H
+#define CPR_FD_CONN_H
 
 #include "base/attr.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "model/http.h"
 
 #include <stdatomic.h>
@@ -16,22 +16,22 @@ enum conn_state {
 	CONN_FRESH,    /* accepted, nothing read */
 	CONN_BUSY,     /* last: read */
 	CONN_ANSWERED, /* last: written */
-	CONN_TWIN,     /* dup() gave this number out for a connection whose record is another number's: `listener`, if that was begun as often as `birth` says */
+	CONN_DUP,     /* dup() gave this number out for a connection whose record is another number's: `listener`, if that was begun as often as `birth` says */
 };
 
 enum {
-	CONN_SHORT = 1 << 0,  /* the last write took less than it was given */
+	CONN_PARTIAL_WRITE = 1 << 0,  /* the last write took less than it was given */
 	CONN_ASKED = 1 << 1,  /* the program has asked to read since the last write, and there was nothing */
 	CONN_FROZEN = 1 << 2, /* out of its epoll set, and reads say EAGAIN, until the drain is over */
 	CONN_POLLED = 1 << 3, /* in the epoll set below */
-	CONN_BLIND = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
-	CONN_SHUT = 1 << 7,   /* we have sent its end: a write would be a SIGPIPE that its peer did not cause */
-	CONN_PIECES = 1 << 6, /* an answer of this connection went on after its thread had waited for events in between */
+	CONN_UNTRACKABLE = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
+	CONN_FIN_SENT = 1 << 7,   /* we have sent its end: a write would be a SIGPIPE that its peer did not cause */
+	CONN_SPLIT_ANSWER = 1 << 6, /* an answer of this connection went on after its thread had waited for events in between */
 	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
-	CONN_ENDED = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
-	CONN_GIVEN = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
-	CONN_ASIDE = 1 << 10, /* it came by message, and nobody's drain has to do with it */
-	CONN_LEFT_ALONE = CONN_GIVEN | CONN_ASIDE,
+	CONN_EOF_READ = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
+	CONN_PASSED = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
+	CONN_NOT_OURS = 1 << 10, /* it came by message, and nobody's drain has to do with it */
+	CONN_EXEMPT = CONN_PASSED | CONN_NOT_OURS,
 };
 
 struct conn {
@@ -43,7 +43,7 @@ struct conn {
 	int64_t wrote_at;  /* CLOCK_MONOTONIC, ns; protocols without framing only */
 	unsigned waits;    /* conn_waits at the last write */
 	unsigned birth;    /* how often a record was begun at this number */
-	int twins;         /* how many numbers are twins of this one */
+	int dups;         /* how many numbers are dups of this one */
 	int polled;        /* the number by which it is in its epoll set */
 	int epfd;
 	uint32_t events;   /* what the program wants to hear of, and with what word */
@@ -78,7 +78,7 @@ extern _Atomic(struct conn *) conn_pages[CONN_PAGES];
 /* How often this thread has begun to wait for events. */
 extern cpr_thread unsigned conn_waits;
 
-struct conn *conn_of_twin(const struct conn *twin);
+struct conn *conn_of_dup(const struct conn *twin);
 
 /* The record of a number, or NULL if that never was a connection. Two loads; any signal handler may call it. */
 static inline struct conn *conn_at(int fd)
@@ -93,21 +93,21 @@ static inline struct conn *conn_at(int fd)
 		return NULL;
 	page += fd & ((1 << CONN_PAGE_SHIFT) - 1);
 	state = atomic_load_explicit(&page->state, memory_order_relaxed);
-	return unlikely(state == CONN_TWIN) ? conn_of_twin(page) : state ? page : NULL;
+	return unlikely(state == CONN_DUP) ? conn_of_dup(page) : state ? page : NULL;
 }
 
 /* A new record, of a connection that was just accepted; what stood at the number is gone. One that was `carried` has a past: the kernel's counts of it are where ours begin.
    Nothing happens without memory. */
 void conn_begin(int fd, int listener, bool carried);
 
-/* The number is closed, or was given out again. If it has twins, the record is one of theirs from here on. */
+/* The number is closed, or was given out again. If it has dups, the record is one of theirs from here on. */
 void conn_end(int fd);
 
 /* dup() of a connection: bytes may pass by either number from here on, and it ends with the last of them. */
-void conn_twin(int from, int to);
+void conn_dup(int from, int to);
 
 /* The next number from `at` on that is a twin of fd, or -1. */
-int conn_next_twin(int fd, int at);
+int conn_next_dup(int fd, int at);
 
 /* What the program read; `bytes` NULL: it went by unseen (splice). */
 void conn_read(struct conn *c, const void *bytes, uint64_t n);
@@ -119,7 +119,7 @@ void conn_wrote(struct conn *c, bool in_full, int64_t now);
 /* Is this thread the one that wrote here last, and has it not waited for events since? "No" where that is not certain: threads count their waits each for itself. */
 static inline bool conn_answered_here(const struct conn *c)
 {
-	return c->state == CONN_ANSWERED && c->waits == conn_waits && (!conn_waits || guard_is_alone());
+	return c->state == CONN_ANSWERED && c->waits == conn_waits && (!conn_waits || birth_is_single_threaded());
 }
 
 /* The thread that serves it waits for events, and of this one for input only. */
@@ -132,7 +132,7 @@ bool conn_at_boundary(const struct conn *c, int64_t now);
  * The same, asked of the kernel too: is the descriptor still that connection, and did as many bytes come and go as we saw? What was read behind our back (stdio,
  * io_uring) is judged by the kernel's own clocks: CONN_QUIET.
  */
-enum conn_view { CONN_GONE, CONN_GOES_ON, CONN_STANDS, CONN_QUIET };
+enum conn_view { CONN_GONE, CONN_IN_PROGRESS, CONN_AT_BOUNDARY, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
 /*

@@ -32,7 +32,7 @@ enum { ASKED, UNASKED, ASKING };
 
 enum { UNKNOWN = -1 };
 
-_Atomic int foreign_unasked;
+_Atomic int inherited_unasked;
 static _Atomic bool passes;
 static _Atomic int ancestor = UNKNOWN;
 
@@ -60,8 +60,8 @@ static __attribute__((noinline)) bool look_at(int fd)
 	if (!table_by_fd(cpr__table, fd) && !table_add_next(cpr__table, name, fd, &e)) {
 		e->kind = ENTRY_STREAM;
 		e->object = object;
-		e->flags |= ENTRY_FOREIGN;
-		track_look_at_socket(e, -1);
+		e->flags |= ENTRY_STARTED_WITH;
+		tagging_look_at_socket(e, -1);
 	}
 	guard_unlock(&hold);
 	return e;
@@ -72,19 +72,19 @@ static int find_ancestor(void)
 {
 	char mark[32];
 	struct text t = TEXT_ON(mark);
-	struct kin kin;
+	struct procinfo proc;
 	int pid = getppid();
 
-	text_format(&t, "/memfd:" WORDS_PAGE_NAME "%d.", cpr__settings.signal);
+	text_format(&t, "/memfd:" PROTOCOL_PAGE_NAME "%d.", cpr__settings.signal);
 	for (int depth = 0; depth < GENERATIONS && pid > 1; depth++) {
-		if (kin_maps(pid, mark))
+		if (procinfo_maps(pid, mark))
 			return pid;
-		pid = kin_look(pid, &kin) ? kin.parent : 0;
+		pid = procinfo_look(pid, &proc) ? proc.parent : 0;
 	}
 	return 0;
 }
 
-int foreign_ancestor(void)
+int inherited_ancestor(void)
 {
 	if (atomic_load(&ancestor) == UNKNOWN)
 		atomic_store(&ancestor, find_ancestor());
@@ -94,47 +94,47 @@ int foreign_ancestor(void)
 /* Who has less rights than whoever started it may not see what that is; but it was told its number. */
 static bool was_started_by_another(void)
 {
-	const char *value = settings_env(cpr__origin.envp, SETTINGS_PID);
+	const char *value = settings_env(cpr__startup.envp, SETTINGS_PID);
 	int pid = 0;
 
 	for (; value && *value >= '0' && *value <= '9' && pid < 100000000; value++)
 		pid = pid * 10 + (*value - '0');
-	return pid && pid != getpid() && kin_descends(getpid(), pid);
+	return pid && pid != getpid() && procinfo_descends(getpid(), pid);
 }
 
-bool foreign_is_carried(void)
+bool inherited_is_carried(void)
 {
-	return atomic_load(&passes) || (!foreign_ancestor() && !was_started_by_another());
+	return atomic_load(&passes) || (!inherited_ancestor() && !was_started_by_another());
 }
 
-void foreign_pass(bool on)
+void inherited_pass(bool on)
 {
 	atomic_store(&passes, on);
 }
 
-void foreign_begin(void)
+void inherited_begin(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	bool any = false;
 
-	for (size_t i = 0; i < cpr__origin.heirloom_count; i++)
-		if (origin_is_heirloom(cpr__origin.heirlooms[i].fd))
-			any |= look_at(cpr__origin.heirlooms[i].fd);
+	for (size_t i = 0; i < cpr__startup.heirloom_count; i++)
+		if (startup_is_heirloom(cpr__startup.heirlooms[i].fd))
+			any |= look_at(cpr__startup.heirlooms[i].fd);
 	if (any)
-		foreign_ask_again();
-	errno = kept;
+		inherited_ask_again();
+	errno = saved_errno;
 }
 
-void foreign_came(int fd)
+void inherited_came(int fd)
 {
 	if (look_at(fd))
-		foreign_ask_again();
+		inherited_ask_again();
 }
 
-void foreign_deliver(void)
+void inherited_deliver(void)
 {
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_FOREIGN)
+		if (e->flags & ENTRY_STARTED_WITH)
 			deliver_to(e->name, e->fd);
 }
 
@@ -155,9 +155,9 @@ static int ring(int pid)
 	if (raw_getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
 		return -1;
 	nonce |= 1;
-	len = words_address(nonce, &addr);
+	len = protocol_address(nonce, &addr);
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) || !kin_descends(getpid(), pid) ||
+	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) || !procinfo_descends(getpid(), pid) ||
 	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !io_await_input(door, PATIENCE_MS))
 		return -1;
 	sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC);
@@ -172,12 +172,12 @@ static int ring(int pid)
 
 static void ask_for(uint64_t ino)
 {
-	static cpr_large struct words_request request; /* one thread asks at a time */
-	cleanup_fd int sock = ring(foreign_ancestor());
+	static cpr_large struct protocol_request request; /* one thread asks at a time */
+	cleanup_fd int sock = ring(inherited_ancestor());
 
-	request = (struct words_request){.magic = WORDS_MAGIC, .verb = WORDS_JOIN, .join.ino = ino};
+	request = (struct protocol_request){.magic = PROTOCOL_MAGIC, .verb = PROTOCOL_JOIN, .join.ino = ino};
 	if (sock < 0)
-		log_warn("process %d, which started this one, was asked for what it has carried, and did not answer", foreign_ancestor());
+		log_warn("process %d, which started this one, was asked for what it has carried, and did not answer", inherited_ancestor());
 	else if (!io_send(sock, &request, sizeof(request), -1))
 		deliver_join(sock, ino);
 }
@@ -188,10 +188,10 @@ static __attribute__((noinline)) void ask(void)
 	struct guard_hold hold;
 	size_t n = 0;
 
-	if (!foreign_ancestor() || !guard_lock(&hold))
+	if (!inherited_ancestor() || !guard_lock(&hold))
 		return;
 	for (const struct entry *e = table_first(cpr__table); e && n < LISTENERS_MAX; e = table_after(e))
-		if (e->flags & ENTRY_FOREIGN && object_still(&e->object, e->fd))
+		if (e->flags & ENTRY_STARTED_WITH && object_still(&e->object, e->fd))
 			inos[n++] = e->object.ino;
 	guard_unlock(&hold);
 	for (size_t i = 0; i < n; i++)
@@ -199,26 +199,26 @@ static __attribute__((noinline)) void ask(void)
 }
 
 /* One thread asks, and the others wait for it: a knock that one of them accepted meanwhile would be taken for a client. */
-void foreign_ask(void)
+void inherited_ask(void)
 {
 	struct timespec ms = {0, 1000000};
-	int unasked = UNASKED, kept = errno;
+	int unasked = UNASKED, saved_errno = errno;
 
-	if (!guard_own_memory())
+	if (!birth_own_memory())
 		return;
-	if (atomic_compare_exchange_strong(&foreign_unasked, &unasked, ASKING)) {
+	if (atomic_compare_exchange_strong(&inherited_unasked, &unasked, ASKING)) {
 		ask();
-		atomic_store(&foreign_unasked, ASKED);
+		atomic_store(&inherited_unasked, ASKED);
 	}
-	for (int i = 0; atomic_load(&foreign_unasked) == ASKING; i++) {
+	for (int i = 0; atomic_load(&inherited_unasked) == ASKING; i++) {
 		if (i == 2 * PATIENCE_MS) /* this is a child, and the thread that asks its parent's */
-			atomic_store(&foreign_unasked, UNASKED);
+			atomic_store(&inherited_unasked, UNASKED);
 		next_sys(SYS_nanosleep, &ms, NULL);
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
-void foreign_ask_again(void)
+void inherited_ask_again(void)
 {
-	atomic_store(&foreign_unasked, UNASKED);
+	atomic_store(&inherited_unasked, UNASKED);
 }

@@ -16,27 +16,27 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-_Atomic(struct noted *) noted_pages[NOTED_PAGES];
+_Atomic(struct noted *) pending_pages[PENDING_PAGES];
 static _Atomic uint64_t last_order;
-static _Atomic bool noted_some; /* since the last settling of all */
+static _Atomic bool pending_some; /* since the last settling of all */
 static _Atomic bool listens;    /* one of them, since the last fork */
 
 static uint64_t next_order(void)
 {
-	if (unlikely(!atomic_load_explicit(&noted_some, memory_order_relaxed)))
-		atomic_store(&noted_some, true);
+	if (unlikely(!atomic_load_explicit(&pending_some, memory_order_relaxed)))
+		atomic_store(&pending_some, true);
 	return atomic_fetch_add_explicit(&last_order, 1, memory_order_relaxed) + 1;
 }
 
 /* Mapped straight from the kernel, as fd/conn.c's are. */
 static __attribute__((noinline)) struct noted *make_page(int index)
 {
-	size_t size = sizeof(struct noted) << NOTED_PAGE_SHIFT;
+	size_t size = sizeof(struct noted) << PENDING_PAGE_SHIFT;
 	struct noted *page = NULL, *fresh = pool_page(size);
 
 	if (!fresh)
 		return NULL;
-	if (atomic_compare_exchange_strong(&noted_pages[index], &page, fresh))
+	if (atomic_compare_exchange_strong(&pending_pages[index], &page, fresh))
 		return fresh;
 	pool_unpage(fresh, size);
 	return page;
@@ -44,21 +44,21 @@ static __attribute__((noinline)) struct noted *make_page(int index)
 
 static struct noted *note_for(int fd)
 {
-	struct noted *n = noted_at(fd), *page;
+	struct noted *n = pending_at(fd), *page;
 
-	if (likely(n != NULL) || (unsigned)fd >> NOTED_PAGE_SHIFT >= NOTED_PAGES)
+	if (likely(n != NULL) || (unsigned)fd >> PENDING_PAGE_SHIFT >= PENDING_PAGES)
 		return n;
-	page = make_page(fd >> NOTED_PAGE_SHIFT);
-	return page ? page + (fd & ((1 << NOTED_PAGE_SHIFT) - 1)) : NULL;
+	page = make_page(fd >> PENDING_PAGE_SHIFT);
+	return page ? page + (fd & ((1 << PENDING_PAGE_SHIFT) - 1)) : NULL;
 }
 
-bool noted_path(int fd, const char *path, int flags)
+bool pending_path(int fd, const char *path, int flags)
 {
-	size_t len = strnlen(path, NOTED_PATH_MAX + 1);
-	struct noted_path *p;
+	size_t len = strnlen(path, PENDING_PATH_MAX + 1);
+	struct pending_path *p;
 	struct noted *n;
 
-	if (path[0] != '/' || len > NOTED_PATH_MAX || !(n = note_for(fd)))
+	if (path[0] != '/' || len > PENDING_PATH_MAX || !(n = note_for(fd)))
 		return false;
 	p = &n->paths[n->paths[0].order > n->paths[1].order];
 	atomic_store_explicit(&p->order, 0, memory_order_relaxed);
@@ -69,7 +69,7 @@ bool noted_path(int fd, const char *path, int flags)
 	return true;
 }
 
-bool noted_bind(int fd, const struct sockaddr *addr, socklen_t len)
+bool pending_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct noted *n;
 
@@ -86,9 +86,9 @@ bool noted_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	return true;
 }
 
-bool noted_listen(int fd, int backlog)
+bool pending_listen(int fd, int backlog)
 {
-	struct noted *n = noted_at(fd);
+	struct noted *n = pending_at(fd);
 
 	if (!n || !n->bound)
 		return false;
@@ -104,21 +104,21 @@ static void before_fork(void)
 
 	if (likely(!atomic_load_explicit(&listens, memory_order_relaxed)) || !guard_lock(&hold))
 		return;
-	noted_settle_all();
+	pending_resolve_all();
 	guard_unlock(&hold);
 	atomic_store(&listens, false);
 }
 
-void noted_init(void)
+void pending_init(void)
 {
-	guard_when_forking(before_fork);
+	birth_when_forking(before_fork);
 }
 
-void noted_unbind(int fd)
+void pending_unbind(int fd)
 {
-	struct noted *n = noted_at(fd);
+	struct noted *n = pending_at(fd);
 
-	if (!n || !n->bound || !guard_own_memory())
+	if (!n || !n->bound || !birth_own_memory())
 		return;
 	atomic_store_explicit(&n->bound, 0, memory_order_release);
 	atomic_store_explicit(&n->fleeting, false, memory_order_relaxed);
@@ -127,7 +127,7 @@ void noted_unbind(int fd)
 /* ---- settling ---- */
 
 /* A note as it stands, read without a lock; false: it is being written, or there is none. */
-static bool read_path(struct noted_path *p, struct noted_path *copy)
+static bool read_path(struct pending_path *p, struct pending_path *copy)
 {
 	uint64_t order = atomic_load_explicit(&p->order, memory_order_acquire);
 
@@ -136,7 +136,7 @@ static bool read_path(struct noted_path *p, struct noted_path *copy)
 	copy->access = p->access;
 	memcpy(copy->path, p->path, sizeof(copy->path));
 	atomic_thread_fence(memory_order_acquire);
-	copy->path[NOTED_PATH_MAX] = '\0';
+	copy->path[PENDING_PATH_MAX] = '\0';
 	copy->order = order;
 	return atomic_load_explicit(&p->order, memory_order_relaxed) == order;
 }
@@ -151,7 +151,7 @@ static bool is_stateless(const struct stat *st)
 /* Does the path name that file? One that cannot be looked at any more (the rights were given up since) is compared with what the kernel calls it. */
 static bool names(const char *path, const struct stat *file, int fd)
 {
-	char link[40], real[NOTED_PATH_MAX + 8];
+	char link[40], real[PENDING_PATH_MAX + 8];
 	struct text t = TEXT_ON(link);
 	struct stat st;
 	ssize_t n;
@@ -166,9 +166,9 @@ static bool names(const char *path, const struct stat *file, int fd)
 }
 
 /* The tag of a path, or false: the number is something else by now. */
-static bool tag_path_of(int fd, const struct noted_path *p, const struct stat *st)
+static bool tag_path_of(int fd, const struct pending_path *p, const struct stat *st)
 {
-	char name[NOTED_PATH_MAX + 8];
+	char name[PENDING_PATH_MAX + 8];
 	struct object object = {.dev = st->st_dev, .ino = st->st_ino, .mode = st->st_mode & S_IFMT, .domain = -1, .type = -1, .protocol = -1};
 	const char *prefix = tag_prefix(&object);
 	size_t len = strlen(prefix);
@@ -176,9 +176,9 @@ static bool tag_path_of(int fd, const struct noted_path *p, const struct stat *s
 
 	memcpy(name, prefix, len);
 	tag_clean(p->path, name + len);
-	if (tag_stateless_device(name) || track_is_alias(name + len) || !names(name + len, st, fd))
+	if (tag_stateless_device(name) || tagging_is_fd_path(name + len) || !names(name + len, st, fd))
 		return false;
-	e = track_add(name, fd, object.mode == S_IFIFO ? ENTRY_FIFO : ENTRY_DEVICE, &object);
+	e = tagging_add(name, fd, object.mode == S_IFIFO ? ENTRY_FIFO : ENTRY_DEVICE, &object);
 	if (e)
 		e->access = p->access;
 	return true;
@@ -221,9 +221,9 @@ static void settle_bound(int fd, struct noted *n)
 		return;
 	memcpy(addr.bytes, n->addr, sizeof(addr.bytes));
 	if (!object_of(fd, &object) && object.domain == addr.any.sa_family && is_bound_to(fd, &addr.any) && !tag_inet(&object, &addr.any, n->len, name, sizeof(name))) {
-		e = track_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+		e = tagging_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 		if (e)
-			track_look_at_socket(e, n->backlog);
+			tagging_look_at_socket(e, n->backlog);
 	}
 	if (atomic_compare_exchange_strong(&n->bound, &order, 0))
 		atomic_store(&n->fleeting, false);
@@ -237,7 +237,7 @@ static void settle_paths(int fd, struct noted *n)
 	bool kept = !fstat(fd, &st) && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)) && !is_stateless(&st);
 
 	for (int i = 0; i < 2; i++) {
-		struct noted_path *p = &n->paths[i ^ newer], copy;
+		struct pending_path *p = &n->paths[i ^ newer], copy;
 
 		if (!read_path(p, &copy))
 			continue;
@@ -259,7 +259,7 @@ static void drop(struct noted *n)
 static void settle(int fd, struct noted *n)
 {
 	const struct entry *e = table_by_fd(cpr__table, fd);
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (e && object_still(&e->object, fd)) {
 		drop(n);
@@ -267,26 +267,26 @@ static void settle(int fd, struct noted *n)
 		settle_bound(fd, n);
 		settle_paths(fd, n);
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
-void noted_settle(int fd)
+void pending_resolve(int fd)
 {
 	struct guard_hold hold;
 
-	if (!noted_any(fd) || !guard_lock(&hold))
+	if (!pending_any(fd) || !guard_lock(&hold))
 		return;
-	settle(fd, noted_at(fd));
+	settle(fd, pending_at(fd));
 	guard_unlock(&hold);
 }
 
 /* The next number from fd on of which anything is noted, or -1. */
 static int next_noted(int fd)
 {
-	for (; fd >> NOTED_PAGE_SHIFT < NOTED_PAGES; fd++) {
-		if (!atomic_load_explicit(&noted_pages[fd >> NOTED_PAGE_SHIFT], memory_order_acquire))
-			fd |= (1 << NOTED_PAGE_SHIFT) - 1;
-		else if (noted_any(fd))
+	for (; fd >> PENDING_PAGE_SHIFT < PENDING_PAGES; fd++) {
+		if (!atomic_load_explicit(&pending_pages[fd >> PENDING_PAGE_SHIFT], memory_order_acquire))
+			fd |= (1 << PENDING_PAGE_SHIFT) - 1;
+		else if (pending_any(fd))
 			return fd;
 	}
 	return -1;
@@ -319,34 +319,34 @@ static void sort(struct turn *turns, size_t count)
 }
 
 /* The ids of one name count in the order in which they were asked for. */
-void noted_settle_all(void)
+void pending_resolve_all(void)
 {
 	struct turn *turns;
 	size_t count = 0, used = 0;
 
-	if (!atomic_exchange(&noted_some, false))
+	if (!atomic_exchange(&pending_some, false))
 		return;
 	for (int fd = next_noted(0); fd >= 0; fd = next_noted(fd + 1))
 		count++;
 	turns = count ? pool_map(count * sizeof(*turns)) : NULL;
 	if (!turns) { /* no memory: in the order of their numbers, then */
 		for (int fd = next_noted(0); fd >= 0; fd = next_noted(fd + 1))
-			settle(fd, noted_at(fd));
+			settle(fd, pending_at(fd));
 		return;
 	}
 	for (int fd = next_noted(0); fd >= 0 && used < count; fd = next_noted(fd + 1))
-		turns[used++] = (struct turn){order_of(noted_at(fd)), fd};
+		turns[used++] = (struct turn){order_of(pending_at(fd)), fd};
 	sort(turns, used);
 	for (size_t i = 0; i < used; i++)
-		settle(turns[i].fd, noted_at(turns[i].fd));
+		settle(turns[i].fd, pending_at(turns[i].fd));
 	pool_unmap(turns, count * sizeof(*turns));
 }
 
-bool noted_may_name(const char *name)
+bool pending_may_name(const char *name)
 {
 	static const char *const prefixes[] = {"fifo:/", "dev:/", "tcp:", "udp:", "udplite:", "sctp:", "sctp-seqpacket:", "icmp:"};
 
-	if (likely(!atomic_load_explicit(&noted_some, memory_order_relaxed)))
+	if (likely(!atomic_load_explicit(&pending_some, memory_order_relaxed)))
 		return false;
 	for (size_t i = 0; i < countof(prefixes); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))

@@ -45,7 +45,7 @@ void replay_note_option(int fd, int level, int name, const void *value, socklen_
 {
 	struct note note = {.fd = fd, .epfd = -1, .level = level, .name = name, .len = len};
 
-	if (track_orphans() && !track_knows(fd) && value && len <= 4096)
+	if (tagging_orphans() && !tagging_knows(fd) && value && len <= 4096)
 		add_note(&note, value);
 }
 
@@ -53,7 +53,7 @@ void replay_note_epoll(int epfd, int op, int fd, const struct epoll_event *event
 {
 	struct note note = {.fd = fd, .epfd = epfd};
 
-	if (!track_orphans() || track_knows(fd))
+	if (!tagging_orphans() || tagging_knows(fd))
 		return;
 	if (event && op != EPOLL_CTL_DEL)
 		note.event = *event;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the program set on a socket before bind(), noted while there are orphans, and set again on the orphan that it claims. */
-#ifndef CPR_REPLAY_H
-#define CPR_REPLAY_H
+#ifndef CPR_FD_REPLAY_H
+#define CPR_FD_REPLAY_H
 
 #include <stdint.h>
 #include <sys/epoll.h>

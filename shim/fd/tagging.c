@@ -22,20 +22,20 @@
 #define SO_MEMINFO 55
 #endif
 
-_Atomic bool track_has_paths;
+_Atomic bool tagging_has_paths;
 
 static bool is_hidden(const struct entry *e)
 {
 	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED);
 }
 
-bool track_is_hidden(int fd)
+bool tagging_is_hidden(int fd)
 {
 	struct guard_hold hold;
 	struct entry *e;
 	bool hidden;
 
-	if (!track_knows(fd) || !guard_lock(&hold))
+	if (!tagging_knows(fd) || !guard_lock(&hold))
 		return false;
 	e = table_by_fd(cpr__table, fd);
 	hidden = e && is_hidden(e) && object_still(&e->object, fd); /* else: closed behind our back, and somebody else's number now */
@@ -43,14 +43,14 @@ bool track_is_hidden(int fd)
 	return hidden;
 }
 
-void track_judge(struct entry *e)
+void tagging_judge(struct entry *e)
 {
 	e->flags &= (uint16_t)~ENTRY_KEPT;
-	if (!(e->flags & ENTRY_FOREIGN) && rules_keep(&cpr__settings.rules, e))
+	if (!(e->flags & ENTRY_STARTED_WITH) && rules_keep(&cpr__settings.rules, e))
 		e->flags |= ENTRY_KEPT;
 }
 
-struct entry *track_add(const char *name, int fd, enum entry_kind kind, const struct object *object)
+struct entry *tagging_add(const char *name, int fd, enum entry_kind kind, const struct object *object)
 {
 	struct entry *e;
 	int r;
@@ -64,7 +64,7 @@ struct entry *track_add(const char *name, int fd, enum entry_kind kind, const st
 	}
 	e->kind = kind;
 	e->object = *object;
-	track_judge(e);
+	tagging_judge(e);
 	return e;
 }
 
@@ -83,7 +83,7 @@ static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *a
 	struct object object;
 	struct stat st = {0};
 	struct entry *e;
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (object_of(fd, &object) || tag_socket(&object, addr, len, name))
 		goto out;
@@ -91,35 +91,35 @@ static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *a
 		st = (struct stat){0};
 	if (!guard_lock(&hold))
 		goto out;
-	e = track_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+	e = tagging_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 	if (e) {
 		e->path_dev = st.st_dev;
 		e->path_ino = st.st_ino;
 		if (st.st_ino)
-			track_has_paths = true;
+			tagging_has_paths = true;
 		if (is_v6only(fd, &object))
 			e->flags |= ENTRY_V6ONLY;
 	}
 	guard_unlock(&hold);
 out:
-	errno = kept;
+	errno = saved_errno;
 }
 
 /* Most sockets that are bound live long, and are tagged when they are first waited or accepted on; for a resolver's of the moment that would be too dear. */
-void track_bound(int fd, const struct sockaddr *addr, socklen_t len)
+void tagging_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (!cpr__table || (!track_orphans() && !track_knows(fd) && noted_bind(fd, addr, len)))
+	if (!cpr__table || (!tagging_orphans() && !tagging_knows(fd) && pending_bind(fd, addr, len)))
 		return;
 	tag_bound(fd, addr, len);
 }
 
-void track_listening(int fd, int backlog)
+void tagging_listening(int fd, int backlog)
 {
 	struct guard_hold hold;
 	struct entry *e;
 
-	if (!track_knows(fd)) {
-		noted_listen(fd, backlog);
+	if (!tagging_knows(fd)) {
+		pending_listen(fd, backlog);
 		return;
 	}
 	if (!guard_lock(&hold))
@@ -128,7 +128,7 @@ void track_listening(int fd, int backlog)
 	if (e) {
 		e->flags |= ENTRY_LISTENING;
 		e->backlog = backlog;
-		track_judge(e);
+		tagging_judge(e);
 	}
 	guard_unlock(&hold);
 }
@@ -144,23 +144,23 @@ static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *pa
 	struct text t = TEXT_ON(name);
 	struct guard_hold hold;
 	struct entry *e;
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (tag_path(dir, path, absolute))
 		goto out;
 	text_add(&t, tag_prefix(object));
 	text_add(&t, absolute);
-	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || track_is_alias(absolute))
+	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || tagging_is_fd_path(absolute))
 		goto out;
 	if (!guard_lock(&hold))
 		goto out;
-	noted_settle_all(); /* those of its name came before it */
-	e = track_add(name, fd, kind_of(object), object);
+	pending_resolve_all(); /* those of its name came before it */
+	e = tagging_add(name, fd, kind_of(object), object);
 	if (e)
 		e->access = flags & O_ACCMODE;
 	guard_unlock(&hold);
 out:
-	errno = kept;
+	errno = saved_errno;
 }
 
 /* /dev/null, zero, full, random, urandom and tty by their numbers: the names are looked at later, of what is left. */
@@ -175,16 +175,16 @@ static bool is_stateless(int fd)
 }
 
 /* Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on 8 KiB), nor the time of an fstat. */
-void track_opened(int fd, int dir, const char *path, int flags)
+void tagging_opened(int fd, int dir, const char *path, int flags)
 {
 	struct object object;
 	bool files;
 
-	track_fresh(fd);
+	tagging_fresh(fd);
 	if (!cpr__table || flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE has O_DIRECTORY's bit */
 		return;
 	files = unlikely(cpr__settings.rules.count) && rules_may_keep(&cpr__settings.rules, "file:");
-	if (!files && ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || (likely(!track_orphans()) && noted_path(fd, path, flags))))
+	if (!files && ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || (likely(!tagging_orphans()) && pending_path(fd, path, flags))))
 		return;
 	if (object_of(fd, &object) || !tag_prefix(&object))
 		return;
@@ -195,37 +195,37 @@ void track_opened(int fd, int dir, const char *path, int flags)
 	tag_opened(fd, dir, path, flags, &object);
 }
 
-void track_memfd(int fd, const char *given)
+void tagging_memfd(int fd, const char *given)
 {
 	char name[TAG_NAME_MAX + 1];
 	struct text t = TEXT_ON(name);
 	struct guard_hold hold;
 	struct object object;
 
-	track_fresh(fd);
+	tagging_fresh(fd);
 	if (!cpr__table || !rules_may_keep(&cpr__settings.rules, "memfd:") || object_of(fd, &object))
 		return;
 	text_add(&t, "memfd:");
 	text_add(&t, given);
 	if (t.cut || !guard_lock(&hold))
 		return;
-	track_add(name, fd, ENTRY_MEMFD, &object);
+	tagging_add(name, fd, ENTRY_MEMFD, &object);
 	guard_unlock(&hold);
 }
 
-void track_alias(int from, int to)
+void tagging_dup_noted(int from, int to)
 {
 	struct guard_hold hold;
 	struct entry *e;
 
 	if (from == to)
 		return;
-	track_fresh(to);
-	if (unlikely(conn_at(from) != NULL) && guard_own_memory())
-		conn_twin(from, to);
-	if (unlikely(noted_any(from)) && cpr__table)
-		noted_settle(from);
-	if (likely(!track_knows(from)) || !guard_lock(&hold))
+	tagging_fresh(to);
+	if (unlikely(conn_at(from) != NULL) && birth_own_memory())
+		conn_dup(from, to);
+	if (unlikely(pending_any(from)) && cpr__table)
+		pending_resolve(from);
+	if (likely(!tagging_knows(from)) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, from);
 	if (e && object_still(&e->object, from))
@@ -233,13 +233,13 @@ void track_alias(int from, int to)
 	guard_unlock(&hold);
 }
 
-void track_hide(const char *given, int fd)
+void tagging_hide(const char *given, int fd)
 {
 	char name[TAG_NAME_MAX + 16];
 	struct text t = TEXT_ON(name);
 	struct entry *e;
 
-	text_format(&t, TRACK_HIDDEN "%s", given);
+	text_format(&t, TAGGING_HIDDEN "%s", given);
 	if (t.used > TAG_NAME_MAX || table_add_next(cpr__table, name, fd, &e))
 		return;
 	object_of(fd, &e->object);
@@ -264,14 +264,14 @@ static bool is_clients(const struct entry *e, const struct sockaddr *addr)
 	return e->kind == ENTRY_STREAM || (e->kind == ENTRY_DATAGRAM && e->object.domain != AF_UNIX && addr && addr->sa_family != AF_UNSPEC);
 }
 
-void track_socket_connected(int fd, const struct sockaddr *addr)
+void tagging_socket_connected(int fd, const struct sockaddr *addr)
 {
 	struct guard_hold hold;
 	struct entry *e;
 
-	if (unlikely(noted_any(fd)) && addr && addr->sa_family != AF_UNSPEC)
-		noted_unbind(fd);
-	if (likely(!track_knows(fd)) || !guard_lock(&hold))
+	if (unlikely(pending_any(fd)) && addr && addr->sa_family != AF_UNSPEC)
+		pending_unbind(fd);
+	if (likely(!tagging_knows(fd)) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
 	if (e && is_clients(e, addr))
@@ -288,7 +288,7 @@ static bool give_back(struct entry *e)
 {
 	int elsewhere, r;
 
-	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !guard_is_owner() || guard_has_workers())
+	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !roster_is_owner() || roster_has_workers())
 		return false;
 	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
 	if (elsewhere < 0)
@@ -316,7 +316,7 @@ static void remember_listener(const struct entry *e, int fd)
 {
 	size_t len = strlen(e->name) + 1, i = closed_count % CLOSED_MAX;
 
-	if (e->kind != ENTRY_STREAM || e->flags & ENTRY_ORPHAN || len > CLOSED_NAME || guard_is_owner())
+	if (e->kind != ENTRY_STREAM || e->flags & ENTRY_ORPHAN || len > CLOSED_NAME || roster_is_owner())
 		return;
 	closed_count++;
 	memcpy(closed[i].name, e->name, len);
@@ -325,10 +325,10 @@ static void remember_listener(const struct entry *e, int fd)
 	closed[i].entry.fd = fd;
 }
 
-const struct entry *track_listener(int fd)
+const struct entry *tagging_listener(int fd)
 {
-	static const struct entry afar = {.name = "", .fd = TRACK_AFAR, .kind = ENTRY_STREAM, .flags = ENTRY_FOREIGN | ENTRY_LISTENING};
-	const struct entry *e = fd == TRACK_AFAR ? &afar : table_by_fd(cpr__table, fd);
+	static const struct entry afar = {.name = "", .fd = TAGGING_REMOTE, .kind = ENTRY_STREAM, .flags = ENTRY_STARTED_WITH | ENTRY_LISTENING};
+	const struct entry *e = fd == TAGGING_REMOTE ? &afar : table_by_fd(cpr__table, fd);
 
 	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
 		if (closed[i].entry.fd == fd)
@@ -336,7 +336,7 @@ const struct entry *track_listener(int fd)
 	return e && e->kind == ENTRY_STREAM ? e : NULL;
 }
 
-const struct entry *track_listener_named(const char *name)
+const struct entry *tagging_listener_named(const char *name)
 {
 	const struct entry *e = table_find(cpr__table, name, 0);
 
@@ -346,19 +346,19 @@ const struct entry *track_listener_named(const char *name)
 	return e && e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING ? e : NULL;
 }
 
-bool track_let_go(int fd)
+bool tagging_let_go(int fd)
 {
 	struct guard_hold hold;
 	struct entry *e;
-	int kept = errno;
+	int saved_errno = errno;
 
-	if (unlikely(conn_at(fd) != NULL) && guard_own_memory())
+	if (unlikely(conn_at(fd) != NULL) && birth_own_memory())
 		conn_end(fd);
-	if (unlikely(noted_is_fleeting(fd)))
-		noted_unbind(fd);
-	if (!track_knows(fd))
+	if (unlikely(pending_is_fleeting(fd)))
+		pending_unbind(fd);
+	if (!tagging_knows(fd))
 		return true;
-	if (track_hidden(fd))
+	if (tagging_hidden(fd))
 		return false;
 	if (guard_lock(&hold)) {
 		e = table_by_fd(cpr__table, fd);
@@ -368,27 +368,27 @@ bool track_let_go(int fd)
 		}
 		guard_unlock(&hold);
 	}
-	errno = kept;
+	errno = saved_errno;
 	return true;
 }
 
-void track_forget(int fd)
+void tagging_forget(int fd)
 {
-	if (unlikely(conn_at(fd) != NULL) && guard_own_memory()) /* a vfork child's numbers are its own, and our memory its parent's */
+	if (unlikely(conn_at(fd) != NULL) && birth_own_memory()) /* a vfork child's numbers are its own, and our memory its parent's */
 		conn_end(fd);
-	if (unlikely(noted_is_fleeting(fd)))
-		noted_unbind(fd);
-	if (unlikely(track_knows(fd)))
+	if (unlikely(pending_is_fleeting(fd)))
+		pending_unbind(fd);
+	if (unlikely(tagging_knows(fd)))
 		forget(fd);
 }
 
-void track_make_way(int fd)
+void tagging_make_way(int fd)
 {
 	struct guard_hold hold;
 	struct entry *e;
 	int elsewhere;
 
-	if (!track_orphans() || !track_knows(fd) || !guard_lock(&hold))
+	if (!tagging_orphans() || !tagging_knows(fd) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
 	if (e && table_hold(e) && is_hidden(e)) {
@@ -411,7 +411,7 @@ static int socket_number(int fd, int option)
 	return getsockopt(fd, SOL_SOCKET, option, &value, &len) ? 0 : value;
 }
 
-void track_look_at_socket(struct entry *e, int backlog)
+void tagging_look_at_socket(struct entry *e, int backlog)
 {
 	if (is_v6only(e->fd, &e->object))
 		e->flags |= ENTRY_V6ONLY;
@@ -419,10 +419,10 @@ void track_look_at_socket(struct entry *e, int backlog)
 		e->flags |= ENTRY_LISTENING;
 		e->backlog = backlog;
 	}
-	track_judge(e);
+	tagging_judge(e);
 }
 
-int track_queue_limit(const struct entry *e)
+int tagging_queue_limit(const struct entry *e)
 {
 	struct tcp_info info;
 	socklen_t len = sizeof(info);
@@ -430,7 +430,7 @@ int track_queue_limit(const struct entry *e)
 	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? -1 : (int)info.tcpi_sacked; /* of a listener: its backlog */
 }
 
-int track_queue(const struct entry *e)
+int tagging_queue(const struct entry *e)
 {
 	uint32_t memory[16] = {0};
 	struct tcp_info info;
@@ -479,16 +479,16 @@ static void check_open(struct entry *e)
 		table_remove(cpr__table, e);
 		return;
 	}
-	track_judge(e);
+	tagging_judge(e);
 	note_cloexec(e, flags);
 }
 
-void track_check_all(bool unseen)
+void tagging_check_all(bool unseen)
 {
 	struct entry *e, *after;
-	int kept = errno;
+	int saved_errno = errno;
 
-	noted_settle_all();
+	pending_resolve_all();
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
 		if (unseen && may_go_unseen(e)) {
@@ -500,20 +500,20 @@ void track_check_all(bool unseen)
 		if (!(e->flags & ENTRY_ORPHAN)) {
 			if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN))
 				e->flags |= ENTRY_LISTENING; /* by a worker, after the fork (varnish) */
-			track_judge(e);
+			tagging_judge(e);
 			note_cloexec(e, next_fcntl(e->fd, F_GETFD, NULL));
 		}
-		e->queue = track_queue(e);
+		e->queue = tagging_queue(e);
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
-void track_settle(void)
+void tagging_resolve(void)
 {
 	struct guard_hold hold;
 
 	if (!guard_lock(&hold))
 		return;
-	noted_settle_all();
+	pending_resolve_all();
 	guard_unlock(&hold);
 }

@@ -1,120 +1,120 @@
 /* SPDX-License-Identifier: MIT */
 /* From the program's calls to the table: what was bound, opened, duplicated, closed. Any signal handler may call these; all keep errno. */
-#ifndef CPR_TRACK_H
-#define CPR_TRACK_H
+#ifndef CPR_FD_TAGGING_H
+#define CPR_FD_TAGGING_H
 
 #include "fd/conn.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "fd/pending.h"
 
 #include <string.h>
 
 /* May the table know this number? One load or two, no lock. */
-static inline bool track_knows(int fd)
+static inline bool tagging_knows(int fd)
 {
 	return cpr__table && table_tracks(cpr__table, fd);
 }
 
 /* Are there orphans? While there are none, no call of the program costs more than this. */
-static inline bool track_orphans(void)
+static inline bool tagging_orphans(void)
 {
 	return cpr__table && table_orphans(cpr__table);
 }
 
 /* Is this number ours to the program, that is: not open? An orphan, handed over and not claimed. */
-bool track_is_hidden(int fd);
+bool tagging_is_hidden(int fd);
 
-static inline bool track_hidden(int fd)
+static inline bool tagging_hidden(int fd)
 {
-	return unlikely(track_orphans()) && track_is_hidden(fd);
+	return unlikely(tagging_orphans()) && tagging_is_hidden(fd);
 }
 
 /* Is anything remembered of this number: as a connection, as bound, in the table? */
-static inline bool track_remembers(int fd)
+static inline bool tagging_remembers(int fd)
 {
-	return unlikely(conn_at(fd) != NULL) || noted_is_fleeting(fd) || unlikely(track_knows(fd));
+	return unlikely(conn_at(fd) != NULL) || pending_is_fleeting(fd) || unlikely(tagging_knows(fd));
 }
 
 /* Was a socket ever bound to a path here? */
-extern _Atomic bool track_has_paths;
+extern _Atomic bool tagging_has_paths;
 
 /* The program called these, and they succeeded. */
-void track_bound(int fd, const struct sockaddr *addr, socklen_t len);
-void track_listening(int fd, int backlog);
-void track_opened(int fd, int dir, const char *path, int flags);
-void track_memfd(int fd, const char *name);
-void track_alias(int from, int to);
+void tagging_bound(int fd, const struct sockaddr *addr, socklen_t len);
+void tagging_listening(int fd, int backlog);
+void tagging_opened(int fd, int dir, const char *path, int flags);
+void tagging_memfd(int fd, const char *name);
+void tagging_dup_noted(int from, int to);
 
-static inline void track_duplicated(int from, int to)
+static inline void tagging_dup(int from, int to)
 {
-	if (unlikely(track_remembers(from)) || unlikely(noted_any(from)) || unlikely(track_remembers(to)))
-		track_alias(from, to);
+	if (unlikely(tagging_remembers(from)) || unlikely(pending_any(from)) || unlikely(tagging_remembers(to)))
+		tagging_dup_noted(from, to);
 }
 
-void track_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
+void tagging_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
 
 /*
  * A descriptor of ours that lives in the program, as an orphan of a name with this prefix: the program may close everything that it does not know, and this is not there for it.
  * Holding the guard.
  */
-#define TRACK_HIDDEN "carried:"
-void track_hide(const char *name, int fd);
+#define TAGGING_HIDDEN "carried:"
+void tagging_hide(const char *name, int fd);
 
 /* The number is about to be closed (or overwritten): forgets it. False: it is hidden, and must stay open. */
-bool track_let_go(int fd);
+bool tagging_let_go(int fd);
 
-static inline bool track_closing(int fd)
+static inline bool tagging_closing(int fd)
 {
-	return likely(!track_remembers(fd)) || track_let_go(fd);
+	return likely(!tagging_remembers(fd)) || tagging_let_go(fd);
 }
 
 /* The listener at this number, or, in a child, the one that it closed there: connections that were accepted on it are still known by it. NULL: neither. */
-const struct entry *track_listener(int fd);
+const struct entry *tagging_listener(int fd);
 
 /* The listener of a connection whose listener only another process has (drain/scm_recv.h). */
-enum { TRACK_AFAR = -2 };
+enum { TAGGING_REMOTE = -2 };
 
 /* By what it is called: the first of its name, or one that this process, a worker, has closed. NULL: there is none. Holding the guard. */
-const struct entry *track_listener_named(const char *name);
+const struct entry *tagging_listener_named(const char *name);
 
 /* The kernel gave this number out: what the table believed of it was closed behind our back. */
-void track_forget(int fd);
+void tagging_forget(int fd);
 
-static inline void track_fresh(int fd)
+static inline void tagging_fresh(int fd)
 {
-	if (unlikely(track_remembers(fd)))
-		track_forget(fd);
+	if (unlikely(tagging_remembers(fd)))
+		tagging_forget(fd);
 }
 
 /* The program wants this number for itself (dup2): an orphan there moves elsewhere. */
-void track_make_way(int fd);
+void tagging_make_way(int fd);
 
 /*
  * Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. `unseen`: of what the API saved, only whether it is open: the next
  * generation will look what it is, and the state must say so. Not while other threads go on: what is closed after the look would be missing there, and its number another's.
  */
-void track_check_all(bool unseen);
+void tagging_check_all(bool unseen);
 
 /* What is only noted so far (fd/pending.h) goes into the table: before a drain, which must know every listener. */
-void track_settle(void);
+void tagging_resolve(void);
 
 /* How many wait in a TCP listener's queue to be accepted, or how many bytes in a datagram socket's; -1 if the kernel does not say. */
-int track_queue(const struct entry *e);
+int tagging_queue(const struct entry *e);
 
 /* How many may wait in a TCP listener's queue; -1 if the kernel does not say. */
-int track_queue_limit(const struct entry *e);
+int tagging_queue_limit(const struct entry *e);
 
 /* The entry's flags from the rules and the kernel. Holding the guard. */
-void track_judge(struct entry *e);
+void tagging_judge(struct entry *e);
 
 /* Adds a tag; a stale entry at the number goes first. NULL: it cannot be, and the log says so. Holding the guard. */
-struct entry *track_add(const char *name, int fd, enum entry_kind kind, const struct object *object);
+struct entry *tagging_add(const char *name, int fd, enum entry_kind kind, const struct object *object);
 
 /* A socket that was bound a while ago: is it v6-only, does it listen? Judges it. Holding the guard. */
-void track_look_at_socket(struct entry *e, int backlog);
+void tagging_look_at_socket(struct entry *e, int backlog);
 
 /* Is this clean path only another name for what a process has open? */
-static inline bool track_is_alias(const char *path)
+static inline bool tagging_is_fd_path(const char *path)
 {
 	return !strncmp(path, "/proc/", 6) || !strncmp(path, "/dev/fd/", 8);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where an HTTP/1.x connection stands, seen from the server that reads requests and writes responses. */
-#ifndef CPR_HTTP_H
-#define CPR_HTTP_H
+#ifndef CPR_MODEL_HTTP_H
+#define CPR_MODEL_HTTP_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-socklen_t words_address(uint64_t nonce, struct sockaddr_un *addr)
+socklen_t protocol_address(uint64_t nonce, struct sockaddr_un *addr)
 {
 	char name[sizeof(addr->sun_path) - 1];
 	struct text t = TEXT_ON(name);
@@ -19,22 +19,22 @@ socklen_t words_address(uint64_t nonce, struct sockaddr_un *addr)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + t.used);
 }
 
-int words_check(const struct words_request *request, size_t size)
+int protocol_check(const struct protocol_request *request, size_t size)
 {
-	if (size != sizeof(*request) || request->magic != WORDS_MAGIC)
+	if (size != sizeof(*request) || request->magic != PROTOCOL_MAGIC)
 		return -EINVAL;
-	if (request->verb == WORDS_DRAIN)
-		return request->drain.key_count > WORDS_KEYS_MAX ? -EINVAL : 0;
-	if (request->verb == WORDS_JOIN)
+	if (request->verb == PROTOCOL_DRAIN)
+		return request->drain.key_count > PROTOCOL_KEYS_MAX ? -EINVAL : 0;
+	if (request->verb == PROTOCOL_JOIN)
 		return 0;
-	if (request->verb < WORDS_STATUS || request->verb > WORDS_RETIRE)
+	if (request->verb < PROTOCOL_STATUS || request->verb > PROTOCOL_RETIRE)
 		return -EINVAL;
 	if (!memchr(request->path, '\0', sizeof(request->path)))
 		return -EINVAL;
 	return request->path[0] && request->path[0] != '/' ? -EINVAL : 0;
 }
 
-void words_put(struct text *t, const char *key, const char *value)
+void protocol_put(struct text *t, const char *key, const char *value)
 {
 	text_add(t, key);
 	text_add(t, "=");
@@ -43,7 +43,7 @@ void words_put(struct text *t, const char *key, const char *value)
 	text_add(t, "\n");
 }
 
-void words_put_int(struct text *t, const char *key, int64_t value)
+void protocol_put_int(struct text *t, const char *key, int64_t value)
 {
 	text_add(t, key);
 	text_add(t, "=");
@@ -51,7 +51,7 @@ void words_put_int(struct text *t, const char *key, int64_t value)
 	text_add(t, "\n");
 }
 
-int words_get(const char *answer, const char *key, char *value, size_t size)
+int protocol_get(const char *answer, const char *key, char *value, size_t size)
 {
 	size_t len = strlen(key);
 
@@ -71,13 +71,13 @@ int words_get(const char *answer, const char *key, char *value, size_t size)
 	return -ENOENT;
 }
 
-int words_get_int(const char *answer, const char *key, int64_t *value)
+int protocol_get_int(const char *answer, const char *key, int64_t *value)
 {
 	char digits[24];
 	const char *at = digits;
 	int64_t sum = 0; /* below zero: there is one more there */
 
-	if (words_get(answer, key, digits, sizeof(digits)))
+	if (protocol_get(answer, key, digits, sizeof(digits)))
 		return -ENOENT;
 	at += *digits == '-';
 	do {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the doorbell's two ends say to each other: one request of fixed size, answers of "key=value" lines. */
-#ifndef CPR_WORDS_H
-#define CPR_WORDS_H
+#ifndef CPR_MODEL_PROTOCOL_H
+#define CPR_MODEL_PROTOCOL_H
 
 #include "base/text.h"
 
@@ -10,7 +10,7 @@
 #include <sys/un.h>
 
 /*
- * The caller listens on the abstract SOCK_SEQPACKET socket of its nonce (words_address) in the network namespace of the process, and
+ * The caller listens on the abstract SOCK_SEQPACKET socket of its nonce (protocol_address) in the network namespace of the process, and
  * queues the signal to it (sigqueue, sival_ptr: the nonce). The process connects and answers one request with one message, and closes.
  * The answer begins "result=WORD\n":
  *
@@ -25,7 +25,7 @@
  *   busy     a restart is under way already
  *   worker   owner=PID: this process is a worker of PID; ask that one
  */
-enum words_verb { WORDS_STATUS = 1, WORDS_LIST, WORDS_RESTART, WORDS_RETIRE, WORDS_DRAIN, WORDS_JOIN };
+enum protocol_verb { PROTOCOL_STATUS = 1, PROTOCOL_LIST, PROTOCOL_RESTART, PROTOCOL_RETIRE, PROTOCOL_DRAIN, PROTOCOL_JOIN };
 
 /*
  * Between a process under cpr and one that it has exec'ed with its listener:
@@ -36,23 +36,23 @@ enum words_verb { WORDS_STATUS = 1, WORDS_LIST, WORDS_RESTART, WORDS_RETIRE, WOR
  */
 
 enum {
-	WORDS_MAGIC = 0x43505231, /* "CPR1" */
-	WORDS_ANSWER_MAX = 8192,
-	WORDS_SIGNAL_DEFAULT_BELOW_MAX = 5, /* SIGRTMAX - 5 */
-	WORDS_KEYS_MAX = 256,
-	WORDS_TIMEOUT_MS = 2000,            /* how long a process waits for a caller that rang and then says nothing */
+	PROTOCOL_MAGIC = 0x43505231, /* "CPR1" */
+	PROTOCOL_ANSWER_MAX = 8192,
+	PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX = 5, /* SIGRTMAX - 5 */
+	PROTOCOL_KEYS_MAX = 256,
+	PROTOCOL_TIMEOUT_MS = 2000,            /* how long a process waits for a caller that rang and then says nothing */
 };
 
 /*
  * The memfd that every process under cpr has mapped is called so, with the doorbell's signal and the number of seccomp filters at the start behind it:
  * /memfd:cpr.59.0 in /proc/PID/maps is how the tools know such a process, how to ring, and whether answering could kill it.
  */
-#define WORDS_PAGE_NAME "cpr."
+#define PROTOCOL_PAGE_NAME "cpr."
 
 /* Where descriptors of ours go: above the numbers that a small program uses, below a soft limit of 1,024. */
-enum { WORDS_HIGH = 700 };
+enum { PROTOCOL_HIGH = 700 };
 
-struct words_request {
+struct protocol_request {
 	uint32_t magic;
 	uint32_t verb;
 	uint32_t flags;
@@ -64,7 +64,7 @@ struct words_request {
 			int64_t deadline;
 			uint32_t shares;
 			uint32_t key_count;
-			uint64_t keys[WORDS_KEYS_MAX];
+			uint64_t keys[PROTOCOL_KEYS_MAX];
 		} drain;
 		struct {
 			uint64_t ino;
@@ -73,17 +73,17 @@ struct words_request {
 };
 
 /* The abstract address of a nonce; the length that bind and connect want. */
-socklen_t words_address(uint64_t nonce, struct sockaddr_un *addr);
+socklen_t protocol_address(uint64_t nonce, struct sockaddr_un *addr);
 
 /* Is this a sound request (magic, verb, a terminated absolute path or none)? 0, or -EINVAL. */
-int words_check(const struct words_request *request, size_t size);
+int protocol_check(const struct protocol_request *request, size_t size);
 
 /* Appends "key=value\n"; a newline in the value becomes a blank. */
-void words_put(struct text *t, const char *key, const char *value);
-void words_put_int(struct text *t, const char *key, int64_t value);
+void protocol_put(struct text *t, const char *key, const char *value);
+void protocol_put_int(struct text *t, const char *key, int64_t value);
 
 /* The value of a key in an answer, copied and terminated (cut at size - 1). 0, or -ENOENT. */
-int words_get(const char *answer, const char *key, char *value, size_t size);
-int words_get_int(const char *answer, const char *key, int64_t *value);
+int protocol_get(const char *answer, const char *key, char *value, size_t size);
+int protocol_get_int(const char *answer, const char *key, int64_t *value);
 
 #endif

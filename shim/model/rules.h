@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What is kept: the user's rules first, then the defaults. */
-#ifndef CPR_RULES_H
-#define CPR_RULES_H
+#ifndef CPR_MODEL_RULES_H
+#define CPR_MODEL_RULES_H
 
 #include "model/table.h"
 

@@ -91,7 +91,7 @@ void settings_read(struct settings *settings, char *const envp[])
 		.drain_s = number(envp, SETTINGS_DRAIN, 0, 86400, 5),
 		.grace_s = number(envp, SETTINGS_GRACE, 0, 86400, 30),
 		.ready_timeout_s = number(envp, SETTINGS_READY_TIMEOUT, 1, 86400, 60),
-		.signal = number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - WORDS_SIGNAL_DEFAULT_BELOW_MAX),
+		.signal = number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX),
 		.retire_signal = number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
 		.restart_signal = number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),
 		.test = copied(envp, SETTINGS_TEST),

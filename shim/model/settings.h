@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How this process is to be served: read once from CPR_* at the start, since servers clear their environment. */
-#ifndef CPR_SETTINGS_H
-#define CPR_SETTINGS_H
+#ifndef CPR_MODEL_SETTINGS_H
+#define CPR_MODEL_SETTINGS_H
 
 #include "model/rules.h"
 

@@ -170,7 +170,7 @@ static void put_given(char **at, const struct given *given)
 
 static bool goes_in(const struct entry *e, bool whole)
 {
-	return (whole && !(e->flags & ENTRY_FOREIGN)) || e->flags & ENTRY_KEPT;
+	return (whole && !(e->flags & ENTRY_STARTED_WITH)) || e->flags & ENTRY_KEPT;
 }
 
 /* Fills `bytes`, which state_size measured. */

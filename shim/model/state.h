@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The state: what one generation leaves to the next, as bytes in a sealed memfd. Every byte is checked before it is believed. */
-#ifndef CPR_STATE_H
-#define CPR_STATE_H
+#ifndef CPR_MODEL_STATE_H
+#define CPR_MODEL_STATE_H
 
 #include "model/table.h"
 #include "base/text.h"

@@ -76,11 +76,11 @@ typedef table_slot slot;
 
 struct table {
 	struct table_front front; /* first: see there */
-	struct view view;
+	struct table_index view;
 	struct row *rows;
 	struct family *families;
 	unsigned reserved_log2; /* buckets of the first entry's table */
-	struct row *limbo; /* gone, but not yet free: see view_is_claimed_from */
+	struct row *limbo; /* gone, but not yet free: see table_index_is_claimed_from */
 };
 
 static struct row *row_of(const struct entry *e)
@@ -105,12 +105,12 @@ static const UT_hash_table *hash_table(const struct table *t)
 
 void table_change_begin(struct table *t)
 {
-	view_begin(&t->view);
+	table_index_begin(&t->view);
 }
 
 void table_change_end(struct table *t)
 {
-	view_end(&t->view, hash_table(t));
+	table_index_end(&t->view, hash_table(t));
 }
 
 struct table *table_new(void)
@@ -118,7 +118,7 @@ struct table *table_new(void)
 	struct table *t = pool_alloc(sizeof(*t));
 
 	if (t)
-		view_init(&t->view);
+		table_index_init(&t->view);
 	return t;
 }
 
@@ -236,7 +236,7 @@ static int add_row(struct table *t, const char *name, size_t len, int id, int fd
 	table_change_begin(t);
 	HASH_ADD_KEYPTR_BYHASHVALUE(HH, t->rows, key_of(id), len, hashv, row);
 	if (!out_of_memory)
-		view_came(&t->view, hash_table(t), &row->HH);
+		table_index_came(&t->view, hash_table(t), &row->HH);
 	table_change_end(t);
 	if (out_of_memory) {
 		pool_free(row, sizeof(*row) + len + 1);
@@ -257,8 +257,8 @@ int table_add(struct table *t, const char *name, int id, int fd, struct entry **
 	if (!len || len > TAG_NAME_MAX)
 		return -EINVAL;
 	hashv = hash_of(name, len, id);
-	view_expect(&t->view, hash_table(t), hashv);
-	if (view_may_have(&t->view, hashv) && find_row(t, name, len, id, hashv))
+	table_index_expect(&t->view, hash_table(t), hashv);
+	if (table_index_may_have(&t->view, hashv) && find_row(t, name, len, id, hashv))
 		return -EEXIST;
 	r = add_row(t, name, len, id, fd, hashv, &row);
 	if (!r && made)
@@ -307,13 +307,13 @@ struct entry *table_find(const struct table *t, const char *name, int id)
 
 int table_peek(const struct table *t, const char *name, size_t len, int id)
 {
-	return view_find(&t->view, name, len, id);
+	return table_index_find(&t->view, name, len, id);
 }
 
 int table_claim(struct table *t, const char *name, size_t len, int id)
 {
 	bool claimed;
-	int fd = view_claim(&t->view, name, len, id, &claimed);
+	int fd = table_index_claim(&t->view, name, len, id, &claimed);
 
 	if (claimed)
 		atomic_fetch_sub_explicit(&t->front.orphans, 1, memory_order_relaxed);
@@ -392,7 +392,7 @@ static void free_row(struct row *row)
 
 static void free_or_put_off(struct table *t, struct row *row)
 {
-	if (unlikely(view_is_claimed_from(&t->view))) {
+	if (unlikely(table_index_is_claimed_from(&t->view))) {
 		row->next_orphan = t->limbo; /* it is in no list any more */
 		t->limbo = row;
 		return;
@@ -409,14 +409,14 @@ void table_remove(struct table *t, struct entry *e)
 {
 	struct row *row = row_of(e);
 
-	view_expect(&t->view, hash_table(t), row->HH.hashv);
+	table_index_expect(&t->view, hash_table(t), row->HH.hashv);
 	table_change_begin(t);
 	table_adopt(t, e);
 	if (e->fds > 1)
 		sweep_slots(t, e, true);
 	clear_slot(t, e->fd);
 	HASH_DELETE(HH, t->rows, row);
-	view_went(&t->view, hash_table(t), &row->HH);
+	table_index_went(&t->view, hash_table(t), &row->HH);
 	if (row->family) {
 		row->family->live--;
 		family_put(t, row->family);
@@ -561,6 +561,6 @@ void table_free(struct table *t)
 	}
 	for (int page = 0; page < PAGES; page++)
 		pool_free(atomic_load_explicit(&t->front.pages[page], memory_order_relaxed), PAGE_SLOTS * sizeof(slot));
-	view_free(&t->view);
+	table_index_free(&t->view);
 	pool_free(t, sizeof(*t));
 }

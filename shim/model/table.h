@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The table: (name, id) -> descriptor in a uthash, with an index by descriptor beside it. */
-#ifndef CPR_TABLE_H
-#define CPR_TABLE_H
+#ifndef CPR_MODEL_TABLE_H
+#define CPR_MODEL_TABLE_H
 
 #include "base/attr.h"
 #include "model/tag.h"
@@ -25,7 +25,7 @@ enum {
 	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
 	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
-	ENTRY_FOREIGN = 1 << 8,    /* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
+	ENTRY_STARTED_WITH = 1 << 8,    /* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
 	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 

@@ -38,12 +38,12 @@ static uint64_t place_for(const UT_hash_handle *entry)
 	return (uint64_t)(uintptr_t)entry | tag_of(entry->hashv) << POINTER_BITS;
 }
 
-static bool has_places(const struct view *v)
+static bool has_places(const struct table_index *v)
 {
 	return v->places && v->places != &v->none;
 }
 
-static void put(struct view *v, const UT_hash_handle *entry)
+static void put(struct table_index *v, const UT_hash_handle *entry)
 {
 	unsigned at = entry->hashv & v->mask;
 
@@ -53,7 +53,7 @@ static void put(struct view *v, const UT_hash_handle *entry)
 }
 
 /* Who stands behind it because its place was taken moves up, or would not be found any more. */
-static void take_out(struct view *v, const UT_hash_handle *entry)
+static void take_out(struct table_index *v, const UT_hash_handle *entry)
 {
 	unsigned gap = entry->hashv & v->mask, at;
 
@@ -70,7 +70,7 @@ static void take_out(struct view *v, const UT_hash_handle *entry)
 	v->places[gap] = 0;
 }
 
-static void free_places(struct view *v)
+static void free_places(struct table_index *v)
 {
 	if (has_places(v))
 		pool_free(v->places, (v->mask + (size_t)1) * sizeof(*v->places));
@@ -80,7 +80,7 @@ static void free_places(struct view *v)
 }
 
 /* Two for each bucket, since there is an entry for each at the most; more where uthash has given up to make more of them. */
-static void renew_places(struct view *v, const UT_hash_table *hash)
+static void renew_places(struct table_index *v, const UT_hash_table *hash)
 {
 	size_t count = 2 * (size_t)hash->num_buckets;
 
@@ -119,12 +119,12 @@ static uint8_t filter_byte(const UT_hash_bucket *bucket)
 	return bits;
 }
 
-static bool has_filter(const struct view *v)
+static bool has_filter(const struct table_index *v)
 {
 	return v->filter != &v->maybe;
 }
 
-static void free_filter(struct view *v)
+static void free_filter(struct table_index *v)
 {
 	if (has_filter(v))
 		pool_free(v->filter, v->filter_mask + 1);
@@ -133,7 +133,7 @@ static void free_filter(struct view *v)
 }
 
 /* For as many buckets as there are now. */
-static void renew_filter(struct view *v, const UT_hash_table *hash)
+static void renew_filter(struct table_index *v, const UT_hash_table *hash)
 {
 	uint8_t *fresh = pool_alloc(hash->num_buckets);
 
@@ -146,26 +146,26 @@ static void renew_filter(struct view *v, const UT_hash_table *hash)
 	v->filter_mask = hash->num_buckets - 1;
 }
 
-static bool filters(const struct view *v, const UT_hash_table *hash)
+static bool filters(const struct table_index *v, const UT_hash_table *hash)
 {
 	return hash && has_filter(v) && v->filter_mask == hash->num_buckets - 1;
 }
 
 /* ---- changing ---- */
 
-void view_expect(const struct view *v, const UT_hash_table *hash, unsigned hashv)
+void table_index_expect(const struct table_index *v, const UT_hash_table *hash, unsigned hashv)
 {
 	if (hash)
 		__builtin_prefetch(&hash->buckets[hashv & (hash->num_buckets - 1)], 1);
 	__builtin_prefetch(&v->places[hashv & v->mask], 1);
 }
 
-bool view_may_have(const struct view *v, unsigned hashv)
+bool table_index_may_have(const struct table_index *v, unsigned hashv)
 {
 	return filter_lets(v->filter[hashv & v->filter_mask], hashv);
 }
 
-void view_came(struct view *v, const UT_hash_table *hash, const UT_hash_handle *entry)
+void table_index_came(struct table_index *v, const UT_hash_table *hash, const UT_hash_handle *entry)
 {
 	if (filters(v, hash))
 		v->filter[entry->hashv & v->filter_mask] |= filter_bits(entry->hashv);
@@ -175,7 +175,7 @@ void view_came(struct view *v, const UT_hash_table *hash, const UT_hash_handle *
 		v->stale = true;
 }
 
-void view_went(struct view *v, const UT_hash_table *hash, const UT_hash_handle *entry)
+void table_index_went(struct table_index *v, const UT_hash_table *hash, const UT_hash_handle *entry)
 {
 	if (filters(v, hash))
 		v->filter[entry->hashv & v->filter_mask] = filter_byte(&hash->buckets[entry->hashv & v->filter_mask]);
@@ -183,16 +183,16 @@ void view_went(struct view *v, const UT_hash_table *hash, const UT_hash_handle *
 		take_out(v, entry);
 }
 
-void view_free(struct view *v)
+void table_index_free(struct table_index *v)
 {
 	free_filter(v);
 	free_places(v);
 }
 
-static void look(struct view *v, const UT_hash_table *hash)
+static void look(struct table_index *v, const UT_hash_table *hash)
 {
 	if (!hash) {
-		view_free(v);
+		table_index_free(v);
 		v->places = &v->none;
 		v->stale = false;
 		return;
@@ -203,14 +203,14 @@ static void look(struct view *v, const UT_hash_table *hash)
 		renew_places(v, hash);
 }
 
-void view_init(struct view *v)
+void table_index_init(struct table_index *v)
 {
 	v->maybe = 0xff;
 	v->filter = &v->maybe;
 	look(v, NULL);
 }
 
-void view_begin(struct view *v)
+void table_index_begin(struct table_index *v)
 {
 	if (v->depth++)
 		return;
@@ -218,7 +218,7 @@ void view_begin(struct view *v)
 	atomic_thread_fence(memory_order_release);
 }
 
-void view_end(struct view *v, const UT_hash_table *hash)
+void table_index_end(struct table_index *v, const UT_hash_table *hash)
 {
 	if (--v->depth)
 		return;
@@ -228,7 +228,7 @@ void view_end(struct view *v, const UT_hash_table *hash)
 
 /* ---- reading ---- */
 
-static UNTRACED inline bool unchanged(const struct view *v, unsigned changes)
+static UNTRACED inline bool unchanged(const struct table_index *v, unsigned changes)
 {
 	atomic_thread_fence(memory_order_acquire);
 	return likely(atomic_load_explicit(&v->changes, memory_order_relaxed) == changes);
@@ -269,8 +269,8 @@ static UNTRACED inline __attribute__((always_inline)) int take(struct entry *e, 
 	return flags & ENTRY_ORPHAN ? -EAGAIN : SEEN(e->fd);
 }
 
-/* One try; -EINTR: changed meanwhile. `claimed`: see view_claim; NULL: nothing is claimed. */
-static UNTRACED inline __attribute__((always_inline)) int try(const struct view *v, const char *name, size_t len, int id, unsigned hashv, bool *claimed)
+/* One try; -EINTR: changed meanwhile. `claimed`: see table_index_claim; NULL: nothing is claimed. */
+static UNTRACED inline __attribute__((always_inline)) int try(const struct table_index *v, const char *name, size_t len, int id, unsigned hashv, bool *claimed)
 {
 	unsigned changes = atomic_load_explicit(&v->changes, memory_order_acquire);
 	const uint64_t *places = SEEN(v->places);
@@ -313,7 +313,7 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct view 
 }
 
 /* By itself, so that the first try has all registers for itself. */
-static UNTRACED __attribute__((noinline)) int find_again(const struct view *v, const char *name, size_t len, int id, unsigned hashv)
+static UNTRACED __attribute__((noinline)) int find_again(const struct table_index *v, const char *name, size_t len, int id, unsigned hashv)
 {
 	int r = -EINTR;
 
@@ -322,7 +322,7 @@ static UNTRACED __attribute__((noinline)) int find_again(const struct view *v, c
 	return r == -EINTR ? -EAGAIN : r;
 }
 
-UNTRACED int view_find(const struct view *v, const char *name, size_t len, int id)
+UNTRACED int table_index_find(const struct table_index *v, const char *name, size_t len, int id)
 {
 	unsigned hashv = hash_of(name, len, id);
 	int r = try(v, name, len, id, hashv, NULL);
@@ -334,9 +334,9 @@ UNTRACED int view_find(const struct view *v, const char *name, size_t len, int i
 
 /*
  * Of all who hold the guard, somebody may remove or move the entry between the last look at `changes` and the compare-and-swap. Then he has taken ENTRY_LOOSE from it first
- * (table_hold), and the swap fails; or the swap was first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see view_is_claimed_from.
+ * (table_hold), and the swap fails; or the swap was first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see table_index_is_claimed_from.
  */
-UNTRACED int view_claim(struct view *v, const char *name, size_t len, int id, bool *claimed)
+UNTRACED int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed)
 {
 	unsigned hashv = hash_of(name, len, id);
 	int r = -EINTR;
@@ -350,7 +350,7 @@ UNTRACED int view_claim(struct view *v, const char *name, size_t len, int id, bo
 	return r == -EINTR ? -EAGAIN : r;
 }
 
-bool view_is_claimed_from(struct view *v)
+bool table_index_is_claimed_from(struct table_index *v)
 {
 	atomic_thread_fence(memory_order_seq_cst); /* the entry is out of the table: who comes from now on does not find it */
 	return atomic_load(&v->claiming) != 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The table as it is read without the lock: what stands beside uthash for that, and the tags' hash. */
-#ifndef CPR_VIEW_H
-#define CPR_VIEW_H
+#ifndef CPR_MODEL_TABLE_INDEX_H
+#define CPR_MODEL_TABLE_INDEX_H
 
 #include "model/table.h"
 
@@ -33,10 +33,10 @@ static inline const void *key_of(int id)
  * is in front of an entry in its chain, and a lookup waits for memory two or three times. Readers have an index of their own to uthash's entries, half as
  * large, in which they wait for memory once, and for the entry the second time.
  */
-struct view {
+struct table_index {
 	_Atomic unsigned changes;
 	unsigned depth;          /* of the functions that change: they call each other */
-	_Atomic unsigned claiming; /* how many are in view_claim. A child that is born while one is never sees zero again, and uses a little more memory */
+	_Atomic unsigned claiming; /* how many are in table_index_claim. A child that is born while one is never sees zero again, and uses a little more memory */
 	/*
 	 * Where each entry is: uthash's handle, below 16 bits of its hash. An entry stands at the first free place from its hash on (open addressing), and at least half of
 	 * the places are free (zero). NULL: there was no memory for it.
@@ -55,31 +55,31 @@ struct view {
 };
 
 /* In zeroed memory. */
-void view_init(struct view *v);
-void view_free(struct view *v);
+void table_index_init(struct table_index *v);
+void table_index_free(struct table_index *v);
 
 /* Around each change; they nest. `hash`: uthash's table, or NULL when that is empty. */
-void view_begin(struct view *v);
-void view_end(struct view *v, const UT_hash_table *hash);
+void table_index_begin(struct table_index *v);
+void table_index_end(struct table_index *v, const UT_hash_table *hash);
 
 /* For who is about to change the table: what stands by this hash is wanted in a moment. And: may there be an entry with it? */
-void view_expect(const struct view *v, const UT_hash_table *hash, unsigned hashv);
-bool view_may_have(const struct view *v, unsigned hashv);
+void table_index_expect(const struct table_index *v, const UT_hash_table *hash, unsigned hashv);
+bool table_index_may_have(const struct table_index *v, unsigned hashv);
 
-/* uthash has this entry, or has it no more. Between view_begin and view_end. */
-void view_came(struct view *v, const UT_hash_table *hash, const UT_hash_handle *entry);
-void view_went(struct view *v, const UT_hash_table *hash, const UT_hash_handle *entry);
+/* uthash has this entry, or has it no more. Between table_index_begin and table_index_end. */
+void table_index_came(struct table_index *v, const UT_hash_table *hash, const UT_hash_handle *entry);
+void table_index_went(struct table_index *v, const UT_hash_table *hash, const UT_hash_handle *entry);
 
 /* See table_peek. */
-int view_find(const struct view *v, const char *name, size_t len, int id);
+int table_index_find(const struct table_index *v, const char *name, size_t len, int id);
 
 /* See table_claim. *claimed: it was this call that took it. */
-int view_claim(struct view *v, const char *name, size_t len, int id, bool *claimed);
+int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed);
 
 /*
  * Is somebody about to claim? An entry that has left the table since must not become another one before he has seen that it is no orphan any more: its memory
  * is not given out again until nobody is. It cannot be waited for: he may be what this thread's handler has interrupted.
  */
-bool view_is_claimed_from(struct view *v);
+bool table_index_is_claimed_from(struct table_index *v);
 
 #endif

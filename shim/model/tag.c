@@ -37,11 +37,11 @@ static int stat_of(int fd, struct stat *st)
 
 int object_of(int fd, struct object *object)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	struct stat st;
 
 	if (stat_of(fd, &st)) {
-		errno = kept;
+		errno = saved_errno;
 		return -EBADF;
 	}
 	*object = (struct object){.dev = st.st_dev, .ino = st.st_ino, .mode = st.st_mode & S_IFMT, .domain = -1, .type = -1, .protocol = -1};
@@ -50,7 +50,7 @@ int object_of(int fd, struct object *object)
 		object->type = socket_number(fd, SO_TYPE);
 		object->protocol = socket_number(fd, SO_PROTOCOL);
 	}
-	errno = kept;
+	errno = saved_errno;
 	return 0;
 }
 
@@ -62,11 +62,11 @@ bool object_same(const struct object *a, const struct object *b)
 
 bool object_still(const struct object *object, int fd)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	struct stat st;
 	bool same = stat_of(fd, &st) == 0 && st.st_dev == object->dev && st.st_ino == object->ino;
 
-	errno = kept;
+	errno = saved_errno;
 	return same;
 }
 
@@ -119,13 +119,13 @@ int tag_path(int dir, const char *path, char out[TAG_NAME_MAX + 1])
 {
 	char whole[TAG_NAME_MAX + 1];
 	ssize_t used = 0;
-	int kept = errno, r;
+	int saved_errno = errno, r;
 
 	if (!*path)
 		return -ENOENT;
 	if (*path != '/')
 		used = directory_path(dir, whole);
-	errno = kept;
+	errno = saved_errno;
 	if (used < 0)
 		return (int)used;
 	if (used && whole[0] != '/') /* "(unreachable)/…": outside of our root */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a descriptor is called (names of sockets, paths, devices), and what it really is. Signal handlers may call these. */
-#ifndef CPR_TAG_H
-#define CPR_TAG_H
+#ifndef CPR_MODEL_TAG_H
+#define CPR_MODEL_TAG_H
 
 #include "base/text.h"
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "process/active_calls.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/next.h"
 
 #include <errno.h>
@@ -18,24 +18,24 @@ enum {
 /* A child finds it empty: its one thread has another tid than its parent's had. */
 static cpr_touched struct own {
 	_Atomic int top; /* no caller is at or above this */
-	struct caller callers[CALLERS];
+	struct active_call callers[CALLERS];
 } *own;
 
-cpr_thread struct caller *callers_self;
-cpr_thread int callers_self_tid;
+cpr_thread struct active_call *active_calls_self;
+cpr_thread int active_calls_self_tid;
 static cpr_thread int homeless; /* the tid for which there was no room */
 
-void callers_init(void)
+void active_calls_init(void)
 {
-	own = guard_cleared(sizeof(*own));
+	own = birth_cleared(sizeof(*own));
 }
 
-int callers_top(void)
+int active_calls_top(void)
 {
 	return own ? own->top : 0;
 }
 
-struct caller *callers_at(int i)
+struct active_call *active_calls_at(int i)
 {
 	return &own->callers[i];
 }
@@ -45,16 +45,16 @@ static bool is_dead(int pid, int tid)
 	return next_sys(SYS_tgkill, pid, tid, 0) && errno == ESRCH;
 }
 
-static struct caller *take_place(int i, int there, int tid)
+static struct active_call *take_place(int i, int there, int tid)
 {
-	struct caller *slot = &own->callers[i];
+	struct active_call *slot = &own->callers[i];
 	int top;
 
 	if (!atomic_compare_exchange_strong(&slot->tid, &there, tid))
 		return NULL;
 	atomic_store(&slot->fd, -1);
-	callers_self = slot;
-	callers_self_tid = tid;
+	active_calls_self = slot;
+	active_calls_self_tid = tid;
 	for (top = own->top; top <= i && !atomic_compare_exchange_weak(&own->top, &top, i + 1);)
 		;
 	return slot;
@@ -64,13 +64,13 @@ static struct caller *take_place(int i, int there, int tid)
  * The place of a thread that is dead, or one at the end. The obvious code asks of each place whether its thread still lives, which costs the thousandth connection of a server
  * with a thread for each a thousand system calls: a few are asked, others the next time.
  */
-struct caller *callers_join(void)
+struct active_call *active_calls_join(void)
 {
 	static _Atomic unsigned asked;
-	int tid = (int)next_sys(SYS_gettid), pid = getpid(), kept = errno;
-	struct caller *found = NULL;
+	int tid = (int)next_sys(SYS_gettid), pid = getpid(), saved_errno = errno;
+	struct active_call *found = NULL;
 
-	callers_self = NULL;
+	active_calls_self = NULL;
 	if (!own || homeless == tid)
 		return NULL;
 	for (int tries = 0, top = own->top; top && tries < PROBES && !found; tries++) {
@@ -83,6 +83,6 @@ struct caller *callers_join(void)
 		found = take_place(i, 0, tid);
 	if (!found)
 		homeless = tid;
-	errno = kept;
+	errno = saved_errno;
 	return found;
 }

@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /* Threads inside calls that take bytes or connections. */
-#ifndef CPR_CALLERS_H
-#define CPR_CALLERS_H
+#ifndef CPR_PROCESS_ACTIVE_CALLS_H
+#define CPR_PROCESS_ACTIVE_CALLS_H
 
 #include "base/attr.h"
 
 #include <stdatomic.h>
 
-struct caller {
+struct active_call {
 	_Atomic int tid; /* 0: free */
 	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
 };
 
 /* This thread's place; NULL: it has none yet, or there is no room. */
-extern cpr_thread struct caller *callers_self;
-extern cpr_thread int callers_self_tid; /* in a child it is not what stands in *callers_self: that is to become its own */
+extern cpr_thread struct active_call *active_calls_self;
+extern cpr_thread int active_calls_self_tid; /* in a child it is not what stands in *active_calls_self: that is to become its own */
 
 /* Once, at the start. */
-void callers_init(void);
+void active_calls_init(void);
 
 /* A place for this thread; NULL: there is no room. For any handler; keeps errno. */
-struct caller *callers_join(void);
+struct active_call *active_calls_join(void);
 
 /* All places that were ever taken are below this. */
-int callers_top(void);
-struct caller *callers_at(int i);
+int active_calls_top(void);
+struct active_call *active_calls_at(int i);
 
 #endif

@@ -4,7 +4,7 @@
 #include "process/bell.h"
 
 #include "base/attr.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -49,7 +49,7 @@ void bell_tick_in(enum bell_timer which, int ms)
 	struct timer *timer = &timers[which];
 	int64_t now = io_now(), wanted = now + ms * INT64_C(1000000), due;
 	struct itimerspec when = {.it_value = {wanted / 1000000000, wanted % 1000000000}};
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (have(timer)) {
 		due = timer->due;
@@ -58,20 +58,20 @@ void bell_tick_in(enum bell_timer which, int ms)
 			next_sys(SYS_timer_settime, timer->id, TIMER_ABSTIME, &when, NULL);
 		}
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
 int bell_answer(uint64_t nonce)
 {
-	struct timeval patience = {WORDS_TIMEOUT_MS / 1000, WORDS_TIMEOUT_MS % 1000 * 1000};
+	struct timeval patience = {PROTOCOL_TIMEOUT_MS / 1000, PROTOCOL_TIMEOUT_MS % 1000 * 1000};
 	struct sockaddr_un addr;
-	socklen_t len = words_address(nonce, &addr), peer_len;
+	socklen_t len = protocol_address(nonce, &addr), peer_len;
 	cleanup_fd int sock = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct ucred peer;
 
 	if (sock < 0)
 		return -errno;
-	sock = io_move_up(sock, WORDS_HIGH);
+	sock = io_move_up(sock, PROTOCOL_HIGH);
 	if (next_setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) ||
 	    next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) || raw_connect(sock, (struct sockaddr *)&addr, len))
 		return -errno;
@@ -87,10 +87,10 @@ int bell_answer(uint64_t nonce)
 
 void bell_report(uint64_t nonce, const void *bytes, size_t n)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	cleanup_fd int sock = bell_answer(nonce);
 
 	if (sock >= 0)
 		io_send(sock, bytes, n, -1);
-	errno = kept;
+	errno = saved_errno;
 }

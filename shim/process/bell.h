@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The wires of the doorbell: the timer that rings it for ourselves, and the socket back to who rang. Knows nothing of requests. */
-#ifndef CPR_BELL_H
-#define CPR_BELL_H
+#ifndef CPR_PROCESS_BELL_H
+#define CPR_PROCESS_BELL_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@ void bell_tick_in(enum bell_timer which, int ms);
 
 /*
  * Connects to who rang with this nonce, and makes sure that it is root or this process's own user. Sends and receives take at most
- * WORDS_TIMEOUT_MS. The socket, at a high number, close-on-exec; or -errno: -EPERM for a stranger. A signal handler may call it.
+ * PROTOCOL_TIMEOUT_MS. The socket, at a high number, close-on-exec; or -errno: -EPERM for a stranger. A signal handler may call it.
  */
 int bell_answer(uint64_t nonce);
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "process/children.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -44,7 +44,7 @@ void children_adopt(const struct child *children, size_t n)
 	count = n;
 	parent = getpid();
 	atomic_store(&children_left, (int)n);
-	guard_when_strange(children_knows);
+	roster_when_stranger(children_knows);
 }
 
 /*
@@ -77,7 +77,7 @@ static void set_gone(struct unknown *child)
 
 static bool shares(const struct unknown *child)
 {
-	return child->sharer && guard_start_time(child->sharer) == child->start_time;
+	return child->sharer && roster_start_time(child->sharer) == child->start_time;
 }
 
 bool children_shares(int pid)
@@ -98,16 +98,16 @@ bool children_share(void)
 void children_warn(struct text *t)
 {
 	char line[256];
-	struct kin kin;
+	struct procinfo proc;
 
 	for (size_t i = 0; i < count && t->used < t->size / 2; i++) {
 		struct text warning = TEXT_ON(line);
 
-		if (!shares(&unknown[i]) || !kin_look(unknown[i].sharer, &kin))
+		if (!shares(&unknown[i]) || !procinfo_look(unknown[i].sharer, &proc))
 			continue;
 		text_format(&warning, "process %d (%s) of the last generation also listens, and is no worker that could pass its connections on: they end with it",
-			    unknown[i].sharer, kin.name);
-		words_put(t, "warning", line);
+			    unknown[i].sharer, proc.name);
+		protocol_put(t, "warning", line);
 	}
 }
 
@@ -123,10 +123,10 @@ static bool is_parent(void)
 static void reap(struct unknown *child)
 {
 	siginfo_t info = {0};
-	struct kin kin;
+	struct procinfo proc;
 
-	if (kin_look(child->pid, &kin) && kin.start_time == child->start_time && kin.parent == parent) {
-		if (!kin.dead)
+	if (procinfo_look(child->pid, &proc) && proc.start_time == child->start_time && proc.parent == parent) {
+		if (!proc.dead)
 			return;
 		if (!raw_waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
 			return;
@@ -136,14 +136,14 @@ static void reap(struct unknown *child)
 
 int children_reap(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (!atomic_load(&children_left) || !is_parent())
 		return 0;
 	for (size_t i = 0; i < count; i++)
 		if (!is_gone(&unknown[i]))
 			reap(&unknown[i]);
-	errno = kept;
+	errno = saved_errno;
 	return atomic_load(&children_left);
 }
 
@@ -183,7 +183,7 @@ bool children_are_strangers(void)
 	if (!is_parent())
 		return false;
 	for (int i = 0; i < 2 && !census.own; i++)
-		kin_children(parent, count_child, &census);
+		procinfo_children(parent, count_child, &census);
 	return census.strangers && !census.own;
 }
 
@@ -195,17 +195,17 @@ struct list {
 static void note(int pid, void *arg)
 {
 	struct list *list = arg;
-	struct kin kin;
+	struct procinfo proc;
 
-	if (list->n < CHILDREN_MAX && kin_look(pid, &kin))
-		list->at[list->n++] = (struct child){pid, kin.start_time, false};
+	if (list->n < CHILDREN_MAX && procinfo_look(pid, &proc))
+		list->at[list->n++] = (struct child){pid, proc.start_time, false};
 }
 
 size_t children_all(struct child *into)
 {
 	struct list list = {into, 0};
 
-	kin_children(getpid(), note, &list);
+	procinfo_children(getpid(), note, &list);
 	return list.n;
 }
 

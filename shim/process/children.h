@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Children of the last generation: they are this process's, and its program never heard of them. */
-#ifndef CPR_CHILDREN_H
-#define CPR_CHILDREN_H
+#ifndef CPR_PROCESS_CHILDREN_H
+#define CPR_PROCESS_CHILDREN_H
 
 #include "model/state.h"
 

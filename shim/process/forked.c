@@ -45,7 +45,7 @@ static void enqueue_of(int tid, void *arg)
 {
 	(void)arg;
 	thread = tid;
-	listed |= kin_thread_children(parent, tid, enqueue, NULL);
+	listed |= procinfo_thread_children(parent, tid, enqueue, NULL);
 }
 
 static void enqueue_all(int pid)
@@ -59,7 +59,7 @@ static void enqueue_all(int pid)
 	if (!fds_walk_in(path, enqueue_of, NULL) || listed)
 		return;
 	thread = 0;
-	kin_children(pid, enqueue, NULL);
+	procinfo_children(pid, enqueue, NULL);
 }
 
 struct wait {
@@ -115,7 +115,7 @@ bool forked_catches(int pid, int sig)
 
 bool forked_find(int root, uint64_t since, int sig, enum forked_is (*is)(int pid, uint64_t start_time), void (*found)(int pid, int parent))
 {
-	int kept = errno, asked = 0, asked_thread = 0;
+	int saved_errno = errno, asked = 0, asked_thread = 0;
 	bool waits = false, sure = true;
 
 	queued = 0;
@@ -123,9 +123,9 @@ bool forked_find(int root, uint64_t since, int sig, enum forked_is (*is)(int pid
 	for (size_t i = 0; i < queued; i++) {
 		int pid = queue[i].pid;
 		enum forked_is what;
-		struct kin kin;
+		struct procinfo proc;
 
-		if (!kin_look(pid, &kin) || kin.dead || !forked_only(kin.flags) || kin.start_time < since || (what = is(pid, kin.start_time)) == FORKED_STRANGE)
+		if (!procinfo_look(pid, &proc) || proc.dead || !forked_only(proc.flags) || proc.start_time < since || (what = is(pid, proc.start_time)) == FORKED_STRANGE)
 			continue;
 		if (what == FORKED_KNOWN) {
 			enqueue_all(pid);
@@ -138,11 +138,11 @@ bool forked_find(int root, uint64_t since, int sig, enum forked_is (*is)(int pid
 		}
 		sure &= !waits;
 		/* looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that had waited for it */
-		if (waits || !forked_catches(pid, sig) || !kin_look(pid, &kin) || !forked_only(kin.flags))
+		if (waits || !forked_catches(pid, sig) || !procinfo_look(pid, &proc) || !forked_only(proc.flags))
 			continue;
 		found(pid, queue[i].parent);
 		enqueue_all(pid);
 	}
-	errno = kept;
+	errno = saved_errno;
 	return sure && queued < MOST;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Who was forked and has not exec'ed, found among the descendants of a process, without a word of theirs. A signal handler may call this; keeps errno. */
-#ifndef CPR_FORKED_H
-#define CPR_FORKED_H
+#ifndef CPR_PROCESS_FORKED_H
+#define CPR_PROCESS_FORKED_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@ bool forked_catches(int pid, int sig);
 enum forked_is { FORKED_NEW, FORKED_KNOWN, FORKED_STRANGE };
 
 /*
- * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as guard_start_time), has not exec'ed, catches `sig`, and of which `is` says that it is new.
+ * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as roster_start_time), has not exec'ed, catches `sig`, and of which `is` says that it is new.
  * Strange ones are passed over, and so are their children. False: there may be more (who cannot be told from a child of vfork at the moment), so it is to be asked again.
  *
  * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program that it becomes. It has its parent wait in the kernel.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The page that the owner shares with all that it forks, and the start. */
 #define _GNU_SOURCE
-#include "process/lock_inside.h"
+#include "process/page.h"
 
 #include "base/io.h"
 #include "base/next.h"
@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-cpr_touched struct shared *guard_shared;
+cpr_touched struct shared *page_shared;
 static cpr_touched int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
 static int page_filters;
 
@@ -27,7 +27,7 @@ static bool is_page(int fd, uint64_t ino)
 	return fd >= 0 && !fstat(fd, &st) && st.st_ino == ino && st.st_size == sizeof(struct shared);
 }
 
-int guard_page(uint64_t *ino)
+int page_fd_of(uint64_t *ino)
 {
 	static uint64_t known;
 	struct stat st;
@@ -38,7 +38,7 @@ int guard_page(uint64_t *ino)
 	return is_page(page_fd, known) ? page_fd : -1; /* else somebody has closed what he does not know */
 }
 
-void guard_inherit(int fd, uint64_t ino)
+void page_inherit(int fd, uint64_t ino)
 {
 	struct shared *page;
 
@@ -47,22 +47,22 @@ void guard_inherit(int fd, uint64_t ino)
 	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page == MAP_FAILED)
 		return;
-	if (page->form != FORM || atomic_load(&page->owner) != guard_wiped->pid) {
+	if (page->form != FORM || atomic_load(&page->owner) != birth_self->pid) {
 		munmap(page, sizeof(*page));
 		raw_close(fd);
 		return;
 	}
-	munmap(guard_shared, sizeof(*guard_shared));
-	guard_shared = page;
+	munmap(page_shared, sizeof(*page_shared));
+	page_shared = page;
 	next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 	if (page_fd >= 0)
 		raw_close(page_fd);
 	page_fd = fd;
-	atomic_store(&guard_shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
-	atomic_store(&guard_shared->forks.unborn, 0);
+	atomic_store(&page_shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
+	atomic_store(&page_shared->forks.unborn, 0);
 }
 
-void guard_let_go(int fd, uint64_t ino)
+void page_let_go(int fd, uint64_t ino)
 {
 	struct shared *page;
 
@@ -70,7 +70,7 @@ void guard_let_go(int fd, uint64_t ino)
 		return;
 	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page != MAP_FAILED && page->form == FORM && atomic_load(&page->owner) == getpid() && atomic_load(&page->drain.nonce))
-		atomic_store(&page->drain.nonce, GUARD_GONE);
+		atomic_store(&page->drain.nonce, PAGE_GONE);
 	if (page != MAP_FAILED)
 		munmap(page, sizeof(*page));
 	raw_close(fd);
@@ -84,7 +84,7 @@ static struct shared *make_page(int filters, struct shared *old, int *fd)
 	cleanup_fd int made = -1;
 	void *page;
 
-	text_format(&t, WORDS_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
+	text_format(&t, PROTOCOL_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
 	made = io_memfd(name);
 	if (made < 0 || ftruncate(made, sizeof(struct shared)))
 		return NULL;
@@ -108,7 +108,7 @@ static int out_of_the_way(int fd)
 
 	if (up > LAST) {
 		raw_close(up);
-		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)WORDS_HIGH);
+		up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)PROTOCOL_HIGH);
 	}
 	return up >= 0 ? up : -2;
 }
@@ -120,37 +120,37 @@ static int out_of_the_way(int fd)
  */
 static __attribute__((noinline, cold)) void keep(void)
 {
-	int kept = errno, fd;
+	int saved_errno = errno, fd;
 
-	if (guard_wiped->pid != getpid()) /* a vfork child: the descriptor would be its own */
+	if (birth_self->pid != getpid()) /* a vfork child: the descriptor would be its own */
 		return;
 	page_fd = -2; /* tried */
-	if (atomic_load(&guard_shared->owner) == guard_wiped->pid && make_page(page_filters, guard_shared, &fd)) {
+	if (atomic_load(&page_shared->owner) == birth_self->pid && make_page(page_filters, page_shared, &fd)) {
 		page_fd = out_of_the_way(fd);
 		raw_close(fd);
 	}
-	errno = kept;
+	errno = saved_errno;
 }
 
-__attribute__((hot)) void guard_keep_page(void)
+__attribute__((hot)) void page_keep(void)
 {
 	if (unlikely(page_fd == -1))
 		keep();
 }
 
-int guard_init(int filters)
+int page_init(int filters)
 {
 	int fd, r;
 
-	guard_shared = make_page(filters, NULL, &fd);
-	if (!guard_shared)
+	page_shared = make_page(filters, NULL, &fd);
+	if (!page_shared)
 		return -errno;
 	raw_close(fd);
-	guard_shared->form = FORM;
-	guard_shared->since = guard_ticks_now();
+	page_shared->form = FORM;
+	page_shared->since = roster_ticks_now();
 	page_filters = filters;
-	r = guard_init_forks();
+	r = birth_init();
 	if (!r)
-		atomic_store(&guard_shared->owner, guard_wiped->pid);
+		atomic_store(&page_shared->owner, birth_self->pid);
 	return r;
 }

@@ -25,30 +25,30 @@ static uint64_t number_at(const char *at)
 }
 
 /* PID (NAME) STATE PARENT …, 9: flags, 22: the start time. Behind the last ')': a name may hold anything. */
-bool kin_look(int pid, struct kin *kin)
+bool procinfo_look(int pid, struct procinfo *proc)
 {
 	char path[40], stat[512];
-	struct text t = TEXT_ON(path), name = TEXT_ON(kin->name);
+	struct text t = TEXT_ON(path), name = TEXT_ON(proc->name);
 	const char *begin, *at;
-	int kept = errno;
+	int saved_errno = errno;
 
 	text_format(&t, "/proc/%d/stat", pid);
 	if (io_read_file(path, stat, sizeof(stat)) <= 0 || !(begin = strchr(stat, '(')) || !(at = strrchr(stat, ')')) || !at[1] || !at[2] || !at[3]) {
-		errno = kept;
+		errno = saved_errno;
 		return false;
 	}
 	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
-	kin->dead = at[2] == 'Z' || at[2] == 'X';
-	kin->parent = (int)number_at(at + 4);
-	kin->flags = 0;
+	proc->dead = at[2] == 'Z' || at[2] == 'X';
+	proc->parent = (int)number_at(at + 4);
+	proc->flags = 0;
 	for (int field = 2; field < 22 && at; field++) {
 		at = strchr(at + 1, ' ');
 		if (field == 8 && at)
-			kin->flags = (unsigned)number_at(at + 1);
+			proc->flags = (unsigned)number_at(at + 1);
 	}
-	kin->start_time = at ? number_at(at + 1) : 0;
-	errno = kept;
-	return kin->start_time != 0;
+	proc->start_time = at ? number_at(at + 1) : 0;
+	errno = saved_errno;
+	return proc->start_time != 0;
 }
 
 /* ---- children ---- */
@@ -88,33 +88,33 @@ static void read_children(int thread, void *arg)
 static void test_parent(int pid, void *arg)
 {
 	struct search *search = arg;
-	struct kin kin;
+	struct procinfo proc;
 
-	if (kin_look(pid, &kin) && kin.parent == search->pid)
+	if (procinfo_look(pid, &proc) && proc.parent == search->pid)
 		search->each(pid, search->arg);
 }
 
-bool kin_thread_children(int pid, int thread, void (*each)(int child, void *arg), void *arg)
+bool procinfo_thread_children(int pid, int thread, void (*each)(int child, void *arg), void *arg)
 {
 	struct search search = {pid, false, each, arg};
-	int kept = errno;
+	int saved_errno = errno;
 
 	read_children(thread, &search);
-	errno = kept;
+	errno = saved_errno;
 	return search.listed;
 }
 
-void kin_children(int pid, void (*each)(int child, void *arg), void *arg)
+void procinfo_children(int pid, void (*each)(int child, void *arg), void *arg)
 {
 	struct search search = {pid, false, each, arg};
 	char path[40];
 	struct text t = TEXT_ON(path);
-	int kept = errno;
+	int saved_errno = errno;
 
 	text_format(&t, "/proc/%d/task", pid);
 	if (fds_walk_in(path, read_children, &search) && !search.listed)
 		fds_walk_in("/proc", test_parent, &search);
-	errno = kept;
+	errno = saved_errno;
 }
 
 /* ---- sockets ---- */
@@ -144,22 +144,22 @@ static void read_link(int fd, void *arg)
 	sockets->found = sockets->each(number_at(link + sizeof(prefix) - 1), sockets->arg);
 }
 
-bool kin_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg)
+bool procinfo_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg)
 {
 	struct sockets sockets = {pid, false, each, arg};
 	char path[40];
 	struct text t = TEXT_ON(path);
-	int kept = errno;
+	int saved_errno = errno;
 
 	text_format(&t, "/proc/%d/fd", pid);
 	fds_walk_in(path, read_link, &sockets);
-	errno = kept;
+	errno = saved_errno;
 	return sockets.found;
 }
 
 /* ---- what it is ---- */
 
-bool kin_maps(int pid, const char *what)
+bool procinfo_maps(int pid, const char *what)
 {
 	char path[40], bytes[1024];
 	struct text t = TEXT_ON(path);
@@ -182,14 +182,14 @@ bool kin_maps(int pid, const char *what)
 	return found;
 }
 
-bool kin_descends(int pid, int from)
+bool procinfo_descends(int pid, int from)
 {
-	struct kin kin;
+	struct procinfo proc;
 
-	for (int depth = 0; depth < 16 && pid > 1 && kin_look(pid, &kin); depth++) {
-		if (kin.parent == from)
+	for (int depth = 0; depth < 16 && pid > 1 && procinfo_look(pid, &proc); depth++) {
+		if (proc.parent == from)
 			return true;
-		pid = kin.parent;
+		pid = proc.parent;
 	}
 	return false;
 }

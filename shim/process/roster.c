@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Owners and workers. */
 #define _GNU_SOURCE
-#include "process/lock_inside.h"
+#include "process/page.h"
 
 #include "process/forked.h"
 #include "process/procinfo.h"
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Clock ticks since boot, as start times are told. */
-__attribute__((hot)) uint64_t guard_ticks_now(void)
+__attribute__((hot)) uint64_t roster_ticks_now(void)
 {
 	struct timespec now = {0};
 
@@ -29,60 +29,60 @@ enum { FIRST_PLACES = 128 };
 /* Places of the dead are free: most children end without a word. */
 static bool is_taken(int pid)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
 
-	errno = kept;
+	errno = saved_errno;
 	return taken;
 }
 
 static int place_of(int pid)
 {
-	int top = atomic_load(&guard_shared->top);
+	int top = atomic_load(&page_shared->top);
 
-	for (int slot = 0; slot < top && slot < GUARD_WORKERS_MAX; slot++)
-		if (atomic_load(&guard_shared->worker[slot].pid) == pid)
+	for (int slot = 0; slot < top && slot < ROSTER_MAX; slot++)
+		if (atomic_load(&page_shared->worker[slot].pid) == pid)
 			return slot;
 	return -1;
 }
 
 static void claim_place(int slot, int parent)
 {
-	int top = atomic_load(&guard_shared->top);
+	int top = atomic_load(&page_shared->top);
 
-	while (top <= slot && !atomic_compare_exchange_weak(&guard_shared->top, &top, slot + 1))
+	while (top <= slot && !atomic_compare_exchange_weak(&page_shared->top, &top, slot + 1))
 		;
-	atomic_store(&guard_shared->worker[slot].parent, parent);
-	guard_shared->worker[slot].entered = guard_ticks_now();
-	atomic_store(&guard_shared->worker[slot].calm, atomic_load(&guard_shared->drain.survey)); /* what was slow when that was asked cannot be its */
+	atomic_store(&page_shared->worker[slot].parent, parent);
+	page_shared->worker[slot].entered = roster_ticks_now();
+	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
 }
 
-int guard_enter_worker(int pid, int parent)
+int roster_enter_worker(int pid, int parent)
 {
 	int own = place_of(pid);
 
-	for (int i = 0; i < GUARD_WORKERS_MAX; i++) {
-		int slot = own >= 0 ? own : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&guard_shared->worker[slot].pid);
+	for (int i = 0; i < ROSTER_MAX; i++) {
+		int slot = own >= 0 ? own : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
 
 		if (there && there != pid && is_taken(there))
 			continue;
-		if (!atomic_compare_exchange_strong(&guard_shared->worker[slot].pid, &there, pid))
+		if (!atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, pid))
 			continue;
 		claim_place(slot, parent);
 		return slot;
 	}
-	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)GUARD_WORKERS_MAX, pid);
+	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)ROSTER_MAX, pid);
 	return -1;
 }
 
-uint64_t guard_start_time(int pid)
+uint64_t roster_start_time(int pid)
 {
-	struct kin kin;
+	struct procinfo proc;
 
-	return kin_look(pid, &kin) && !kin.dead ? kin.start_time : 0;
+	return procinfo_look(pid, &proc) && !proc.dead ? proc.start_time : 0;
 }
 
-int64_t guard_cpu_time(int pid)
+int64_t roster_cpu_time(int pid)
 {
 	struct timespec used = {0};
 	clockid_t clock;
@@ -94,11 +94,11 @@ int64_t guard_cpu_time(int pid)
 
 static bool is_gone(int pid)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	bool gone = kill(pid, 0) && errno == ESRCH;
 
-	gone = gone || (!guard_start_time(pid) && guard_start_time(getpid())); /* without /proc nobody can tell a zombie */
-	errno = kept;
+	gone = gone || (!roster_start_time(pid) && roster_start_time(getpid())); /* without /proc nobody can tell a zombie */
+	errno = saved_errno;
 	return gone;
 }
 
@@ -107,15 +107,15 @@ static bool is_leaving(int pid, uint64_t start_time)
 {
 	int place = pid % LEAVING;
 
-	return atomic_load(&guard_shared->leaving[place].pid) == pid && start_time <= atomic_load(&guard_shared->leaving[place].at);
+	return atomic_load(&page_shared->leaving[place].pid) == pid && start_time <= atomic_load(&page_shared->leaving[place].at);
 }
 
-void guard_await_exec(int pid)
+void roster_await_exec(int pid)
 {
 	struct timespec ms = {0, 1000000};
-	struct kin kin;
+	struct procinfo proc;
 
-	for (int i = 0; guard_shared && i < 20 && kin_look(pid, &kin) && !kin.dead && forked_only(kin.flags) && is_leaving(pid, kin.start_time); i++)
+	for (int i = 0; page_shared && i < 20 && procinfo_look(pid, &proc) && !proc.dead && forked_only(proc.flags) && is_leaving(pid, proc.start_time); i++)
 		next_sys(SYS_nanosleep, &ms, NULL);
 }
 
@@ -123,8 +123,8 @@ __attribute__((hot)) static void note_leaving(int me)
 {
 	int place = me % LEAVING;
 
-	atomic_store(&guard_shared->leaving[place].at, guard_ticks_now());
-	atomic_store(&guard_shared->leaving[place].pid, me);
+	atomic_store(&page_shared->leaving[place].at, roster_ticks_now());
+	atomic_store(&page_shared->leaving[place].pid, me);
 }
 
 /*
@@ -133,56 +133,56 @@ __attribute__((hot)) static void note_leaving(int me)
  */
 static bool is_worker(int slot, int owner)
 {
-	int pid = atomic_load(&guard_shared->worker[slot].pid), there = pid;
-	struct kin kin;
+	int pid = atomic_load(&page_shared->worker[slot].pid), there = pid;
+	struct procinfo proc;
 
-	if (pid <= 1 || pid == owner || !kin_look(pid, &kin) || kin.dead || kin.start_time > guard_shared->worker[slot].entered + 1 || is_leaving(pid, kin.start_time))
+	if (pid <= 1 || pid == owner || !procinfo_look(pid, &proc) || proc.dead || proc.start_time > page_shared->worker[slot].entered + 1 || is_leaving(pid, proc.start_time))
 		return false;
-	if (kin.flags && !forked_only(kin.flags)) {
-		atomic_compare_exchange_strong(&guard_shared->worker[slot].pid, &there, 0);
+	if (proc.flags && !forked_only(proc.flags)) {
+		atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, 0);
 		return false;
 	}
-	for (int depth = 0; depth < 16 && kin.parent > 1; depth++) {
-		if (kin.parent == owner)
+	for (int depth = 0; depth < 16 && proc.parent > 1; depth++) {
+		if (proc.parent == owner)
 			return true;
-		if (!kin_look(kin.parent, &kin))
+		if (!procinfo_look(proc.parent, &proc))
 			break;
 	}
 	return false;
 }
 
-int guard_owner(void)
+int roster_owner(void)
 {
-	return guard_shared ? atomic_load(&guard_shared->owner) : 0;
+	return page_shared ? atomic_load(&page_shared->owner) : 0;
 }
 
-__attribute__((hot)) bool guard_is_owner(void)
+__attribute__((hot)) bool roster_is_owner(void)
 {
 	int owner, me = getpid();
 
-	if (!guard_shared)
+	if (!page_shared)
 		return false;
-	owner = atomic_load(&guard_shared->owner);
-	if (me != guard_born_as && owner != me && getppid() == guard_born_as) /* a child that has not asked for anything yet, and most likely is about to exec */
+	owner = atomic_load(&page_shared->owner);
+	if (me != birth_born_as && owner != me && getppid() == birth_born_as) /* a child that has not asked for anything yet, and most likely is about to exec */
 		return false;
-	if (!guard_own_memory())
+	if (!birth_own_memory())
 		return false;
-	if (owner == guard_wiped->pid)
+	if (owner == birth_self->pid)
 		return true;
-	if (getppid() == guard_wiped->parent || !is_gone(owner))
+	if (getppid() == birth_self->parent || !is_gone(owner))
 		return false;
-	if (!atomic_compare_exchange_strong(&guard_shared->owner, &owner, guard_wiped->pid))
+	if (!atomic_compare_exchange_strong(&page_shared->owner, &owner, birth_self->pid))
 		return false;
-	guard_wiped->owns = !atomic_load(&guard_shared->forks.unborn); /* a fork that is under way, maybe beneath this very handler, is to be counted where it began */
-	if (guard_wiped->slot >= 0)
-		atomic_store(&guard_shared->worker[guard_wiped->slot].pid, 0);
+	birth_self->owns = !atomic_load(&page_shared->forks.unborn); /* a fork that is under way, maybe beneath this very handler, is to be counted where it began */
+	if (birth_self->slot >= 0)
+		atomic_store(&page_shared->worker[birth_self->slot].pid, 0);
 	log_info("the starting process %d is gone: this one is the owner now", owner);
 	return true;
 }
 
 static bool any_unborn(void)
 {
-	return atomic_load(&guard_shared->forks.unborn) > 0 || atomic_load(&guard_wiped->forks.unborn) > 0;
+	return atomic_load(&page_shared->forks.unborn) > 0 || atomic_load(&birth_self->forks.unborn) > 0;
 }
 
 /* Forks that are under way are waited for, 100 ms at most (one whose process has died meanwhile would never be over). False: one still is. */
@@ -193,39 +193,39 @@ static bool await_births(void)
 
 	for (int i = 0; i < 100 && any_unborn(); i++)
 		next_sys(SYS_nanosleep, &ms, NULL);
-	unborn = atomic_load(&guard_shared->forks.unborn);
+	unborn = atomic_load(&page_shared->forks.unborn);
 	if (unborn)
-		atomic_compare_exchange_strong(&guard_shared->forks.unborn, &unborn, 0);
+		atomic_compare_exchange_strong(&page_shared->forks.unborn, &unborn, 0);
 	return !any_unborn();
 }
 
 static bool (*is_stranger)(int pid);
 
-void guard_when_strange(bool (*is)(int pid))
+void roster_when_stranger(bool (*is)(int pid))
 {
 	is_stranger = is;
 }
 
 static enum forked_is what_is(int pid, uint64_t start_time)
 {
-	if (is_leaving(pid, start_time) || (start_time == guard_shared->since && is_stranger && is_stranger(pid)))
+	if (is_leaving(pid, start_time) || (start_time == page_shared->since && is_stranger && is_stranger(pid)))
 		return FORKED_STRANGE;
-	return guard_is_worker(pid) ? FORKED_KNOWN : FORKED_NEW;
+	return roster_is_worker(pid) ? FORKED_KNOWN : FORKED_NEW;
 }
 
 static void enter_found(int pid, int parent)
 {
-	guard_enter_worker(pid, parent);
+	roster_enter_worker(pid, parent);
 }
 
-unsigned guard_births(void)
+unsigned roster_births(void)
 {
-	return guard_shared ? atomic_load(&guard_shared->forks.births) + atomic_load(&guard_wiped->forks.births) : 0;
+	return page_shared ? atomic_load(&page_shared->forks.births) + atomic_load(&birth_self->forks.births) : 0;
 }
 
 static _Atomic bool look_anyway;
 
-void guard_look_anyway(void)
+void roster_look_anyway(void)
 {
 	atomic_store(&look_anyway, true);
 }
@@ -235,87 +235,87 @@ static void enter_forked(void)
 {
 	static atomic_flag looking = ATOMIC_FLAG_INIT;
 	static unsigned seen;
-	unsigned births = guard_births();
+	unsigned births = roster_births();
 	bool all_born;
 
 	if ((births == seen && !atomic_load(&look_anyway)) || atomic_flag_test_and_set(&looking))
 		return;
 	atomic_store(&look_anyway, false);
 	all_born = await_births();
-	if (forked_find(guard_owner(), guard_shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
+	if (forked_find(roster_owner(), page_shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
 		seen = births;
 	atomic_flag_clear(&looking);
 }
 
-bool guard_is_worker(int pid)
+bool roster_is_worker(int pid)
 {
-	return guard_shared && place_of(pid) >= 0;
+	return page_shared && place_of(pid) >= 0;
 }
 
-size_t guard_workers(int *pids, size_t most)
+size_t roster_workers(int *pids, size_t most)
 {
 	size_t n = 0;
 
-	if (!guard_shared)
+	if (!page_shared)
 		return 0;
 	enter_forked();
-	for (int i = 0; i < atomic_load(&guard_shared->top) && n < most; i++)
-		if (atomic_load(&guard_shared->worker[i].pid) && is_worker(i, guard_owner()))
-			pids[n++] = atomic_load(&guard_shared->worker[i].pid);
+	for (int i = 0; i < atomic_load(&page_shared->top) && n < most; i++)
+		if (atomic_load(&page_shared->worker[i].pid) && is_worker(i, roster_owner()))
+			pids[n++] = atomic_load(&page_shared->worker[i].pid);
 	return n;
 }
 
-struct guard_drain *guard_shared_drain(void)
+struct page_drain *page_shared_drain(void)
 {
-	return guard_shared ? &guard_shared->drain : NULL;
+	return page_shared ? &page_shared->drain : NULL;
 }
 
-size_t guard_worker_count(void)
+size_t roster_worker_count(void)
 {
 	size_t n = 0;
 
-	if (!guard_shared)
+	if (!page_shared)
 		return 0;
 	enter_forked();
-	for (int i = 0; i < atomic_load(&guard_shared->top); i++)
-		n += atomic_load(&guard_shared->worker[i].pid) && is_worker(i, guard_owner());
+	for (int i = 0; i < atomic_load(&page_shared->top); i++)
+		n += atomic_load(&page_shared->worker[i].pid) && is_worker(i, roster_owner());
 	return n;
 }
 
-int guard_claimer(void)
+int roster_claimer(void)
 {
-	if (!guard_wiped->claimer)
-		guard_wiped->claimer = atomic_fetch_add(&guard_shared->claimers, 1) + 1;
-	return guard_wiped->claimer - 1;
+	if (!birth_self->claimer)
+		birth_self->claimer = atomic_fetch_add(&page_shared->claimers, 1) + 1;
+	return birth_self->claimer - 1;
 }
 
-void guard_claimed(void)
+void roster_claimed(void)
 {
-	atomic_fetch_add(&guard_shared->claims, 1);
+	atomic_fetch_add(&page_shared->claims, 1);
 }
 
-int guard_claims(void)
+int roster_claims(void)
 {
-	return guard_shared ? atomic_load(&guard_shared->claims) : 0;
+	return page_shared ? atomic_load(&page_shared->claims) : 0;
 }
 
-void guard_worker_calm(uint64_t survey)
+void roster_worker_calm(uint64_t survey)
 {
-	if (guard_own_memory() && guard_wiped->slot >= 0)
-		atomic_store(&guard_shared->worker[guard_wiped->slot].calm, survey);
+	if (birth_own_memory() && birth_self->slot >= 0)
+		atomic_store(&page_shared->worker[birth_self->slot].calm, survey);
 }
 
-size_t guard_workers_not_calm(uint64_t survey, bool ring)
+size_t roster_workers_not_calm(uint64_t survey, bool ring)
 {
 	size_t n = 0;
 
-	if (!guard_shared)
+	if (!page_shared)
 		return 0;
 	enter_forked();
-	for (int i = 0; i < atomic_load(&guard_shared->top); i++) {
-		int pid = atomic_load(&guard_shared->worker[i].pid);
+	for (int i = 0; i < atomic_load(&page_shared->top); i++) {
+		int pid = atomic_load(&page_shared->worker[i].pid);
 
-		if (!pid || atomic_load(&guard_shared->worker[i].calm) == survey || !is_worker(i, guard_owner()))
+		if (!pid || atomic_load(&page_shared->worker[i].calm) == survey || !is_worker(i, roster_owner()))
 			continue;
 		if (ring)
 			kill(pid, cpr__settings.signal);
@@ -324,29 +324,29 @@ size_t guard_workers_not_calm(uint64_t survey, bool ring)
 	return n;
 }
 
-bool guard_has_workers(void)
+bool roster_has_workers(void)
 {
-	return guard_shared && (any_unborn() || guard_worker_count());
+	return page_shared && (any_unborn() || roster_worker_count());
 }
 
-__attribute__((hot)) void guard_worker_leaves(void)
+__attribute__((hot)) void roster_worker_leaves(void)
 {
 	int me = getpid();
 
-	if (!guard_shared)
+	if (!page_shared)
 		return;
 	note_leaving(me);
-	if (me == guard_born_as && guard_own_memory() && guard_wiped->slot >= 0) /* else a child that has not asked for anything, or a vfork child */
-		atomic_store(&guard_shared->worker[guard_wiped->slot].pid, 0);
+	if (me == birth_born_as && birth_own_memory() && birth_self->slot >= 0) /* else a child that has not asked for anything, or a vfork child */
+		atomic_store(&page_shared->worker[birth_self->slot].pid, 0);
 }
 
-void guard_worker_stays(void)
+void roster_worker_stays(void)
 {
 	int me = getpid(), left = me, free = 0;
 
-	if (!guard_shared)
+	if (!page_shared)
 		return;
-	atomic_compare_exchange_strong(&guard_shared->leaving[me % LEAVING].pid, &left, 0);
-	if (me == guard_born_as && guard_own_memory() && guard_wiped->slot >= 0 && !atomic_compare_exchange_strong(&guard_shared->worker[guard_wiped->slot].pid, &free, me))
-		guard_wiped->slot = guard_enter_worker(me, guard_wiped->parent);
+	atomic_compare_exchange_strong(&page_shared->leaving[me % LEAVING].pid, &left, 0);
+	if (me == birth_born_as && birth_own_memory() && birth_self->slot >= 0 && !atomic_compare_exchange_strong(&page_shared->worker[birth_self->slot].pid, &free, me))
+		birth_self->slot = roster_enter_worker(me, birth_self->parent);
 }

@@ -4,7 +4,7 @@
 #include "process/startup.h"
 
 #include "base/fds.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -24,7 +24,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-struct origin cpr__origin;
+struct origin cpr__startup;
 
 static const char *const namespaces[] = {"mnt", "net", "pid_for_children", "user", "uts", "ipc", "cgroup", "time_for_children"};
 
@@ -49,7 +49,7 @@ static struct {
 	int parent_death_signal;
 } start;
 
-static cpr_large struct { /* what origin_restore_process replaced */
+static cpr_large struct { /* what startup_restore_process replaced */
 	struct sigaction actions[_NSIG];
 	bool replaced[_NSIG];
 	struct itimerval timers[3];
@@ -59,7 +59,7 @@ static cpr_large struct { /* what origin_restore_process replaced */
 
 enum { STATUS_ROOM = 4096 };
 
-int origin_seccomp_filters(void)
+int startup_seccomp_filters(void)
 {
 	static const char key[] = "\nSeccomp_filters:\t";
 	char *status = pool_map(STATUS_ROOM); /* a handler's stack may be small */
@@ -80,7 +80,7 @@ static void read_identity(struct identity *id)
 	char path[64];
 	struct stat st;
 
-	*id = (struct identity){.filters = origin_seccomp_filters()};
+	*id = (struct identity){.filters = startup_seccomp_filters()};
 	getresuid(&id->uid[0], &id->uid[1], &id->uid[2]);
 	getresgid(&id->gid[0], &id->gid[1], &id->gid[2]);
 	next_sys(SYS_capget, &head, id->caps);
@@ -97,7 +97,7 @@ static void read_identity(struct identity *id)
 	}
 }
 
-bool origin_unchanged(struct text *why)
+bool startup_unchanged(struct text *why)
 {
 	static struct identity now; /* too large for a small signal stack; the caller is the only one who leaves */
 	const struct identity *then = &start.identity;
@@ -182,15 +182,15 @@ static int note_path(char **argv)
 		path[n] = '\0';
 		given = NULL;
 	}
-	cpr__origin.path = copy_string(path);
+	cpr__startup.path = copy_string(path);
 	if (given && !same_file(path, "/proc/self/exe"))
 		for (int i = 1; i <= 2 && argv[0] && argv[i]; i++)
 			if (!strcmp(argv[i], given)) {
-				cpr__origin.argv += i;
-				cpr__origin.script = cpr__origin.path;
+				cpr__startup.argv += i;
+				cpr__startup.script = cpr__startup.path;
 				break;
 			}
-	return cpr__origin.path ? 0 : -ENOMEM;
+	return cpr__startup.path ? 0 : -ENOMEM;
 }
 
 /* Programs that run another file, which they are given by name: that file is "the program". */
@@ -221,8 +221,8 @@ static void note_heirloom(int fd, void *arg)
 	struct object object;
 	size_t *room = arg;
 
-	if (cpr__origin.heirloom_count < *room && !object_of(fd, &object))
-		cpr__origin.heirlooms[cpr__origin.heirloom_count++] = (struct heirloom){fd, object.dev, object.ino};
+	if (cpr__startup.heirloom_count < *room && !object_of(fd, &object))
+		cpr__startup.heirlooms[cpr__startup.heirloom_count++] = (struct heirloom){fd, object.dev, object.ino};
 }
 
 static void count_fd(int fd, void *arg)
@@ -239,12 +239,12 @@ static int note_heirlooms(const struct state *state)
 		n = state->heirloom_count;
 	else
 		fds_walk(count_fd, &n);
-	cpr__origin.heirlooms = pool_alloc((n + 1) * sizeof(struct heirloom));
-	if (!cpr__origin.heirlooms)
+	cpr__startup.heirlooms = pool_alloc((n + 1) * sizeof(struct heirloom));
+	if (!cpr__startup.heirlooms)
 		return -ENOMEM;
 	if (state) {
-		memcpy(cpr__origin.heirlooms, state->heirlooms, n * sizeof(struct heirloom));
-		cpr__origin.heirloom_count = n;
+		memcpy(cpr__startup.heirlooms, state->heirlooms, n * sizeof(struct heirloom));
+		cpr__startup.heirloom_count = n;
 	} else {
 		fds_walk(note_heirloom, &n);
 	}
@@ -271,12 +271,12 @@ static void note_process(void)
 	read_identity(&start.identity);
 }
 
-struct given origin_given(void)
+struct given startup_given(void)
 {
-	struct given given = {.path = (char *)cpr__origin.path, .argv = cpr__origin.argv, .envp = cpr__origin.envp, .umask = start.umask};
+	struct given given = {.path = (char *)cpr__startup.path, .argv = cpr__startup.argv, .envp = cpr__startup.envp, .umask = start.umask};
 
-	given.directory = (char *)(cpr__origin.directory ? cpr__origin.directory : "");
-	given.script = (char *)(cpr__origin.script ? cpr__origin.script : "");
+	given.directory = (char *)(cpr__startup.directory ? cpr__startup.directory : "");
+	given.script = (char *)(cpr__startup.script ? cpr__startup.script : "");
 	memcpy(&given.mask, &start.mask, sizeof(given.mask)); /* the kernel's form */
 	for (int sig = 1; sig < _NSIG; sig++)
 		given.ignored |= (uint64_t)start.ignored[sig] << (sig - 1);
@@ -286,12 +286,12 @@ struct given origin_given(void)
 /* The program exec'ed itself: a restart begins with what it was first started with, all the same. */
 static int take_given(const struct given *given)
 {
-	cpr__origin.argv = copy_strings(given->argv, NULL);
-	cpr__origin.envp = copy_strings(given->envp, SETTINGS_STATE_FD);
-	cpr__origin.path = copy_string(given->path);
-	cpr__origin.directory = *given->directory ? copy_string(given->directory) : NULL;
-	cpr__origin.script = *given->script ? copy_string(given->script) : NULL;
-	if (!cpr__origin.argv || !cpr__origin.envp || !cpr__origin.path)
+	cpr__startup.argv = copy_strings(given->argv, NULL);
+	cpr__startup.envp = copy_strings(given->envp, SETTINGS_STATE_FD);
+	cpr__startup.path = copy_string(given->path);
+	cpr__startup.directory = *given->directory ? copy_string(given->directory) : NULL;
+	cpr__startup.script = *given->script ? copy_string(given->script) : NULL;
+	if (!cpr__startup.argv || !cpr__startup.envp || !cpr__startup.path)
 		return -ENOMEM;
 	start.umask = given->umask;
 	memcpy(&start.mask, &given->mask, sizeof(given->mask));
@@ -300,25 +300,25 @@ static int take_given(const struct given *given)
 	return 0;
 }
 
-int origin_init(int argc, char **argv, char **envp, const struct state *state)
+int startup_init(int argc, char **argv, char **envp, const struct state *state)
 {
 	const char *script;
 	int r;
 
 	(void)argc;
-	cpr__origin.argv = copy_strings(argv, NULL);
-	cpr__origin.envp = copy_strings(envp, SETTINGS_STATE_FD);
-	cpr__origin.directory = start_directory(envp);
-	if (!cpr__origin.argv || !cpr__origin.envp)
+	cpr__startup.argv = copy_strings(argv, NULL);
+	cpr__startup.envp = copy_strings(envp, SETTINGS_STATE_FD);
+	cpr__startup.directory = start_directory(envp);
+	if (!cpr__startup.argv || !cpr__startup.envp)
 		return -ENOMEM;
 	r = note_path(argv);
 	if (r)
 		return r;
-	if (!cpr__origin.script && is_interpreter(cpr__origin.path) && (script = first_file(cpr__origin.argv))) {
+	if (!cpr__startup.script && is_interpreter(cpr__startup.path) && (script = first_file(cpr__startup.argv))) {
 		char path[TAG_NAME_MAX + 1];
 
 		if (!tag_path(AT_FDCWD, script, path))
-			cpr__origin.script = copy_string(path);
+			cpr__startup.script = copy_string(path);
 	}
 	note_process();
 	r = state && state->given.path ? take_given(&state->given) : 0;
@@ -327,11 +327,11 @@ int origin_init(int argc, char **argv, char **envp, const struct state *state)
 
 /* ---- restoring ---- */
 
-void origin_restore_directory(void)
+void startup_restore_directory(void)
 {
 	umask(start.umask);
-	if (cpr__origin.directory && chdir(cpr__origin.directory))
-		log_warn("the directory %s of the start is gone (%m): the next generation starts where this one is", cpr__origin.directory);
+	if (cpr__startup.directory && chdir(cpr__startup.directory))
+		log_warn("the directory %s of the start is gone (%m): the next generation starts where this one is", cpr__startup.directory);
 }
 
 static void doorstop(int sig)
@@ -364,7 +364,7 @@ static void restore_signals(int doorbell)
 	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
 }
 
-void origin_restore_process(int doorbell)
+void startup_restore_process(int doorbell)
 {
 	static const struct itimerval off;
 
@@ -387,7 +387,7 @@ void origin_restore_process(int doorbell)
 	restore_signals(doorbell);
 }
 
-void origin_put_back(void)
+void startup_put_back(void)
 {
 	for (int sig = 1; sig < _NSIG; sig++)
 		if (before.replaced[sig])
@@ -406,10 +406,10 @@ static bool is_socket(int fd)
 }
 
 /* A daemon points 0, 1 and 2 at /dev/null: the next one gets them like that. A connection that landed there is not passed on. */
-bool origin_is_heirloom(int fd)
+bool startup_is_heirloom(int fd)
 {
-	for (size_t i = 0; i < cpr__origin.heirloom_count; i++) {
-		const struct heirloom *h = &cpr__origin.heirlooms[i];
+	for (size_t i = 0; i < cpr__startup.heirloom_count; i++) {
+		const struct heirloom *h = &cpr__startup.heirlooms[i];
 		struct object object = {.dev = h->dev, .ino = h->ino};
 
 		if (h->fd == fd)

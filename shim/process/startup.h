@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the program was given at its start, and therefore what the next generation gets: arguments, environment, directory, limits, signals. */
-#ifndef CPR_ORIGIN_H
-#define CPR_ORIGIN_H
+#ifndef CPR_PROCESS_STARTUP_H
+#define CPR_PROCESS_STARTUP_H
 
 #include "model/state.h"
 
@@ -15,37 +15,37 @@ struct origin {
 	size_t heirloom_count;
 };
 
-extern struct origin cpr__origin;
+extern struct origin cpr__startup;
 
 /*
  * Notes everything, copied: programs write over their arguments (setproctitle) and clear their environment. `heirlooms` of the state, or
  * NULL in generation 1: then whatever is open now. 0, or -ENOMEM.
  */
-int origin_init(int argc, char **argv, char **envp, const struct state *state);
+int startup_init(int argc, char **argv, char **envp, const struct state *state);
 
-/* What this program was first started with, for the state of its own exec. It points into cpr__origin. */
-struct given origin_given(void);
+/* What this program was first started with, for the state of its own exec. It points into cpr__startup. */
+struct given startup_given(void);
 
 /* How many seccomp filters are on: a container's, or a supervisor's, are there from the start. */
-int origin_seccomp_filters(void);
+int startup_seccomp_filters(void);
 
 /*
  * Is this process still what it was at its start, as far as exec cannot bring it back: user, groups, capabilities, root directory,
  * namespaces, seccomp? True; or false and the reason, for a person, in `why`. A signal handler may call it.
  */
-bool origin_unchanged(struct text *why);
+bool startup_unchanged(struct text *why);
 
 /* Directory and umask as at start: of the calling task, whose file system attributes must be its own (clone without CLONE_FS). */
-void origin_restore_directory(void);
+void startup_restore_directory(void);
 
 /*
  * Signals, timers, limits, processor affinity as at start: what the whole process shares. The doorbell stays blocked, and is let through by
- * the next generation's constructor. origin_put_back undoes it when exec has failed.
+ * the next generation's constructor. startup_put_back undoes it when exec has failed.
  */
-void origin_restore_process(int doorbell);
-void origin_put_back(void);
+void startup_restore_process(int doorbell);
+void startup_put_back(void);
 
 /* An heirloom that still is what it was, or one of 0, 1, 2? */
-bool origin_is_heirloom(int fd);
+bool startup_is_heirloom(int fd);
 
 #endif

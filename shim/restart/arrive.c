@@ -7,7 +7,7 @@
 #include "process/children.h"
 #include "deliver/queue.h"
 #include "base/fds.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -192,7 +192,7 @@ static bool is_transient(const struct entry *e)
 {
 	size_t n = strlen(e->name);
 
-	return (e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0")) || !strncmp(e->name, TRACK_HIDDEN, strlen(TRACK_HIDDEN));
+	return (e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0")) || !strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
 }
 
 static bool is_unclaimed(const struct entry *e)
@@ -248,7 +248,7 @@ static void put_orphans(struct text *t)
 {
 	struct guard_hold hold;
 
-	if (guard_claims() || !guard_lock(&hold)) /* by workers: which they were, only they know */
+	if (roster_claims() || !guard_lock(&hold)) /* by workers: which they were, only they know */
 		return;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (is_unclaimed(e) && t->used < t->size / 2) {
@@ -266,7 +266,7 @@ static size_t kept_count(void)
 
 	if (!guard_lock(&hold))
 		return 0;
-	noted_settle_all();
+	pending_resolve_all();
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		n += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
 	guard_unlock(&hold);
@@ -280,18 +280,18 @@ static void report(size_t orphans)
 
 	if (!arrival.nonce)
 		return;
-	words_put(&t, "result", "ready");
-	words_put_int(&t, "pid", getpid());
-	words_put_int(&t, "generation", arrival.generation);
-	words_put_int(&t, "descriptors", (int64_t)kept_count());
-	words_put_int(&t, "carried", arrival.carried);
-	words_put_int(&t, "closed", arrival.closed);
-	words_put_int(&t, "cut", arrival.cut);
-	words_put_int(&t, "orphans", (int64_t)orphans);
-	words_put_int(&t, "drain_us", (arrival.drained_at - arrival.asked_at) / 1000);
-	words_put_int(&t, "leave_us", (arrival.left_at - arrival.drained_at) / 1000);
-	words_put_int(&t, "exec_us", (arrival.started_at - arrival.left_at) / 1000);
-	words_put_int(&t, "ready_us", arrival.took_us);
+	protocol_put(&t, "result", "ready");
+	protocol_put_int(&t, "pid", getpid());
+	protocol_put_int(&t, "generation", arrival.generation);
+	protocol_put_int(&t, "descriptors", (int64_t)kept_count());
+	protocol_put_int(&t, "carried", arrival.carried);
+	protocol_put_int(&t, "closed", arrival.closed);
+	protocol_put_int(&t, "cut", arrival.cut);
+	protocol_put_int(&t, "orphans", (int64_t)orphans);
+	protocol_put_int(&t, "drain_us", (arrival.drained_at - arrival.asked_at) / 1000);
+	protocol_put_int(&t, "leave_us", (arrival.left_at - arrival.drained_at) / 1000);
+	protocol_put_int(&t, "exec_us", (arrival.started_at - arrival.left_at) / 1000);
+	protocol_put_int(&t, "ready_us", arrival.took_us);
 	put_orphans(&t);
 	children_warn(&t);
 	bell_report(arrival.nonce, answer, t.used);
@@ -314,10 +314,10 @@ static void check_ready(bool waits)
 	int64_t now = io_now();
 	size_t left;
 
-	if (atomic_load(&arrival.ready) || !guard_is_owner())
+	if (atomic_load(&arrival.ready) || !roster_is_owner())
 		return;
 	left = unclaimed();
-	left = left > (size_t)guard_claims() ? left - (size_t)guard_claims() : 0; /* workers have a copy of each */
+	left = left > (size_t)roster_claims() ? left - (size_t)roster_claims() : 0; /* workers have a copy of each */
 	if (!left && !arrival.claimed_at)
 		arrival.claimed_at = now;
 	if (waits && !arrival.waited_at)
@@ -340,13 +340,13 @@ static void close_orphans(bool carrying)
 		return;
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
-		if ((carrying && !strncmp(e->name, TRACK_HIDDEN, strlen(TRACK_HIDDEN))) || !table_hold(e))
+		if ((carrying && !strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN))) || !table_hold(e))
 			continue;
 		if (e->flags & ENTRY_INHERITED) {
 			table_adopt(cpr__table, e);
 			continue;
 		}
-		if (!is_transient(e) && !guard_claims() && guard_is_owner())
+		if (!is_transient(e) && !roster_claims() && roster_is_owner())
 			log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
 		if (object_still(&e->object, e->fd))
 			raw_close(e->fd);
@@ -401,7 +401,7 @@ static int await_rest(bool owner, bool carrying, int64_t now, int64_t grace_at)
 static int settle(bool waits)
 {
 	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
-	bool owner = guard_is_owner();
+	bool owner = roster_is_owner();
 	int carrying = deliver_settle(now >= grace_at), rest;
 
 	if (owner) {
@@ -438,14 +438,14 @@ static void look(bool waits)
 
 void arrive_waiting(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 	sigset_t before;
 
 	guard_block(&before);
-	if (guard_own_memory())
+	if (birth_own_memory())
 		look(true);
 	guard_unblock(&before);
-	errno = kept;
+	errno = saved_errno;
 }
 
 void arrive_hand_on(struct state *state)
@@ -496,7 +496,7 @@ void arrive_begin(const struct state *state)
 	}
 	if (!state->has_mask) {
 		remove_files();
-		guard_let_go(state->page, state->page_ino);
+		page_let_go(state->page, state->page_ino);
 		retire_ring(state->workers, state->worker_count);
 	}
 	arrival.nonce = state->nonce;

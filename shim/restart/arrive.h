@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Arriving: what the last generation left is checked and becomes orphans; readiness; the end of what nobody claims. */
-#ifndef CPR_ARRIVE_H
-#define CPR_ARRIVE_H
+#ifndef CPR_RESTART_ARRIVE_H
+#define CPR_RESTART_ARRIVE_H
 
 #include "model/state.h"
 

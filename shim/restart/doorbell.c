@@ -8,7 +8,7 @@
 #include "fd/conn.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -44,8 +44,8 @@ static cpr_thread bool noted_tick, noted_restart;
 
 /* One call's memory: a handler's stack may be the program's alternate one, of a few KiB. */
 struct call {
-	struct words_request request;
-	char answer[WORDS_ANSWER_MAX];
+	struct protocol_request request;
+	char answer[PROTOCOL_ANSWER_MAX];
 	char reason[1024];
 	int sock;
 	struct text text;
@@ -56,12 +56,12 @@ static void put_command(struct text *t)
 	char command[512];
 	struct text c = TEXT_ON(command);
 
-	for (char **arg = cpr__origin.argv; *arg; arg++) {
-		if (arg != cpr__origin.argv)
+	for (char **arg = cpr__startup.argv; *arg; arg++) {
+		if (arg != cpr__startup.argv)
 			text_add(&c, " ");
 		text_add(&c, *arg);
 	}
-	words_put(t, "command", command);
+	protocol_put(t, "command", command);
 }
 
 static void put_counts(struct text *t)
@@ -71,14 +71,14 @@ static void put_counts(struct text *t)
 
 	if (!guard_lock(&hold))
 		return;
-	track_check_all(false);
+	tagging_check_all(false);
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		kept += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
 		orphans += !!(e->flags & ENTRY_ORPHAN);
 	}
 	guard_unlock(&hold);
-	words_put_int(t, "descriptors", (int64_t)kept);
-	words_put_int(t, "orphans", (int64_t)orphans);
+	protocol_put_int(t, "descriptors", (int64_t)kept);
+	protocol_put_int(t, "orphans", (int64_t)orphans);
 }
 
 /* This process's own, and how many more must be asked for theirs. */
@@ -96,63 +96,63 @@ static void put_connections(struct text *t)
 		else if (c && conn_at_boundary(c, now))
 			idle++;
 	}
-	words_put_int(t, "workers", guard_is_owner() ? (int64_t)guard_worker_count() : 0);
-	words_put_int(t, "connections", all);
-	words_put_int(t, "connections_fresh", fresh);
-	words_put_int(t, "connections_idle", idle);
-	words_put_int(t, "connections_busy", all - fresh - idle);
-	words_put_int(t, "connections_waiting", (int64_t)deliver_count());
+	protocol_put_int(t, "workers", roster_is_owner() ? (int64_t)roster_worker_count() : 0);
+	protocol_put_int(t, "connections", all);
+	protocol_put_int(t, "connections_fresh", fresh);
+	protocol_put_int(t, "connections_idle", idle);
+	protocol_put_int(t, "connections_busy", all - fresh - idle);
+	protocol_put_int(t, "connections_waiting", (int64_t)deliver_count());
 }
 
 static void answer_status(struct call *call)
 {
 	struct text *t = &call->text;
 	int64_t now = io_now();
-	bool owner = guard_is_owner();
+	bool owner = roster_is_owner();
 
-	words_put(t, "result", "ok");
-	words_put_int(t, "pid", getpid());
-	words_put_int(t, "owner", guard_owner());
-	words_put(t, "role", owner ? "owner" : "worker");
-	words_put_int(t, "generation", arrive_generation());
-	words_put(t, "mode", "exec");
-	words_put_int(t, "uptime_ms", (now - arrive_first_at()) / MS);
-	words_put_int(t, "generation_ms", (now - arrive_started_at()) / MS);
+	protocol_put(t, "result", "ok");
+	protocol_put_int(t, "pid", getpid());
+	protocol_put_int(t, "owner", roster_owner());
+	protocol_put(t, "role", owner ? "owner" : "worker");
+	protocol_put_int(t, "generation", arrive_generation());
+	protocol_put(t, "mode", "exec");
+	protocol_put_int(t, "uptime_ms", (now - arrive_first_at()) / MS);
+	protocol_put_int(t, "generation_ms", (now - arrive_started_at()) / MS);
 	put_command(t);
-	if (cpr__origin.directory)
-		words_put(t, "directory", cpr__origin.directory);
+	if (cpr__startup.directory)
+		protocol_put(t, "directory", cpr__startup.directory);
 	if (cpr__settings.test)
-		words_put(t, "test", cpr__settings.test);
+		protocol_put(t, "test", cpr__settings.test);
 	put_counts(t);
 	put_connections(t);
-	words_put_int(t, "restarts", arrive_generation() - 1);
+	protocol_put_int(t, "restarts", arrive_generation() - 1);
 	if (owner && arrive_generation() > 1 && arrive_is_ready()) {
-		words_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);
-		words_put_int(t, "last_restart_drain_ms", arrive_last().drain_us / 1000);
-		words_put_int(t, "last_restart_carried", arrive_last().carried);
-		words_put_int(t, "last_restart_closed", arrive_last().closed);
-		words_put_int(t, "last_restart_cut", arrive_last().cut);
+		protocol_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);
+		protocol_put_int(t, "last_restart_drain_ms", arrive_last().drain_us / 1000);
+		protocol_put_int(t, "last_restart_carried", arrive_last().carried);
+		protocol_put_int(t, "last_restart_closed", arrive_last().closed);
+		protocol_put_int(t, "last_restart_cut", arrive_last().cut);
 	}
-	words_put_int(t, "arriving", owner && !arrive_is_ready());
-	words_put_int(t, "draining", restart_under_way() || drain_active);
-	words_put_int(t, "signal", cpr__settings.signal);
-	words_put(t, "version", CPR_VERSION);
+	protocol_put_int(t, "arriving", owner && !arrive_is_ready());
+	protocol_put_int(t, "draining", restart_under_way() || drain_active);
+	protocol_put_int(t, "signal", cpr__settings.signal);
+	protocol_put(t, "version", CPR_VERSION);
 	io_send(call->sock, t->bytes, t->used, -1);
 }
 
 static void answer_list(struct call *call)
 {
 	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .table = cpr__table,
-			      .heirlooms = cpr__origin.heirlooms, .heirloom_count = cpr__origin.heirloom_count};
+			      .heirlooms = cpr__startup.heirlooms, .heirloom_count = cpr__startup.heirloom_count};
 	cleanup_fd int fd = -1;
 	struct guard_hold hold;
 
 	if (!guard_lock(&hold))
 		return;
-	track_check_all(false);
+	tagging_check_all(false);
 	fd = state_write(&state, true);
 	guard_unlock(&hold);
-	words_put(&call->text, "result", fd < 0 ? "failed" : "ok");
+	protocol_put(&call->text, "result", fd < 0 ? "failed" : "ok");
 	if (fd < 0) {
 		errno = -fd;
 		text_format(&call->text, "reason=the list could not be written: %m\n");
@@ -164,9 +164,9 @@ static void answer_list(struct call *call)
 static void say(struct call *call, const char *result, const char *reason)
 {
 	call->text = text_on(call->answer, sizeof(call->answer));
-	words_put(&call->text, "result", result);
+	protocol_put(&call->text, "result", result);
 	if (reason && *reason)
-		words_put(&call->text, "reason", reason);
+		protocol_put(&call->text, "reason", reason);
 	io_send(call->sock, call->text.bytes, call->text.used, -1);
 }
 
@@ -208,13 +208,13 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 	struct text why = TEXT_ON(call->reason);
 	int r;
 
-	if (!guard_is_owner()) {
-		words_put(&call->text, "result", "worker");
-		words_put_int(&call->text, "owner", guard_owner());
+	if (!roster_is_owner()) {
+		protocol_put(&call->text, "result", "worker");
+		protocol_put_int(&call->text, "owner", roster_owner());
 		io_send(call->sock, call->text.bytes, call->text.used, -1);
 		return false;
 	}
-	r = arrive_is_ready() && !worker_is_told() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
+	r = arrive_is_ready() && !drain_worker_is_told() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
 	if (r)
 		say_failed(call, r, call->reason);
 	return !r;
@@ -223,14 +223,14 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 /* True if the connection is the worker's from here on. */
 static bool answer_drain(struct call *call)
 {
-	bool concerned = worker_is_concerned(&call->request);
-	const char *why = !concerned ? NULL : restart_under_way() ? "a restart is under way" : worker_told(call->sock, &call->request);
+	bool concerned = drain_worker_is_concerned(&call->request);
+	const char *why = !concerned ? NULL : restart_under_way() ? "a restart is under way" : drain_worker_told(call->sock, &call->request);
 
 	say(call, !concerned ? "none" : why ? "refused" : "ok", why);
 	if (!concerned || why)
 		return false;
 	pool_unmap(call, sizeof(*call));
-	worker_tick();
+	drain_worker_tick();
 	return true;
 }
 
@@ -239,7 +239,7 @@ static void answer_join(struct call *call)
 	struct ucred peer = {0};
 	socklen_t len = sizeof(peer);
 
-	if (getsockopt(call->sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(peer.pid, getpid()))
+	if (getsockopt(call->sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !procinfo_descends(peer.pid, getpid()))
 		say(call, "refused", "this process has not started who asks");
 	else
 		deliver_share(call->sock, call->request.join.ino);
@@ -255,19 +255,19 @@ static void answer_caller(uint64_t nonce)
 	if (call->sock >= 0) {
 		call->text = text_on(call->answer, sizeof(call->answer));
 		if (io_receive(call->sock, &call->request, sizeof(call->request), NULL) != sizeof(call->request) ||
-		    words_check(&call->request, sizeof(call->request)))
+		    protocol_check(&call->request, sizeof(call->request)))
 			say(call, "refused", "this is no request that this version of cpr knows");
-		else if (call->request.verb == WORDS_STATUS)
+		else if (call->request.verb == PROTOCOL_STATUS)
 			answer_status(call);
-		else if (call->request.verb == WORDS_LIST)
+		else if (call->request.verb == PROTOCOL_LIST)
 			answer_list(call);
-		else if (call->request.verb == WORDS_RESTART) {
+		else if (call->request.verb == PROTOCOL_RESTART) {
 			if (answer_restart(call, nonce))
 				return;
-		} else if (call->request.verb == WORDS_DRAIN) {
+		} else if (call->request.verb == PROTOCOL_DRAIN) {
 			if (answer_drain(call))
 				return;
-		} else if (call->request.verb == WORDS_JOIN)
+		} else if (call->request.verb == PROTOCOL_JOIN)
 			answer_join(call);
 		else
 			say(call, "refused", "retiring is handover mode's, and this process runs in exec mode");
@@ -288,7 +288,7 @@ static void restart_by_signal(void)
 	struct leave_request request = {.asked_at = io_now()};
 	char reason[512];
 	struct text why = TEXT_ON(reason);
-	int r = !guard_is_owner() || !arrive_is_ready() || worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
+	int r = !roster_is_owner() || !arrive_is_ready() || drain_worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
 
 	if (r && r != -EBUSY)
 		log_error("the restart by signal was called off: %s", reason);
@@ -305,7 +305,7 @@ static void answer_noted(void)
 		noted_tick = false;
 		arrive_tick();
 		restart_tick();
-		worker_tick();
+		drain_worker_tick();
 	}
 	if (noted_restart) {
 		noted_restart = false;
@@ -373,9 +373,9 @@ static bool is_heard(const siginfo_t *info)
 /* Every signal is blocked here (sa_mask). */
 static void rang(int sig, siginfo_t *info, void *context)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
-	if (!guard_own_memory()) /* a vfork child: this is its parent's memory, and the ring was not for it */
+	if (!birth_own_memory()) /* a vfork child: this is its parent's memory, and the ring was not for it */
 		return;
 	guard_noted = guard_depth > 0;
 	if (sig == cpr__settings.signal && info->si_code == SI_QUEUE && noted_count < NOTED_MAX)
@@ -390,7 +390,7 @@ static void rang(int sig, siginfo_t *info, void *context)
 		cut_short(context);
 	/* last: what came while we answered is pending, and counts as well */
 	doorbell_rings += interrupted_alone(context);
-	errno = kept;
+	errno = saved_errno;
 }
 
 bool doorbell_owns(int sig)
@@ -418,13 +418,13 @@ static int hang(int sig)
 void doorbell_mute(bool on)
 {
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (cpr__table && on)
 		next_sigaction(cpr__settings.signal, &ignore, NULL);
 	else if (cpr__table)
 		hang(cpr__settings.signal);
-	errno = kept;
+	errno = saved_errno;
 }
 
 int doorbell_init(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The doorbell: a queued signal comes in, one request is read, and answered. */
-#ifndef CPR_DOORBELL_H
-#define CPR_DOORBELL_H
+#ifndef CPR_RESTART_DOORBELL_H
+#define CPR_RESTART_DOORBELL_H
 
 #include "base/attr.h"
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/drain_owner.h"
 
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -25,7 +25,7 @@
 
 enum {
 	RING_TURNS = 16,
-	CALLS_MAX = GUARD_WORKERS_MAX,
+	CALLS_MAX = ROSTER_MAX,
 	ADOPTED_MAX = 1024,
 	LOOKED_AT = 32,   /* workers, at a step */
 	HEARD_MAX = 4096, /* messages of one worker at a time */
@@ -36,17 +36,17 @@ static cpr_large struct {
 	int sock, pid;
 } calls[CALLS_MAX];                /* who has, and is not done */
 static size_t call_count;
-static cpr_large int called[GUARD_WORKERS_MAX];
-static cpr_large int rung[GUARD_WORKERS_MAX]; /* who of those is awaited; 0: no more */
+static cpr_large int called[ROSTER_MAX];
+static cpr_large int rung[ROSTER_MAX]; /* who of those is awaited; 0: no more */
 static size_t rung_count;
-static cpr_large int empty[GUARD_WORKERS_MAX]; /* who has said so */
+static cpr_large int empty[ROSTER_MAX]; /* who has said so */
 static size_t empty_count;
 static cpr_large int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
 static size_t adopted_count;
 static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
-static cpr_large struct worker_message message;     /* too large for a handler's stack */
+static cpr_large struct drain_worker_message message;     /* too large for a handler's stack */
 
 static bool open_door(void)
 {
@@ -58,57 +58,57 @@ static bool open_door(void)
 		return false;
 	nonce |= 1;
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	len = words_address(nonce, &addr);
+	len = protocol_address(nonce, &addr);
 	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, CALLS_MAX)) {
 		io_close(&door);
 		door = -1;
 		return false;
 	}
-	atomic_store(&guard_shared_drain()->nonce, nonce);
+	atomic_store(&page_shared_drain()->nonce, nonce);
 	return true;
 }
 
 /* Every worker once, also those that are born while the drain is on. */
 static void ring_new(void)
 {
-	static cpr_large int now[GUARD_WORKERS_MAX];
+	static cpr_large int now[ROSTER_MAX];
 	static unsigned seen;
 	static int turn;
-	unsigned births = guard_births();
+	unsigned births = roster_births();
 	size_t n;
 
 	if (rung_count && births == seen && ++turn % RING_TURNS) /* to look at each of a thousand takes longer than a step */
 		return;
-	n = guard_workers(now, GUARD_WORKERS_MAX);
+	n = roster_workers(now, ROSTER_MAX);
 	seen = births;
 	for (size_t i = 0; i < n; i++) {
 		size_t at = 0;
 
 		while (at < rung_count && called[at] != now[i])
 			at++;
-		if (at < rung_count || rung_count == GUARD_WORKERS_MAX)
+		if (at < rung_count || rung_count == ROSTER_MAX)
 			continue;
 		called[rung_count] = now[i];
 		rung[rung_count++] = kill(now[i], cpr__settings.signal) ? 0 : now[i];
 	}
 }
 
-size_t workers_slow(uint64_t survey)
+size_t drain_owner_slow(uint64_t survey)
 {
 	static uint64_t asked;
 	static int turn;
 	bool ring = asked != survey || ++turn % RING_TURNS == 0; /* again now and then: one may have been born since */
 	size_t n;
 
-	atomic_store(&guard_shared_drain()->survey, survey);
-	n = guard_workers_not_calm(survey, ring);
+	atomic_store(&page_shared_drain()->survey, survey);
+	n = roster_workers_not_calm(survey, ring);
 	asked = survey;
 	return n;
 }
 
-void workers_survey_over(void)
+void drain_owner_survey_over(void)
 {
-	atomic_store(&guard_shared_drain()->survey, 0);
+	atomic_store(&page_shared_drain()->survey, 0);
 }
 
 /*
@@ -131,31 +131,31 @@ static void lift_limit(bool on)
 /* Those who were exec'ed have no page of ours. */
 static void ring_sharers(int64_t deadline)
 {
-	size_t n = sharers_ring(atomic_load(&guard_shared_drain()->nonce), deadline, called + rung_count, GUARD_WORKERS_MAX - rung_count);
+	size_t n = exec_workers_ring(atomic_load(&page_shared_drain()->nonce), deadline, called + rung_count, ROSTER_MAX - rung_count);
 
 	memcpy(rung + rung_count, called + rung_count, n * sizeof(*rung));
 	rung_count += n;
 }
 
-size_t workers_call(int64_t deadline)
+size_t drain_owner_call(int64_t deadline)
 {
-	int kept = errno;
-	size_t sharers = sharers_find();
+	int saved_errno = errno;
+	size_t sharers = exec_workers_find();
 
 	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
 	counts = (struct carry_count){0};
-	guard_look_anyway();
-	if (!guard_worker_count() && !sharers)
+	roster_look_anyway();
+	if (!roster_worker_count() && !sharers)
 		return 0;
 	if (!collected)
 		collected = pool_map(WORKER_PASSED_MAX * sizeof(*collected));
-	atomic_store(&guard_shared_drain()->deadline, deadline);
+	atomic_store(&page_shared_drain()->deadline, deadline);
 	if (collected && open_door()) {
 		lift_limit(true);
 		ring_new();
 		ring_sharers(deadline);
 	}
-	errno = kept;
+	errno = saved_errno;
 	return rung_count;
 }
 
@@ -176,7 +176,7 @@ static void adopt(int fd)
 	bool taken = false;
 
 	if (adopted_count < ADOPTED_MAX && message.kind < ENTRY_KINDS && !object_of(fd, &object) && object.domain >= 0 && guard_lock(&hold)) {
-		fd = io_move_up(fd, WORDS_HIGH);
+		fd = io_move_up(fd, PROTOCOL_HIGH);
 		taken = message.name[0] && !is_known(&object) && !table_add_next(cpr__table, message.name, fd, &e);
 		if (taken) {
 			e->kind = message.kind;
@@ -224,7 +224,7 @@ static const struct entry *listener_of_message(void)
 
 static void collect(int fd)
 {
-	const struct entry *e = message.by_address ? received_listener(fd) : listener_of_message();
+	const struct entry *e = message.by_address ? scm_recv_listener(fd) : listener_of_message();
 	bool carried = e && carry_comes_again(e);
 
 	if (collected_count == WORKER_PASSED_MAX) {
@@ -259,9 +259,9 @@ static bool hear(int sock, int pid)
 		io_close(&fd);
 		if (n == sizeof(message) && message.last) {
 			counts.cut += message.cut;
-			if (message.empty && empty_count < GUARD_WORKERS_MAX)
+			if (message.empty && empty_count < ROSTER_MAX)
 				empty[empty_count++] = pid;
-			sharers_passed_on(pid, message.empty);
+			exec_workers_passed_on(pid, message.empty);
 			return true;
 		}
 	}
@@ -276,7 +276,7 @@ static int caller_pid(int sock)
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len))
 		return 0;
-	if (guard_is_worker(peer.pid) || sharers_knows(peer.pid))
+	if (roster_is_worker(peer.pid) || exec_workers_knows(peer.pid))
 		return peer.pid;
 	log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
 	return 0;
@@ -291,7 +291,7 @@ static size_t awaited(void)
 	for (size_t i = 0; i < LOOKED_AT && i < rung_count; i++) {
 		size_t at = looked_at++ % rung_count;
 
-		if (rung[at] && !guard_start_time(rung[at]))
+		if (rung[at] && !roster_start_time(rung[at]))
 			rung[at] = 0;
 	}
 	for (size_t i = 0; i < rung_count; i++)
@@ -306,10 +306,10 @@ static void strike_out(int pid)
 			rung[i] = 0;
 }
 
-size_t workers_collect(void)
+size_t drain_owner_collect(void)
 {
 	size_t left = 0;
-	int kept = errno, sock, refused;
+	int saved_errno = errno, sock, refused;
 
 	if (door < 0)
 		return 0;
@@ -319,10 +319,10 @@ size_t workers_collect(void)
 		calls[call_count].pid = caller_pid(sock);
 		if (!calls[call_count].pid)
 			raw_close(sock);
-		else if (!sharers_takes(calls[call_count].pid, sock))
+		else if (!exec_workers_takes(calls[call_count].pid, sock))
 			call_count++;
 	}
-	while ((refused = sharers_next_refusal()))
+	while ((refused = exec_workers_next_refusal()))
 		strike_out(refused);
 	for (size_t i = 0; i < call_count; i++)
 		if (hear(calls[i].sock, calls[i].pid)) {
@@ -333,11 +333,11 @@ size_t workers_collect(void)
 		}
 	call_count = left;
 	left = awaited();
-	errno = kept;
+	errno = saved_errno;
 	return left > call_count ? left : call_count;
 }
 
-bool workers_is_empty(int pid)
+bool drain_owner_is_empty(int pid)
 {
 	for (size_t i = 0; i < empty_count; i++)
 		if (empty[i] == pid)
@@ -345,7 +345,7 @@ bool workers_is_empty(int pid)
 	return false;
 }
 
-size_t workers_passed(struct passed *into, size_t most, struct carry_count *count)
+size_t drain_owner_passed(struct passed *into, size_t most, struct carry_count *count)
 {
 	size_t n = collected_count < most ? collected_count : most;
 
@@ -371,9 +371,9 @@ static void shut_door(void)
 
 static void set_nonce(uint64_t nonce)
 {
-	static cpr_large int pids[GUARD_WORKERS_MAX];
-	struct guard_drain *drain = guard_shared_drain();
-	size_t n = guard_workers(pids, GUARD_WORKERS_MAX);
+	static cpr_large int pids[ROSTER_MAX];
+	struct page_drain *drain = page_shared_drain();
+	size_t n = roster_workers(pids, ROSTER_MAX);
 
 	if (!drain)
 		return;
@@ -382,13 +382,13 @@ static void set_nonce(uint64_t nonce)
 		kill(pids[i], cpr__settings.signal);
 }
 
-void workers_dismiss(void)
+void drain_owner_dismiss(void)
 {
 	if (door < 0)
 		return;
 	give_back_adopted();
 	shut_door();
-	sharers_dismiss();
+	exec_workers_dismiss();
 	lift_limit(false);
 	set_nonce(0);
 }
@@ -396,13 +396,13 @@ void workers_dismiss(void)
 /* A child that is born in the middle of a drain has copies of what the drain holds. (While that lasts, it is rung as soon as it is found.) */
 static void forget_drain(void)
 {
-	worker_forget();
+	drain_worker_forget();
 	if (door >= 0)
 		shut_door();
-	sharers_forget();
+	exec_workers_forget();
 }
 
-void workers_init(void)
+void drain_owner_init(void)
 {
-	guard_when_born(forget_drain);
+	birth_when_born(forget_drain);
 }

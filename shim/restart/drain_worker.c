@@ -8,7 +8,7 @@
 #include "deliver/queue.h"
 #include "drain/drain.h"
 #include "fd/inherited.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -26,7 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static cpr_large struct worker_message message; /* too large for a handler's stack */
+static cpr_large struct drain_worker_message message; /* too large for a handler's stack */
 static cpr_touched uint64_t draining_for; /* the nonce of the drain that this worker is in */
 static bool passed_on;
 static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
@@ -54,7 +54,7 @@ static void let_go(int fd)
 	static int ended = -1;
 	int pair[2];
 
-	for (int twin = conn_next_twin(fd, 0); twin >= 0; twin = conn_next_twin(fd, twin + 1))
+	for (int twin = conn_next_dup(fd, 0); twin >= 0; twin = conn_next_dup(fd, twin + 1))
 		let_go(twin);
 	conn_end(fd);
 	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
@@ -67,12 +67,12 @@ static void let_go(int fd)
 
 static bool tell(int sock, const struct passed *p)
 {
-	const struct entry *e = p->listener != -1 ? track_listener(p->listener) : NULL;
+	const struct entry *e = p->listener != -1 ? tagging_listener(p->listener) : NULL;
 
 	memset(&message, 0, sizeof(message));
 	message.ino = p->ino;
-	message.by_address = p->listener == TRACK_AFAR;
-	if (e && e->flags & ENTRY_FOREIGN) {
+	message.by_address = p->listener == TAGGING_REMOTE;
+	if (e && e->flags & ENTRY_STARTED_WITH) {
 		message.listener_ino = e->object.ino;
 	} else if (e) {
 		message.id = e->id;
@@ -88,7 +88,7 @@ static void tell_listeners(int sock)
 
 	if (told.nonce || !guard_lock(&hold)) /* what a program that was exec'ed has bound, its own next one will bind */
 		return;
-	track_check_all(false);
+	tagging_check_all(false);
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		if (!(e->flags & ENTRY_KEPT) || e->flags & ENTRY_ORPHAN || (e->kind != ENTRY_STREAM && e->kind != ENTRY_DATAGRAM))
 			continue;
@@ -136,8 +136,8 @@ static void forget_told(void)
 		return;
 	raw_close(told.sock);
 	told.nonce = 0;
-	foreign_pass(false);
-	foreign_ask_again(); /* what it had not delivered when it was asked to restart, the owner delivers anew */
+	inherited_pass(false);
+	inherited_ask_again(); /* what it had not delivered when it was asked to restart, the owner delivers anew */
 }
 
 static void end_drain(void)
@@ -155,12 +155,12 @@ static void end_drain(void)
 
 static int64_t deadline(void)
 {
-	return told.nonce ? told.deadline : atomic_load(&guard_shared_drain()->deadline);
+	return told.nonce ? told.deadline : atomic_load(&page_shared_drain()->deadline);
 }
 
 static bool owner_lives(void)
 {
-	uint64_t start = guard_start_time(told.nonce ? told.owner : guard_owner());
+	uint64_t start = roster_start_time(told.nonce ? told.owner : roster_owner());
 
 	return start && (!told.nonce || start == told.owner_start);
 }
@@ -172,12 +172,12 @@ static uint64_t wanted(void)
 	ssize_t n;
 
 	if (!told.nonce)
-		return guard_owner() == getpid() ? 0 : atomic_load(&guard_shared_drain()->nonce);
+		return roster_owner() == getpid() ? 0 : atomic_load(&page_shared_drain()->nonce);
 	n = told.gone ? 0 : io_receive(told.sock, &word, 1, NULL);
 	if (n > 0)
 		return 0;
 	told.gone |= n == 0 && owner_lives();
-	return told.gone ? GUARD_GONE : told.nonce;
+	return told.gone ? PAGE_GONE : told.nonce;
 }
 
 /*
@@ -190,7 +190,7 @@ static bool is_abandoned(uint64_t nonce)
 	int64_t late = deadline() + cpr__settings.ready_timeout_s * INT64_C(1000000000);
 
 	dead_ticks = owner_lives() ? 0 : dead_ticks + 1;
-	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && nonce != GUARD_GONE);
+	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && nonce != PAGE_GONE);
 }
 
 static void let_all_go(void)
@@ -221,7 +221,7 @@ static void begin(uint64_t nonce)
 	draining_for = nonce;
 	passed_on = false;
 	mine_count = 0;
-	track_settle();
+	tagging_resolve();
 	drain_begin();
 }
 
@@ -243,17 +243,17 @@ static int go_on(void)
 static bool survey(void)
 {
 	static uint64_t begun, told;
-	uint64_t asked = atomic_load(&guard_shared_drain()->survey);
+	uint64_t asked = atomic_load(&page_shared_drain()->survey);
 
 	if (!asked || asked == told)
 		return false;
 	if (begun != asked)
-		slow_begin();
+		inflight_begin();
 	begun = asked;
-	if (slow_left())
+	if (inflight_left())
 		return true;
 	told = asked;
-	guard_worker_calm(asked);
+	roster_worker_calm(asked);
 	return false;
 }
 
@@ -263,14 +263,14 @@ static int look(uint64_t nonce)
 	bool slow = survey();
 
 
-	if (nonce == GUARD_GONE && draining_for)
+	if (nonce == PAGE_GONE && draining_for)
 		let_all_go();
-	if (draining_for && nonce != GUARD_GONE && draining_for != nonce)
+	if (draining_for && nonce != PAGE_GONE && draining_for != nonce)
 		end_drain();
-	if (nonce && nonce != GUARD_GONE && !draining_for)
+	if (nonce && nonce != PAGE_GONE && !draining_for)
 		begin(nonce);
 	if (draining_for && is_abandoned(nonce)) {
-		if (nonce == GUARD_GONE) {
+		if (nonce == PAGE_GONE) {
 			leave_too();
 			return SLOW_STEP_MS;
 		}
@@ -281,14 +281,14 @@ static int look(uint64_t nonce)
 }
 
 /* A ring that comes while another thread looks is not lost: it may be the one that says that the owner has gone, and what this worker has passed is not its own any more. */
-void worker_tick(void)
+void drain_worker_tick(void)
 {
 	static atomic_flag ticking = ATOMIC_FLAG_INIT;
 	static _Atomic bool rung_meanwhile;
-	struct guard_drain *drain = guard_shared_drain();
+	struct page_drain *drain = page_shared_drain();
 	int again = 0;
 
-	if (!drain || (!told.nonce && (guard_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
+	if (!drain || (!told.nonce && (roster_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
 		return;
 	atomic_store(&rung_meanwhile, true);
 	while (atomic_load(&rung_meanwhile) && !atomic_flag_test_and_set(&ticking)) {
@@ -301,13 +301,13 @@ void worker_tick(void)
 }
 
 /* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
-bool worker_is_concerned(const struct words_request *request)
+bool drain_worker_is_concerned(const struct protocol_request *request)
 {
-	worker_tick(); /* the last drain may be called off, and nobody have looked since */
-	return request->drain.shares || (!told.nonce && received_is_of(request->drain.keys, request->drain.key_count));
+	drain_worker_tick(); /* the last drain may be called off, and nobody have looked since */
+	return request->drain.shares || (!told.nonce && scm_recv_is_of(request->drain.keys, request->drain.key_count));
 }
 
-const char *worker_told(int sock, const struct words_request *request)
+const char *drain_worker_told(int sock, const struct protocol_request *request)
 {
 	uint64_t nonce = request->drain.nonce;
 	struct ucred peer = {0};
@@ -315,30 +315,30 @@ const char *worker_told(int sock, const struct words_request *request)
 
 	if (told.nonce || draining_for)
 		return "this process is in a drain";
-	if (!guard_is_owner() || guard_has_workers())
+	if (!roster_is_owner() || roster_has_workers())
 		return "this process has workers of its own, or is one";
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !kin_descends(getpid(), peer.pid) || !nonce || nonce == GUARD_GONE)
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !procinfo_descends(getpid(), peer.pid) || !nonce || nonce == PAGE_GONE)
 		return "this process was not started by who asks";
-	if (!foreign_ancestor()) /* its knocks would be taken for clients by who cannot ask for what they stand for */
+	if (!inherited_ancestor()) /* its knocks would be taken for clients by who cannot ask for what they stand for */
 		return "this process may not look at who asks";
 	next_fcntl(sock, F_SETFL, (void *)(long)O_NONBLOCK);
 	told.gone = false;
 	told.sock = sock;
 	told.owner = peer.pid;
-	told.owner_start = guard_start_time(peer.pid);
+	told.owner_start = roster_start_time(peer.pid);
 	told.deadline = request->drain.deadline;
 	told.soon = io_now() + SOON_NS;
 	told.nonce = nonce;
-	foreign_pass(true);
+	inherited_pass(true);
 	return NULL;
 }
 
-bool worker_is_told(void)
+bool drain_worker_is_told(void)
 {
 	return told.nonce;
 }
 
-void worker_forget(void)
+void drain_worker_forget(void)
 {
 	if (told.nonce)
 		raw_close(told.sock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A worker's part in a drain of several processes, and what it says to its owner. */
-#ifndef CPR_WORKER_H
-#define CPR_WORKER_H
+#ifndef CPR_RESTART_DRAIN_WORKER_H
+#define CPR_RESTART_DRAIN_WORKER_H
 
 #include "model/tag.h"
 #include "model/protocol.h"
@@ -12,7 +12,7 @@
 enum { WORKER_PASSED_MAX = 1 << 16 }; /* connections in one drain */
 
 /* One message a listener or a connection, with its descriptor; the last has none, and the worker's counts. */
-struct worker_message {
+struct drain_worker_message {
 	uint32_t last;
 	uint32_t listener; /* the descriptor is a socket that this worker has bound: kind, flags and backlog are its entry's */
 	uint32_t kind, flags;
@@ -28,17 +28,17 @@ struct worker_message {
 };
 
 /* The doorbell rang, or its timer did. */
-void worker_tick(void);
+void drain_worker_tick(void);
 
 /*
- * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of its owner's: it is told by a request (WORDS_DRAIN), on a connection that
+ * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of its owner's: it is told by a request (PROTOCOL_DRAIN), on a connection that
  * stays open. NULL: it is in that drain now, and `sock` is the worker's. Else why not. Before it is told: has it anything to do with that drain? By the handler.
  */
-bool worker_is_concerned(const struct words_request *request);
-const char *worker_told(int sock, const struct words_request *request);
-bool worker_is_told(void);
+bool drain_worker_is_concerned(const struct protocol_request *request);
+const char *drain_worker_told(int sock, const struct protocol_request *request);
+bool drain_worker_is_told(void);
 
 /* In a child: the drain that its parent was in, as a worker, is not its own. */
-void worker_forget(void);
+void drain_worker_forget(void);
 
 #endif

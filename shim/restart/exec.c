@@ -8,7 +8,7 @@
 #include "process/children.h"
 #include "deliver/queue.h"
 #include "base/fds.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -52,15 +52,15 @@ struct plan {
 static atomic_flag leaving = ATOMIC_FLAG_INIT;
 static _Atomic bool under_way;
 static char *stack;
-static char **restart_env; /* cpr__origin.envp with one place more */
+static char **restart_env; /* cpr__startup.envp with one place more */
 static char state_variable[32];
 enum { PASSED_MAX = 1 << 17 }; /* what is beyond is closed by exec */
 
 static struct lists {
 	struct passed passed[PASSED_MAX]; /* connections that go with the state */
-	struct worker workers[GUARD_WORKERS_MAX];
+	struct worker workers[ROSTER_MAX];
 	struct child children[CHILDREN_MAX];
-	int pids[GUARD_WORKERS_MAX];
+	int pids[ROSTER_MAX];
 } *lists; /* not at the start: what is mapped makes every fork dearer */
 static size_t passed_count;
 
@@ -69,13 +69,13 @@ int leave_init(void)
 {
 	size_t n = 0;
 
-	while (cpr__origin.envp[n])
+	while (cpr__startup.envp[n])
 		n++;
 	restart_env = pool_alloc((n + 2) * sizeof(char *));
 	stack = pool_page(TASK_STACK);
 	if (!restart_env || !stack)
 		return -ENOMEM;
-	memcpy(restart_env, cpr__origin.envp, n * sizeof(char *));
+	memcpy(restart_env, cpr__startup.envp, n * sizeof(char *));
 	restart_env[n] = state_variable;
 	return 0;
 }
@@ -100,7 +100,7 @@ static void fill_standard(void)
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
 		int null;
 
-		if (origin_is_heirloom(fd) || table_tracks(cpr__table, fd))
+		if (startup_is_heirloom(fd) || table_tracks(cpr__table, fd))
 			continue;
 		if (next_fcntl(fd, F_GETFD, NULL) < 0)
 			continue; /* closed: by the program, and it was not open at the start either, or it wants it so */
@@ -123,15 +123,15 @@ static void set_flags(const struct plan *plan)
 		if (next_close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC))
 			fds_walk(close_at_exec, NULL); /* before Linux 5.11 */
 		fill_standard();
-		for (size_t i = 0; i < cpr__origin.heirloom_count; i++)
-			if (origin_is_heirloom(cpr__origin.heirlooms[i].fd))
-				next_fcntl(cpr__origin.heirlooms[i].fd, F_SETFD, NULL);
+		for (size_t i = 0; i < cpr__startup.heirloom_count; i++)
+			if (startup_is_heirloom(cpr__startup.heirlooms[i].fd))
+				next_fcntl(cpr__startup.heirlooms[i].fd, F_SETFD, NULL);
 	}
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		if (!must_be_cleared(plan, e))
 			continue;
 		/* looked at again: other threads have gone on until this table was copied */
-		if (guard_is_alone() || object_still(&e->object, e->fd))
+		if (birth_is_single_threaded() || object_still(&e->object, e->fd))
 			next_fcntl(e->fd, F_SETFD, NULL);
 	}
 	for (size_t i = 0; i < passed_count; i++) {
@@ -163,16 +163,16 @@ static int task(void *arg)
 	struct plan *plan = arg;
 
 	if (plan->restart)
-		origin_restore_directory();
+		startup_restore_directory();
 	clear_flags(plan);
 	if (plan->restart)
-		origin_restore_process(cpr__settings.signal);
+		startup_restore_process(cpr__settings.signal);
 	else
 		prctl(PR_SET_PDEATHSIG, plan->parent_death_signal);
 	next_execve(plan->path, plan->argv, plan->envp);
 	plan->error = errno;
 	if (plan->restart)
-		origin_put_back();
+		startup_put_back();
 	next_sys(SYS_exit, 0); /* this task only */
 	return 0;
 }
@@ -182,15 +182,15 @@ static int task(void *arg)
  * spawn inside libc's system(), in another thread at that moment would carry the listeners into a stranger, and a failed exec has to put
  * a thousand flags back while other threads go on opening and closing. So the exec is done by a task with a descriptor table and a working directory
  * of its own, as vfork's child has, that is yet a thread of this process (so the pid stays): what it changes nobody else sees, and when exec
- * fails there is nothing to put back but what is in origin_put_back.
+ * fails there is nothing to put back but what is in startup_put_back.
  */
 static int exec_in_task(struct plan *plan)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (clone(task, stack + TASK_STACK, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK, plan) < 0)
 		plan->error = errno;
-	errno = kept;
+	errno = saved_errno;
 	return -plan->error;
 }
 
@@ -200,13 +200,13 @@ static int exec_in_task(struct plan *plan)
  */
 static bool may_exec_here(const struct plan *plan)
 {
-	return !plan->restart && !passed_count && !table_orphans(cpr__table) && guard_is_alone();
+	return !plan->restart && !passed_count && !table_orphans(cpr__table) && birth_is_single_threaded();
 }
 
 static int exec_here(struct plan *plan)
 {
 	struct fds_row row = FDS_NO_ROW;
-	int kept = errno;
+	int saved_errno = errno;
 
 	clear_flags(plan);
 	next_execve(plan->path, plan->argv, plan->envp);
@@ -217,7 +217,7 @@ static int exec_here(struct plan *plan)
 	fds_row_end(&row);
 	if (plan->page_fd > 0)
 		next_fcntl(plan->page_fd, F_SETFD, (void *)(long)FD_CLOEXEC);
-	errno = kept;
+	errno = saved_errno;
 	return -plan->error;
 }
 
@@ -252,13 +252,13 @@ static bool have_lists(void)
 
 static size_t note_workers(void)
 {
-	size_t n = guard_workers(lists->pids, GUARD_WORKERS_MAX), used = 0;
+	size_t n = roster_workers(lists->pids, ROSTER_MAX), used = 0;
 
-	used = retire_unfinished(lists->workers, GUARD_WORKERS_MAX);
-	for (size_t i = 0; i < n && used < GUARD_WORKERS_MAX; i++) {
+	used = retire_unfinished(lists->workers, ROSTER_MAX);
+	for (size_t i = 0; i < n && used < ROSTER_MAX; i++) {
 		int pid = lists->pids[i];
 
-		lists->workers[used] = (struct worker){.pid = pid, .start_time = guard_start_time(pid), .empty = workers_is_empty(pid)};
+		lists->workers[used] = (struct worker){.pid = pid, .start_time = roster_start_time(pid), .empty = drain_owner_is_empty(pid)};
 		used += lists->workers[used].start_time != 0;
 	}
 	return used;
@@ -271,8 +271,8 @@ static int write_state(struct state *state, struct plan *plan)
 	state->generation = (uint32_t)arrive_generation();
 	state->first_at = arrive_first_at();
 	state->table = cpr__table;
-	state->heirlooms = cpr__origin.heirlooms;
-	state->heirloom_count = cpr__origin.heirloom_count;
+	state->heirlooms = cpr__startup.heirlooms;
+	state->heirloom_count = cpr__startup.heirloom_count;
 	state->left_at = plan->write_at = io_now();
 	plan->state_fd = state_write(state, false);
 	if (plan->state_fd < 0)
@@ -315,8 +315,8 @@ static void set_async(bool on)
 /* While nobody else goes on, one look at what the API saved is enough, and it is the next generation's, which must look in any case. */
 static void check_all(struct state *state)
 {
-	state->unseen = guard_is_alone();
-	track_check_all(state->unseen);
+	state->unseen = birth_is_single_threaded();
+	tagging_check_all(state->unseen);
 }
 
 /* With the guard held: the state, then the exec. Returns only if it failed. */
@@ -367,7 +367,7 @@ static void give_up(const struct guard_hold *hold)
 
 int leave_restart(const struct leave_request *request, struct text *why)
 {
-	struct plan plan = {.path = request->path ? request->path : cpr__origin.path, .argv = cpr__origin.argv, .envp = restart_env, .restart = true};
+	struct plan plan = {.path = request->path ? request->path : cpr__startup.path, .argv = cpr__startup.argv, .envp = restart_env, .restart = true};
 	struct state state = {.nonce = request->nonce, .asked_at = request->asked_at, .drained_at = io_now()};
 	struct carry_count count;
 	struct guard_hold hold;
@@ -375,7 +375,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 
 	if (!begin(&hold))
 		return -EBUSY;
-	if (!origin_unchanged(why)) {
+	if (!startup_unchanged(why)) {
 		give_up(&hold);
 		return -EPERM;
 	}
@@ -387,20 +387,20 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	plan.check_at = io_now();
 	check_all(&state);
 	passed_count = carry_choose(lists->passed, PASSED_MAX, true, &count);
-	passed_count += workers_passed(lists->passed + passed_count, PASSED_MAX - passed_count, &count);
+	passed_count += drain_owner_passed(lists->passed + passed_count, PASSED_MAX - passed_count, &count);
 	state.passed = lists->passed;
 	state.passed_count = passed_count;
 	state.carried = (uint32_t)count.carried;
 	state.closed = (uint32_t)count.closed;
 	state.cut = (uint32_t)count.cut;
-	state.page = plan.page_fd = guard_page(&state.page_ino); /* by it the next image tells the workers that this one is gone */
+	state.page = plan.page_fd = page_fd_of(&state.page_ino); /* by it the next image tells the workers that this one is gone */
 	if (state.page < 0)
 		state.page_ino = 0;
 	state.workers = lists->workers;
 	state.worker_count = note_workers();
 	state.children = lists->children;
 	state.child_count = children_all(lists->children);
-	sharers_add(lists->workers, &state.worker_count, lists->children, &state.child_count, GUARD_WORKERS_MAX);
+	exec_workers_add(lists->workers, &state.worker_count, lists->children, &state.child_count, ROSTER_MAX);
 	r = leave_now(&state, &plan, request, why);
 	deliver_call_off();
 	give_up(&hold);
@@ -419,30 +419,30 @@ static bool same_file(const char *a, const char *b)
 static __attribute__((noinline)) bool is_own(const char *path, char *const argv[])
 {
 	char absolute[TAG_NAME_MAX + 1];
-	int kept = errno;
+	int saved_errno = errno;
 	bool own = false;
 
 	if (tag_path(AT_FDCWD, path, absolute))
 		goto out;
-	if (!strcmp(absolute, cpr__origin.path) || same_file(absolute, cpr__origin.path) || same_file(absolute, "/proc/self/exe"))
+	if (!strcmp(absolute, cpr__startup.path) || same_file(absolute, cpr__startup.path) || same_file(absolute, "/proc/self/exe"))
 		own = true;
 	/* the script itself is exec'ed, or its interpreter with the same script in front of other arguments */
-	if (own && cpr__origin.script && strcmp(absolute, cpr__origin.path) == 0 && !strcmp(cpr__origin.script, cpr__origin.path))
+	if (own && cpr__startup.script && strcmp(absolute, cpr__startup.path) == 0 && !strcmp(cpr__startup.script, cpr__startup.path))
 		goto out;
-	if (own && cpr__origin.script) {
+	if (own && cpr__startup.script) {
 		own = false;
 		for (int i = 1; argv[0] && argv[i] && !own; i++)
-			own = same_file(argv[i], cpr__origin.script);
+			own = same_file(argv[i], cpr__startup.script);
 	}
 out:
-	errno = kept;
+	errno = saved_errno;
 	return own;
 }
 
 /* The paths' room is taken only where it is needed: a child's stack, between fork and exec, may be small. */
 __attribute__((hot)) bool leave_is_own(const char *path, char *const argv[])
 {
-	return cpr__table && path && argv && guard_is_owner() && is_own(path, argv);
+	return cpr__table && path && argv && roster_is_owner() && is_own(path, argv);
 }
 
 static bool is_ours(const char *variable)
@@ -470,7 +470,7 @@ static char **own_environment(char *const envp[], size_t *size)
 	envp = envp ? envp : nothing;
 	while (envp[n])
 		n++;
-	while (cpr__origin.envp[ours])
+	while (cpr__startup.envp[ours])
 		ours++;
 	*size = (n + ours + 2) * sizeof(char *);
 	room = pool_map(*size);
@@ -480,8 +480,8 @@ static char **own_environment(char *const envp[], size_t *size)
 		if (strncmp(envp[i], "CPR_STATE_FD=", 13))
 			room[used++] = envp[i];
 	for (size_t i = 0; i < ours; i++)
-		if (is_ours(cpr__origin.envp[i]) && !has(envp, cpr__origin.envp[i]))
-			room[used++] = cpr__origin.envp[i];
+		if (is_ours(cpr__startup.envp[i]) && !has(envp, cpr__startup.envp[i]))
+			room[used++] = cpr__startup.envp[i];
 	room[used] = state_variable;
 	return room;
 }
@@ -504,7 +504,7 @@ static bool begin_in_turn(struct guard_hold *hold)
 	for (int i = 0; i < TURN_MS; i++) {
 		if (begin(hold))
 			return true;
-		if (!leave_under_way() && !guard_own_memory())
+		if (!leave_under_way() && !birth_own_memory())
 			return false;
 		next_sys(SYS_nanosleep, &ms, NULL);
 	}
@@ -535,15 +535,15 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 	/* nothing is let through before the exec: a handler would meet the guard held, or open and close in the task's own table. The next image's constructor does it */
 	state.has_mask = true;
 	memcpy(&state.mask, &hold.mask, sizeof(state.mask));
-	state.given = origin_given();
-	state.page = plan.page_fd = guard_page(&state.page_ino);
+	state.given = startup_given();
+	state.page = plan.page_fd = page_fd_of(&state.page_ino);
 	if (state.page < 0)
 		state.page_ino = 0;
 	state.passed = lists->passed;
 	state.passed_count = passed_count = deliver_hand_on(lists->passed, PASSED_MAX);
 	arrive_hand_on(&state); /* a restart that is not over yet, or workers that are not gone */
 	state.workers = lists->workers;
-	state.worker_count = retire_unfinished(lists->workers, GUARD_WORKERS_MAX);
+	state.worker_count = retire_unfinished(lists->workers, ROSTER_MAX);
 	state.children = lists->children;
 	state.child_count = children_unknown(lists->children); /* the others are the program's own, also in its next image */
 	r = leave_now(&state, &plan, NULL, &why);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Leaving: the table into a sealed memfd, and exec; or the way back. */
-#ifndef CPR_LEAVE_H
-#define CPR_LEAVE_H
+#ifndef CPR_RESTART_EXEC_H
+#define CPR_RESTART_EXEC_H
 
 #include "model/state.h"
 #include "base/text.h"

@@ -5,7 +5,7 @@
 
 #include "process/children.h"
 #include "process/forked.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -58,23 +58,23 @@ static bool is_listener(uint64_t ino, void *arg)
  * Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true. Where connections were given away, with all others too, with e NULL: who
  * has got one is not to be seen from here. Holding the guard.
  */
-static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct kin *kin, const struct entry *e, void *arg), void *arg)
+static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct procinfo *proc, const struct entry *e, void *arg), void *arg)
 {
 	note_listeners();
 	family_count = 0;
-	if (listener_count || atomic_load(&passing_any))
-		kin_children(getpid(), add_to_family, NULL);
+	if (listener_count || atomic_load(&scm_send_any))
+		procinfo_children(getpid(), add_to_family, NULL);
 	for (size_t i = 0; i < family_count; i++) {
 		const struct entry *e = NULL;
-		struct kin kin;
+		struct procinfo proc;
 
-		if (guard_is_worker(family[i]) || skip(family[i], arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
+		if (roster_is_worker(family[i]) || skip(family[i], arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
 			continue;
-		guard_await_exec(family[i]);
-		kin_children(family[i], add_to_family, NULL);
+		roster_await_exec(family[i]);
+		procinfo_children(family[i], add_to_family, NULL);
 		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
-		if (kin_look(family[i], &kin) && !kin.dead && !forked_only(kin.flags) && (kin_sockets(family[i], is_listener, &e) || atomic_load(&passing_any)))
-			each(family[i], &kin, e, arg);
+		if (procinfo_look(family[i], &proc) && !proc.dead && !forked_only(proc.flags) && (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
+			each(family[i], &proc, e, arg);
 	}
 }
 
@@ -87,7 +87,7 @@ static struct asked {
 	bool connected, agreed, passed_on, empty;
 } asked[ASKED_MAX];
 static size_t asked_count;
-static struct words_request request;
+static struct protocol_request request;
 
 static struct asked *find(int pid)
 {
@@ -105,43 +105,43 @@ static bool skip_none(int pid, void *arg)
 }
 
 /* A signal that nobody catches would end it: it must be one of ours, and not only catch the number. */
-static void note_if_ours(int pid, const struct kin *kin, const struct entry *e, void *arg)
+static void note_if_ours(int pid, const struct procinfo *proc, const struct entry *e, void *arg)
 {
 	const char *mark = arg;
 
-	(void)kin;
-	if (asked_count < ASKED_MAX && forked_catches(pid, cpr__settings.signal) && kin_maps(pid, mark))
+	(void)proc;
+	if (asked_count < ASKED_MAX && forked_catches(pid, cpr__settings.signal) && procinfo_maps(pid, mark))
 		asked[asked_count++] = (struct asked){.pid = pid, .sock = -1, .shares = e};
 }
 
 static void make_request(void)
 {
-	request = (struct words_request){.magic = WORDS_MAGIC, .verb = WORDS_DRAIN};
-	for (size_t i = 0; i < listener_count && request.drain.key_count < WORDS_KEYS_MAX; i++) {
-		uint64_t key = listeners[i]->kind == ENTRY_STREAM ? received_key(listeners[i]->fd) : 0;
+	request = (struct protocol_request){.magic = PROTOCOL_MAGIC, .verb = PROTOCOL_DRAIN};
+	for (size_t i = 0; i < listener_count && request.drain.key_count < PROTOCOL_KEYS_MAX; i++) {
+		uint64_t key = listeners[i]->kind == ENTRY_STREAM ? scm_recv_key(listeners[i]->fd) : 0;
 
 		if (key)
 			request.drain.keys[request.drain.key_count++] = key;
 	}
 }
 
-size_t sharers_find(void)
+size_t exec_workers_find(void)
 {
 	char mark[32];
 	struct text t = TEXT_ON(mark);
 	struct guard_hold hold;
 
-	sharers_forget();
+	exec_workers_forget();
 	if (!guard_lock(&hold))
 		return 0;
-	text_format(&t, "/memfd:" WORDS_PAGE_NAME "%d.", cpr__settings.signal);
+	text_format(&t, "/memfd:" PROTOCOL_PAGE_NAME "%d.", cpr__settings.signal);
 	walk(skip_none, note_if_ours, mark);
 	make_request();
 	guard_unlock(&hold);
 	return asked_count;
 }
 
-size_t sharers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most)
+size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most)
 {
 	size_t n = 0;
 
@@ -153,38 +153,38 @@ size_t sharers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most)
 	return n;
 }
 
-bool sharers_knows(int pid)
+bool exec_workers_knows(int pid)
 {
 	return find(pid);
 }
 
-bool sharers_takes(int pid, int sock)
+bool exec_workers_takes(int pid, int sock)
 {
 	struct asked *a = find(pid);
 
 	if (!a || a->connected)
 		return false;
 	a->connected = true;
-	a->sock = io_move_up(sock, WORDS_HIGH);
+	a->sock = io_move_up(sock, PROTOCOL_HIGH);
 	request.drain.shares = a->shares;
 	io_send(a->sock, &request, sizeof(request), -1);
 	return true;
 }
 
-/* Of one that shares a listener sharers_add warns. */
+/* Of one that shares a listener exec_workers_add warns. */
 static void warn_of_refusal(const struct asked *a, const char *answer)
 {
 	char result[16], reason[128];
 
-	if (a->shares || words_get(answer, "result", result, sizeof(result)) || !strcmp(result, "none") || words_get(answer, "reason", reason, sizeof(reason)))
+	if (a->shares || protocol_get(answer, "result", result, sizeof(result)) || !strcmp(result, "none") || protocol_get(answer, "reason", reason, sizeof(reason)))
 		return;
 	log_warn("process %d was given connections, and keeps them: %s", a->pid, reason);
 }
 
-int sharers_next_refusal(void)
+int exec_workers_next_refusal(void)
 {
 	static const char yes[] = "result=ok\n";
-	static cpr_large char answer[WORDS_ANSWER_MAX + 1];
+	static cpr_large char answer[PROTOCOL_ANSWER_MAX + 1];
 
 	for (size_t i = 0; i < asked_count; i++) {
 		struct asked *a = &asked[i];
@@ -206,7 +206,7 @@ int sharers_next_refusal(void)
 	return 0;
 }
 
-void sharers_passed_on(int pid, bool empty)
+void exec_workers_passed_on(int pid, bool empty)
 {
 	struct asked *a = find(pid);
 
@@ -216,17 +216,17 @@ void sharers_passed_on(int pid, bool empty)
 	a->empty = empty;
 }
 
-void sharers_dismiss(void)
+void exec_workers_dismiss(void)
 {
 	for (size_t i = 0; i < asked_count; i++)
 		if (asked[i].sock >= 0) {
 			io_send(asked[i].sock, "", 1, -1);
 			kill(asked[i].pid, cpr__settings.signal);
 		}
-	sharers_forget();
+	exec_workers_forget();
 }
 
-void sharers_forget(void)
+void exec_workers_forget(void)
 {
 	for (size_t i = 0; i < asked_count; i++)
 		if (asked[i].sock >= 0)
@@ -270,11 +270,11 @@ static bool is_told(int pid, void *arg)
 	if (!is_among(to->worker, to->known, pid))
 		return false;
 	if (children_shares(pid))
-		mark(to->child, to->children, to->most, pid, guard_start_time(pid));
+		mark(to->child, to->children, to->most, pid, roster_start_time(pid));
 	return true;
 }
 
-static void add(int pid, const struct kin *kin, const struct entry *e, void *arg)
+static void add(int pid, const struct procinfo *proc, const struct entry *e, void *arg)
 {
 	const struct adding *to = arg;
 	const struct asked *a = find(pid);
@@ -282,17 +282,17 @@ static void add(int pid, const struct kin *kin, const struct entry *e, void *arg
 	if (!e && !(a && a->agreed)) /* it has nothing to do with us */
 		return;
 	if (e && (!a || !a->passed_on))
-		mark(to->child, to->children, to->most, pid, kin->start_time);
+		mark(to->child, to->children, to->most, pid, proc->start_time);
 	if (*to->workers == to->most)
 		return;
-	to->worker[(*to->workers)++] = (struct worker){.pid = pid, .start_time = kin->start_time, .empty = a && a->empty};
+	to->worker[(*to->workers)++] = (struct worker){.pid = pid, .start_time = proc->start_time, .empty = a && a->empty};
 	if (e && (!a || !a->passed_on))
-		log_warn("process %d (%s) also listens on %s: its connections end with it", pid, kin->name, e->name);
+		log_warn("process %d (%s) also listens on %s: its connections end with it", pid, proc->name, e->name);
 	else if (!a->passed_on)
-		log_warn("process %d (%s) was given connections, and has not passed them on in time: they end with it", pid, kin->name);
+		log_warn("process %d (%s) was given connections, and has not passed them on in time: they end with it", pid, proc->name);
 }
 
-void sharers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most)
+void exec_workers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most)
 {
 	struct adding to = {worker, workers, *workers, child, children, most};
 

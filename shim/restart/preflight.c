@@ -4,7 +4,7 @@
 #include "restart/preflight.h"
 
 #include "process/children.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/next.h"
@@ -24,13 +24,13 @@ struct children {
 static void count_child(int pid, void *arg)
 {
 	struct children *children = arg;
-	struct kin kin;
+	struct procinfo proc;
 
-	if (!kin_look(pid, &kin) || kin.dead || children_knows(pid))
+	if (!procinfo_look(pid, &proc) || proc.dead || children_knows(pid))
 		return;
 	if (!children->count++) {
 		children->first = pid;
-		memcpy(children->name, kin.name, sizeof(kin.name));
+		memcpy(children->name, proc.name, sizeof(proc.name));
 	}
 }
 
@@ -42,7 +42,7 @@ static bool keeps_anything(void)
 
 	if (!guard_lock(&hold))
 		return true;
-	noted_settle_all();
+	pending_resolve_all();
 	for (const struct entry *e = table_first(cpr__table); e && !any; e = table_after(e)) /* the first will do: there may be a million */
 		any = e->flags & ENTRY_KEPT && object_still(&e->object, e->fd);
 	guard_unlock(&hold);
@@ -54,9 +54,9 @@ static bool is_only_a_parent(struct text *why)
 {
 	struct children children = {0};
 
-	if (keeps_anything() || guard_has_workers())
+	if (keeps_anything() || roster_has_workers())
 		return false;
-	kin_children(getpid(), count_child, &children);
+	procinfo_children(getpid(), count_child, &children);
 	if (children.count)
 		text_format(why, "it holds no listening socket itself, but has %d child process%s (first: %d %s), and the next generation would start them anew beside "
 				 "these: start the server itself under cpr-exec, or use exec in the script",
@@ -87,14 +87,14 @@ static bool has_sysv_memory(void)
 /* PostgreSQL: a server looks there for processes that its last life has left behind, and will not start (or recovers) while it finds them. */
 static bool shares_sysv_memory(struct text *why)
 {
-	if (!guard_has_workers() || !has_sysv_memory())
+	if (!roster_has_workers() || !has_sysv_memory())
 		return false;
 	text_add(why, "it shares System V memory with processes that it forked: the next generation would find it in use while they end, as PostgreSQL does, which then refuses to "
 		      "start or recovers as after a crash. Stop and start it");
 	return true;
 }
 
-bool foresee_loss(struct text *why)
+bool preflight_loss(struct text *why)
 {
 	return is_only_a_parent(why) || shares_sysv_memory(why);
 }

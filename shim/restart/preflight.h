@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Is it to be foreseen that a restart would lose the service? */
-#ifndef CPR_FORESEE_H
-#define CPR_FORESEE_H
+#ifndef CPR_RESTART_PREFLIGHT_H
+#define CPR_RESTART_PREFLIGHT_H
 
 #include "base/text.h"
 
@@ -9,6 +9,6 @@
  * True, and the reason and what to do, for a person, in `why`: the process has nothing to hand over but children, which do the work; or workers whose System V shared
  * memory the next generation would find in use. Asked before anything is touched. Not with the guard held. A signal handler may call it.
  */
-bool foresee_loss(struct text *why);
+bool preflight_loss(struct text *why);
 
 #endif

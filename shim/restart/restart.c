@@ -7,7 +7,7 @@
 #include "deliver/queue.h"
 #include "drain/drain.h"
 #include "restart/preflight.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "process/startup.h"
@@ -78,7 +78,7 @@ static void thaw(void)
 {
 	struct guard_hold hold;
 
-	workers_dismiss();
+	drain_owner_dismiss();
 	if (guard_lock(&hold)) {
 		deliver_call_off();
 		guard_unlock(&hold);
@@ -88,7 +88,7 @@ static void thaw(void)
 
 static void call_off(int result, const char *why)
 {
-	workers_survey_over();
+	drain_owner_survey_over();
 	thaw();
 	leave_raise_backlogs(false);
 	atomic_store(&draining, false);
@@ -100,9 +100,9 @@ static void call_off(int result, const char *why)
 /* What would fail at the end is better said before connections are ended for it. */
 static int foreseen(const struct leave_request *request, struct text *why)
 {
-	const char *path = request->path ? request->path : cpr__origin.path;
+	const char *path = request->path ? request->path : cpr__startup.path;
 
-	if (!origin_unchanged(why) || foresee_loss(why))
+	if (!startup_unchanged(why) || preflight_loss(why))
 		return -EPERM;
 	if (!faccessat(AT_FDCWD, path, X_OK, AT_EACCESS))
 		return 0;
@@ -118,10 +118,10 @@ static void freeze(void)
 {
 	awaiting = false;
 	frozen_at = io_now();
-	workers_survey_over();
-	track_settle();
+	drain_owner_survey_over();
+	tagging_resolve();
 	drain_begin(); /* also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it */
-	passing_look_anew();
+	scm_send_look_anew();
 	called = false;
 	workers_ns = 0;
 }
@@ -132,21 +132,21 @@ static void freeze(void)
  */
 static size_t hear_workers(size_t mine)
 {
-	bool settled = (!mine || !atomic_load(&passing_any)) && passing_is_settled();
+	bool settled = (!mine || !atomic_load(&scm_send_any)) && scm_send_is_settled();
 
 	if (!called && !settled && io_now() < pending.deadline - GOODBYE_NS)
 		return 1;
 	if (!called)
-		workers_ns = (int64_t)workers_call(pending.deadline) * EACH_NS;
+		workers_ns = (int64_t)drain_owner_call(pending.deadline) * EACH_NS;
 	called = true;
-	return workers_collect();
+	return drain_owner_collect();
 }
 
 static void await(int64_t from)
 {
 	again_at = from;
 	survey++;
-	slow_begin();
+	inflight_begin();
 	awaiting = true;
 }
 
@@ -176,8 +176,8 @@ static int await_slow(void)
 	int64_t now = io_now(), spent = now - pending.request.asked_at;
 	bool must = now >= pending.deadline - last_ns || (hold == SHORT && spent >= 2 * quarter());
 
-	slow_workers = workers_slow(survey);
-	if (!must && (now < again_at || slow_left() + slow_workers > 0))
+	slow_workers = drain_owner_slow(survey);
+	if (!must && (now < again_at || inflight_left() + slow_workers > 0))
 		return next_look(pending.request.asked_at, SLOW_STEP_MS);
 	if (hold == SHORT && spent >= quarter()) /* who is slow has been so since before that */
 		hold = LONG;
@@ -194,7 +194,7 @@ static bool is_in_vain(size_t mine, size_t theirs)
 		return false;
 	if (hold != LONG)
 		return true;
-	if ((mine > slow_left() || theirs > slow_workers) && (held < quarter() || now >= pending.deadline - held * 2))
+	if ((mine > inflight_left() || theirs > slow_workers) && (held < quarter() || now >= pending.deadline - held * 2))
 		return false;
 	hold = LONG_DONE;
 	last_ns = held + held / 2;
@@ -236,7 +236,7 @@ void restart_tick(void)
 {
 	int again;
 
-	if (!atomic_load(&draining) || guard_owner() != getpid() || atomic_flag_test_and_set(&stepping))
+	if (!atomic_load(&draining) || roster_owner() != getpid() || atomic_flag_test_and_set(&stepping))
 		return;
 	again = atomic_load(&draining) ? step() : 0;
 	atomic_flag_clear(&stepping);
@@ -262,7 +262,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		memcpy(pending.path, request->path, strnlen(request->path, TAG_NAME_MAX) + 1);
 		pending.request.path = pending.path;
 	}
-	track_settle();
+	tagging_resolve();
 	leave_raise_backlogs(true);
 	survey = (uint64_t)request->asked_at; /* a number that no worker has heard before, also if it was asked by an image before this one */
 	hold = SHORT;

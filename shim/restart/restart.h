@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A restart from request to exec: drain first, by ticks, then leave; or the way back. */
-#ifndef CPR_RESTART_H
-#define CPR_RESTART_H
+#ifndef CPR_RESTART_RESTART_H
+#define CPR_RESTART_RESTART_H
 
 #include "restart/exec.h"
 

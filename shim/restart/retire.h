@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers of the last generation: told to leave, waited for, killed if they would not. */
-#ifndef CPR_RETIRE_H
-#define CPR_RETIRE_H
+#ifndef CPR_RESTART_RETIRE_H
+#define CPR_RESTART_RETIRE_H
 
 #include "model/state.h"
 
 /* What the last generation left behind. */
 void retire_adopt(const struct worker *workers, size_t n);
 
-/* They look at the page at once: guard_let_go. */
+/* They look at the page at once: page_let_go. */
 void retire_ring(const struct worker *workers, size_t n);
 
 /* This generation serves: they may go. */

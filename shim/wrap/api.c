@@ -5,7 +5,7 @@
 
 #include "restart/arrive.h"
 #include "fd/claim.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "wrap/init.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -124,8 +124,8 @@ static struct entry *find_tag(const char *name, int id)
 {
 	struct entry *e = table_find(cpr__table, name, id);
 
-	if (!e && noted_may_name(name)) {
-		noted_settle_all();
+	if (!e && pending_may_name(name)) {
+		pending_resolve_all();
 		e = table_find(cpr__table, name, id);
 	}
 	return e;
@@ -176,9 +176,9 @@ static int find(const char *name, int id)
 	if (unlikely(!len || len > TAG_NAME_MAX))
 		return -EINVAL;
 	fd = table_peek(cpr__table, name, len, id);
-	if (unlikely(fd == -EAGAIN) && guard_own_memory())
+	if (unlikely(fd == -EAGAIN) && birth_own_memory())
 		fd = table_claim(cpr__table, name, len, id);
-	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && noted_may_name(name)) ? find_locked(name, id) : fd;
+	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && pending_may_name(name)) ? find_locked(name, id) : fd;
 }
 
 CPR_EXPORT int cpr_find_fd(const char *name, int id)
@@ -234,10 +234,10 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 		pthread_setcancelstate(cancel, NULL);
 		return outwards(-EPERM);
 	}
-	noted_settle_all();
+	pending_resolve_all();
 	walking = true;
 	for (const struct entry *e = table_first(cpr__table); e && go_on; e = table_after(e))
-		go_on = e->flags & ENTRY_FOREIGN || cb(e->name, e->id, e->fd, arg);
+		go_on = e->flags & ENTRY_STARTED_WITH || cb(e->name, e->id, e->fd, arg);
 	walking = false;
 	guard_unlock(&hold);
 	pthread_setcancelstate(cancel, NULL);
@@ -246,14 +246,14 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 
 CPR_EXPORT int cpr_state_save(void)
 {
-	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .heirlooms = cpr__origin.heirlooms,
-			      .heirloom_count = cpr__origin.heirloom_count};
+	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .heirlooms = cpr__startup.heirlooms,
+			      .heirloom_count = cpr__startup.heirloom_count};
 	struct guard_hold hold;
 	int fd = begin("-", &hold);
 
 	if (fd)
 		return outwards(fd);
-	track_check_all(false);
+	tagging_check_all(false);
 	state.table = cpr__table;
 	fd = state_write(&state, false);
 	guard_unlock(&hold);

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "restart/doorbell.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "restart/exec.h"
 #include "base/next.h"
 #include "wrap/wrap.h"
@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /*
- * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/lock.c for what tells us of children, and restart/exec.c for
+ * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us of children, and restart/exec.c for
  * why none of them can be born with a descriptor that it should not have.
  */
 
@@ -33,11 +33,11 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 #define FOREIGN(call)                                                                                                  \
 	({                                                                                                             \
 		int r_;                                                                                                \
-		guard_worker_leaves();                                                                                 \
+		roster_worker_leaves();                                                                                 \
 		doorbell_mute(true);                                                                                   \
 		r_ = (call);                                                                                           \
 		doorbell_mute(false);                                                                                  \
-		guard_worker_stays();                                                                                  \
+		roster_worker_stays();                                                                                  \
 		r_;                                                                                                    \
 	})
 
@@ -83,10 +83,10 @@ static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
 
 static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char room[TAG_NAME_MAX + 1], const char **path)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	*path = search(file, room);
-	errno = kept;
+	errno = saved_errno;
 	return *path && leave_is_own(*path, argv);
 }
 
@@ -101,7 +101,7 @@ static __attribute__((noinline)) int by_own_file(const char *file, char *const a
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
 {
-	return guard_is_owner() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
+	return roster_is_owner() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
 }
 
 CPR_EXPORT int execvp(const char *file, char *const argv[])
@@ -177,7 +177,7 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 
 CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	return guard_is_owner() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
+	return roster_is_owner() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
 }
 
 CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])

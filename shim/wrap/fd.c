@@ -20,7 +20,7 @@ static int not_open(void)
 
 int cpr__close(int fd)
 {
-	return track_closing(fd) ? next_close(fd) : not_open();
+	return tagging_closing(fd) ? next_close(fd) : not_open();
 }
 
 CPR_EXPORT int close(int fd)
@@ -35,12 +35,12 @@ CPR_EXPORT int __close(int fd)
 
 CPR_EXPORT int fclose(FILE *stream)
 {
-	int kept = errno, fd = stream ? fileno(stream) : -1;
+	int saved_errno = errno, fd = stream ? fileno(stream) : -1;
 
-	errno = kept;
+	errno = saved_errno;
 	if (unlikely(conn_at(fd) != NULL)) /* what is buffered is written first; and it closes by close(): see fdopen */
 		return next_fclose(stream);
-	track_closing(fd);
+	tagging_closing(fd);
 	return next_fclose(stream);
 }
 
@@ -52,7 +52,7 @@ static int close_between(unsigned first, unsigned last, int flags)
 	for (int c = first > INT32_MAX ? -1 : conn_next((int)first); c >= 0 && (unsigned)c <= last; c = conn_next(c + 1))
 		conn_end(c);
 	for (; fd >= 0 && (unsigned)fd <= last; fd = table_next_fd(cpr__table, fd + 1)) {
-		if (track_closing(fd))
+		if (tagging_closing(fd))
 			continue;
 		if ((unsigned)fd > first && next_close_range(first, (unsigned)fd - 1, flags))
 			return -1;
@@ -68,7 +68,7 @@ CPR_EXPORT int close_range(unsigned first, unsigned last, int flags)
 	/* orphans are close-on-exec already, and a private copy of the table (UNSHARE) is a child's that is about to exec */
 	if (!cpr__table || first > last || flags & ~CLOSE_RANGE_UNSHARE)
 		return next_close_range(first, last, flags);
-	if (!guard_own_memory())
+	if (!birth_own_memory())
 		return next_close_range(first, last, flags);
 	guard_enter();
 	r = close_between(first, last, flags);
@@ -78,11 +78,11 @@ CPR_EXPORT int close_range(unsigned first, unsigned last, int flags)
 
 CPR_EXPORT void closefrom(int first)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
-	if (cpr__table && guard_own_memory() && table_next_fd(cpr__table, first < 0 ? 0 : first) >= 0 &&
+	if (cpr__table && birth_own_memory() && table_next_fd(cpr__table, first < 0 ? 0 : first) >= 0 &&
 	    !close_range(first < 0 ? 0 : (unsigned)first, ~0U, 0))
-		errno = kept;
+		errno = saved_errno;
 	else
 		next_closefrom(first);
 }
@@ -90,7 +90,7 @@ CPR_EXPORT void closefrom(int first)
 static int duplicated(int from, int to)
 {
 	if (to >= 0)
-		track_duplicated(from, to);
+		tagging_dup(from, to);
 	return to;
 }
 
@@ -98,7 +98,7 @@ static __attribute__((noinline)) int dup_remembered(int fd)
 {
 	int to;
 
-	if (unlikely(track_hidden(fd)))
+	if (unlikely(tagging_hidden(fd)))
 		return not_open();
 	guard_enter();
 	to = duplicated(fd, next_dup(fd));
@@ -110,21 +110,21 @@ CPR_EXPORT int dup(int fd)
 {
 	int to;
 
-	if (unlikely(track_orphans()) || unlikely(track_remembers(fd)) || unlikely(noted_any(fd)))
+	if (unlikely(tagging_orphans()) || unlikely(tagging_remembers(fd)) || unlikely(pending_any(fd)))
 		return dup_remembered(fd);
 	to = next_dup(fd);
 	if (to >= 0)
-		track_fresh(to);
+		tagging_fresh(to);
 	return to;
 }
 
 /* Or dup2 will fail, and leave what is at the other number as it is. */
 static bool is_open(int fd)
 {
-	int kept = errno;
-	bool open = !unlikely(track_orphans()) || next_fcntl(fd, F_GETFD, NULL) >= 0;
+	int saved_errno = errno;
+	bool open = !unlikely(tagging_orphans()) || next_fcntl(fd, F_GETFD, NULL) >= 0;
 
-	errno = kept;
+	errno = saved_errno;
 	return open;
 }
 
@@ -132,11 +132,11 @@ CPR_EXPORT int dup2(int from, int to)
 {
 	int r;
 
-	if (unlikely(track_hidden(from)))
+	if (unlikely(tagging_hidden(from)))
 		return not_open();
 	guard_enter();
 	if (from != to && is_open(from))
-		track_make_way(to);
+		tagging_make_way(to);
 	r = next_dup2(from, to);
 	if (from != to)
 		duplicated(from, r);
@@ -153,11 +153,11 @@ CPR_EXPORT int dup3(int from, int to, int flags)
 {
 	int r;
 
-	if (unlikely(track_hidden(from)))
+	if (unlikely(tagging_hidden(from)))
 		return not_open();
 	guard_enter();
 	if (from != to && !(flags & ~O_CLOEXEC) && is_open(from))
-		track_make_way(to);
+		tagging_make_way(to);
 	r = duplicated(from, next_dup3(from, to, flags));
 	guard_exit();
 	return r;
@@ -172,7 +172,7 @@ CPR_EXPORT int dup3(int from, int to, int flags)
 		va_start(args_, command);                                                                              \
 		arg_ = va_arg(args_, void *);                                                                          \
 		va_end(args_);                                                                                         \
-		if (unlikely(track_hidden(fd))) {                                                                      \
+		if (unlikely(tagging_hidden(fd))) {                                                                      \
 			r_ = not_open();                                                                               \
 		} else {                                                                                               \
 			r_ = next(fd, command, arg_);                                                                  \
@@ -205,5 +205,5 @@ CPR_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	arg = va_arg(args, void *);
 	va_end(args);
-	return unlikely(track_hidden(fd)) ? not_open() : next_ioctl(fd, request, arg);
+	return unlikely(tagging_hidden(fd)) ? not_open() : next_ioctl(fd, request, arg);
 }

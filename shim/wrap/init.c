@@ -7,7 +7,7 @@
 #include "restart/doorbell.h"
 #include "drain/drain.h"
 #include "fd/inherited.h"
-#include "process/lock.h"
+#include "process/guard.h"
 #include "restart/exec.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -41,26 +41,26 @@ static int start(void)
 	log_begin();
 	pool_begin();
 	settings_read(&cpr__settings, environ);
-	r = guard_init(origin_seccomp_filters()); /* before the table is there for a wrapper to see */
+	r = page_init(startup_seccomp_filters()); /* before the table is there for a wrapper to see */
 	if (r)
 		return r;
 	arrive_read(&state);
 	if (!cpr__table)
 		return -ENOMEM;
 	if (state.page_ino && state.has_mask) /* the program's own exec */
-		guard_inherit(state.page, state.page_ino);
+		page_inherit(state.page, state.page_ino);
 	if (state.has_mask)
 		let_through(state.mask);
-	r = origin_init(argc, argv, environ, state.generation ? &state : NULL);
+	r = startup_init(argc, argv, environ, state.generation ? &state : NULL);
 	if (!r)
 		r = leave_init();
 	if (!r) {
-		foreign_begin();
+		inherited_begin();
 		arrive_begin(&state);
-		foreign_deliver();
-		noted_init();
+		inherited_deliver();
+		pending_init();
 		drain_init();
-		workers_init();
+		drain_owner_init();
 		r = doorbell_init();
 	}
 	state_free(&state);
@@ -71,7 +71,7 @@ int cpr__init(void)
 {
 	static bool done;
 	static int result;
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (!done) {
 		done = true;
@@ -79,7 +79,7 @@ int cpr__init(void)
 		errno = -result;
 		if (result)
 			log_error("not under cpr: %m");
-		errno = kept;
+		errno = saved_errno;
 	}
 	return result;
 }

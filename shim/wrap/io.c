@@ -57,7 +57,7 @@ static void took(struct conn *c, ssize_t r, const void *bytes, int flags)
 	if (r > 0)
 		conn_read(c, flags & MSG_TRUNC ? NULL : bytes, (uint64_t)r); /* MSG_TRUNC drops them, and leaves the buffer alone */
 	else if (r == 0)
-		atomic_fetch_or_explicit(&c->flags, CONN_ENDED, memory_order_relaxed);
+		atomic_fetch_or_explicit(&c->flags, CONN_EOF_READ, memory_order_relaxed);
 	else if (errno == EAGAIN)
 		atomic_fetch_or_explicit(&c->flags, CONN_ASKED, memory_order_relaxed);
 }
@@ -169,7 +169,7 @@ static __attribute__((noinline)) void took_rights(const struct msghdr *message)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
-			received(fd);
+			scm_recv_note(fd);
 		}
 	}
 }
@@ -216,17 +216,17 @@ CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags,
 /* A write is over: `r` is what it returned, after the bytes that it took were told. */
 static void wrote_call(int fd, struct conn *c, ssize_t r, size_t asked)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (r > 0)
 		conn_wrote(c, (size_t)r == asked, written_now());
 	else if (r < 0 && errno == EAGAIN)
-		atomic_fetch_or_explicit(&c->flags, CONN_SHORT, memory_order_relaxed);
+		atomic_fetch_or_explicit(&c->flags, CONN_PARTIAL_WRITE, memory_order_relaxed);
 	if (unlikely(drain_active))
 		drain_wrote(fd, c);
 	if (unlikely(deliver_waiting) && r > 0)
 		deliver_wrote(fd);
-	errno = kept;
+	errno = saved_errno;
 }
 
 static void wrote(int fd, struct conn *c, ssize_t r, const void *bytes, size_t n)
@@ -266,7 +266,7 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 		int64_t since_ = 0;                                                                                    \
 		__typeof__(call) r_;                                                                                   \
 		struct conn *c_ = conn_at(fd);                                                                         \
-		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_SHUT)) {                                         \
+		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_FIN_SENT)) {                                         \
 			errno = EPIPE; /* without the signal: it is we who ended it */                                 \
 			r_ = -1;                                                                                       \
 		} else {                                                                                               \
@@ -333,7 +333,7 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
 
 	do {
 		struct conn *c = conn_at(fd);
-		int held = c && c->flags & CONN_SHUT ? -EPIPE : passing_begin(fd, message, flags);
+		int held = c && c->flags & CONN_FIN_SENT ? -EPIPE : scm_send_begin(fd, message, flags);
 
 		if (held) {
 			errno = -held;
@@ -343,14 +343,14 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
 		r = next_sendmsg(fd, message, flags);
 		if (c)
 			wrote_message(fd, c, r, message);
-		passing_end(message, r >= 0);
+		scm_send_end(message, r >= 0);
 	} while (doorbell_only_rang(r, rings) && !cpr__timed_out(fd, SO_SNDTIMEO, &since));
 	return r;
 }
 
 static inline bool has_connection(const struct msghdr *message)
 {
-	return unlikely(message && message->msg_control && message->msg_controllen) && passing_has_connection(message);
+	return unlikely(message && message->msg_control && message->msg_controllen) && scm_send_has_connection(message);
 }
 
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
@@ -416,6 +416,6 @@ CPR_EXPORT int shutdown(int fd, int how)
 	struct conn *c = conn_at(fd);
 
 	if (unlikely(c != NULL) && !r && how != SHUT_RD)
-		atomic_fetch_or_explicit(&c->flags, CONN_ENDED, memory_order_relaxed);
+		atomic_fetch_or_explicit(&c->flags, CONN_EOF_READ, memory_order_relaxed);
 	return r;
 }

@@ -31,7 +31,7 @@
 		if (likely(fd_ < 0)) {                                                                                 \
 			fd_ = (call);                                                                                  \
 			if (fd_ >= 0)                                                                                  \
-				track_opened(fd_, (dir), (path), (flags));                                             \
+				tagging_opened(fd_, (dir), (path), (flags));                                             \
 		}                                                                                                      \
 		fd_;                                                                                                   \
 	})
@@ -148,7 +148,7 @@ static int flags_of(const char *mode)
 
 static FILE *claim_stream(const char *path, const char *mode)
 {
-	int flags = track_orphans() && mode ? flags_of(mode) : -1, fd;
+	int flags = tagging_orphans() && mode ? flags_of(mode) : -1, fd;
 	FILE *stream;
 
 	if (flags == -1)
@@ -165,7 +165,7 @@ static FILE *claim_stream(const char *path, const char *mode)
 static FILE *opened(FILE *stream, const char *path, const char *mode)
 {
 	if (stream && path && mode && fileno(stream) >= 0)
-		track_opened(fileno(stream), AT_FDCWD, path, flags_of(mode));
+		tagging_opened(fileno(stream), AT_FDCWD, path, flags_of(mode));
 	return stream;
 }
 
@@ -187,14 +187,14 @@ CPR_EXPORT FILE *fopen64(const char *path, const char *mode)
 CPR_EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
 {
 	if (stream && fileno(stream) >= 0)
-		track_closing(fileno(stream));
+		tagging_closing(fileno(stream));
 	return opened(next_freopen(path, mode, stream), path, mode);
 }
 
 CPR_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
 {
 	if (stream && fileno(stream) >= 0)
-		track_closing(fileno(stream));
+		tagging_closing(fileno(stream));
 	return opened(next_freopen64(path, mode, stream), path, mode);
 }
 
@@ -207,7 +207,7 @@ CPR_EXPORT int memfd_create(const char *name, unsigned flags)
 	if (fd < 0) {
 		fd = next_memfd_create(name, flags);
 		if (fd >= 0)
-			track_memfd(fd, name);
+			tagging_memfd(fd, name);
 	}
 	guard_exit();
 	return fd;

@@ -75,10 +75,10 @@ CPR_EXPORT int usleep(useconds_t us)
 CPR_EXPORT unsigned sleep(unsigned seconds)
 {
 	struct timespec time = {seconds, 0};
-	int kept = errno;
+	int saved_errno = errno;
 
 	if (!nanosleep(&time, &time)) {
-		errno = kept;
+		errno = saved_errno;
 		return 0;
 	}
 	return (unsigned)time.tv_sec;

@@ -18,7 +18,7 @@
 static int fresh(int fd)
 {
 	if (fd >= 0)
-		track_fresh(fd);
+		tagging_fresh(fd);
 	return fd;
 }
 
@@ -42,7 +42,7 @@ CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	int r = 0;
 
-	if (track_hidden(fd)) {
+	if (tagging_hidden(fd)) {
 		errno = EBADF;
 		return -1;
 	}
@@ -52,7 +52,7 @@ CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 		if (r && errno == EADDRINUSE && claim_release_port(fd, addr, len))
 			r = next_bind(fd, addr, len);
 		if (!r)
-			track_bound(fd, addr, len);
+			tagging_bound(fd, addr, len);
 	}
 	guard_exit();
 	return r;
@@ -65,7 +65,7 @@ CPR_EXPORT int listen(int fd, int backlog)
 	guard_enter();
 	r = next_listen(fd, arrive_backlog(fd, backlog));
 	if (!r)
-		track_listening(fd, backlog);
+		tagging_listening(fd, backlog);
 	guard_exit();
 	return r;
 }
@@ -82,7 +82,7 @@ static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 static void connected(int fd, const struct sockaddr *addr, int r)
 {
 	if (!r || errno == EINPROGRESS)
-		track_socket_connected(fd, addr);
+		tagging_socket_connected(fd, addr);
 }
 
 static bool goes_on_without(int fd, int64_t *since)
@@ -143,9 +143,9 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 		int r_, knock_ = 0;                                                                                    \
 		unsigned rings_;                                                                                       \
 		int64_t since_ = 0;                                                                                    \
-		if (unlikely(noted_any(fd)))                                                                           \
-			noted_settle(fd); /* what is accepted on it may be carried to it */                            \
-		foreign_accepts();                                                                                     \
+		if (unlikely(pending_any(fd)))                                                                           \
+			pending_resolve(fd); /* what is accepted on it may be carried to it */                            \
+		inherited_accepts();                                                                                     \
 		if (unlikely(arrive_watch))                                                                            \
 			arrive_waiting();                                                                              \
 		do {                                                                                                   \
@@ -187,7 +187,7 @@ CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockle
 {
 	int r = next_setsockopt(fd, level, name, value, len);
 
-	if (!r && unlikely(track_orphans()))
+	if (!r && unlikely(tagging_orphans()))
 		replay_note_option(fd, level, name, value, len);
 	return r;
 }

@@ -88,15 +88,15 @@ CPR_EXPORT FILE *fdopen(int fd, const char *mode)
 static int print(int fd, const char *format, va_list args)
 {
 	char *text;
-	int n = vasprintf(&text, format, args), kept;
+	int n = vasprintf(&text, format, args), saved_errno;
 
 	if (n < 0)
 		return n;
 	if (write_all((void *)(intptr_t)fd, text, (size_t)n) < n)
 		n = -1;
-	kept = errno;
+	saved_errno = errno;
 	free(text);
-	errno = kept;
+	errno = saved_errno;
 	return n;
 }
 

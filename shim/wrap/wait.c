@@ -82,7 +82,7 @@ CPR_EXPORT int epoll_create(int size)
 	int fd = next_epoll_create(size);
 
 	if (fd >= 0)
-		track_fresh(fd);
+		tagging_fresh(fd);
 	return fd;
 }
 
@@ -91,26 +91,26 @@ CPR_EXPORT int epoll_create1(int flags)
 	int fd = next_epoll_create1(flags);
 
 	if (fd >= 0)
-		track_fresh(fd);
+		tagging_fresh(fd);
 	return fd;
 }
 
 CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
-	int kept = errno, r;
+	int saved_errno = errno, r;
 
-	if (unlikely(track_hidden(fd))) {
+	if (unlikely(tagging_hidden(fd))) {
 		errno = EBADF;
 		return -1;
 	}
-	if (unlikely(noted_any(fd)))
-		noted_settle(fd); /* before its registration is told: a drain must find it */
+	if (unlikely(pending_any(fd)))
+		pending_resolve(fd); /* before its registration is told: a drain must find it */
 	if (freeze_epoll(epfd, op, fd, event)) {
-		errno = kept;
+		errno = saved_errno;
 		return 0;
 	}
 	r = next_epoll_ctl(epfd, op, fd, event);
-	if (!r && unlikely(track_orphans()))
+	if (!r && unlikely(tagging_orphans()))
 		replay_note_epoll(epfd, op, fd, event);
 	return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What wrappers share: the named functions behind those that a program can reach by several names, or by syscall(2). */
-#ifndef CPR_WRAP_H
-#define CPR_WRAP_H
+#ifndef CPR_WRAP_WRAP_H
+#define CPR_WRAP_WRAP_H
 
 #include <signal.h>
 #include <stdbool.h>

@@ -116,11 +116,11 @@ static inline int listening_with(struct address a, int level, int name, int valu
 static inline int try_connect(struct address a, int type)
 {
 	int fd = MUST(socket(a.any.sa_family, type | SOCK_CLOEXEC, 0));
-	int r = connect(fd, &a.any, a.len), kept = errno;
+	int r = connect(fd, &a.any, a.len), saved_errno = errno;
 
 	if (r) {
 		close(fd);
-		errno = kept;
+		errno = saved_errno;
 	}
 	return r ? -1 : fd;
 }

@@ -16,13 +16,13 @@ static __attribute__((format(printf, 2, 3))) void same_as_snprintf(size_t size, 
 {
 	char ours[200], theirs[200];
 	struct text t = text_on(ours, size);
-	int kept = errno, n;
+	int saved_errno = errno, n;
 	va_list args;
 
 	va_start(args, format);
 	n = vsnprintf(theirs, size, format, args);
 	va_end(args);
-	errno = kept;
+	errno = saved_errno;
 	va_start(args, format);
 	text_vformat(&t, format, args);
 	va_end(args);

@@ -20,7 +20,7 @@ static volatile sig_atomic_t handled;
 static void churn_in_handler(int sig)
 {
 	struct address a = inet4("127.0.0.1", 0);
-	int kept = errno, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), copy;
+	int saved_errno = errno, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), copy;
 
 	(void)sig;
 	if (fd >= 0 && bind(fd, &a.any, a.len) == 0) {
@@ -29,7 +29,7 @@ static void churn_in_handler(int sig)
 		close(copy);
 	}
 	handled++;
-	errno = kept;
+	errno = saved_errno;
 }
 
 TEST(bind_and_close_in_a_handler_amid_malloc, ONCE)

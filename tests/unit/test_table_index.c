@@ -132,7 +132,7 @@ Test(view, says_so_without_memory_for_its_index)
 
 	add("a", 0, 5);
 	b = add("b", 0, 6);
-	view_free((struct view *)((struct table_front *)t + 1)); /* as if there had been no memory for it */
+	table_index_free((struct table_index *)((struct table_front *)t + 1)); /* as if there had been no memory for it */
 	cr_assert_eq(peek("a", 0), -EAGAIN);
 	cr_assert_eq(peek("c", 0), -EAGAIN);
 	table_remove(t, b); /* of what it does not have; and there is memory again */
@@ -392,7 +392,7 @@ Test(view, claims_no_more_what_was_moved)
 
 Test(view, gives_no_memory_out_again_that_somebody_claims_from)
 {
-	struct view *v = (struct view *)((char *)t + sizeof(struct table_front)); /* behind the front: see struct table */
+	struct table_index *v = (struct table_index *)((char *)t + sizeof(struct table_front)); /* behind the front: see struct table */
 	struct entry *e = add_loose("a", 0, 5), *next;
 
 	atomic_fetch_add(&v->claiming, 1);

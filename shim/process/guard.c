@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The lock, the depth "inside the shim", and what a child knows of itself. */
 #define _GNU_SOURCE
-#include "process/lock_inside.h"
+#include "process/page.h"
 
 #include "base/next.h"
 #include "base/pool.h"
@@ -32,10 +32,10 @@ enum {
 	FORKING_MAX = 2,
 };
 
-cpr_touched struct wiped *guard_wiped;
+cpr_touched struct wiped *birth_self;
 static const int unreadable;
-cpr_touched const volatile int *guard_readable = &unreadable;
-cpr_touched int guard_born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
+cpr_touched const volatile int *birth_readable = &unreadable;
+cpr_touched int birth_born_as; /* this process's pid; in a child that has just been born, its parent's, even if that is gone already */
 static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
 static cpr_thread bool forking; /* this thread has it, from fork()'s first moment to its last: its handlers may change the table */
 static cpr_thread bool holding; /* this thread has it: a callback of cpr_walk_fd may call close() */
@@ -63,10 +63,10 @@ void guard_block(sigset_t *before)
 
 void guard_unblock(const sigset_t *before)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, _NSIG / 8);
-	errno = kept;
+	errno = saved_errno;
 }
 
 static void acquire(void)
@@ -92,7 +92,7 @@ static void release(void)
 
 static cpr_touched void (*before_fork[FORKING_MAX])(void);
 
-void guard_when_forking(void (*before)(void))
+void birth_when_forking(void (*before)(void))
 {
 	for (int i = 0; i < FORKING_MAX; i++)
 		if (!before_fork[i] || before_fork[i] == before) {
@@ -104,7 +104,7 @@ void guard_when_forking(void (*before)(void))
 static void (*born[BORN_MAX])(void);
 static int born_count;
 
-void guard_when_born(void (*forget)(void))
+void birth_when_born(void (*forget)(void))
 {
 	if (born_count < BORN_MAX)
 		born[born_count++] = forget;
@@ -113,9 +113,9 @@ void guard_when_born(void (*forget)(void))
 /* The first thing that a child with its own copy of our memory does here. */
 static void after_birth(void)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
-	*guard_wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = guard_born_as};
+	*birth_self = (struct wiped){.pid = getpid(), .slot = -1, .parent = birth_born_as};
 	if (forking) {
 		forking = false;
 		atomic_store(&lock_word, 0);
@@ -123,48 +123,48 @@ static void after_birth(void)
 		broken = true;
 		atomic_store(&lock_word, 0);
 	}
-	guard_wiped->slot = guard_enter_worker(guard_wiped->pid, guard_born_as);
-	guard_born_as = guard_wiped->pid;
-	guard_wiped->readable = !broken;
+	birth_self->slot = roster_enter_worker(birth_self->pid, birth_born_as);
+	birth_born_as = birth_self->pid;
+	birth_self->readable = !broken;
 	for (int i = 0; i < born_count; i++)
 		born[i]();
-	errno = kept;
+	errno = saved_errno;
 }
 
-__attribute__((hot)) bool guard_own_memory(void)
+__attribute__((hot)) bool birth_own_memory(void)
 {
 	int me;
 
-	if (!guard_wiped)
+	if (!birth_self)
 		return false;
 	me = getpid();
-	if (likely(guard_wiped->pid == me))
+	if (likely(birth_self->pid == me))
 		return true;
-	if (guard_wiped->pid)
+	if (birth_self->pid)
 		return false;
 	after_birth();
 	return true;
 }
 
-void *guard_cleared(size_t size)
+void *birth_cleared(size_t size)
 {
 	static size_t used = (sizeof(struct wiped) + 63) & ~(size_t)63;
-	char *room = (char *)guard_wiped + used;
+	char *room = (char *)birth_self + used;
 
-	if (!guard_wiped || size > WIPED_ROOM - used)
+	if (!birth_self || size > WIPED_ROOM - used)
 		return NULL;
 	used += (size + 63) & ~(size_t)63;
 	return room;
 }
 
-__attribute__((hot)) bool guard_is_alone(void)
+__attribute__((hot)) bool birth_is_single_threaded(void)
 {
 	return &__libc_single_threaded && __libc_single_threaded;
 }
 
 static inline struct forks *forks(void)
 {
-	return likely(guard_wiped->owns) ? &guard_wiped->forks : &guard_shared->forks;
+	return likely(birth_self->owns) ? &birth_self->forks : &page_shared->forks;
 }
 
 /*
@@ -180,15 +180,15 @@ static fork_path void prepare(void)
 
 	for (int i = 0; i < FORKING_MAX && before_fork[i]; i++)
 		before_fork[i]();
-	if (unlikely(!guard_wiped->pid))
-		guard_own_memory(); /* a child's child needs to know whose it is */
-	if (!guard_is_alone() && !holding && !forking) { /* holding: from a callback of cpr_walk_fd */
+	if (unlikely(!birth_self->pid))
+		birth_own_memory(); /* a child's child needs to know whose it is */
+	if (!birth_is_single_threaded() && !holding && !forking) { /* holding: from a callback of cpr_walk_fd */
 		guard_block(&before);
 		acquire();
 		forking = true;
 		guard_unblock(&before);
 	}
-	guard_keep_page();
+	page_keep();
 	atomic_fetch_add(&forks()->unborn, 1);
 	atomic_fetch_add(&forks()->births, 1);
 }
@@ -208,27 +208,27 @@ static fork_path void parent(void)
 
 bool guard_lock(struct guard_hold *hold)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
-	if (unlikely(!cpr__table || holding || !guard_own_memory() || broken))
+	if (unlikely(!cpr__table || holding || !birth_own_memory() || broken))
 		return false;
 	guard_block(&hold->mask);
 	if (likely(!forking))
 		acquire();
 	holding = true;
-	errno = kept;
+	errno = saved_errno;
 	return true;
 }
 
 void guard_unlock(const struct guard_hold *hold)
 {
-	int kept = errno;
+	int saved_errno = errno;
 
 	holding = false;
 	if (likely(!forking))
 		release();
 	guard_unblock(&hold->mask);
-	errno = kept;
+	errno = saved_errno;
 }
 
 void guard_when_noted(void (*answer)(void))
@@ -238,7 +238,7 @@ void guard_when_noted(void (*answer)(void))
 
 void guard_answer_noted(void)
 {
-	int kept = errno; /* what the wrapper's call has said */
+	int saved_errno = errno; /* what the wrapper's call has said */
 	sigset_t before;
 
 	guard_noted = false;
@@ -247,10 +247,10 @@ void guard_answer_noted(void)
 	guard_block(&before); /* as in the handler, for which it is written */
 	answer_noted();
 	guard_unblock(&before);
-	errno = kept;
+	errno = saved_errno;
 }
 
-int guard_init_forks(void)
+int birth_init(void)
 {
 	void *page = pool_map(WIPED_ROOM);
 
@@ -258,9 +258,9 @@ int guard_init_forks(void)
 		return -ENOMEM;
 	if (madvise(page, WIPED_ROOM, MADV_WIPEONFORK))
 		return -errno;
-	guard_wiped = page;
-	*guard_wiped = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid(), .readable = 1, .owns = true};
-	guard_readable = &guard_wiped->readable;
-	guard_born_as = guard_wiped->pid;
+	birth_self = page;
+	*birth_self = (struct wiped){.pid = getpid(), .slot = -1, .parent = getppid(), .readable = 1, .owns = true};
+	birth_readable = &birth_self->readable;
+	birth_born_as = birth_self->pid;
 	return pthread_atfork(prepare, parent, NULL) ? -ENOMEM : 0;
 }

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct words_request request(enum words_verb verb, const char *path)
+static struct protocol_request request(enum protocol_verb verb, const char *path)
 {
-	struct words_request made = {.magic = WORDS_MAGIC, .verb = verb};
+	struct protocol_request made = {.magic = PROTOCOL_MAGIC, .verb = verb};
 
 	strncpy(made.path, path, sizeof(made.path) - 1);
 	return made;
@@ -18,67 +18,67 @@ static struct words_request request(enum words_verb verb, const char *path)
 
 Test(words, accepts_every_verb_with_and_without_a_path)
 {
-	for (enum words_verb verb = WORDS_STATUS; verb <= WORDS_RETIRE; verb++) {
-		struct words_request plain = request(verb, ""), with = request(verb, "/usr/sbin/nginx");
+	for (enum protocol_verb verb = PROTOCOL_STATUS; verb <= PROTOCOL_RETIRE; verb++) {
+		struct protocol_request plain = request(verb, ""), with = request(verb, "/usr/sbin/nginx");
 
-		cr_assert_eq(words_check(&plain, sizeof(plain)), 0);
-		cr_assert_eq(words_check(&with, sizeof(with)), 0);
+		cr_assert_eq(protocol_check(&plain, sizeof(plain)), 0);
+		cr_assert_eq(protocol_check(&with, sizeof(with)), 0);
 	}
 }
 
 Test(words, refuses_a_request_of_another_size)
 {
-	struct words_request r = request(WORDS_STATUS, "");
+	struct protocol_request r = request(PROTOCOL_STATUS, "");
 
 	for (size_t size = 0; size < 64; size++)
-		cr_assert_eq(words_check(&r, size), -EINVAL);
-	cr_assert_eq(words_check(&r, sizeof(r) - 1), -EINVAL);
-	cr_assert_eq(words_check(&r, sizeof(r) + 1), -EINVAL);
+		cr_assert_eq(protocol_check(&r, size), -EINVAL);
+	cr_assert_eq(protocol_check(&r, sizeof(r) - 1), -EINVAL);
+	cr_assert_eq(protocol_check(&r, sizeof(r) + 1), -EINVAL);
 }
 
 Test(words, refuses_wrong_magic_and_unknown_verbs)
 {
-	static const uint32_t verbs[] = {0, WORDS_JOIN + 1, UINT32_MAX};
-	struct words_request r = request(WORDS_STATUS, "");
+	static const uint32_t verbs[] = {0, PROTOCOL_JOIN + 1, UINT32_MAX};
+	struct protocol_request r = request(PROTOCOL_STATUS, "");
 
 	r.magic ^= 1;
-	cr_assert_eq(words_check(&r, sizeof(r)), -EINVAL);
+	cr_assert_eq(protocol_check(&r, sizeof(r)), -EINVAL);
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
-		r = request(WORDS_STATUS, "");
+		r = request(PROTOCOL_STATUS, "");
 		r.verb = verbs[i];
-		cr_assert_eq(words_check(&r, sizeof(r)), -EINVAL);
+		cr_assert_eq(protocol_check(&r, sizeof(r)), -EINVAL);
 	}
 }
 
 Test(words, refuses_a_path_that_is_relative_or_does_not_end)
 {
-	struct words_request relative = request(WORDS_RESTART, "nginx"), endless = request(WORDS_RESTART, "");
+	struct protocol_request relative = request(PROTOCOL_RESTART, "nginx"), endless = request(PROTOCOL_RESTART, "");
 
 	memset(endless.path, '/', sizeof(endless.path));
-	cr_assert_eq(words_check(&relative, sizeof(relative)), -EINVAL);
-	cr_assert_eq(words_check(&endless, sizeof(endless)), -EINVAL);
+	cr_assert_eq(protocol_check(&relative, sizeof(relative)), -EINVAL);
+	cr_assert_eq(protocol_check(&endless, sizeof(endless)), -EINVAL);
 	endless.path[sizeof(endless.path) - 1] = '\0';
-	cr_assert_eq(words_check(&endless, sizeof(endless)), 0);
+	cr_assert_eq(protocol_check(&endless, sizeof(endless)), 0);
 }
 
 Test(words, reads_back_what_was_put)
 {
-	char answer[WORDS_ANSWER_MAX], value[64];
+	char answer[PROTOCOL_ANSWER_MAX], value[64];
 	struct text t = TEXT_ON(answer);
 	int64_t number;
 
-	words_put(&t, "result", "ready");
-	words_put_int(&t, "generation", 3);
-	words_put(&t, "reason", "two\nlines = one");
-	words_put(&t, "empty", "");
+	protocol_put(&t, "result", "ready");
+	protocol_put_int(&t, "generation", 3);
+	protocol_put(&t, "reason", "two\nlines = one");
+	protocol_put(&t, "empty", "");
 	cr_assert_str_eq(answer, "result=ready\ngeneration=3\nreason=two lines = one\nempty=\n");
-	cr_assert_eq(words_get(answer, "result", value, sizeof(value)), 0);
+	cr_assert_eq(protocol_get(answer, "result", value, sizeof(value)), 0);
 	cr_assert_str_eq(value, "ready");
-	cr_assert_eq(words_get(answer, "reason", value, sizeof(value)), 0);
+	cr_assert_eq(protocol_get(answer, "reason", value, sizeof(value)), 0);
 	cr_assert_str_eq(value, "two lines = one");
-	cr_assert_eq(words_get(answer, "empty", value, sizeof(value)), 0);
+	cr_assert_eq(protocol_get(answer, "empty", value, sizeof(value)), 0);
 	cr_assert_str_empty(value);
-	cr_assert_eq(words_get_int(answer, "generation", &number), 0);
+	cr_assert_eq(protocol_get_int(answer, "generation", &number), 0);
 	cr_assert_eq(number, 3);
 }
 
@@ -86,12 +86,12 @@ Test(words, finds_a_whole_key_only)
 {
 	char value[16] = "before";
 
-	cr_assert_eq(words_get("ready=1\n", "read", value, sizeof(value)), -ENOENT);
-	cr_assert_eq(words_get("ready=1\n", "eady", value, sizeof(value)), -ENOENT);
-	cr_assert_eq(words_get("a=ready=1\n", "ready", value, sizeof(value)), -ENOENT);
-	cr_assert_eq(words_get("ready\n", "ready", value, sizeof(value)), -ENOENT);
-	cr_assert_eq(words_get("", "ready", value, sizeof(value)), -ENOENT);
-	cr_assert_eq(words_get("\n\n", "ready", value, sizeof(value)), -ENOENT);
+	cr_assert_eq(protocol_get("ready=1\n", "read", value, sizeof(value)), -ENOENT);
+	cr_assert_eq(protocol_get("ready=1\n", "eady", value, sizeof(value)), -ENOENT);
+	cr_assert_eq(protocol_get("a=ready=1\n", "ready", value, sizeof(value)), -ENOENT);
+	cr_assert_eq(protocol_get("ready\n", "ready", value, sizeof(value)), -ENOENT);
+	cr_assert_eq(protocol_get("", "ready", value, sizeof(value)), -ENOENT);
+	cr_assert_eq(protocol_get("\n\n", "ready", value, sizeof(value)), -ENOENT);
 	cr_assert_str_eq(value, "before");
 }
 
@@ -99,9 +99,9 @@ Test(words, takes_the_first_of_two_and_a_last_line_without_newline)
 {
 	char value[16];
 
-	cr_assert_eq(words_get("a=1\na=2", "a", value, sizeof(value)), 0);
+	cr_assert_eq(protocol_get("a=1\na=2", "a", value, sizeof(value)), 0);
 	cr_assert_str_eq(value, "1");
-	cr_assert_eq(words_get("a=1\nb=last", "b", value, sizeof(value)), 0);
+	cr_assert_eq(protocol_get("a=1\nb=last", "b", value, sizeof(value)), 0);
 	cr_assert_str_eq(value, "last");
 }
 
@@ -109,9 +109,9 @@ Test(words, cuts_a_value_to_the_room_it_gets)
 {
 	char value[8] = "#######";
 
-	cr_assert_eq(words_get("a=abcdefgh\n", "a", value, 4), 0);
+	cr_assert_eq(protocol_get("a=abcdefgh\n", "a", value, 4), 0);
 	cr_assert_eq(memcmp(value, "abc\0###", 8), 0);
-	cr_assert_eq(words_get("a=abcdefgh\n", "a", value, 1), 0);
+	cr_assert_eq(protocol_get("a=abcdefgh\n", "a", value, 1), 0);
 	cr_assert_str_empty(value);
 }
 
@@ -124,8 +124,8 @@ Test(words, reads_numbers_of_both_signs)
 		struct text t = TEXT_ON(answer);
 		int64_t back;
 
-		words_put_int(&t, "n", numbers[i]);
-		cr_assert_eq(words_get_int(answer, "n", &back), 0, "%s", answer);
+		protocol_put_int(&t, "n", numbers[i]);
+		cr_assert_eq(protocol_get_int(answer, "n", &back), 0, "%s", answer);
 		cr_assert_eq(back, numbers[i]);
 	}
 }
@@ -138,7 +138,7 @@ Test(words, refuses_what_is_no_number_or_too_large_and_touches_nothing)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		int64_t number = 7;
 
-		cr_assert_eq(words_get_int(wrong[i], "n", &number), -ENOENT, "%s", wrong[i]);
+		cr_assert_eq(protocol_get_int(wrong[i], "n", &number), -ENOENT, "%s", wrong[i]);
 		cr_assert_eq(number, 7);
 	}
 }
@@ -147,7 +147,7 @@ Test(words, refuses_a_sign_without_digits)
 {
 	int64_t number = 7;
 
-	cr_assert_eq(words_get_int("n=-\n", "n", &number), -ENOENT);
+	cr_assert_eq(protocol_get_int("n=-\n", "n", &number), -ENOENT);
 	cr_assert_eq(number, 7);
 }
 
@@ -160,8 +160,8 @@ Test(words, reads_back_the_smallest_and_the_largest_number)
 		struct text t = TEXT_ON(answer);
 		int64_t back = 0;
 
-		words_put_int(&t, "n", ends[i]);
-		cr_assert_eq(words_get_int(answer, "n", &back), 0, "%s", answer);
+		protocol_put_int(&t, "n", ends[i]);
+		cr_assert_eq(protocol_get_int(answer, "n", &back), 0, "%s", answer);
 		cr_assert_eq(back, ends[i]);
 	}
 }
@@ -172,7 +172,7 @@ Test(words, addresses_of_two_nonces_differ_and_can_be_bound)
 
 	for (size_t i = 0; i < sizeof(nonces) / sizeof(nonces[0]); i++) {
 		struct sockaddr_un addr, other;
-		socklen_t len = words_address(nonces[i] ^ (uint64_t)getpid() << 20, &addr), other_len = words_address(~nonces[i], &other);
+		socklen_t len = protocol_address(nonces[i] ^ (uint64_t)getpid() << 20, &addr), other_len = protocol_address(~nonces[i], &other);
 		int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 		cr_assert_eq(addr.sun_family, AF_UNIX);

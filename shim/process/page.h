@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What the three files of process/lock.h share: the page of all processes, and what a child must not have of its parent's. */
-#ifndef CPR_GUARD_INSIDE_H
-#define CPR_GUARD_INSIDE_H
+/* What the three files of process/guard.h share: the page of all processes, and what a child must not have of its parent's. */
+#ifndef CPR_PROCESS_LOCK_INSIDE_H
+#define CPR_PROCESS_LOCK_INSIDE_H
 
-#include "process/lock.h"
+#include "process/guard.h"
 
 /* Changes with struct shared: an image that exec'ed itself may be of another version than its workers. */
 enum { FORM = 4 };
@@ -24,7 +24,7 @@ struct shared {
 	_Atomic int top;         /* no worker stands at or above this */
 	uint64_t since;          /* clock ticks since boot: who was there before is none of ours */
 	_Atomic int claimers, claims; /* workers that have claimed something, and how much that was */
-	struct guard_drain drain;
+	struct page_drain drain;
 	struct {
 		_Atomic int pid;
 		_Atomic uint64_t at; /* clock ticks since boot */
@@ -33,14 +33,14 @@ struct shared {
 		_Atomic int pid; /* 0: free */
 		_Atomic int parent;
 		uint64_t entered; /* clock ticks since boot */
-		_Atomic uint64_t calm; /* the last time that it was asked for its slow requests and had none: guard_drain.survey */
-	} worker[GUARD_WORKERS_MAX];
+		_Atomic uint64_t calm; /* the last time that it was asked for its slow requests and had none: page_drain.survey */
+	} worker[ROSTER_MAX];
 };
 
 /*
  * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and leaves it alone in one
  * that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without standing in front of any of them: vfork cannot
- * be wrapped in C at all, and system() and popen() spawn inside libc where nobody stands. (What else a child must not have of its parent's lies here, too: guard_cleared.)
+ * be wrapped in C at all, and system() and popen() spawn inside libc where nobody stands. (What else a child must not have of its parent's lies here, too: birth_cleared.)
  */
 struct wiped {
 	int pid;
@@ -52,20 +52,20 @@ struct wiped {
 	struct forks forks;
 };
 
-extern struct shared *guard_shared;
-extern struct wiped *guard_wiped;
-extern int guard_born_as;
+extern struct shared *page_shared;
+extern struct wiped *birth_self;
+extern int birth_born_as;
 
 /* Clock ticks since boot, as start times are told. */
-uint64_t guard_ticks_now(void);
+uint64_t roster_ticks_now(void);
 
 /* The place of a process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
-int guard_enter_worker(int pid, int parent);
+int roster_enter_worker(int pid, int parent);
 
 /* Before a fork: the page's memfd, which an image that this program execs itself will need. */
-void guard_keep_page(void);
+void page_keep(void);
 
-/* guard_init's: what is wiped in a child, and the handlers of fork(). 0, or -errno. */
-int guard_init_forks(void);
+/* page_init's: what is wiped in a child, and the handlers of fork(). 0, or -errno. */
+int birth_init(void);
 
 #endif
