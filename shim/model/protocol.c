@@ -25,13 +25,48 @@ int protocol_check(const struct protocol_request *request, size_t size)
 		return -EINVAL;
 	if (request->verb == PROTOCOL_DRAIN)
 		return request->drain.key_count > PROTOCOL_KEYS_MAX ? -EINVAL : 0;
-	if (request->verb == PROTOCOL_JOIN)
+	if (request->verb >= PROTOCOL_JOIN && request->verb < PROTOCOL_VERBS_END)
 		return 0;
 	if (request->verb < PROTOCOL_STATUS || request->verb > PROTOCOL_RETIRE)
 		return -EINVAL;
 	if (!memchr(request->path, '\0', sizeof(request->path)))
 		return -EINVAL;
 	return request->path[0] && request->path[0] != '/' ? -EINVAL : 0;
+}
+
+bool protocol_batch_is_sound(const struct protocol_batch *batch, size_t size, size_t descriptors)
+{
+	if (size != sizeof(*batch) || batch->magic != PROTOCOL_MAGIC || batch->count > PROTOCOL_BATCH_MAX)
+		return false;
+	if (batch->kind == PROTOCOL_BATCH_LEFT)
+		return !batch->count && !descriptors;
+	return (batch->kind == PROTOCOL_BATCH_DESCRIPTORS || batch->kind == PROTOCOL_BATCH_CARRY) && batch->count && batch->count == descriptors;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool protocol_parse_supervisor(const char *word, int *pid, uint64_t *nonce)
+{
+	uint64_t number = 0;
+	long sum = 0;
+	int digits = 0;
+
+	for (; *word >= '0' && *word <= '9' && sum < 100000000; word++)
+		sum = sum * 10 + (*word - '0');
+	if (sum <= 0 || sum > INT32_MAX || *word++ != ':')
+		return false;
+	for (; hex_digit(*word) >= 0 && digits < 16; word++, digits++)
+		number = number << 4 | (uint64_t)hex_digit(*word);
+	if (!digits || *word)
+		return false;
+	*pid = (int)sum;
+	*nonce = number;
+	return true;
 }
 
 void protocol_put(struct text *t, const char *key, const char *value)

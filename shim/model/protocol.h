@@ -25,7 +25,22 @@
  *   busy     a restart is under way already
  *   worker   owner=PID: this process is a worker of PID; ask that one
  */
-enum protocol_verb { PROTOCOL_STATUS = 1, PROTOCOL_LIST, PROTOCOL_RESTART, PROTOCOL_RETIRE, PROTOCOL_DRAIN, PROTOCOL_JOIN };
+enum protocol_verb {
+	PROTOCOL_STATUS = 1,
+	PROTOCOL_LIST,
+	PROTOCOL_RESTART,
+	PROTOCOL_RETIRE,
+	PROTOCOL_DRAIN,
+	PROTOCOL_JOIN,
+	PROTOCOL_GIVE, /* from here on: the supervisor's, below */
+	PROTOCOL_DOORS,
+	PROTOCOL_CLOSE,
+	PROTOCOL_OPEN,
+	PROTOCOL_PASS,
+	PROTOCOL_TAKE,
+	PROTOCOL_ROLLBACK, /* cprctl's, to a supervisor */
+	PROTOCOL_VERBS_END,
+};
 
 /*
  * Between a process under cpr and one that it has exec'ed with its listener:
@@ -34,6 +49,31 @@ enum protocol_verb { PROTOCOL_STATUS = 1, PROTOCOL_LIST, PROTOCOL_RESTART, PROTO
  *          been given connections of the listeners with these keys (drain/scm_recv.h); or else says "none", and goes on
  *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as deliver/queue.h tells
  */
+
+/*
+ * Handover mode: the supervisor rings at the owner of a generation. Each answer begins with one text message, "result=ok" or "result=failed"
+ * with a reason.
+ *   GIVE   the state as a memfd beside the text, then its descriptors: batches of PROTOCOL_BATCH_DESCRIPTORS. Changes nothing
+ *   DOORS  lines door=DOOR LISTENER, both as tags: where a generation behind its gate can be reached
+ *   CLOSE  the gate closes, in all processes of the generation, within a second; else it stays open and this has failed
+ *   OPEN   the gate opens, in all processes
+ *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a boundary; and
+ *          PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once when it is 0. Its end calls it off
+ *   TAKE   after OPEN. The connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
+ * A generation reports to the supervisor's own address (SETTINGS_SUPERVISOR) when it is ready, as after a restart in exec mode.
+ */
+enum protocol_batch_kind { PROTOCOL_BATCH_DESCRIPTORS = 1, PROTOCOL_BATCH_CARRY, PROTOCOL_BATCH_LEFT };
+
+enum { PROTOCOL_BATCH_MAX = 64 };
+
+/* One message. `count` descriptors come with it. */
+struct protocol_batch {
+	uint32_t magic;
+	uint32_t kind;
+	uint32_t count;
+	uint32_t left;                      /* PROTOCOL_BATCH_LEFT: connections that are in this generation still */
+	uint64_t value[PROTOCOL_BATCH_MAX]; /* of each: its number in the state; or the inode of the listener that accepted it */
+};
 
 enum {
 	PROTOCOL_MAGIC = 0x43505231, /* "CPR1" */
@@ -48,6 +88,9 @@ enum {
  * /memfd:cpr.59.0 in /proc/PID/maps is how the tools know such a process, how to ring, and whether answering could kill it.
  */
 #define PROTOCOL_PAGE_NAME "cpr."
+
+/* The supervisor's, which is no process to be asked for a listener's queue. */
+#define PROTOCOL_SUPERVISOR_PAGE_NAME "cpr-supervisor."
 
 /* Where descriptors of ours go: above the numbers that a small program uses, below a soft limit of 1,024. */
 enum { PROTOCOL_HIGH = 700 };
@@ -74,6 +117,12 @@ struct protocol_request {
 
 /* The abstract address of a nonce; the length that bind and connect want. */
 socklen_t protocol_address(uint64_t nonce, struct sockaddr_un *addr);
+
+/* Is this a sound batch, with as many descriptors as came? */
+bool protocol_batch_is_sound(const struct protocol_batch *batch, size_t size, size_t descriptors);
+
+/* "PID:NONCE" of SETTINGS_SUPERVISOR, the nonce in hex. False: it is nothing like that. */
+bool protocol_parse_supervisor(const char *word, int *pid, uint64_t *nonce);
 
 /* Is this a sound request (magic, verb, a terminated absolute path or none)? 0, or -EINVAL. */
 int protocol_check(const struct protocol_request *request, size_t size);

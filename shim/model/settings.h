@@ -18,6 +18,8 @@
 #define SETTINGS_RESTART_SIGNAL "CPR_RESTART_SIGNAL" /* a signal that restarts, 0: none */
 #define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
 #define SETTINGS_PID "CPR_PID"                       /* of cpr-exec, and so of the program: what it starts in turn inherits all these */
+#define SETTINGS_SUPERVISOR "CPR_SUPERVISOR"         /* PID:NONCE of the supervisor: handover mode */
+#define SETTINGS_GATE "CPR_GATE"                     /* closed: the generation begins behind its gate */
 #define SETTINGS_STATE_FD "CPR_STATE_FD"             /* the state, from one generation to the next only */
 
 struct settings {

@@ -38,7 +38,7 @@ Test(words, refuses_a_request_of_another_size)
 
 Test(words, refuses_wrong_magic_and_unknown_verbs)
 {
-	static const uint32_t verbs[] = {0, PROTOCOL_JOIN + 1, UINT32_MAX};
+	static const uint32_t verbs[] = {0, PROTOCOL_VERBS_END, UINT32_MAX};
 	struct protocol_request r = request(PROTOCOL_STATUS, "");
 
 	r.magic ^= 1;
@@ -182,4 +182,37 @@ Test(words, addresses_of_two_nonces_differ_and_can_be_bound)
 		cr_assert_eq(bind(sock, (struct sockaddr *)&addr, len), 0, "%m");
 		close(sock);
 	}
+}
+
+Test(words, takes_a_batch_only_with_as_many_descriptors_as_it_names)
+{
+	struct protocol_batch batch = {.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY, .count = 3};
+
+	cr_assert(protocol_batch_is_sound(&batch, sizeof(batch), 3));
+	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), 2));
+	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch) - 1, 3));
+	batch.count = 0;
+	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), 0));
+	batch.kind = PROTOCOL_BATCH_LEFT;
+	cr_assert(protocol_batch_is_sound(&batch, sizeof(batch), 0));
+	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), 1));
+	batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_DESCRIPTORS, .count = PROTOCOL_BATCH_MAX + 1};
+	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), PROTOCOL_BATCH_MAX + 1));
+	batch.count = 1;
+	batch.magic++;
+	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), 1));
+}
+
+Test(words, parses_the_supervisors_address_and_nothing_else)
+{
+	static const char *const bad[] = {"", "12", "12:", ":1f", "12:1g", "0:1f", "-1:1f", "12:11112222333344445", "99999999999:1f", "12:1F", " 12:1f"};
+	uint64_t nonce = 0;
+	int pid = 0;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_assert_not(protocol_parse_supervisor(bad[i], &pid, &nonce), "%s", bad[i]);
+	cr_assert_eq(pid, 0);
+	cr_assert(protocol_parse_supervisor("4242:7fffffffffffffff", &pid, &nonce));
+	cr_assert_eq(pid, 4242);
+	cr_assert_eq(nonce, INT64_MAX);
 }
