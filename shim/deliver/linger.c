@@ -30,7 +30,7 @@ bool linger_prepare(size_t n)
 
 void linger_begin(int fd)
 {
-	shutdown(fd, SHUT_WR);
+	next_shutdown(fd, SHUT_WR);
 	next_fcntl(fd, F_SETFL, (void *)(long)(next_fcntl(fd, F_GETFL, NULL) | O_NONBLOCK));
 	ending[count++] = fd;
 	tagging_hide("", fd);

@@ -15,6 +15,9 @@ void deliver_adopt(const struct passed *passed, size_t n);
 /* The listener of that name listens again: from now on, one local connection is made to it (a knock) for each that was carried from it. */
 void deliver_to(const char *name, int fd);
 
+/* The same for each listener that this program was started with: it listens already, and no bind() claims it. */
+void deliver_to_inherited(void);
+
 /* Are there knocks that the program has not accepted? */
 extern _Atomic bool deliver_waiting;
 

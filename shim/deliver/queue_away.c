@@ -162,6 +162,13 @@ void deliver_call_off(void)
 	lift_limit(false, &before);
 }
 
+void deliver_to_inherited(void)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_STARTED_WITH)
+			deliver_to(e->name, e->fd);
+}
+
 /* ---- to processes that were exec'ed with the listener ---- */
 
 struct share {

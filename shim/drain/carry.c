@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "drain/carry.h"
 
-#include "deliver/queue.h"
 #include "fd/inherited.h"
 #include "base/io.h"
 #include "drain/scm_recv.h"
@@ -35,12 +34,12 @@ bool carry_may(const struct conn *c, int fd)
 	return may_carry(c, fd, tagging_listener(c->listener));
 }
 
-size_t carry_choose(struct passed *into, size_t most, bool busy_too, struct carry_count *count)
+size_t carry_choose(struct passed *into, size_t taken, size_t most, bool busy_too, struct carry_count *count)
 {
 	int64_t now = io_now();
-	size_t n = deliver_take_back(into, most);
+	size_t n = taken;
 
-	*count = (struct carry_count){.carried = n};
+	*count = (struct carry_count){.carried = taken};
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 		const struct entry *listener = c ? tagging_listener(c->listener) : NULL;

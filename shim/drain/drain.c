@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
-#include "restart/doorbell.h"
+#include "process/bell.h"
 #include "drain/freeze.h"
 #include "process/guard.h"
 #include "base/io.h"

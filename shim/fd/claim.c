@@ -4,7 +4,6 @@
 #include "fd/claim.h"
 
 #include "process/children.h"
-#include "deliver/queue.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
@@ -18,6 +17,18 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static void nothing_waits(const char *name, int fd)
+{
+	(void)name, (void)fd;
+}
+
+static void (*on_listener)(const char *name, int fd) = nothing_waits;
+
+void claim_on_listener(void (*claimed)(const char *name, int fd))
+{
+	on_listener = claimed;
+}
 
 /* ---- sockets ---- */
 
@@ -77,7 +88,7 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 	table_adopt(cpr__table, e);
 	if (e->path_ino)
 		tagging_has_paths = true;
-	deliver_to(e->name, fd);
+	on_listener(e->name, fd);
 	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);
 	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
 		take_status_flags(fd, status, O_NONBLOCK);

@@ -7,6 +7,9 @@
 
 #include <sys/socket.h>
 
+/* Registers the function that is called, with the guard held, for each socket that a bind() has claimed. One only. */
+void claim_on_listener(void (*claimed)(const char *name, int fd));
+
 /* bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. True if it did: bind has succeeded. */
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len);
 

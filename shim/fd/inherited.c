@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "fd/inherited.h"
 
-#include "deliver/queue.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -131,14 +130,19 @@ void inherited_came(int fd)
 		inherited_ask_again();
 }
 
-void inherited_deliver(void)
+/* ---- asking ---- */
+
+static void take_nothing(int sock, uint64_t ino)
 {
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_STARTED_WITH)
-			deliver_to(e->name, e->fd);
+	(void)sock, (void)ino;
 }
 
-/* ---- asking ---- */
+static void (*on_answer)(int sock, uint64_t ino) = take_nothing;
+
+void inherited_on_answer(void (*join)(int sock, uint64_t ino))
+{
+	on_answer = join;
+}
 
 /* Rings it as the tools do; not who has its number now. A socket on which it waits for a request, or -1. */
 static int ring(int pid)
@@ -179,7 +183,7 @@ static void ask_for(uint64_t ino)
 	if (sock < 0)
 		log_warn("process %d, which started this one, was asked for what it has carried, and did not answer", inherited_ancestor());
 	else if (!io_send(sock, &request, sizeof(request), -1))
-		deliver_join(sock, ino);
+		on_answer(sock, ino);
 }
 
 static __attribute__((noinline)) void ask(void)

@@ -7,15 +7,13 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Once, at the start, with the table and the heirlooms there: tags those that listen, or are bound to. */
 void inherited_begin(void);
 
 /* One that came in a message. */
 void inherited_came(int fd);
-
-/* What the last generation has carried for them is knocked for: they listen already. */
-void inherited_deliver(void);
 
 /*
  * May connections that were accepted on them be carried? Not by this process's own restart if another process under cpr has started it: others accept there, who would take our knocks for
@@ -29,6 +27,10 @@ int inherited_ancestor(void);
 
 /* Has the process that started this one carried something for them, which whoever accepts on them gets? Asked before this program's first accept(), and again when a drain was called off. */
 extern _Atomic int inherited_unasked;
+
+/* Registers the function that reads the answer from `sock`, for the listener with this inode. One only. */
+void inherited_on_answer(void (*join)(int sock, uint64_t ino));
+
 void inherited_ask(void);
 void inherited_ask_again(void);
 

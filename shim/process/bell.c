@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "process/bell.h"
 
-#include "base/attr.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -15,6 +14,8 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+cpr_thread unsigned doorbell_rings;
 
 static struct timer {
 	_Atomic int id, pid;

@@ -3,8 +3,24 @@
 #ifndef CPR_PROCESS_BELL_H
 #define CPR_PROCESS_BELL_H
 
+#include "base/attr.h"
+
+#include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* How often the doorbell, and nothing else, interrupted a system call of this thread. A wrapper compares it before and after its call. */
+extern cpr_thread unsigned doorbell_rings;
+
+/*
+ * SA_RESTART does not reach every call (signal(7)): poll, sleep and others return EINTR after any handler, and many small servers end at that.
+ * So a call that only the doorbell interrupted is made again. `r` is its result, `rings` the value of doorbell_rings before it.
+ */
+static inline bool doorbell_only_rang(long r, unsigned rings)
+{
+	return unlikely(r < 0 && errno == EINTR && doorbell_rings != rings);
+}
 
 /* Who asks for a tick; each has a timer, though every tick is for all of them. */
 enum bell_timer { BELL_ARRIVAL, BELL_RESTART, BELL_WORKER, BELL_TIMERS };

@@ -35,7 +35,6 @@
 
 enum { NOTED_MAX = 8 };
 
-cpr_thread unsigned doorbell_rings;
 
 /* What rang while this thread was inside the shim. More than NOTED_MAX at once: those callers hear nothing, and say so. */
 static cpr_thread uint64_t noted[NOTED_MAX];

@@ -116,7 +116,7 @@ static void pass_on(void)
 	if (sock >= 0)
 		tell_listeners(sock);
 	if (mine && sock >= 0)
-		n = carry_choose(mine, WORKER_PASSED_MAX, false, &count);
+		n = carry_choose(mine, deliver_take_back(mine, WORKER_PASSED_MAX), WORKER_PASSED_MAX, false, &count);
 	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
 		;
 	memset(&message, 0, sizeof(message));

@@ -386,7 +386,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	}
 	plan.check_at = io_now();
 	check_all(&state);
-	passed_count = carry_choose(lists->passed, PASSED_MAX, true, &count);
+	passed_count = carry_choose(lists->passed, deliver_take_back(lists->passed, PASSED_MAX), PASSED_MAX, true, &count);
 	passed_count += drain_owner_passed(lists->passed + passed_count, PASSED_MAX - passed_count, &count);
 	state.passed = lists->passed;
 	state.passed_count = passed_count;

@@ -5,7 +5,9 @@
 
 #include "restart/arrive.h"
 #include "restart/doorbell.h"
+#include "deliver/queue.h"
 #include "drain/drain.h"
+#include "fd/claim.h"
 #include "fd/inherited.h"
 #include "process/guard.h"
 #include "restart/exec.h"
@@ -55,9 +57,11 @@ static int start(void)
 	if (!r)
 		r = leave_init();
 	if (!r) {
+		claim_on_listener(deliver_to);
+		inherited_on_answer(deliver_join);
 		inherited_begin();
 		arrive_begin(&state);
-		inherited_deliver();
+		deliver_to_inherited();
 		pending_init();
 		drain_init();
 		drain_owner_init();
