@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/pace.h"
 
-#include "process/guard.h"
+#include "process/roster.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "fd/tagging.h"
@@ -38,7 +38,7 @@ static int64_t waited_ms(void)
 
 bool pace_knocks_for(const struct family *f)
 {
-	return f->claimer == getpid() || roster_is_owner();
+	return f->claimer == getpid() || roster_elect();
 }
 
 bool pace_is_awaited(void)

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "deliver/queue_inside.h"
 
+#include "process/roster.h"
+#include "process/birth.h"
 #include "process/bell.h"
 #include "fd/conn.h"
 #include "deliver/linger.h"
@@ -95,7 +97,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 	}
 	pace_begin(); /* who claims may be a worker, and this, who knocks, not hear of it */
 	if (deliver_families)
-		birth_when_forking(before_fork);
+		birth_around_fork(before_fork, NULL);
 }
 
 /* Whose request waits already comes first. */
@@ -126,7 +128,7 @@ static bool put_back(struct family *f)
 {
 	size_t asking = put_asking_first(f->fds, f->count), go = f->count, n = 0;
 
-	if (asking < f->count && roster_is_owner() && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking))
+	if (asking < f->count && roster_elect() && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking))
 		go = asking;
 	for (size_t i = 0; i < go; i++) {
 		if (fdqueue_put_anywhere(&f->flight, f->fds[i])) {
@@ -136,7 +138,7 @@ static bool put_back(struct family *f)
 			raw_close(f->fds[i]);
 		}
 	}
-	f->unknocked = roster_is_owner() ? n : 0;
+	f->unknocked = roster_elect() ? n : 0;
 	f->asking = asking < f->unknocked ? asking : f->unknocked;
 	f->count = 0;
 	return true;
@@ -206,13 +208,13 @@ void deliver_to(const char *name, int fd)
 
 	if (f && f->joined)
 		return;
-	if (done_knocking() && roster_is_owner()) { /* one record of knocks has one writer */
+	if (done_knocking() && roster_elect()) { /* one record of knocks has one writer */
 		knock_forget_all();
 		pace_begin();
 	}
 	if (f && (f->unknocked || f->held.count || (f->count && put_in_flight(f)))) {
 		f->door = knock_door_of(fd);
-		f->claimer = roster_is_owner() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
+		f->claimer = roster_elect() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
 		atomic_store(&deliver_waiting, true);
 		if (f->asking && !f->door.deferred && f->claimer)
 			pace_knock(f, table_by_fd(cpr__table, fd));
@@ -353,7 +355,7 @@ bool deliver_is_knocking(void)
 /* Workers have claimed it, each for itself: the owner has the listener as an orphan still, and may knock at it. */
 static void find_door(struct family *f)
 {
-	const struct entry *e = f->unknocked && !f->door.len && roster_claims() && roster_is_owner() ? table_orphan(cpr__table, f->name) : NULL;
+	const struct entry *e = f->unknocked && !f->door.len && roster_claims() && roster_elect() ? table_orphan(cpr__table, f->name) : NULL;
 
 	if (e)
 		f->door = knock_door_of(e->fd);
@@ -403,9 +405,9 @@ static void give_up(struct family *f)
 
 	close_waiting(f);
 	f->late_at = f->late_at ? f->late_at : now;
-	if (roster_is_owner())
+	if (roster_elect())
 		give_up_held(f);
-	if (f->flight.fed && (f->door.len || !roster_is_owner()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
+	if (f->flight.fed && (f->door.len || !roster_elect()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
 		return;
 	give_up_held(f);
 	for (; (fd = fdqueue_take(&f->flight)) >= 0; lost++)
@@ -419,7 +421,7 @@ static void hear(struct family *f, bool all)
 	const struct entry *e;
 	size_t n;
 
-	if (!f->held.count || !roster_is_owner())
+	if (!f->held.count || !roster_elect())
 		return;
 	e = table_find(cpr__table, f->name, 0);
 	if (e && !knock_is_deferred(e->fd)) { /* any more: the program wants them now */
@@ -437,7 +439,7 @@ static void count_put_back(struct family *f)
 {
 	int64_t now = io_now();
 
-	if (!f->called_off || !roster_is_owner() || f->unknocked || pace_is_awaited()) {
+	if (!f->called_off || !roster_elect() || f->unknocked || pace_is_awaited()) {
 		f->odd_at = 0;
 		return;
 	}

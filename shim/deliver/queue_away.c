@@ -4,6 +4,7 @@
 #include "deliver/queue_inside.h"
 
 #include "deliver/linger.h"
+#include "process/roster.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -52,7 +53,7 @@ static bool has_room(struct family *f)
 /* Are there others who take from the same queues? */
 static bool is_shared(void)
 {
-	return !roster_is_owner() || roster_has_workers();
+	return !roster_elect() || roster_has_workers();
 }
 
 /*

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "drain/carry.h"
 
+#include "process/guard.h"
 #include "fd/inherited.h"
 #include "base/io.h"
 #include "drain/scm_recv.h"

@@ -5,6 +5,7 @@
 
 #include "process/bell.h"
 #include "drain/freeze.h"
+#include "process/birth.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"

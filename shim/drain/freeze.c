@@ -5,6 +5,7 @@
 
 #include "drain/carry.h"
 #include "drain/drain.h"
+#include "process/birth.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"

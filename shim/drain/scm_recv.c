@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "drain/scm_recv.h"
 
+#include "process/guard.h"
+#include "process/roster.h"
+#include "process/birth.h"
 #include "fd/inherited.h"
 #include "fd/pending.h"
 #include "fd/tagging.h"
@@ -104,7 +107,7 @@ static void begin_afar(int fd)
 /* One that was forked, and not exec'ed, knows its owner's listeners. */
 static bool was_started_under_cpr(void)
 {
-	return roster_is_owner() && inherited_ancestor();
+	return roster_elect() && inherited_ancestor();
 }
 
 void scm_recv_note(int fd)

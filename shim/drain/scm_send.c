@@ -5,6 +5,7 @@
 
 #include "fd/conn.h"
 #include "drain/drain.h"
+#include "process/birth.h"
 #include "process/guard.h"
 #include "base/next.h"
 #include "model/tag.h"

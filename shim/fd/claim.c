@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "fd/claim.h"
 
+#include "process/guard.h"
+#include "process/roster.h"
 #include "process/children.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -112,7 +114,7 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 
 	for (e = first; e; e = fitting_after(table_orphan_after(cpr__table, e), fd, fresh, addr, len))
 		count++;
-	if (count < 2 || roster_is_owner())
+	if (count < 2 || roster_elect())
 		return first;
 	turn = roster_claimer() % count;
 	for (e = first; turn > 0; turn--)
@@ -134,7 +136,7 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	e = fitting(name, fd, &fresh, addr, len);
 	claimed = e && claim_onto(e, fd, &fresh);
 	guard_unlock(&hold);
-	if (claimed && !roster_is_owner())
+	if (claimed && !roster_elect())
 		roster_claimed();
 	errno = saved_errno;
 	return claimed;

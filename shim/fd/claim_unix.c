@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Unix sockets have names in the file system: programs unlink, probe and rename them. */
 #define _GNU_SOURCE
+#include "process/guard.h"
 #include "fd/claim.h"
 
 #include "base/next.h"

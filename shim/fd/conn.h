@@ -4,6 +4,7 @@
 #define CPR_FD_CONN_H
 
 #include "base/attr.h"
+#include "process/birth.h"
 #include "process/guard.h"
 #include "model/http.h"
 

@@ -4,6 +4,8 @@
 #include "fd/inherited.h"
 
 #include "base/io.h"
+#include "process/guard.h"
+#include "process/birth.h"
 #include "process/procinfo.h"
 #include "base/log.h"
 #include "base/next.h"

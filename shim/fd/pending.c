@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "fd/pending.h"
 
+#include "process/guard.h"
+#include "process/birth.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "fd/tagging.h"
@@ -111,7 +113,7 @@ static void before_fork(void)
 
 void pending_init(void)
 {
-	birth_when_forking(before_fork);
+	birth_around_fork(before_fork, NULL);
 }
 
 void pending_unbind(int fd)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "fd/replay.h"
 
+#include "process/guard.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"

@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "fd/tagging.h"
 
+#include "process/guard.h"
+#include "process/roster.h"
+#include "process/birth.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -288,7 +291,7 @@ static bool give_back(struct entry *e)
 {
 	int elsewhere, r;
 
-	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !roster_is_owner() || roster_has_workers())
+	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !roster_elect() || roster_has_workers())
 		return false;
 	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
 	if (elsewhere < 0)
@@ -316,7 +319,7 @@ static void remember_listener(const struct entry *e, int fd)
 {
 	size_t len = strlen(e->name) + 1, i = closed_count % CLOSED_MAX;
 
-	if (e->kind != ENTRY_STREAM || e->flags & ENTRY_ORPHAN || len > CLOSED_NAME || roster_is_owner())
+	if (e->kind != ENTRY_STREAM || e->flags & ENTRY_ORPHAN || len > CLOSED_NAME || roster_elect())
 		return;
 	closed_count++;
 	memcpy(closed[i].name, e->name, len);

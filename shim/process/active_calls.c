@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "process/active_calls.h"
 
-#include "process/guard.h"
+#include "process/birth.h"
 #include "base/next.h"
 
 #include <errno.h>

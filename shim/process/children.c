@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "process/children.h"
 
-#include "process/guard.h"
+#include "process/roster.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"

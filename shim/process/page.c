@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The page that the owner shares with all that it forks, and the start. */
+/* The page that the owner shares with all processes that it forks. */
 #define _GNU_SOURCE
 #include "process/page.h"
 
@@ -8,6 +8,8 @@
 #include "base/pool.h"
 #include "base/raw.h"
 #include "model/protocol.h"
+#include "process/birth.h"
+#include "process/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-cpr_touched struct shared *page_shared;
+cpr_touched struct page *page_shared;
 static cpr_touched int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
 static int page_filters;
 
@@ -24,7 +26,7 @@ static bool is_page(int fd, uint64_t ino)
 {
 	struct stat st;
 
-	return fd >= 0 && !fstat(fd, &st) && st.st_ino == ino && st.st_size == sizeof(struct shared);
+	return fd >= 0 && !fstat(fd, &st) && st.st_ino == ino && st.st_size == sizeof(struct page);
 }
 
 int page_fd_of(uint64_t *ino)
@@ -40,14 +42,14 @@ int page_fd_of(uint64_t *ino)
 
 void page_inherit(int fd, uint64_t ino)
 {
-	struct shared *page;
+	struct page *page;
 
 	if (!is_page(fd, ino))
 		return;
 	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page == MAP_FAILED)
 		return;
-	if (page->form != FORM || atomic_load(&page->owner) != birth_self->pid) {
+	if (page->form != PAGE_FORM || atomic_load(&page->owner) != getpid()) {
 		munmap(page, sizeof(*page));
 		raw_close(fd);
 		return;
@@ -64,12 +66,12 @@ void page_inherit(int fd, uint64_t ino)
 
 void page_let_go(int fd, uint64_t ino)
 {
-	struct shared *page;
+	struct page *page;
 
 	if (!ino || !is_page(fd, ino))
 		return;
 	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page != MAP_FAILED && page->form == FORM && atomic_load(&page->owner) == getpid() && atomic_load(&page->drain.nonce))
+	if (page != MAP_FAILED && page->form == PAGE_FORM && atomic_load(&page->owner) == getpid() && atomic_load(&page->drain.nonce))
 		atomic_store(&page->drain.nonce, PAGE_GONE);
 	if (page != MAP_FAILED)
 		munmap(page, sizeof(*page));
@@ -77,7 +79,7 @@ void page_let_go(int fd, uint64_t ino)
 }
 
 /* The page, and its memfd into *fd; in the place of `old` if that is not NULL. */
-static struct shared *make_page(int filters, struct shared *old, int *fd)
+static struct page *make_page(int filters, struct page *old, int *fd)
 {
 	char name[32];
 	struct text t = TEXT_ON(name);
@@ -86,11 +88,11 @@ static struct shared *make_page(int filters, struct shared *old, int *fd)
 
 	text_format(&t, PROTOCOL_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
 	made = io_memfd(name);
-	if (made < 0 || ftruncate(made, sizeof(struct shared)))
+	if (made < 0 || ftruncate(made, sizeof(struct page)))
 		return NULL;
 	if (old && io_write_all(made, old, sizeof(*old)))
 		return NULL;
-	page = mmap(old, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | (old ? MAP_FIXED : 0), made, 0);
+	page = mmap(old, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED | (old ? MAP_FIXED : 0), made, 0);
 	if (page == MAP_FAILED)
 		return NULL;
 	*fd = steal_fd(&made);
@@ -122,35 +124,37 @@ static __attribute__((noinline, cold)) void keep(void)
 {
 	int saved_errno = errno, fd;
 
-	if (birth_self->pid != getpid()) /* a vfork child: the descriptor would be its own */
+	if (!birth_own_memory()) /* a vfork child: the descriptor would be its own */
 		return;
 	page_fd = -2; /* tried */
-	if (atomic_load(&page_shared->owner) == birth_self->pid && make_page(page_filters, page_shared, &fd)) {
+	if (atomic_load(&page_shared->owner) == getpid() && make_page(page_filters, page_shared, &fd)) {
 		page_fd = out_of_the_way(fd);
 		raw_close(fd);
 	}
 	errno = saved_errno;
 }
 
-__attribute__((hot)) void page_keep(void)
+static __attribute__((hot)) void keep_before_fork(void)
 {
 	if (unlikely(page_fd == -1))
 		keep();
 }
 
+struct page_drain *page_shared_drain(void)
+{
+	return page_shared ? &page_shared->drain : NULL;
+}
+
 int page_init(int filters)
 {
-	int fd, r;
+	int fd;
 
 	page_shared = make_page(filters, NULL, &fd);
 	if (!page_shared)
 		return -errno;
 	raw_close(fd);
-	page_shared->form = FORM;
-	page_shared->since = roster_ticks_now();
+	page_shared->form = PAGE_FORM;
 	page_filters = filters;
-	r = birth_init();
-	if (!r)
-		atomic_store(&page_shared->owner, birth_self->pid);
-	return r;
+	birth_around_fork(keep_before_fork, NULL);
+	return 0;
 }

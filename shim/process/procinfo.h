@@ -32,4 +32,20 @@ bool procinfo_maps(int pid, const char *what);
 /* Does a process descend from another? */
 bool procinfo_descends(int pid, int from);
 
+/* Has this process, that /proc says has these flags, not exec'ed since it was forked? */
+bool procinfo_is_forked(unsigned flags);
+
+/* Does this process handle this signal? Not a child of posix_spawn, nor who is another program by now; nor one that is not under cpr. One thread at a time. */
+bool procinfo_catches(int pid, int sig);
+
+enum procinfo_known { PROCINFO_NEW, PROCINFO_KNOWN, PROCINFO_STRANGE };
+
+/*
+ * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as roster_start_time), has not exec'ed, catches `sig`, and of which `is` says that it is new.
+ * Strange ones are passed over, and so are their children. False: there may be more (who cannot be told from a child of vfork at the moment), so it is to be asked again.
+ *
+ * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program that it becomes. It has its parent wait in the kernel.
+ */
+bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known (*is)(int pid, uint64_t start_time), void (*found)(int pid, int parent));
+
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Owners and workers. */
 #define _GNU_SOURCE
-#include "process/page.h"
+#include "process/roster.h"
 
-#include "process/forked.h"
-#include "process/procinfo.h"
 #include "base/log.h"
 #include "base/next.h"
+#include "process/birth.h"
+#include "process/guard.h"
+#include "process/procinfo.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -14,8 +15,16 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What a child must not have of its parent's: cleared in it. */
+static cpr_touched struct own {
+	int place;   /* of the worker, + 1; 0: none */
+	int claimer; /* its number among those who claim, from 1 on; 0: none yet */
+	bool owns;   /* it is the owner, and so counts its forks here, not in the shared page: each page that a process touches after a fork costs it a little */
+	struct page_forks forks;
+} *own;
+
 /* Clock ticks since boot, as start times are told. */
-__attribute__((hot)) uint64_t roster_ticks_now(void)
+__attribute__((hot)) static uint64_t ticks_now(void)
 {
 	struct timespec now = {0};
 
@@ -53,16 +62,17 @@ static void claim_place(int slot, int parent)
 	while (top <= slot && !atomic_compare_exchange_weak(&page_shared->top, &top, slot + 1))
 		;
 	atomic_store(&page_shared->worker[slot].parent, parent);
-	page_shared->worker[slot].entered = roster_ticks_now();
+	page_shared->worker[slot].entered = ticks_now();
 	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
 }
 
-int roster_enter_worker(int pid, int parent)
+/* The place of a process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
+static int enter_worker(int pid, int parent)
 {
-	int own = place_of(pid);
+	int known = place_of(pid);
 
 	for (int i = 0; i < ROSTER_MAX; i++) {
-		int slot = own >= 0 ? own : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
+		int slot = known >= 0 ? known : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
 
 		if (there && there != pid && is_taken(there))
 			continue;
@@ -105,7 +115,7 @@ static bool is_gone(int pid)
 /* Is it in the middle of an exec, or by now another program? */
 static bool is_leaving(int pid, uint64_t start_time)
 {
-	int place = pid % LEAVING;
+	int place = pid % PAGE_LEAVING;
 
 	return atomic_load(&page_shared->leaving[place].pid) == pid && start_time <= atomic_load(&page_shared->leaving[place].at);
 }
@@ -115,15 +125,15 @@ void roster_await_exec(int pid)
 	struct timespec ms = {0, 1000000};
 	struct procinfo proc;
 
-	for (int i = 0; page_shared && i < 20 && procinfo_look(pid, &proc) && !proc.dead && forked_only(proc.flags) && is_leaving(pid, proc.start_time); i++)
+	for (int i = 0; page_shared && i < 20 && procinfo_look(pid, &proc) && !proc.dead && procinfo_is_forked(proc.flags) && is_leaving(pid, proc.start_time); i++)
 		next_sys(SYS_nanosleep, &ms, NULL);
 }
 
 __attribute__((hot)) static void note_leaving(int me)
 {
-	int place = me % LEAVING;
+	int place = me % PAGE_LEAVING;
 
-	atomic_store(&page_shared->leaving[place].at, roster_ticks_now());
+	atomic_store(&page_shared->leaving[place].at, ticks_now());
 	atomic_store(&page_shared->leaving[place].pid, me);
 }
 
@@ -138,7 +148,7 @@ static bool is_worker(int slot, int owner)
 
 	if (pid <= 1 || pid == owner || !procinfo_look(pid, &proc) || proc.dead || proc.start_time > page_shared->worker[slot].entered + 1 || is_leaving(pid, proc.start_time))
 		return false;
-	if (proc.flags && !forked_only(proc.flags)) {
+	if (proc.flags && !procinfo_is_forked(proc.flags)) {
 		atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, 0);
 		return false;
 	}
@@ -156,33 +166,33 @@ int roster_owner(void)
 	return page_shared ? atomic_load(&page_shared->owner) : 0;
 }
 
-__attribute__((hot)) bool roster_is_owner(void)
+__attribute__((hot)) bool roster_elect(void)
 {
 	int owner, me = getpid();
 
 	if (!page_shared)
 		return false;
 	owner = atomic_load(&page_shared->owner);
-	if (me != birth_born_as && owner != me && getppid() == birth_born_as) /* a child that has not asked for anything yet, and most likely is about to exec */
+	if (me != birth_known_as && owner != me && getppid() == birth_known_as) /* a child that has not asked for anything yet, and most likely is about to exec */
 		return false;
 	if (!birth_own_memory())
 		return false;
-	if (owner == birth_self->pid)
+	if (owner == me)
 		return true;
 	if (getppid() == birth_self->parent || !is_gone(owner))
 		return false;
-	if (!atomic_compare_exchange_strong(&page_shared->owner, &owner, birth_self->pid))
+	if (!atomic_compare_exchange_strong(&page_shared->owner, &owner, me))
 		return false;
-	birth_self->owns = !atomic_load(&page_shared->forks.unborn); /* a fork that is under way, maybe beneath this very handler, is to be counted where it began */
-	if (birth_self->slot >= 0)
-		atomic_store(&page_shared->worker[birth_self->slot].pid, 0);
+	own->owns = !atomic_load(&page_shared->forks.unborn); /* a fork that is under way, maybe beneath this very handler, is to be counted where it began */
+	if (own->place)
+		atomic_store(&page_shared->worker[own->place - 1].pid, 0);
 	log_info("the starting process %d is gone: this one is the owner now", owner);
 	return true;
 }
 
 static bool any_unborn(void)
 {
-	return atomic_load(&page_shared->forks.unborn) > 0 || atomic_load(&birth_self->forks.unborn) > 0;
+	return atomic_load(&page_shared->forks.unborn) > 0 || atomic_load(&own->forks.unborn) > 0;
 }
 
 /* Forks that are under way are waited for, 100 ms at most (one whose process has died meanwhile would never be over). False: one still is. */
@@ -206,21 +216,21 @@ void roster_when_stranger(bool (*is)(int pid))
 	is_stranger = is;
 }
 
-static enum forked_is what_is(int pid, uint64_t start_time)
+static enum procinfo_known what_is(int pid, uint64_t start_time)
 {
 	if (is_leaving(pid, start_time) || (start_time == page_shared->since && is_stranger && is_stranger(pid)))
-		return FORKED_STRANGE;
-	return roster_is_worker(pid) ? FORKED_KNOWN : FORKED_NEW;
+		return PROCINFO_STRANGE;
+	return roster_is_worker(pid) ? PROCINFO_KNOWN : PROCINFO_NEW;
 }
 
 static void enter_found(int pid, int parent)
 {
-	roster_enter_worker(pid, parent);
+	enter_worker(pid, parent);
 }
 
 unsigned roster_births(void)
 {
-	return page_shared ? atomic_load(&page_shared->forks.births) + atomic_load(&birth_self->forks.births) : 0;
+	return page_shared ? atomic_load(&page_shared->forks.births) + atomic_load(&own->forks.births) : 0;
 }
 
 static _Atomic bool look_anyway;
@@ -242,7 +252,7 @@ static void enter_forked(void)
 		return;
 	atomic_store(&look_anyway, false);
 	all_born = await_births();
-	if (forked_find(roster_owner(), page_shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
+	if (procinfo_find_forked(roster_owner(), page_shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
 		seen = births;
 	atomic_flag_clear(&looking);
 }
@@ -265,11 +275,6 @@ size_t roster_workers(int *pids, size_t most)
 	return n;
 }
 
-struct page_drain *page_shared_drain(void)
-{
-	return page_shared ? &page_shared->drain : NULL;
-}
-
 size_t roster_worker_count(void)
 {
 	size_t n = 0;
@@ -284,9 +289,9 @@ size_t roster_worker_count(void)
 
 int roster_claimer(void)
 {
-	if (!birth_self->claimer)
-		birth_self->claimer = atomic_fetch_add(&page_shared->claimers, 1) + 1;
-	return birth_self->claimer - 1;
+	if (!own->claimer)
+		own->claimer = atomic_fetch_add(&page_shared->claimers, 1) + 1;
+	return own->claimer - 1;
 }
 
 void roster_claimed(void)
@@ -301,8 +306,8 @@ int roster_claims(void)
 
 void roster_worker_calm(uint64_t survey)
 {
-	if (birth_own_memory() && birth_self->slot >= 0)
-		atomic_store(&page_shared->worker[birth_self->slot].calm, survey);
+	if (birth_own_memory() && own->place)
+		atomic_store(&page_shared->worker[own->place - 1].calm, survey);
 }
 
 size_t roster_workers_not_calm(uint64_t survey, bool ring)
@@ -336,8 +341,8 @@ __attribute__((hot)) void roster_worker_leaves(void)
 	if (!page_shared)
 		return;
 	note_leaving(me);
-	if (me == birth_born_as && birth_own_memory() && birth_self->slot >= 0) /* else a child that has not asked for anything, or a vfork child */
-		atomic_store(&page_shared->worker[birth_self->slot].pid, 0);
+	if (me == birth_known_as && birth_own_memory() && own->place) /* else a child that has not asked for anything, or a vfork child */
+		atomic_store(&page_shared->worker[own->place - 1].pid, 0);
 }
 
 void roster_worker_stays(void)
@@ -346,7 +351,43 @@ void roster_worker_stays(void)
 
 	if (!page_shared)
 		return;
-	atomic_compare_exchange_strong(&page_shared->leaving[me % LEAVING].pid, &left, 0);
-	if (me == birth_born_as && birth_own_memory() && birth_self->slot >= 0 && !atomic_compare_exchange_strong(&page_shared->worker[birth_self->slot].pid, &free, me))
-		birth_self->slot = roster_enter_worker(me, birth_self->parent);
+	atomic_compare_exchange_strong(&page_shared->leaving[me % PAGE_LEAVING].pid, &left, 0);
+	if (me == birth_known_as && birth_own_memory() && own->place && !atomic_compare_exchange_strong(&page_shared->worker[own->place - 1].pid, &free, me))
+		own->place = enter_worker(me, birth_self->parent) + 1;
+}
+
+/* ---- forks ---- */
+
+static inline struct page_forks *forks(void)
+{
+	return likely(own->owns) ? &own->forks : &page_shared->forks;
+}
+
+static __attribute__((hot)) void before_fork(void)
+{
+	atomic_fetch_add(&forks()->unborn, 1);
+	atomic_fetch_add(&forks()->births, 1);
+}
+
+static __attribute__((hot)) void after_fork(void)
+{
+	atomic_fetch_sub(&forks()->unborn, 1);
+}
+
+static void when_born(void)
+{
+	own->place = enter_worker(getpid(), birth_self->parent) + 1;
+}
+
+int roster_init(void)
+{
+	own = birth_cleared(sizeof(*own));
+	if (!own)
+		return -ENOMEM;
+	own->owns = true;
+	page_shared->since = ticks_now();
+	atomic_store(&page_shared->owner, getpid());
+	birth_around_fork(before_fork, after_fork);
+	birth_when_born(when_born);
+	return 0;
 }

@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "restart/arrive.h"
 
+#include "process/roster.h"
+#include "process/page.h"
+#include "process/birth.h"
 #include "process/bell.h"
 #include "process/children.h"
 #include "deliver/queue.h"
@@ -314,7 +317,7 @@ static void check_ready(bool waits)
 	int64_t now = io_now();
 	size_t left;
 
-	if (atomic_load(&arrival.ready) || !roster_is_owner())
+	if (atomic_load(&arrival.ready) || !roster_elect())
 		return;
 	left = unclaimed();
 	left = left > (size_t)roster_claims() ? left - (size_t)roster_claims() : 0; /* workers have a copy of each */
@@ -346,7 +349,7 @@ static void close_orphans(bool carrying)
 			table_adopt(cpr__table, e);
 			continue;
 		}
-		if (!is_transient(e) && !roster_claims() && roster_is_owner())
+		if (!is_transient(e) && !roster_claims() && roster_elect())
 			log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
 		if (object_still(&e->object, e->fd))
 			raw_close(e->fd);
@@ -401,7 +404,7 @@ static int await_rest(bool owner, bool carrying, int64_t now, int64_t grace_at)
 static int settle(bool waits)
 {
 	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
-	bool owner = roster_is_owner();
+	bool owner = roster_elect();
 	int carrying = deliver_settle(now >= grace_at), rest;
 
 	if (owner) {

@@ -4,6 +4,8 @@
 #include "restart/doorbell.h"
 
 #include "restart/arrive.h"
+#include "process/roster.h"
+#include "process/birth.h"
 #include "process/bell.h"
 #include "fd/conn.h"
 #include "deliver/queue.h"
@@ -95,7 +97,7 @@ static void put_connections(struct text *t)
 		else if (c && conn_at_boundary(c, now))
 			idle++;
 	}
-	protocol_put_int(t, "workers", roster_is_owner() ? (int64_t)roster_worker_count() : 0);
+	protocol_put_int(t, "workers", roster_elect() ? (int64_t)roster_worker_count() : 0);
 	protocol_put_int(t, "connections", all);
 	protocol_put_int(t, "connections_fresh", fresh);
 	protocol_put_int(t, "connections_idle", idle);
@@ -107,7 +109,7 @@ static void answer_status(struct call *call)
 {
 	struct text *t = &call->text;
 	int64_t now = io_now();
-	bool owner = roster_is_owner();
+	bool owner = roster_elect();
 
 	protocol_put(t, "result", "ok");
 	protocol_put_int(t, "pid", getpid());
@@ -207,7 +209,7 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 	struct text why = TEXT_ON(call->reason);
 	int r;
 
-	if (!roster_is_owner()) {
+	if (!roster_elect()) {
 		protocol_put(&call->text, "result", "worker");
 		protocol_put_int(&call->text, "owner", roster_owner());
 		io_send(call->sock, call->text.bytes, call->text.used, -1);
@@ -287,7 +289,7 @@ static void restart_by_signal(void)
 	struct leave_request request = {.asked_at = io_now()};
 	char reason[512];
 	struct text why = TEXT_ON(reason);
-	int r = !roster_is_owner() || !arrive_is_ready() || drain_worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
+	int r = !roster_elect() || !arrive_is_ready() || drain_worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
 
 	if (r && r != -EBUSY)
 		log_error("the restart by signal was called off: %s", reason);

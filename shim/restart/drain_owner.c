@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "restart/drain_owner.h"
 
+#include "process/roster.h"
+#include "process/page.h"
+#include "process/birth.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"

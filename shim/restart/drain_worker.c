@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "restart/drain_worker.h"
 
+#include "process/roster.h"
+#include "process/page.h"
 #include "process/bell.h"
 #include "drain/carry.h"
 #include "deliver/queue.h"
@@ -315,7 +317,7 @@ const char *drain_worker_told(int sock, const struct protocol_request *request)
 
 	if (told.nonce || draining_for)
 		return "this process is in a drain";
-	if (!roster_is_owner() || roster_has_workers())
+	if (!roster_elect() || roster_has_workers())
 		return "this process has workers of its own, or is one";
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !procinfo_descends(getpid(), peer.pid) || !nonce || nonce == PAGE_GONE)
 		return "this process was not started by who asks";

@@ -5,6 +5,9 @@
 
 #include "restart/arrive.h"
 #include "drain/carry.h"
+#include "process/roster.h"
+#include "process/page.h"
+#include "process/birth.h"
 #include "process/children.h"
 #include "deliver/queue.h"
 #include "base/fds.h"
@@ -442,7 +445,7 @@ out:
 /* The paths' room is taken only where it is needed: a child's stack, between fork and exec, may be small. */
 __attribute__((hot)) bool leave_is_own(const char *path, char *const argv[])
 {
-	return cpr__table && path && argv && roster_is_owner() && is_own(path, argv);
+	return cpr__table && path && argv && roster_elect() && is_own(path, argv);
 }
 
 static bool is_ours(const char *variable)

@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "restart/exec_workers.h"
 
+#include "process/roster.h"
 #include "process/children.h"
-#include "process/forked.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "process/procinfo.h"
@@ -73,7 +73,7 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 		roster_await_exec(family[i]);
 		procinfo_children(family[i], add_to_family, NULL);
 		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
-		if (procinfo_look(family[i], &proc) && !proc.dead && !forked_only(proc.flags) && (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
+		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) && (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
 			each(family[i], &proc, e, arg);
 	}
 }
@@ -110,7 +110,7 @@ static void note_if_ours(int pid, const struct procinfo *proc, const struct entr
 	const char *mark = arg;
 
 	(void)proc;
-	if (asked_count < ASKED_MAX && forked_catches(pid, cpr__settings.signal) && procinfo_maps(pid, mark))
+	if (asked_count < ASKED_MAX && procinfo_catches(pid, cpr__settings.signal) && procinfo_maps(pid, mark))
 		asked[asked_count++] = (struct asked){.pid = pid, .sock = -1, .shares = e};
 }
 

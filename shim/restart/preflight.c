@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/preflight.h"
 
+#include "process/roster.h"
 #include "process/children.h"
 #include "process/guard.h"
 #include "base/io.h"

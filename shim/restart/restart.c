@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/restart.h"
 
+#include "process/roster.h"
 #include "process/bell.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"

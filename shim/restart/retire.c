@@ -3,7 +3,8 @@
 #define _GNU_SOURCE
 #include "restart/retire.h"
 
-#include "process/forked.h"
+#include "process/procinfo.h"
+#include "process/roster.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -46,7 +47,7 @@ static bool is_alive(const struct worker *w)
 void retire_ring(const struct worker *old, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (is_alive(&old[i]) && forked_catches(old[i].pid, cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
+		if (is_alive(&old[i]) && procinfo_catches(old[i].pid, cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
 			kill(old[i].pid, cpr__settings.signal);
 }
 

@@ -5,6 +5,7 @@
 
 #include "restart/arrive.h"
 #include "fd/claim.h"
+#include "process/birth.h"
 #include "process/guard.h"
 #include "wrap/init.h"
 #include "base/log.h"

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "restart/doorbell.h"
-#include "process/guard.h"
+#include "process/roster.h"
 #include "restart/exec.h"
 #include "base/next.h"
 #include "wrap/wrap.h"
@@ -101,7 +101,7 @@ static __attribute__((noinline)) int by_own_file(const char *file, char *const a
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
 {
-	return roster_is_owner() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
+	return roster_elect() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
 }
 
 CPR_EXPORT int execvp(const char *file, char *const argv[])
@@ -177,7 +177,7 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 
 CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	return roster_is_owner() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
+	return roster_elect() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
 }
 
 CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])

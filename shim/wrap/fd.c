@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Numbers that change hands or end: what is tagged follows them, and what is handed over and not claimed lives on. */
 #define _GNU_SOURCE
+#include "process/guard.h"
+#include "process/birth.h"
 #include "fd/claim.h"
 #include "fd/conn.h"
 #include "base/next.h"

@@ -9,11 +9,14 @@
 #include "drain/drain.h"
 #include "fd/claim.h"
 #include "fd/inherited.h"
+#include "process/birth.h"
+#include "process/page.h"
 #include "process/guard.h"
 #include "restart/exec.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "fd/pending.h"
+#include "process/roster.h"
 #include "process/startup.h"
 #include "base/pool.h"
 #include "restart/drain_owner.h"
@@ -34,6 +37,20 @@ static void let_through(uint64_t mask)
 	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
 }
 
+/* Their hooks run around a fork in reverse order: the guard is taken first. */
+static int family(void)
+{
+	int r = birth_init();
+
+	if (!r)
+		r = page_init(startup_seccomp_filters());
+	if (!r)
+		r = roster_init();
+	if (!r)
+		r = guard_init();
+	return r;
+}
+
 static int start(void)
 {
 	struct state state;
@@ -43,7 +60,7 @@ static int start(void)
 	log_begin();
 	pool_begin();
 	settings_read(&cpr__settings, environ);
-	r = page_init(startup_seccomp_filters()); /* before the table is there for a wrapper to see */
+	r = family(); /* before the table is there for a wrapper to see */
 	if (r)
 		return r;
 	arrive_read(&state);

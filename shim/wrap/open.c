@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What opens a path: claim it, or open it and tag what came. */
 #define _GNU_SOURCE
+#include "process/guard.h"
 #include "fd/claim.h"
 #include "base/next.h"
 #include "wrap/wrap.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Sockets: claimed at bind(), tagged when bound, kept when listening. */
 #define _GNU_SOURCE
+#include "process/guard.h"
 #include "restart/arrive.h"
 #include "fd/claim.h"
 #include "deliver/queue.h"

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "fd/conn.h"
 #include "restart/doorbell.h"
-#include "process/guard.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "wrap/wrap.h"

@@ -158,7 +158,7 @@ TEST(forks_amid_threads_that_bind_and_close, ONCE)
 
 	for (int i = 0; i < 4; i++)
 		churn_thread(&thread[i], &rounds[i]);
-	for (long until = now_ms() + 1500; now_ms() < until; children++) {
+	for (long until = now_ms() + 1500, at_last = until + 10000; now_ms() < until || (children <= 20 && now_ms() < at_last); children++) {
 		int pid = MUST(fork()), status;
 
 		if (!pid) {

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Births: what a forked process is told of itself, when it first asks for something, and what runs around each fork. */
+#ifndef CPR_PROCESS_BIRTH_H
+#define CPR_PROCESS_BIRTH_H
+
+#include "base/attr.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Once, before all else of this room. 0, or -errno. */
+int birth_init(void);
+
+/*
+ * Does this process run on its own memory? False in a vfork child. The first call in a forked child, by whichever of its threads, runs the hooks of birth_when_born(). For any handler.
+ */
+bool birth_own_memory(void);
+
+/* Has this process one thread only? Then nothing changes but by the caller. "No" where libc cannot tell. */
+bool birth_is_single_threaded(void);
+
+/* The pid of the process that was born last on the way to this one, and has asked for something: its own once it has, and its parent's or a further ancestor's until then. */
+extern int birth_known_as;
+
+/*
+ * What this process is: cleared in every child, until that asks for something. pid is 0 then, and a vfork child reads its parent's. NULL before birth_init.
+ */
+struct birth_self {
+	int pid;
+	int parent; /* at its birth */
+};
+extern struct birth_self *birth_self;
+
+/* `size` bytes, zeroed, that the kernel clears in every child with its own copy of our memory; NULL: there is no room. At the start. */
+void *birth_cleared(size_t size);
+
+/*
+ * What runs in the parent around each fork() from now on: `before` in the reverse order of registration, `after` (may be NULL) in its order, as pthread_atfork() has it.
+ */
+void birth_around_fork(void (*before)(void), void (*after)(void));
+
+/* Registers a hook that runs in a forked child on its first call into the library, and drops state inherited from the parent. It may run in a signal handler, with every signal blocked. In the order of registration. At the start. */
+void birth_when_born(void (*forget)(void));
+
+#endif
