@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 cpr_large _Atomic(struct conn *) conn_pages[CONN_PAGES];
+cpr_touched _Atomic bool conn_any;
 cpr_thread unsigned conn_waits;
 
 /* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
@@ -30,8 +31,10 @@ static struct conn *make_page(int index)
 	fresh = pool_page(size);
 	if (!fresh)
 		return NULL;
-	if (atomic_compare_exchange_strong(&conn_pages[index], &page, fresh))
+	if (atomic_compare_exchange_strong(&conn_pages[index], &page, fresh)) {
+		atomic_store(&conn_any, true);
 		return fresh;
+	}
 	pool_unpage(fresh, size);
 	return page;
 }

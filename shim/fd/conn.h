@@ -76,6 +76,9 @@ enum {
 
 extern _Atomic(struct conn *) conn_pages[CONN_PAGES];
 
+/* Was there ever a record? */
+extern _Atomic bool conn_any;
+
 /* How often this thread has begun to wait for events. */
 extern cpr_thread unsigned conn_waits;
 

@@ -16,8 +16,7 @@
  */
 static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int options, struct rusage *usage)
 {
-	struct rusage used;
-	int said;
+	int room, *said = status ? status : &room; /* the kernel writes it: where it cannot, it says EFAULT */
 	pid_t got;
 
 	do {
@@ -26,12 +25,8 @@ static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int 
 			errno = ECHILD;
 			return -1;
 		}
-		got = next_wait4(pid, &said, options, &used);
-	} while (got > 0 && children_swallow(got, WIFEXITED(said) || WIFSIGNALED(said)));
-	if (got > 0 && status)
-		*status = said;
-	if (got > 0 && usage)
-		*usage = used;
+		got = next_wait4(pid, said, options, usage);
+	} while (got > 0 && children_swallow(got, WIFEXITED(*said) || WIFSIGNALED(*said)));
 	return got;
 }
 
@@ -89,7 +84,7 @@ static void take(const siginfo_t *info, int options)
 
 static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t *info, int options)
 {
-	siginfo_t said;
+	siginfo_t room, *said = info ? info : &room;
 	int r;
 
 	do {
@@ -98,15 +93,12 @@ static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t
 			errno = ECHILD;
 			return -1;
 		}
-		said.si_pid = 0;
-		r = next_waitid(kind, id, &said, options);
-		if (!r && said.si_pid && children_swallow(said.si_pid, has_ended(&said) && !(options & WNOWAIT)))
-			take(&said, options);
+		r = next_waitid(kind, id, said, options); /* with WNOHANG and nobody there, si_pid is 0 */
+		if (!r && said->si_pid && children_swallow(said->si_pid, has_ended(said) && !(options & WNOWAIT)))
+			take(said, options);
 		else
 			break;
 	} while (true);
-	if (!r && info)
-		*info = said;
 	return r;
 }
 

@@ -6,6 +6,7 @@
 #include "process/roster.h"
 #include "restart/exec.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -19,6 +20,22 @@
  * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us of children, and restart/exec.c for
  * why none of them can be born with a descriptor that it should not have.
  */
+
+static bool is_list(char *const list[])
+{
+	for (; readable(list, sizeof(*list)); list++)
+		if (!*list)
+			return true;
+		else if (!readable_string(*list))
+			return false;
+	return false;
+}
+
+/* What cannot be read is the kernel's to refuse, as it would be without us; so nothing is prepared for it. */
+static bool is_own(const char *path, char *const argv[], char *const envp[])
+{
+	return cpr__table && roster_is_owner() && readable_string(path) && is_list(argv) && (!envp || is_list(envp)) && leave_is_own(path, argv);
+}
 
 static int leave(const char *path, char *const argv[], char *const envp[])
 {
@@ -43,7 +60,7 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 
 __attribute__((hot)) int cpr__execve(const char *path, char *const argv[], char *const envp[])
 {
-	if (leave_is_own(path, argv))
+	if (is_own(path, argv, envp))
 		return leave(path, argv, envp);
 	return FOREIGN(next_execve(path, argv, envp));
 }
@@ -81,13 +98,13 @@ static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
 	return NULL;
 }
 
-static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char room[TAG_NAME_MAX + 1], const char **path)
+static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char *const envp[], char room[TAG_NAME_MAX + 1], const char **path)
 {
 	int saved_errno = errno;
 
 	*path = search(file, room);
 	errno = saved_errno;
-	return *path && leave_is_own(*path, argv);
+	return *path && is_own(*path, argv, envp);
 }
 
 /* Apart: the room for the path is on the stack of an owner only, not on that of a child, which may be small. */
@@ -96,7 +113,7 @@ static __attribute__((noinline)) int by_own_file(const char *file, char *const a
 	char room[TAG_NAME_MAX + 1];
 	const char *path;
 
-	return own_file(file, argv, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
+	return own_file(file, argv, envp, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
 }
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
@@ -165,11 +182,11 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 	char link[40], absolute[TAG_NAME_MAX + 1];
 	struct text t = TEXT_ON(link);
 
-	if (path && !*path && flags & AT_EMPTY_PATH) {
+	if (readable_string(path) && !*path && flags & AT_EMPTY_PATH) {
 		text_format(&t, "/proc/self/fd/%d", dir);
-		if (leave_is_own(link, argv))
+		if (is_own(link, argv, envp))
 			return leave(link, argv, envp);
-	} else if (path && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && leave_is_own(absolute, argv)) {
+	} else if (readable_string(path) && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && is_own(absolute, argv, envp)) {
 		return leave(absolute, argv, envp);
 	}
 	return next_execveat(dir, path, argv, envp, flags);
@@ -186,7 +203,7 @@ CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 	struct text t = TEXT_ON(link);
 
 	text_format(&t, "/proc/self/fd/%d", fd);
-	if (fd >= 0 && leave_is_own(link, argv))
+	if (fd >= 0 && is_own(link, argv, envp))
 		return leave(link, argv, envp);
 	return FOREIGN(next_fexecve(fd, argv, envp));
 }

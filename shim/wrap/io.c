@@ -6,6 +6,7 @@
 #include "drain/drain.h"
 #include "base/io.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "drain/scm_send.h"
 #include "drain/scm_recv.h"
 #include "fd/tagging.h"
@@ -324,6 +325,8 @@ static void wrote_message(int fd, struct conn *c, ssize_t r, const struct msghdr
 		wrote_iov(fd, c, r, message->msg_iov, message->msg_iovlen);
 }
 
+enum { CONTROL_MAX = 1 << 16 }; /* SCM_MAX_FD descriptors take 1 KiB */
+
 /* Between two tries it may find that a drain has begun. */
 static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *message, int flags)
 {
@@ -348,9 +351,11 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
 	return r;
 }
 
+/* Looked at before the kernel does: a connection is marked before it goes (drain/scm_send.c). A process that has none need not look. */
 static inline bool has_connection(const struct msghdr *message)
 {
-	return unlikely(message && message->msg_control && message->msg_controllen) && scm_send_has_connection(message);
+	return unlikely(conn_any) && readable(message, sizeof(*message)) && unlikely(message->msg_control && message->msg_controllen) &&
+	       message->msg_controllen <= CONTROL_MAX && readable(message->msg_control, message->msg_controllen) && scm_send_has_connection(message);
 }
 
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
@@ -382,7 +387,7 @@ static int send_each(int fd, struct mmsghdr *messages, int n, int flags)
 
 CPR_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
-	for (unsigned i = 0; messages && i < n && i < IOV_MAX; i++) /* the kernel takes no more at a time */
+	for (unsigned i = 0; unlikely(conn_any) && i < n && i < IOV_MAX && readable(&messages[i], sizeof(*messages)); i++) /* the kernel takes no more at a time */
 		if (has_connection(&messages[i].msg_hdr))
 			return send_each(fd, messages, (int)(n < IOV_MAX ? n : IOV_MAX), flags);
 	return WRITE(fd, next_sendmmsg(fd, messages, n, flags), wrote_messages(fd, c_, r_, messages));

@@ -4,6 +4,7 @@
 #include "process/guard.h"
 #include "fd/claim.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -22,13 +23,19 @@
 		}                                                                                                      \
 	} while (0)
 
+/* Only with orphans is there a reason to look at a path before the kernel has. */
+static bool may_claim(const char *path)
+{
+	return unlikely(tagging_orphans()) && path && readable_string(path);
+}
+
 /*
  * What follows an open, whichever it was: call is evaluated only if nothing was claimed. Not "inside the shim": opening a FIFO can block for
  * ever, and the doorbell must not wait for that. (A restart that comes between the open and its tag makes the next generation open anew.)
  */
 #define OPENED(dir, path, flags, call)                                                                                 \
 	({                                                                                                             \
-		int fd_ = claim_open((dir), (path), (flags));                                                          \
+		int fd_ = may_claim(path) ? claim_open((dir), (path), (flags)) : -1;                                   \
 		if (likely(fd_ < 0)) {                                                                                 \
 			fd_ = (call);                                                                                  \
 			if (fd_ >= 0)                                                                                  \
@@ -204,7 +211,7 @@ CPR_EXPORT int memfd_create(const char *name, unsigned flags)
 	int fd;
 
 	guard_enter();
-	fd = claim_memfd(name, flags);
+	fd = may_claim(name) ? claim_memfd(name, flags) : -1;
 	if (fd < 0) {
 		fd = next_memfd_create(name, flags);
 		if (fd >= 0)

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "fd/claim.h"
 #include "base/next.h"
+#include "base/readable.h"
+#include "fd/tagging.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -10,25 +12,36 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* Only with orphans is there a reason to look at a path before the kernel has. */
+static bool is_path(const char *path)
+{
+	return unlikely(tagging_orphans()) && path && readable_string(path);
+}
+
+static bool guards(int dir, const char *path)
+{
+	return is_path(path) && claim_guards_path(dir, path);
+}
+
 CPR_EXPORT int unlink(const char *path)
 {
-	return unlikely(claim_guards_path(AT_FDCWD, path)) ? 0 : next_unlink(path);
+	return unlikely(guards(AT_FDCWD, path)) ? 0 : next_unlink(path);
 }
 
 CPR_EXPORT int unlinkat(int dir, const char *path, int flags)
 {
-	return unlikely(!(flags & AT_REMOVEDIR) && claim_guards_path(dir, path)) ? 0 : next_unlinkat(dir, path, flags);
+	return unlikely(!(flags & AT_REMOVEDIR) && guards(dir, path)) ? 0 : next_unlinkat(dir, path, flags);
 }
 
 CPR_EXPORT int remove(const char *path)
 {
-	return unlikely(claim_guards_path(AT_FDCWD, path)) ? 0 : next_remove(path);
+	return unlikely(guards(AT_FDCWD, path)) ? 0 : next_remove(path);
 }
 
 /* Moving a stale path aside, or another file over it, would take it from under the next bind just as removing does. */
 static bool guarded(int fromdir, const char *from, int todir, const char *to)
 {
-	return unlikely(claim_rename(fromdir, from, todir, to)) || unlikely(claim_guards_path(fromdir, from)) || unlikely(claim_guards_path(todir, to));
+	return is_path(from) && is_path(to) && (claim_rename(fromdir, from, todir, to) || claim_guards_path(fromdir, from) || claim_guards_path(todir, to));
 }
 
 static int renamed(int fromdir, const char *from, int todir, const char *to, int r)

@@ -4,6 +4,7 @@
 #include "restart/arrive.h"
 #include "restart/doorbell.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -16,8 +17,8 @@ static struct sigaction pretended[_NSIG];
 
 const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room)
 {
-	if (!mask)
-		return NULL;
+	if (!mask || !readable(mask, _NSIG / 8))
+		return mask;
 	/* by the kernel's length: a mask that came through syscall(2) is no longer than that */
 	sigemptyset(room);
 	memcpy(room, mask, _NSIG / 8);
@@ -33,6 +34,43 @@ static int pretend(int sig, const struct sigaction *act, struct sigaction *old)
 		pretended[sig] = *act;
 	if (old)
 		*old = before;
+	return 0;
+}
+
+/* As the kernel has it. */
+struct kernel_action {
+	next_handler handler;
+	unsigned long flags;
+	void (*restorer)(void);
+	uint64_t mask;
+};
+
+static int refuse(int error)
+{
+	errno = error;
+	return -1;
+}
+
+long cpr__sigaction_by_number(const long *a)
+{
+	const struct kernel_action *act = (const struct kernel_action *)a[1];
+	struct kernel_action *old = (struct kernel_action *)a[2];
+	struct sigaction wanted = {0}, before;
+
+	if (a[3] != _NSIG / 8)
+		return refuse(EINVAL);
+	if ((act && !readable(act, sizeof(*act))) || (old && (!readable(old, sizeof(*old)) || !writable_int((const int *)old))))
+		return refuse(EFAULT);
+	if (act) {
+		wanted.sa_handler = act->handler;
+		wanted.sa_flags = (int)act->flags;
+		memcpy(&wanted.sa_mask, &act->mask, sizeof(act->mask));
+	}
+	pretend((int)a[0], act ? &wanted : NULL, &before);
+	if (old) {
+		*old = (struct kernel_action){before.sa_handler, (unsigned)before.sa_flags, NULL, 0};
+		memcpy(&old->mask, &before.sa_mask, sizeof(old->mask));
+	}
 	return 0;
 }
 
@@ -144,20 +182,20 @@ CPR_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
 
 CPR_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
 {
-	int64_t deadline = cpr__deadline_of(timeout);
-	struct timespec left;
-	unsigned rings;
+	int64_t began = cpr__began(timeout);
+	const struct timespec *left = timeout;
+	struct timespec room_left;
 	sigset_t room;
-	int r;
 
-	do {
+	for (;;) {
 		const sigset_t *spared = to_wait_for(set, &room);
+		unsigned rings = doorbell_rings;
+		int r = next_sigtimedwait(spared, info, left);
 
-		rings = doorbell_rings;
-		r = next_sigtimedwait(spared, info, timeout);
-		timeout = cpr__left_until(deadline, &left);
-	} while (doorbell_only_rang(r, rings));
-	return r;
+		if (!doorbell_only_rang(r, rings))
+			return r;
+		left = cpr__left(timeout, began, &room_left);
+	}
 }
 
 CPR_EXPORT int signalfd(int fd, const sigset_t *set, int flags)

@@ -11,56 +11,45 @@
 #include <sys/sem.h>
 #include <unistd.h>
 
-int64_t cpr__deadline_of(const struct timespec *timeout)
+const struct timespec *cpr__left(const struct timespec *timeout, int64_t began, struct timespec *room)
 {
-	if (!timeout || timeout->tv_sec < 0 || timeout->tv_sec > 1000000000)
-		return -1;
-	return io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_nsec;
-}
+	int64_t left;
 
-const struct timespec *cpr__left_until(int64_t deadline, struct timespec *room)
-{
-	int64_t left = deadline < 0 ? 0 : deadline - io_now();
-
-	if (deadline < 0)
-		return NULL;
+	if (!timeout || timeout->tv_sec > 1000000000)
+		return timeout;
+	left = timeout->tv_sec * INT64_C(1000000000) + timeout->tv_nsec - (io_now() - began);
 	left = left < 0 ? 0 : left;
 	*room = (struct timespec){left / 1000000000, left % 1000000000};
 	return room;
 }
 
-/* The kernel says what is left, so that going on takes as long as it would have. */
+/* The kernel says what is left, so that going on takes as long as it would have. It says so in the program's own memory, if that is there, and refuses what cannot be written. */
 CPR_EXPORT int nanosleep(const struct timespec *time, struct timespec *left)
 {
-	struct timespec rest = {0};
+	struct timespec room, again, *rest = left ? left : &room;
 	unsigned rings = doorbell_rings;
-	int r = next_nanosleep(time, &rest);
+	int r = next_nanosleep(time, rest);
 
 	while (doorbell_only_rang(r, rings)) {
-		struct timespec again = rest;
-
+		again = *rest;
 		rings = doorbell_rings;
-		r = next_nanosleep(&again, &rest);
+		r = next_nanosleep(&again, rest);
 	}
-	if (r < 0 && errno == EINTR && left)
-		*left = rest;
 	return r;
 }
 
 /* This one returns its error, and leaves errno alone. An absolute time is as true after the ring as before. */
 CPR_EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
-	struct timespec rest = {0}, again;
+	struct timespec room, again, *rest = left ? left : &room;
 	unsigned rings = doorbell_rings;
-	int r = next_clock_nanosleep(clock, flags, time, &rest);
+	int r = next_clock_nanosleep(clock, flags, time, rest);
 
 	while (r == EINTR && doorbell_rings != rings) {
-		again = flags & TIMER_ABSTIME ? *time : rest;
+		again = flags & TIMER_ABSTIME ? *time : *rest;
 		rings = doorbell_rings;
-		r = next_clock_nanosleep(clock, flags, &again, &rest);
+		r = next_clock_nanosleep(clock, flags, &again, rest);
 	}
-	if (r == EINTR && left && !(flags & TIMER_ABSTIME))
-		*left = rest;
 	return r;
 }
 
@@ -121,7 +110,7 @@ CPR_EXPORT int semop(int set, struct sembuf *ops, size_t n)
 
 CPR_EXPORT int semtimedop(int set, struct sembuf *ops, size_t n, const struct timespec *timeout)
 {
-	int64_t deadline = cpr__deadline_of(timeout);
+	int64_t began = cpr__began(timeout);
 	unsigned rings = doorbell_rings;
 	int r = next_semtimedop(set, ops, n, timeout);
 
@@ -129,7 +118,7 @@ CPR_EXPORT int semtimedop(int set, struct sembuf *ops, size_t n, const struct ti
 		struct timespec room;
 
 		rings = doorbell_rings;
-		r = next_semtimedop(set, ops, n, cpr__left_until(deadline, &room));
+		r = next_semtimedop(set, ops, n, cpr__left(timeout, began, &room));
 	}
 	return r;
 }

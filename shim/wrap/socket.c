@@ -9,6 +9,7 @@
 #include "drain/drain.h"
 #include "fd/inherited.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "fd/pending.h"
 #include "fd/replay.h"
 #include "wrap/wrap.h"
@@ -39,6 +40,12 @@ CPR_EXPORT int socketpair(int domain, int type, int protocol, int pair[2])
 	return r;
 }
 
+/* May this address be looked at? Only with orphans is there a reason to. */
+static bool may_claim(const struct sockaddr *addr, socklen_t len)
+{
+	return tagging_orphans() && addr && len <= sizeof(struct sockaddr_storage) && readable(addr, len);
+}
+
 CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	int r = 0;
@@ -48,7 +55,7 @@ CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return -1;
 	}
 	guard_enter();
-	if (!claim_bind(fd, addr, len)) {
+	if (!may_claim(addr, len) || !claim_bind(fd, addr, len)) {
 		r = next_bind(fd, addr, len);
 		if (r && errno == EADDRINUSE && claim_release_port(fd, addr, len))
 			r = next_bind(fd, addr, len);
@@ -74,7 +81,7 @@ CPR_EXPORT int listen(int fd, int backlog)
 /* "Is one of me running?" To the program nobody is: what answers there is its own next generation's. */
 static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (likely(!claim_guards_address(fd, addr, len)))
+	if (likely(!may_claim(addr, len) || !claim_guards_address(fd, addr, len)))
 		return false;
 	errno = ECONNREFUSED;
 	return true;
@@ -170,18 +177,24 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 		r_;                                                                                                    \
 	})
 
+/* What the program has room for: the kernel writes the length of a knock's address there, and must find this again. Without an address it looks at neither. */
+static socklen_t room_for(const struct sockaddr *addr, const socklen_t *len)
+{
+	return addr && len && readable(len, sizeof(*len)) ? *len : 0;
+}
+
 CPR_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	socklen_t room = len ? *len : 0;
+	socklen_t room = room_for(addr, len);
 
-	return ACCEPT(fd, 0, (len ? *len = room : 0, next_accept(fd, addr, len)));
+	return ACCEPT(fd, 0, (knock_ < 0 && room ? *len = room : 0, next_accept(fd, addr, len)));
 }
 
 CPR_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	socklen_t room = len ? *len : 0;
+	socklen_t room = room_for(addr, len);
 
-	return ACCEPT(fd, flags, (len ? *len = room : 0, next_accept4(fd, addr, len, flags)));
+	return ACCEPT(fd, flags, (knock_ < 0 && room ? *len = room : 0, next_accept4(fd, addr, len, flags)));
 }
 
 CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)

@@ -5,6 +5,7 @@
 #include "restart/doorbell.h"
 #include "base/log.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -36,7 +37,7 @@ static long mask_by_number(long how, const void *set, void *old, long size)
 {
 	sigset_t room;
 
-	if (set && how != SIG_UNBLOCK && size == _NSIG / 8)
+	if (how != SIG_UNBLOCK && size == _NSIG / 8)
 		set = cpr__spared(set, &room);
 	return next_sys(SYS_rt_sigprocmask, how, set, old, size);
 }
@@ -117,41 +118,26 @@ static long transfers(long nr, const long *a, bool *known)
 	}
 }
 
-/* The kernel's form of pselect's last argument. */
-struct mask_and_size {
-	const sigset_t *mask;
-	size_t size;
-};
-
 /* What waits is cut short by the doorbell, whatever it was called by. A mask of another size than the kernel's is the kernel's to refuse. */
 static long waits(long nr, const long *a, bool *known)
 {
-	const struct mask_and_size *last = (const struct mask_and_size *)a[5];
+	const sigset_t *mask = (const sigset_t *)a[4];
 	sigset_t room = {0};
 
 	switch (nr) {
 	case SYS_epoll_pwait:
 	case SYS_epoll_pwait2:
-		if (a[4] && a[5] != _NSIG / 8)
+		if (mask && (a[5] != _NSIG / 8 || !readable(mask, _NSIG / 8)))
 			break;
-		if (a[4])
-			memcpy(&room, (const void *)a[4], _NSIG / 8);
+		if (mask)
+			mask = memcpy(&room, mask, _NSIG / 8);
 		if (nr == SYS_epoll_pwait)
-			return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], a[4] ? &room : NULL);
-		return epoll_pwait2((int)a[0], (struct epoll_event *)a[1], (int)a[2], (const struct timespec *)a[3], a[4] ? &room : NULL);
+			return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], mask);
+		return epoll_pwait2((int)a[0], (struct epoll_event *)a[1], (int)a[2], (const struct timespec *)a[3], mask);
 	case SYS_ppoll:
-		if (a[3] && a[4] != _NSIG / 8)
-			break;
-		if (a[3])
-			memcpy(&room, (const void *)a[3], _NSIG / 8);
-		return ppoll((struct pollfd *)a[0], (nfds_t)a[1], (const struct timespec *)a[2], a[3] ? &room : NULL);
+		return cpr__poll_by_number(a);
 	case SYS_pselect6:
-		if (last && last->mask && last->size != _NSIG / 8)
-			break;
-		if (last && last->mask)
-			memcpy(&room, last->mask, _NSIG / 8);
-		return pselect((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (const struct timespec *)a[4],
-			       last && last->mask ? &room : NULL);
+		return cpr__select_by_number(a);
 	case SYS_nanosleep:
 		return nanosleep((const struct timespec *)a[0], (struct timespec *)a[1]);
 	case SYS_wait4:
@@ -161,6 +147,80 @@ static long waits(long nr, const long *a, bool *known)
 			break;
 		return waitid((idtype_t)a[0], (id_t)a[1], (siginfo_t *)a[2], (int)a[3]);
 	}
+	*known = false;
+	return 0;
+}
+
+/* Calls that end with EINTR after any handler, and can be made again as they were but for a relative timeout, which is their argument `timeout` (-1: none). */
+static const struct again {
+	long nr;
+	int timeout;
+} agains[] = {
+#ifdef SYS_io_getevents
+	{SYS_io_getevents, 4}, {SYS_io_pgetevents, 4},
+#endif
+	{SYS_semtimedop, 3}, {SYS_msgrcv, -1}, {SYS_msgsnd, -1}, {SYS_rt_sigtimedwait, 2}, {SYS_rt_sigsuspend, -1}, {SYS_clock_nanosleep, -1},
+#ifdef SYS_semop
+	{SYS_semop, -1},
+#endif
+};
+
+static long call(long nr, const long *a)
+{
+	return next_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static long by_number_again(const struct again *again, const long *given)
+{
+	const struct timespec *timeout = again->timeout < 0 ? NULL : (const struct timespec *)given[again->timeout];
+	long a[6];
+	int64_t began = cpr__began(timeout);
+	struct timespec room;
+
+	memcpy(a, given, sizeof(a));
+	for (;;) {
+		unsigned rings = doorbell_rings;
+		long r = call(again->nr, a);
+
+		if (!doorbell_only_rang(r, rings))
+			return r;
+		if (timeout)
+			a[again->timeout] = (long)cpr__left(timeout, began, &room);
+	}
+}
+
+/* A relative one says what is left in the program's memory, or in ours if it gave none. */
+static long clock_sleep(const struct again *again, const long *given)
+{
+	long a[6] = {given[0], given[1], given[2], given[3]};
+	struct timespec room;
+
+	if (given[1] & TIMER_ABSTIME)
+		return by_number_again(again, given);
+	a[3] = a[3] ? a[3] : (long)&room;
+	for (;;) {
+		unsigned rings = doorbell_rings;
+		long r = call(again->nr, a);
+
+		if (!doorbell_only_rang(r, rings))
+			return r;
+		a[2] = a[3];
+	}
+}
+
+/* Those that wait for signals must not wait for ours. */
+static long interrupted(long nr, const long *given, bool *known)
+{
+	long a[6];
+	sigset_t room;
+
+	memcpy(a, given, sizeof(a));
+	if (nr == SYS_rt_sigtimedwait || nr == SYS_rt_sigsuspend)
+		if (a[nr == SYS_rt_sigtimedwait ? 3 : 1] == _NSIG / 8)
+			a[0] = (long)cpr__spared((const sigset_t *)a[0], &room);
+	for (size_t i = 0; i < countof(agains); i++)
+		if (agains[i].nr == nr)
+			return nr == SYS_clock_nanosleep ? clock_sleep(&agains[i], a) : by_number_again(&agains[i], a);
 	*known = false;
 	return 0;
 }
@@ -222,19 +282,20 @@ static long old_numbers(long nr, const long *a, bool *known)
 	case SYS_poll:
 		return poll((struct pollfd *)a[0], (nfds_t)a[1], (int)a[2]);
 	case SYS_select:
+		if (a[4] && !(readable((const void *)a[4], sizeof(struct timeval)) && writable_int((const int *)a[4]))) /* libc would look at it */
+			break;
 		return select((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (struct timeval *)a[4]);
 	case SYS_pause:
 		return pause();
 #endif
-	default:
-		*known = false;
-		return 0;
 	}
+	*known = false;
+	return 0;
 }
 
 static long by_number(long nr, const long *a)
 {
-	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets, descriptors, waits, old_numbers};
+	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets, descriptors, waits, interrupted, old_numbers};
 
 	for (size_t i = 0; i < countof(families); i++) {
 		bool known = true;
@@ -245,8 +306,8 @@ static long by_number(long nr, const long *a)
 	}
 	if (nr == SYS_rt_sigprocmask)
 		return mask_by_number(a[0], (const void *)a[1], (void *)a[2], a[3]);
-	if (nr == SYS_rt_sigaction && a[1] && doorbell_owns((int)a[0]))
-		return 0;
+	if (nr == SYS_rt_sigaction && doorbell_owns((int)a[0]))
+		return cpr__sigaction_by_number(a);
 #ifdef SYS_io_uring_setup
 	if (nr == SYS_io_uring_setup)
 		note_io_uring();

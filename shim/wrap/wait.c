@@ -7,6 +7,7 @@
 #include "drain/freeze.h"
 #include "base/io.h"
 #include "base/next.h"
+#include "base/readable.h"
 #include "fd/pending.h"
 #include "fd/replay.h"
 #include "fd/tagging.h"
@@ -16,6 +17,7 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 
 static inline unsigned waiting(void)
 {
@@ -66,11 +68,11 @@ static int ms_until(int64_t deadline)
 #define WAIT_SPEC(timeout, first, again)                                                                               \
 	({                                                                                                             \
 		unsigned rings_ = waiting();                                                                           \
-		int64_t deadline_ = cpr__deadline_of(timeout);                                                         \
+		int64_t began_ = cpr__began(timeout);                                                                  \
 		int r_ = (first);                                                                                      \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
 			struct timespec room_;                                                                         \
-			const struct timespec *left_ = cpr__left_until(deadline_, &room_);                             \
+			const struct timespec *left_ = cpr__left(timeout, began_, &room_);                             \
 			rings_ = waiting();                                                                            \
 			r_ = (again);                                                                                  \
 		}                                                                                                      \
@@ -105,7 +107,7 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	}
 	if (unlikely(pending_any(fd)))
 		pending_resolve(fd); /* before its registration is told: a drain must find it */
-	if (freeze_epoll(epfd, op, fd, event)) {
+	if ((op == EPOLL_CTL_DEL || !event || readable(event, sizeof(*event))) && freeze_epoll(epfd, op, fd, event)) {
 		errno = saved_errno;
 		return 0;
 	}
@@ -139,29 +141,71 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	return WAIT_SPEC(timeout, ON(epfd, next_epoll_pwait2(epfd, events, max, timeout, mask)), ON(epfd, next_epoll_pwait2(epfd, events, max, left_, mask)));
 }
 
-/* During a drain, what is frozen is not ready, or the program would run in circles until its other connections are done. */
+/* During a drain, what is frozen is not ready, or the program would run in circles until its other connections are done. What cannot be read is the kernel's to refuse. */
+static bool drains(const struct pollfd *fds, nfds_t n)
+{
+	return drain_is_on() && n <= INT32_MAX && readable(fds, n * sizeof(*fds));
+}
+
+static bool is_set(int n, const fd_set *set)
+{
+	return !set || readable(set, ((size_t)n + 63) / 64 * 8);
+}
+
+static bool drains_sets(int n, const fd_set *r, const fd_set *w, const fd_set *x)
+{
+	return drain_is_on() && n >= 0 && is_set(n, r) && is_set(n, w) && is_set(n, x);
+}
+
+/* A time that the kernel would accept. */
+static bool is_time(const struct timespec *timeout)
+{
+	return !timeout || (readable(timeout, sizeof(*timeout)) && timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
+}
+
 static int polled(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return drain_is_on() ? drain_poll(fds, n, timeout, NULL) : next_poll(fds, n, timeout);
+	return drains(fds, n) ? drain_poll(fds, n, timeout, NULL) : next_poll(fds, n, timeout);
+}
+
+static int select_drained(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	struct timeval time = timeout ? *timeout : (struct timeval){0};
+	int done = drain_select(n, r, w, x, timeout ? &time : NULL, NULL);
+
+	if (timeout && writable_int((const int *)timeout)) /* it may be a constant: the kernel goes on without a word, too */
+		*timeout = time;
+	return done;
 }
 
 static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
-	return drain_is_on() ? drain_select(n, r, w, x, timeout, NULL) : next_select(n, r, w, x, timeout);
+	return drains_sets(n, r, w, x) && (!timeout || readable(timeout, sizeof(*timeout))) ? select_drained(n, r, w, x, timeout) :
+											     next_select(n, r, w, x, timeout);
+}
+
+static int ms_of(const struct timespec *timeout)
+{
+	int64_t ms = timeout ? timeout->tv_sec * INT64_C(1000) + (timeout->tv_nsec + 999999) / 1000000 : -1;
+
+	return ms > INT32_MAX ? INT32_MAX : (int)ms;
 }
 
 static int ppolled(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	int64_t ms = timeout ? timeout->tv_sec * INT64_C(1000) + (timeout->tv_nsec + 999999) / 1000000 : -1;
+	return drains(fds, n) && is_time(timeout) ? drain_poll(fds, n, ms_of(timeout), mask) : next_ppoll(fds, n, timeout, mask);
+}
 
-	return drain_is_on() ? drain_poll(fds, n, ms > INT32_MAX ? INT32_MAX : (int)ms, mask) : next_ppoll(fds, n, timeout, mask);
+static int pselect_drained(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct timeval time = timeout ? (struct timeval){timeout->tv_sec, timeout->tv_nsec / 1000} : (struct timeval){0};
+
+	return drain_select(n, r, w, x, timeout ? &time : NULL, mask);
 }
 
 static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct timeval time = timeout ? (struct timeval){timeout->tv_sec, timeout->tv_nsec / 1000} : (struct timeval){0};
-
-	return drain_is_on() ? drain_select(n, r, w, x, timeout ? &time : NULL, mask) : next_pselect(n, r, w, x, timeout, mask);
+	return drains_sets(n, r, w, x) && is_time(timeout) ? pselect_drained(n, r, w, x, timeout, mask) : next_pselect(n, r, w, x, timeout, mask);
 }
 
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -176,7 +220,7 @@ CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return WAIT_MS(timeout, drain_is_on() ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size), polled(fds, n, left_));
+	return WAIT_MS(timeout, drains(fds, n) ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size), polled(fds, n, left_));
 }
 
 CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
@@ -192,7 +236,7 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, drain_is_on() ? ppolled(fds, n, timeout, mask) : next___ppoll_chk(fds, n, timeout, mask, size),
+	return WAIT_SPEC(timeout, drains(fds, n) ? ppolled(fds, n, timeout, mask) : next___ppoll_chk(fds, n, timeout, mask, size),
 			 ppolled(fds, n, left_, mask));
 }
 
@@ -220,4 +264,87 @@ CPR_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct time
 
 	mask = cpr__spared(mask, &room);
 	return WAIT_SPEC(timeout, pselected(n, r, w, x, timeout, mask), pselected(n, r, w, x, left_, mask));
+}
+
+/* ---- by syscall(2): the kernel writes what is left into the timeout, after a ring, too, so that the call can be made again as it was ---- */
+
+/* The kernel's form of pselect's last argument. */
+struct mask_and_size {
+	const sigset_t *mask;
+	size_t size;
+};
+
+static void put_left(struct timespec *timeout, int64_t began)
+{
+	struct timespec room;
+
+	if (timeout && writable_int((const int *)timeout))
+		*timeout = *cpr__left(timeout, began, &room);
+}
+
+static long poll_once(const long *a, const sigset_t *mask)
+{
+	struct timespec *timeout = (struct timespec *)a[2];
+	struct pollfd *fds = (struct pollfd *)a[0];
+	int64_t began;
+	int r;
+
+	if (likely(!drains(fds, (nfds_t)a[1]) || !is_time(timeout)))
+		return next_sys(SYS_ppoll, fds, a[1], timeout, mask, a[4]);
+	began = cpr__began(timeout);
+	r = drain_poll(fds, (nfds_t)a[1], ms_of(timeout), mask);
+	put_left(timeout, began);
+	return r;
+}
+
+long cpr__poll_by_number(const long *a)
+{
+	const sigset_t *mask = (const sigset_t *)a[3];
+	unsigned rings;
+	sigset_t room;
+	long r;
+
+	if (a[4] == _NSIG / 8)
+		mask = cpr__spared(mask, &room);
+	do {
+		rings = waiting();
+		r = poll_once(a, mask);
+	} while (doorbell_only_rang(r, rings));
+	return r;
+}
+
+static long select_once(const long *a, const struct mask_and_size *last)
+{
+	struct timespec *timeout = (struct timespec *)a[4];
+	fd_set *r = (fd_set *)a[1], *w = (fd_set *)a[2], *x = (fd_set *)a[3];
+	int64_t began;
+	int done;
+
+	if (likely(!drains_sets((int)a[0], r, w, x) || !is_time(timeout)))
+		return next_sys(SYS_pselect6, a[0], r, w, x, timeout, last);
+	began = cpr__began(timeout);
+	done = pselect_drained((int)a[0], r, w, x, timeout, last ? last->mask : NULL);
+	put_left(timeout, began);
+	return done;
+}
+
+long cpr__select_by_number(const long *a)
+{
+	const struct mask_and_size *last = (const struct mask_and_size *)a[5];
+	struct mask_and_size spared;
+	unsigned rings;
+	sigset_t room;
+	long r;
+
+	if (last && (!readable(last, sizeof(*last)) || (last->mask && (last->size != _NSIG / 8 || !readable(last->mask, last->size)))))
+		return next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], last); /* the kernel's to refuse */
+	if (last) {
+		spared = (struct mask_and_size){cpr__spared(last->mask, &room), last->size};
+		last = &spared;
+	}
+	do {
+		rings = waiting();
+		r = select_once(a, last);
+	} while (doorbell_only_rang(r, rings));
+	return r;
 }

@@ -3,6 +3,8 @@
 #ifndef CPR_WRAP_WRAP_H
 #define CPR_WRAP_WRAP_H
 
+#include "base/io.h"
+
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,7 +18,7 @@ int cpr__openat(int dir, const char *path, int flags, mode_t mode);
 int cpr__close(int fd);
 int cpr__execve(const char *path, char *const argv[], char *const envp[]);
 
-/* A mask that leaves the doorbell out: `mask` itself when it is not in there, else *room. */
+/* A mask that leaves the doorbell out, in *room; `mask` itself if that is NULL or cannot be read: the kernel refuses it. */
 const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room);
 
 /*
@@ -25,8 +27,22 @@ const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room);
  */
 bool cpr__timed_out(int fd, int option, int64_t *since);
 
-/* A relative timeout as a time of CLOCK_MONOTONIC in ns, -1 for none; and what is left of it, NULL for none. */
-int64_t cpr__deadline_of(const struct timespec *timeout);
-const struct timespec *cpr__left_until(int64_t deadline, struct timespec *room);
+/*
+ * When a wait with a relative timeout (NULL: none) began; and, after a ring has cut it short, what is left of it, NULL for none. Only then is *timeout looked at: the kernel has accepted it.
+ */
+static inline int64_t cpr__began(const struct timespec *timeout);
+const struct timespec *cpr__left(const struct timespec *timeout, int64_t began, struct timespec *room);
+
+static inline int64_t cpr__began(const struct timespec *timeout)
+{
+	return timeout ? io_now() : 0;
+}
+
+/* rt_sigaction(2) of a signal of ours, by syscall(2). */
+long cpr__sigaction_by_number(const long *a);
+
+/* By syscall(2): the kernel's forms, which write what is left of the time into the timeout. */
+long cpr__poll_by_number(const long *a);
+long cpr__select_by_number(const long *a);
 
 #endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* Can the program's memory be read there? The kernel is asked, so that a bad pointer costs the program EFAULT, and not its life. */
+#ifndef CPR_BASE_READABLE_H
+#define CPR_BASE_READABLE_H
+
+#include "base/attr.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * For what a wrapper must look at before the kernel does: a mask from which the doorbell is taken, the control data of a message. What can wait is looked at after the
+ * kernel has accepted the call. Where this says false, the wrapper passes the pointer on as it is, and the kernel refuses it.
+ *
+ * A thread's own stack is remembered, and the last pages elsewhere: so what a program calls again and again costs no system call. (A page that is unmapped in between
+ * is read all the same, and the program ends as it would without the remembering if we did not ask at all: that is the price.) For any handler; keeps errno.
+ */
+static inline bool readable(const void *at, size_t n);
+
+/* The same of a string, to its end. */
+bool readable_string(const char *string);
+
+/* Can this int be written? */
+bool writable_int(const int *at);
+
+extern cpr_thread struct readable_stack {
+	uintptr_t from, to;
+} readable_stack;
+
+bool readable_ask(const void *at, size_t n);
+
+static inline bool readable(const void *at, size_t n)
+{
+	uintptr_t from = (uintptr_t)at;
+
+	return likely(from >= readable_stack.from && from <= readable_stack.to && n <= readable_stack.to - from) || readable_ask(at, n);
+}
+
+#endif
