@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "restart/doorbell.h"
+#include "process/guard.h"
 #include "process/roster.h"
 #include "restart/exec.h"
 #include "base/next.h"
@@ -34,7 +35,7 @@ static bool is_list(char *const list[])
 /* What cannot be read is the kernel's to refuse, as it would be without us; so nothing is prepared for it. */
 static bool is_own(const char *path, char *const argv[], char *const envp[])
 {
-	return cpr__table && roster_is_owner() && readable_string(path) && is_list(argv) && (!envp || is_list(envp)) && leave_is_own(path, argv);
+	return cpr__table && roster_elect() && readable_string(path) && is_list(argv) && (!envp || is_list(envp)) && leave_is_own(path, argv);
 }
 
 static int leave(const char *path, char *const argv[], char *const envp[])
