@@ -71,7 +71,7 @@ struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start tim
 
 struct restart_record {
 	struct record head;
-	uint32_t cut, carried, closed, has_mask;
+	uint32_t cut, carried, closed, passage;
 	uint64_t nonce, mask;
 	int64_t asked_at, drained_at, left_at, first_at;
 };
@@ -182,8 +182,7 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 
 	*(struct restart_record *)at = (struct restart_record){
 		.head = {RECORD_RESTART, 0, sizeof(struct restart_record)}, .cut = state->cut, .carried = state->carried,
-		
-		.closed = state->closed, .has_mask = state->has_mask, .mask = state->mask, .nonce = state->nonce,
+		.closed = state->closed, .passage = state->passage, .mask = state->mask, .nonce = state->nonce,
 		.asked_at = state->asked_at, .drained_at = state->drained_at, .left_at = state->left_at, .first_at = state->first_at};
 	at += sizeof(struct restart_record);
 	if (state->given.path)
@@ -414,12 +413,14 @@ static int take_record(struct state *state, const struct header *h, const struct
 	case RECORD_RESTART:
 		if (r->length != sizeof(*restart))
 			return bad(why, "a record of type %u has %u bytes", r->type, r->length);
+		if (restart->passage >= PASSAGES)
+			return bad(why, "it came by a passage of number %u, which this library does not know", restart->passage);
 		state->cut = restart->cut;
 		state->nonce = restart->nonce;
 		state->asked_at = restart->asked_at;
 		state->carried = restart->carried;
 		state->closed = restart->closed;
-		state->has_mask = restart->has_mask;
+		state->passage = restart->passage;
 		state->mask = restart->mask;
 		state->drained_at = restart->drained_at;
 		state->left_at = restart->left_at;

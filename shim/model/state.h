@@ -52,7 +52,16 @@ struct given {
 	size_t size;            /* of the one block of memory in which all this is */
 };
 
+/* How a state gets to its reader; numbers that are in the bytes. */
+enum passage {
+	BY_RESTART,  /* the same process becomes the next generation, with everything as at start */
+	BY_OWN_EXEC, /* the program execs itself, and everything stays as it left it */
+	BY_HANDOVER, /* the next generation is another process */
+	PASSAGES
+};
+
 struct state {
+	enum passage passage;
 	uint32_t generation; /* of the one that wrote it; 1 is the first */
 	uint32_t cut;        /* connections that it had to close */
 	uint64_t nonce;      /* the restart that is under way (who asked is told so by this name), 0: nobody waits */
@@ -70,8 +79,7 @@ struct state {
 	size_t child_count;
 	int64_t drained_at;  /* … when everyone stood at a boundary */
 	uint32_t carried, closed;
-	bool has_mask;       /* the program exec'ed itself, with this signal mask (the kernel's form) */
-	uint64_t mask;
+	uint64_t mask;       /* BY_OWN_EXEC: the program's signal mask (the kernel's form) */
 	struct given given;
 	bool unseen;         /* whoever left has not looked whether the API's descriptors are still what they were */
 	int page;            /* … and the memfd that its workers share with it; page_ino 0: none */

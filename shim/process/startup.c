@@ -300,12 +300,11 @@ static int take_given(const struct given *given)
 	return 0;
 }
 
-int startup_init(int argc, char **argv, char **envp, const struct state *state)
+int startup_init(char **argv, char **envp, const struct state *state)
 {
 	const char *script;
 	int r;
 
-	(void)argc;
 	cpr__startup.argv = copy_strings(argv, NULL);
 	cpr__startup.envp = copy_strings(envp, SETTINGS_STATE_FD);
 	cpr__startup.directory = start_directory(envp);

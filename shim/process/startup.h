@@ -21,7 +21,7 @@ extern struct origin cpr__startup;
  * Notes everything, copied: programs write over their arguments (setproctitle) and clear their environment. `heirlooms` of the state, or
  * NULL in generation 1: then whatever is open now. 0, or -ENOMEM.
  */
-int startup_init(int argc, char **argv, char **envp, const struct state *state);
+int startup_init(char **argv, char **envp, const struct state *state);
 
 /* What this program was first started with, for the state of its own exec. It points into cpr__startup. */
 struct given startup_given(void);

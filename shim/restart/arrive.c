@@ -1,26 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* Arriving: adopt, settle, report. */
+/* Arriving: reads and adopts the state, then looks on until all is settled. */
 #define _GNU_SOURCE
 #include "restart/arrive.h"
 
-#include "process/roster.h"
-#include "process/page.h"
-#include "process/birth.h"
-#include "process/bell.h"
-#include "process/children.h"
-#include "deliver/queue.h"
 #include "base/fds.h"
-#include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
-#include "fd/pending.h"
-#include "process/startup.h"
 #include "base/raw.h"
-#include "fd/replay.h"
-#include "restart/retire.h"
+#include "deliver/queue.h"
 #include "fd/tagging.h"
-#include "model/protocol.h"
+#include "process/bell.h"
+#include "process/children.h"
+#include "process/birth.h"
+#include "process/guard.h"
+#include "process/roster.h"
+#include "restart/backlog.h"
+#include "restart/grace.h"
+#include "restart/ready.h"
+#include "restart/retire.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,51 +29,30 @@
 #define MS INT64_C(1000000)
 
 enum {
-	TICK_MS = 20,          /* while somebody waits for readiness */
+	TICK_MS = 20, /* while a caller waits for readiness */
 	SLOW_TICK_MS = 200,
 	CHILDREN_TICK_MS = 5000, /* for children of the last generation that go on: only that they do not stay zombies */
-	GREATEST_BACKLOG = 65535, /* the kernel cuts it to somaxconn */
-	UNCLAIMED_MS = 2000,   /* it waits for events, but has not asked for everything: ready all the same */
 	DAEMON_MS = 3000,
-	SILENT_MS = 500,       /* it has everything, but was never seen to wait (it blocks in recv) */
 };
 
-static struct {
-	int generation;
-	int64_t first_at, started_at, asked_at, left_at;
-	int64_t waited_at, claimed_at; /* first seen to wait; to have claimed everything */
-	int64_t ready_at;
-	uint64_t nonce;
-	uint32_t cut, carried, closed;
-	int64_t drained_at, took_us;
-	_Atomic bool ready;
-} arrival = {.generation = 1};
+static int generation = 1;
+static int64_t first_at, started_at;
 
 _Atomic bool arrive_watch;
 
 int arrive_generation(void)
 {
-	return arrival.generation;
+	return generation;
 }
 
 int64_t arrive_first_at(void)
 {
-	return arrival.first_at;
+	return first_at;
 }
 
 int64_t arrive_started_at(void)
 {
-	return arrival.started_at;
-}
-
-bool arrive_is_ready(void)
-{
-	return atomic_load(&arrival.ready);
-}
-
-struct arrive_last arrive_last(void)
-{
-	return (struct arrive_last){arrival.took_us, (arrival.drained_at - arrival.asked_at) / 1000, arrival.carried, arrival.closed, arrival.cut};
+	return started_at;
 }
 
 /* ---- adopting ---- */
@@ -112,9 +89,9 @@ static bool is_sound(const struct entry *e)
  */
 static bool came_by_mistake(const struct state *state, const struct entry *e)
 {
-	bool restart = !state->has_mask;
-
-	return state->unseen && e->kind == ENTRY_API && !(e->flags & (ENTRY_ORPHAN | ENTRY_INHERITED)) && (restart || e->flags & ENTRY_CLOEXEC) && e->fd > STDERR_FILENO;
+	if (!state->unseen || e->kind != ENTRY_API || e->flags & (ENTRY_ORPHAN | ENTRY_INHERITED) || e->fd <= STDERR_FILENO)
+		return false;
+	return state->passage != BY_OWN_EXEC || e->flags & ENTRY_CLOEXEC;
 }
 
 static void refuse(struct state *state, struct entry *e)
@@ -158,206 +135,42 @@ static void adopt_all(struct state *state)
 	fds_row_end(&row);
 }
 
+int arrive_adopt(struct state *state)
+{
+	int64_t begun = io_now();
+
+	if (!state->table) {
+		cpr__table = table_new();
+		return cpr__table ? 0 : -ENOMEM;
+	}
+	generation = (int)state->generation + 1;
+	first_at = state->first_at;
+	adopt_all(state);
+	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us", (long long)(begun - started_at) / 1000,
+		  table_count(state->table), (long long)(io_now() - begun) / 1000);
+	cpr__table = state->table;
+	state->table = NULL;
+	return 0;
+}
+
 void arrive_read(struct state *state)
 {
 	char reason[256];
 	struct text why = TEXT_ON(reason);
-	int64_t read_at;
 	int fd = state_fd(), r;
 
 	*state = (struct state){0};
-	arrival.started_at = arrival.first_at = io_now();
-	if (fd >= 0) {
-		r = state_read(fd, false, state, &why);
-		if (r)
-			log_error("the state in descriptor %d is not used: %s. The program starts without what the last generation held", fd, reason);
-		if (r != -EPERM) /* else it is something else that happens to have this number */
-			raw_close(fd);
-	}
-	if (!state->table) {
-		cpr__table = table_new();
+	started_at = first_at = io_now();
+	if (fd < 0)
 		return;
-	}
-	arrival.generation = (int)state->generation + 1;
-	arrival.first_at = state->first_at;
-	read_at = io_now();
-	adopt_all(state);
-	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us", (long long)(read_at - arrival.started_at) / 1000,
-		  table_count(state->table), (long long)(io_now() - read_at) / 1000);
-	cpr__table = state->table;
-	state->table = NULL;
+	r = state_read(fd, false, state, &why);
+	if (r)
+		log_error("the state in descriptor %d is not used: %s. The program starts without what the last generation held", fd, reason);
+	if (r != -EPERM) /* else it is something else that happens to have this number */
+		raw_close(fd);
 }
 
-/* ---- readiness ---- */
-
-/* A resolver's socket of the moment: nobody will ask for it again, and nobody minds. */
-static bool is_transient(const struct entry *e)
-{
-	size_t n = strlen(e->name);
-
-	return (e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0")) || !strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
-}
-
-static bool is_unclaimed(const struct entry *e)
-{
-	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED) && !is_transient(e);
-}
-
-/* How many of the last generation's have not been asked for. */
-static size_t unclaimed(void)
-{
-	struct guard_hold hold;
-	size_t n = 0;
-
-	if (!table_orphans(cpr__table) || !guard_lock(&hold))
-		return 0;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		n += is_unclaimed(e);
-	guard_unlock(&hold);
-	return n;
-}
-
-int arrive_backlog(int fd, int backlog)
-{
-	struct guard_hold hold;
-	struct entry *e;
-	bool raised;
-
-	if (likely(!arrive_watch) || !guard_lock(&hold))
-		return backlog;
-	e = table_by_fd(cpr__table, fd);
-	raised = e && e->flags & ENTRY_RAISED;
-	guard_unlock(&hold);
-	return raised ? GREATEST_BACKLOG : backlog;
-}
-
-/* Some servers (haproxy) see that the socket listens and do not call listen() again: theirs is the last generation's. */
-static void lower_backlogs(void)
-{
-	struct guard_hold hold;
-
-	if (!guard_lock(&hold))
-		return;
-	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_RAISED && !(e->flags & ENTRY_ORPHAN)) {
-			e->flags &= (uint16_t)~ENTRY_RAISED;
-			if (e->backlog >= 0 && object_still(&e->object, e->fd))
-				next_listen(e->fd, e->backlog);
-		}
-	guard_unlock(&hold);
-}
-
-static void put_orphans(struct text *t)
-{
-	struct guard_hold hold;
-
-	if (roster_claims() || !guard_lock(&hold)) /* by workers: which they were, only they know */
-		return;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (is_unclaimed(e) && t->used < t->size / 2) {
-			text_format(t, "warning=%s/%d is not asked for by this generation, and will be closed %d s after its start", e->name, e->id,
-				    cpr__settings.grace_s);
-			text_add(t, "\n");
-		}
-	guard_unlock(&hold);
-}
-
-static size_t kept_count(void)
-{
-	struct guard_hold hold;
-	size_t n = 0;
-
-	if (!guard_lock(&hold))
-		return 0;
-	pending_resolve_all();
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		n += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
-	guard_unlock(&hold);
-	return n;
-}
-
-static void report(size_t orphans)
-{
-	static cpr_large char answer[2048]; /* it is said once */
-	struct text t = TEXT_ON(answer);
-
-	if (!arrival.nonce)
-		return;
-	protocol_put(&t, "result", "ready");
-	protocol_put_int(&t, "pid", getpid());
-	protocol_put_int(&t, "generation", arrival.generation);
-	protocol_put_int(&t, "descriptors", (int64_t)kept_count());
-	protocol_put_int(&t, "carried", arrival.carried);
-	protocol_put_int(&t, "closed", arrival.closed);
-	protocol_put_int(&t, "cut", arrival.cut);
-	protocol_put_int(&t, "orphans", (int64_t)orphans);
-	protocol_put_int(&t, "drain_us", (arrival.drained_at - arrival.asked_at) / 1000);
-	protocol_put_int(&t, "leave_us", (arrival.left_at - arrival.drained_at) / 1000);
-	protocol_put_int(&t, "exec_us", (arrival.started_at - arrival.left_at) / 1000);
-	protocol_put_int(&t, "ready_us", arrival.took_us);
-	put_orphans(&t);
-	children_warn(&t);
-	bell_report(arrival.nonce, answer, t.used);
-}
-
-static void become_ready(size_t orphans)
-{
-	if (atomic_exchange(&arrival.ready, true) || arrival.generation == 1)
-		return;
-	arrival.ready_at = io_now();
-	arrival.took_us = (arrival.ready_at - (arrival.asked_at ? arrival.asked_at : arrival.started_at)) / 1000;
-	report(orphans);
-	retire_tell();
-	log_info("generation %d is ready after %lld ms", arrival.generation, (long long)arrival.took_us / 1000);
-}
-
-/* `waits`: the program is about to wait for events. With everything claimed that is readiness; the rest is for programs of which we see less. */
-static void check_ready(bool waits)
-{
-	int64_t now = io_now();
-	size_t left;
-
-	if (atomic_load(&arrival.ready) || !roster_elect())
-		return;
-	left = unclaimed();
-	left = left > (size_t)roster_claims() ? left - (size_t)roster_claims() : 0; /* workers have a copy of each */
-	if (!left && !arrival.claimed_at)
-		arrival.claimed_at = now;
-	if (waits && !arrival.waited_at)
-		arrival.waited_at = now;
-	if (left ? arrival.waited_at && now - arrival.waited_at > UNCLAIMED_MS * MS : waits || now - arrival.claimed_at > SILENT_MS * MS)
-		become_ready(left);
-	else if (now - arrival.started_at > cpr__settings.ready_timeout_s * 1000 * MS)
-		become_ready(left);
-}
-
-/* ---- grace ---- */
-
-/* What is carried is closed by who delivers it. */
-static void close_orphans(bool carrying)
-{
-	struct guard_hold hold;
-	struct entry *e, *after;
-
-	if (!guard_lock(&hold))
-		return;
-	for (e = table_first(cpr__table); e; e = after) {
-		after = table_after(e);
-		if ((carrying && !strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN))) || !table_hold(e))
-			continue;
-		if (e->flags & ENTRY_INHERITED) {
-			table_adopt(cpr__table, e);
-			continue;
-		}
-		if (!is_transient(e) && !roster_claims() && roster_elect())
-			log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
-		if (object_still(&e->object, e->fd))
-			raw_close(e->fd);
-		table_remove(cpr__table, e);
-	}
-	guard_unlock(&hold);
-	replay_forget();
-}
+/* ---- looking on ---- */
 
 /* The pid file names who is the owner now: a daemon is not the process that was started. */
 static void write_pidfile(void)
@@ -379,43 +192,40 @@ static void write_pidfile(void)
 /* Is there something that a daemon would have to do, once it is the owner? */
 static bool awaits_ownership(void)
 {
-	return cpr__settings.pidfile || (arrival.nonce && !atomic_load(&arrival.ready));
+	return cpr__settings.pidfile || ready_is_awaited();
 }
 
 /* What is awaited beside the connections that were carried: ms until the next look at it; 0: nothing. */
-static int await_rest(bool owner, bool carrying, int64_t now, int64_t grace_at)
+static int await_rest(bool owner, bool carrying, int64_t now)
 {
-	if (owner && !atomic_load(&arrival.ready))
-		return now - arrival.started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
-	if (!owner && awaits_ownership() && now - arrival.started_at < DAEMON_MS * MS)
+	if (owner && !ready_reached())
+		return now - started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
+	if (!owner && awaits_ownership() && now - started_at < DAEMON_MS * MS)
 		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
-	if (owner && now - arrival.ready_at < SLOW_TICK_MS * MS) /* time to accept what has queued */
+	if (owner && now - ready_at() < SLOW_TICK_MS * MS) /* time to accept what has queued */
 		return SLOW_TICK_MS;
 	if (owner && !deliver_is_knocking())
-		lower_backlogs();
+		backlog_lower_claimed();
 	if (owner && !retire_is_over(now))
 		return SLOW_TICK_MS;
-	if (table_orphans(cpr__table) && !(carrying && now >= grace_at))
-		return grace_at > now ? (int)((grace_at - now) / MS) + 1 : 1;
+	if (table_orphans(cpr__table) && !(carrying && now >= grace_end()))
+		return grace_end() > now ? (int)((grace_end() - now) / MS) + 1 : 1;
 	return 0;
 }
 
 /* ms until the next look; 0: the arrival is over. */
 static int settle(bool waits)
 {
-	int64_t now = io_now(), grace_at = arrival.started_at + cpr__settings.grace_s * 1000 * MS;
+	int64_t now = io_now();
 	bool owner = roster_elect();
-	int carrying = deliver_settle(now >= grace_at), rest;
+	int carrying = deliver_settle(now >= grace_end()), rest;
 
 	if (owner) {
 		write_pidfile();
-		check_ready(waits);
+		ready_look(waits);
 	}
-	if (table_orphans(cpr__table) && now >= grace_at)
-		close_orphans(carrying);
-	if (!table_orphans(cpr__table))
-		replay_forget();
-	rest = await_rest(owner, carrying, now, grace_at);
+	grace_look(now, carrying);
+	rest = await_rest(owner, carrying, now);
 	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }
 
@@ -451,18 +261,6 @@ void arrive_waiting(void)
 	errno = saved_errno;
 }
 
-void arrive_hand_on(struct state *state)
-{
-	if (arrive_is_ready())
-		return;
-	state->nonce = arrival.nonce;
-	state->asked_at = arrival.asked_at;
-	state->drained_at = arrival.drained_at;
-	state->cut = arrival.cut;
-	state->carried = arrival.carried;
-	state->closed = arrival.closed;
-}
-
 void arrive_tick(void)
 {
 	if (atomic_load(&arrive_watch))
@@ -472,7 +270,7 @@ void arrive_tick(void)
 }
 
 /* -u: not before the exec, which may fail, but before the program looks for them. */
-static void remove_files(void)
+void arrive_remove_files(void)
 {
 	char path[TAG_NAME_MAX + 1];
 	const char *at = cpr__settings.unlink;
@@ -490,31 +288,9 @@ static void remove_files(void)
 	}
 }
 
-void arrive_begin(const struct state *state)
+void arrive_begin(void)
 {
-	if (arrival.generation == 1) {
-		atomic_store(&arrival.ready, true);
-		atomic_store(&arrive_watch, cpr__settings.pidfile != NULL);
-		return;
-	}
-	if (!state->has_mask) {
-		remove_files();
-		page_let_go(state->page, state->page_ino);
-		retire_ring(state->workers, state->worker_count);
-	}
-	arrival.nonce = state->nonce;
-	arrival.asked_at = state->asked_at;
-	arrival.left_at = state->left_at;
-	arrival.cut = state->cut;
-	arrival.carried = state->carried;
-	arrival.closed = state->closed;
-	arrival.drained_at = state->drained_at;
-	deliver_adopt(state->passed, state->passed_count);
-	if (state->has_mask)
-		children_adopt(state->children, state->child_count);
-	else
-		children_adopt_all(state->children, state->child_count);
-	retire_adopt(state->workers, state->worker_count);
-	atomic_store(&arrive_watch, true);
-	bell_tick_in(BELL_ARRIVAL, TICK_MS);
+	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile);
+	if (generation > 1)
+		bell_tick_in(BELL_ARRIVAL, TICK_MS);
 }

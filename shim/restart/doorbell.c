@@ -18,6 +18,7 @@
 #include "process/startup.h"
 #include "base/pool.h"
 #include "base/raw.h"
+#include "restart/ready.h"
 #include "restart/restart.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
@@ -127,14 +128,14 @@ static void answer_status(struct call *call)
 	put_counts(t);
 	put_connections(t);
 	protocol_put_int(t, "restarts", arrive_generation() - 1);
-	if (owner && arrive_generation() > 1 && arrive_is_ready()) {
-		protocol_put_int(t, "last_restart_ms", arrive_last().took_us / 1000);
-		protocol_put_int(t, "last_restart_drain_ms", arrive_last().drain_us / 1000);
-		protocol_put_int(t, "last_restart_carried", arrive_last().carried);
-		protocol_put_int(t, "last_restart_closed", arrive_last().closed);
-		protocol_put_int(t, "last_restart_cut", arrive_last().cut);
+	if (owner && arrive_generation() > 1 && ready_reached()) {
+		protocol_put_int(t, "last_restart_ms", ready_last().took_us / 1000);
+		protocol_put_int(t, "last_restart_drain_ms", ready_last().drain_us / 1000);
+		protocol_put_int(t, "last_restart_carried", ready_last().carried);
+		protocol_put_int(t, "last_restart_closed", ready_last().closed);
+		protocol_put_int(t, "last_restart_cut", ready_last().cut);
 	}
-	protocol_put_int(t, "arriving", owner && !arrive_is_ready());
+	protocol_put_int(t, "arriving", owner && !ready_reached());
 	protocol_put_int(t, "draining", restart_under_way() || drain_active);
 	protocol_put_int(t, "signal", cpr__settings.signal);
 	protocol_put(t, "version", CPR_VERSION);
@@ -215,7 +216,7 @@ static bool answer_restart(struct call *call, uint64_t nonce)
 		io_send(call->sock, call->text.bytes, call->text.used, -1);
 		return false;
 	}
-	r = arrive_is_ready() && !drain_worker_is_told() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
+	r = ready_reached() && !drain_worker_is_told() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;
 	if (r)
 		say_failed(call, r, call->reason);
 	return !r;
@@ -289,7 +290,7 @@ static void restart_by_signal(void)
 	struct leave_request request = {.asked_at = io_now()};
 	char reason[512];
 	struct text why = TEXT_ON(reason);
-	int r = !roster_elect() || !arrive_is_ready() || drain_worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
+	int r = !roster_elect() || !ready_reached() || drain_worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
 
 	if (r && r != -EBUSY)
 		log_error("the restart by signal was called off: %s", reason);

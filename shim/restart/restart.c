@@ -7,6 +7,7 @@
 #include "process/bell.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
+#include "restart/backlog.h"
 #include "restart/preflight.h"
 #include "process/guard.h"
 #include "base/io.h"
@@ -91,7 +92,7 @@ static void call_off(int result, const char *why)
 {
 	drain_owner_survey_over();
 	thaw();
-	leave_raise_backlogs(false);
+	backlog_raise(false);
 	atomic_store(&draining, false);
 	atomic_flag_clear(&taken);
 	if (pending.over)
@@ -264,7 +265,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 		pending.request.path = pending.path;
 	}
 	tagging_resolve();
-	leave_raise_backlogs(true);
+	backlog_raise(true);
 	survey = (uint64_t)request->asked_at; /* a number that no worker has heard before, also if it was asked by an image before this one */
 	hold = SHORT;
 	last_ns = HOLD_NS;

@@ -3,7 +3,7 @@
 #ifndef CPR_RESTART_RESTART_H
 #define CPR_RESTART_RESTART_H
 
-#include "restart/exec.h"
+#include "restart/leave.h"
 
 /*
  * Begins. Returns 0 when the drain has begun (the ticks do the rest: `over` is called, in a handler, if it ends without exec), or what leave_restart says where there

@@ -5,7 +5,7 @@
 #include "restart/doorbell.h"
 #include "process/guard.h"
 #include "process/roster.h"
-#include "restart/exec.h"
+#include "restart/leave.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "wrap/wrap.h"

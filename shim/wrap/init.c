@@ -12,7 +12,8 @@
 #include "process/birth.h"
 #include "process/page.h"
 #include "process/guard.h"
-#include "restart/exec.h"
+#include "restart/leave.h"
+#include "restart/parts.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "fd/pending.h"
@@ -22,20 +23,9 @@
 #include "restart/drain_owner.h"
 
 #include <errno.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-static int argc;
 static char **argv;
-
-/* Of a program that has exec'ed itself, what it let through. A ring that is pending from before would end it: not until there is a handler. */
-static void let_through(uint64_t mask)
-{
-	mask |= UINT64_C(1) << (cpr__settings.signal - 1);
-	if (cpr__settings.restart_signal)
-		mask |= UINT64_C(1) << (cpr__settings.restart_signal - 1);
-	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
-}
 
 /* Their hooks run around a fork in reverse order: the guard is taken first. */
 static int family(void)
@@ -53,7 +43,7 @@ static int family(void)
 
 static int start(void)
 {
-	struct state state;
+	struct crossing crossing = {0};
 	int r;
 
 	next_resolve();
@@ -63,28 +53,22 @@ static int start(void)
 	r = family(); /* before the table is there for a wrapper to see */
 	if (r)
 		return r;
-	arrive_read(&state);
-	if (!cpr__table)
-		return -ENOMEM;
-	if (state.page_ino && state.has_mask) /* the program's own exec */
-		page_inherit(state.page, state.page_ino);
-	if (state.has_mask)
-		let_through(state.mask);
-	r = startup_init(argc, argv, environ, state.generation ? &state : NULL);
+	arrive_read(&crossing.state);
+	crossing.argv = argv;
+	r = parts_arrive(&crossing);
 	if (!r)
 		r = leave_init();
 	if (!r) {
 		claim_on_listener(deliver_to);
 		inherited_on_answer(deliver_join);
-		inherited_begin();
-		arrive_begin(&state);
+		arrive_begin();
 		deliver_to_inherited();
 		pending_init();
 		drain_init();
 		drain_owner_init();
 		r = doorbell_init();
 	}
-	state_free(&state);
+	state_free(&crossing.state);
 	return r;
 }
 
@@ -108,7 +92,7 @@ int cpr__init(void)
 /* glibc passes main's arguments to constructors. 101: before any library's ordinary constructor that may open something. */
 __attribute__((constructor(101))) static void constructor(int count, char **arguments)
 {
-	argc = count;
+	(void)count;
 	argv = arguments;
 	cpr__init();
 }

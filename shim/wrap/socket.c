@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "process/guard.h"
 #include "restart/arrive.h"
+#include "restart/backlog.h"
 #include "fd/claim.h"
 #include "deliver/queue.h"
 #include "restart/doorbell.h"
@@ -71,7 +72,7 @@ CPR_EXPORT int listen(int fd, int backlog)
 	int r;
 
 	guard_enter();
-	r = next_listen(fd, arrive_backlog(fd, backlog));
+	r = next_listen(fd, backlog_for(fd, backlog));
 	if (!r)
 		tagging_listening(fd, backlog);
 	guard_exit();

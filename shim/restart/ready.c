@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* Readiness, and the answer to the caller that asked for the restart. */
+#define _GNU_SOURCE
+#include "restart/ready.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "fd/pending.h"
+#include "model/protocol.h"
+#include "process/bell.h"
+#include "process/children.h"
+#include "process/guard.h"
+#include "process/roster.h"
+#include "restart/arrive.h"
+#include "restart/grace.h"
+#include "restart/retire.h"
+
+#include <stdatomic.h>
+#include <unistd.h>
+
+#define MS INT64_C(1000000)
+
+enum {
+	UNCLAIMED_MS = 2000,   /* it waits for events, but has not asked for everything: ready all the same */
+	SILENT_MS = 500,       /* it has everything, but was never seen to wait (it blocks in recv) */
+};
+
+static struct {
+	uint64_t nonce; /* the caller's; 0: none */
+	int64_t asked_at, drained_at, left_at;
+	int64_t waited_at, claimed_at; /* when it was first seen to wait; to have claimed everything */
+	int64_t ready_at, took_us;
+	uint32_t cut, carried, closed;
+	_Atomic bool reached;
+} ready;
+
+void ready_await(const struct state *state)
+{
+	ready.nonce = state->nonce;
+	ready.asked_at = state->asked_at;
+	ready.drained_at = state->drained_at;
+	ready.left_at = state->left_at;
+	ready.cut = state->cut;
+	ready.carried = state->carried;
+	ready.closed = state->closed;
+	atomic_store(&ready.reached, !state->generation);
+}
+
+void ready_hand_on(struct state *state)
+{
+	if (ready_reached())
+		return;
+	state->nonce = ready.nonce;
+	state->asked_at = ready.asked_at;
+	state->drained_at = ready.drained_at;
+	state->cut = ready.cut;
+	state->carried = ready.carried;
+	state->closed = ready.closed;
+}
+
+bool ready_reached(void)
+{
+	return atomic_load(&ready.reached);
+}
+
+int64_t ready_at(void)
+{
+	return ready.ready_at;
+}
+
+bool ready_is_awaited(void)
+{
+	return ready.nonce && !ready_reached();
+}
+
+struct ready_last ready_last(void)
+{
+	return (struct ready_last){ready.took_us, (ready.drained_at - ready.asked_at) / 1000, ready.carried, ready.closed, ready.cut};
+}
+
+static void put_orphans(struct text *t)
+{
+	struct guard_hold hold;
+
+	if (roster_claims() || !guard_lock(&hold)) /* workers claimed them: which ones, only they know */
+		return;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (grace_is_unclaimed(e) && t->used < t->size / 2) {
+			text_format(t, "warning=%s/%d is not asked for by this generation, and will be closed %d s after its start", e->name, e->id,
+				    cpr__settings.grace_s);
+			text_add(t, "\n");
+		}
+	guard_unlock(&hold);
+}
+
+static size_t kept_count(void)
+{
+	struct guard_hold hold;
+	size_t n = 0;
+
+	if (!guard_lock(&hold))
+		return 0;
+	pending_resolve_all();
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		n += e->flags & ENTRY_KEPT && !(e->flags & ENTRY_ORPHAN);
+	guard_unlock(&hold);
+	return n;
+}
+
+static void report(size_t orphans)
+{
+	static cpr_large char answer[2048]; /* it is said once */
+	struct text t = TEXT_ON(answer);
+
+	if (!ready.nonce)
+		return;
+	protocol_put(&t, "result", "ready");
+	protocol_put_int(&t, "pid", getpid());
+	protocol_put_int(&t, "generation", arrive_generation());
+	protocol_put_int(&t, "descriptors", (int64_t)kept_count());
+	protocol_put_int(&t, "carried", ready.carried);
+	protocol_put_int(&t, "closed", ready.closed);
+	protocol_put_int(&t, "cut", ready.cut);
+	protocol_put_int(&t, "orphans", (int64_t)orphans);
+	protocol_put_int(&t, "drain_us", (ready.drained_at - ready.asked_at) / 1000);
+	protocol_put_int(&t, "leave_us", (ready.left_at - ready.drained_at) / 1000);
+	protocol_put_int(&t, "exec_us", (arrive_started_at() - ready.left_at) / 1000);
+	protocol_put_int(&t, "ready_us", ready.took_us);
+	put_orphans(&t);
+	children_warn(&t);
+	bell_report(ready.nonce, answer, t.used);
+}
+
+static void become_ready(size_t orphans)
+{
+	if (atomic_exchange(&ready.reached, true))
+		return;
+	ready.ready_at = io_now();
+	ready.took_us = (ready.ready_at - (ready.asked_at ? ready.asked_at : arrive_started_at())) / 1000;
+	report(orphans);
+	retire_tell();
+	log_info("generation %d is ready after %lld ms", arrive_generation(), (long long)ready.took_us / 1000);
+}
+
+/* How many that the last generation left have not been asked for. Each worker has a copy of each. */
+static size_t unclaimed(void)
+{
+	size_t left = grace_unclaimed(), theirs = (size_t)roster_claims();
+
+	return left > theirs ? left - theirs : 0;
+}
+
+/* With everything claimed, a wait for events is readiness; the rest is for programs of which the library sees less. */
+void ready_look(bool waits)
+{
+	int64_t now = io_now();
+	size_t left;
+
+	if (ready_reached())
+		return;
+	left = unclaimed();
+	if (!left && !ready.claimed_at)
+		ready.claimed_at = now;
+	if (waits && !ready.waited_at)
+		ready.waited_at = now;
+	if (left ? ready.waited_at && now - ready.waited_at > UNCLAIMED_MS * MS : waits || now - ready.claimed_at > SILENT_MS * MS)
+		become_ready(left);
+	else if (now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS)
+		become_ready(left);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* Readiness: when this generation serves, and the answer to the caller that asked for the restart. */
+#ifndef CPR_RESTART_READY_H
+#define CPR_RESTART_READY_H
+
+#include "model/state.h"
+
+#include <stdbool.h>
+
+/* At the start: takes from the state which caller waits for the answer, and the times and counts for it. */
+void ready_await(const struct state *state);
+
+/* The program execs itself before it is ready: its next image answers the caller. */
+void ready_hand_on(struct state *state);
+
+bool ready_reached(void);
+int64_t ready_at(void); /* CLOCK_MONOTONIC, ns; 0 in generation 1, which is ready from the start */
+
+/* Does a caller wait for the answer? */
+bool ready_is_awaited(void);
+
+/* A look: `waits` says that the program is about to wait for events. In the owner. */
+void ready_look(bool waits);
+
+struct ready_last { /* of the restart that made this generation */
+	int64_t took_us, drain_us;
+	uint32_t carried, closed, cut;
+};
+struct ready_last ready_last(void);
+
+#endif
