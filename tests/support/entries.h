@@ -21,12 +21,23 @@ static inline char *long_name(const char *head, size_t length)
 }
 
 /* Seconds since some start, for telling slow from fast. */
-static inline double seconds(void)
+static inline double seconds_by(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static inline double seconds(void)
+{
+	return seconds_by(CLOCK_MONOTONIC);
+}
+
+/* What this process alone has used: for limits that must hold on a busy machine as well. */
+static inline double processor_seconds(void)
+{
+	return seconds_by(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 #endif
