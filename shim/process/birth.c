@@ -3,17 +3,26 @@
 #define _GNU_SOURCE
 #include "process/birth.h"
 
+#include "base/next.h"
 #include "base/pool.h"
 
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/single_threaded.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #pragma weak __libc_single_threaded
 
 enum {
+	SIGSETXID = 33, /* not blocked: setuid() waits until every thread has handled it */
 	CLEARED_ROOM = 1 << 16,
 	BORN_MAX = 16,
 	FORK_MAX = 8,
@@ -57,31 +66,109 @@ void birth_when_born(void (*forget)(void))
 		born[born_count++] = forget;
 }
 
-/* The first thing that a child with its own copy of our memory does here. */
-static void after_birth(void)
-{
-	int saved_errno = errno;
 
-	*birth_self = (struct birth_self){.pid = getpid(), .parent = birth_known_as};
-	birth_known_as = birth_self->pid;
+/*
+ * Where libc keeps a thread's tid, from the thread's pthread_self(); 0: not known. fork() notes the child's tid there, and vfork() leaves the parent's. So memory tells them apart, and a child in a
+ * sandbox need not make a system call for it.
+ */
+static cpr_touched ptrdiff_t tid_offset;
+
+static void find_tid_offset(void)
+{
+	char *at = NULL;
+
+	if (!tid_offset && !prctl(PR_GET_TID_ADDRESS, &at) && at)
+		tid_offset = at - (char *)pthread_self();
+}
+
+static int libc_tid(void)
+{
+	int tid = 0;
+
+	find_tid_offset(); /* _Fork() and clone() ran no hook */
+	if (tid_offset)
+		memcpy(&tid, (char *)pthread_self() + tid_offset, sizeof(tid));
+	return tid;
+}
+
+/*
+ * No pid stands in the cleared memory. Then this is a new process; or it is a vfork child of one that has asked for nothing yet, and to note its pid would make that one deaf for good.
+ */
+static bool is_born(int me)
+{
+	int tid;
+
+	if (atomic_load(&birth_self->born_as) == me)
+		return true;
+	tid = libc_tid();
+	/* by clone(), libc knows nothing of it */
+	if (tid != me && (!tid || tid != (int)next_sys(SYS_gettid)) && getppid() != birth_known_as && next_sys(SYS_kcmp, me, getppid(), KCMP_VM, 0, 0) <= 0)
+		return false;
+	atomic_store(&birth_self->born_as, me);
+	return true;
+}
+
+static void run_hooks(int me)
+{
+	birth_self->parent = birth_known_as;
+	birth_known_as = me;
 	for (int i = 0; i < born_count; i++)
 		born[i]();
+	atomic_store(&birth_self->pid, me);
+}
+
+/* Two threads of a child may ask at once. 1 s: the hooks wait for nothing. */
+static bool await_hooks(int me)
+{
+	struct timespec turn = {0, 100000};
+
+	for (int i = 0; i < 10000 && !atomic_load(&birth_self->pid); i++)
+		next_sys(SYS_nanosleep, &turn, NULL);
+	return atomic_load(&birth_self->pid) == me;
+}
+
+/* The first thing that a child with its own copy of our memory does here. Signals wait: a handler of the program would meet hooks that have not run. */
+static bool ask_first(int me)
+{
+	uint64_t all = ~(UINT64_C(1) << (SIGSETXID - 1)), before;
+	void *nobody = NULL;
+	int saved_errno = errno;
+	bool own = true;
+
+	if (atomic_load(&birth_self->asking) == &errno) /* a hook asks */
+		return true;
+	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, sizeof(all));
+	if (!is_born(me))
+		own = false;
+	else if (atomic_compare_exchange_strong(&birth_self->asking, &nobody, &errno))
+		run_hooks(me);
+	else
+		own = await_hooks(me);
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(all));
 	errno = saved_errno;
+	return own;
 }
 
 __attribute__((hot)) bool birth_own_memory(void)
 {
-	int me;
+	int me, known;
 
 	if (!birth_self)
 		return false;
 	me = getpid();
-	if (likely(birth_self->pid == me))
+	known = atomic_load_explicit(&birth_self->pid, memory_order_acquire);
+	if (likely(known == me))
 		return true;
-	if (birth_self->pid)
-		return false;
-	after_birth();
-	return true;
+	return !known && ask_first(me);
+}
+
+bool birth_is_own(void)
+{
+	int me = getpid(), known = birth_self ? atomic_load(&birth_self->pid) : -1, saved_errno = errno;
+	bool own = known == me || (!known && is_born(me));
+
+	errno = saved_errno;
+	return own;
 }
 
 void *birth_cleared(size_t size)
@@ -107,6 +194,7 @@ __attribute__((hot)) bool birth_is_single_threaded(void)
  */
 static fork_path void prepare(void)
 {
+	find_tid_offset();
 	for (int i = around_count; i-- > 0;)
 		around_fork[i].before();
 }

@@ -5,6 +5,7 @@
 
 #include "base/attr.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -16,6 +17,9 @@ int birth_init(void);
  */
 bool birth_own_memory(void);
 
+/* The same, without the hooks: for a handler that has little stack, and for a thread that libc does not know, which must ask birth_own_memory() after that. */
+bool birth_is_own(void);
+
 /* Has this process one thread only? Then nothing changes but by the caller. "No" where libc cannot tell. */
 bool birth_is_single_threaded(void);
 
@@ -26,8 +30,10 @@ extern int birth_known_as;
  * What this process is: cleared in every child, until that asks for something. pid is 0 then, and a vfork child reads its parent's. NULL before birth_init.
  */
 struct birth_self {
-	int pid;
-	int parent; /* at its birth */
+	_Atomic int pid;        /* set when the hooks have run */
+	_Atomic int born_as;    /* set before: it is known not to be a vfork child */
+	int parent;            /* at its birth */
+	_Atomic(void *) asking; /* the thread that runs the hooks: where its errno is */
 };
 extern struct birth_self *birth_self;
 

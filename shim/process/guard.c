@@ -26,9 +26,16 @@ static const int unreadable;
 cpr_touched const volatile int *guard_readable = &unreadable;
 static cpr_touched int *readable; /* cleared in a child: until the guard has seen that its table is whole */
 static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
-static cpr_thread bool forking; /* this thread has it, from fork()'s first moment to its last: its handlers may change the table */
-static cpr_thread bool holding; /* this thread has it: a callback of cpr_walk_fd may call close() */
-static bool broken;           /* born while another thread was changing the table */
+static cpr_touched _Atomic(void *) holder; /* the thread that is changing the table. (A callback of cpr_walk_fd may call close(), or fork) */
+static cpr_touched _Atomic(void *) forker; /* the thread that has the lock from fork()'s first moment to its last: its handlers may change the table */
+static cpr_touched int forks_in_forks;     /* the forker's handlers may fork */
+static bool broken;                        /* born while another thread was changing the table */
+
+/* Where a thread's errno is tells threads apart without a system call, and a child's first thread is where its parent's forking thread was. */
+static inline void *self(void)
+{
+	return &errno;
+}
 
 /* ---- the lock ---- */
 
@@ -78,12 +85,12 @@ bool guard_lock(struct guard_hold *hold)
 {
 	int saved_errno = errno;
 
-	if (unlikely(!cpr__table || holding || !birth_own_memory() || broken))
+	if (unlikely(!cpr__table || atomic_load_explicit(&holder, memory_order_relaxed) == self() || !birth_own_memory() || broken))
 		return false;
 	guard_block(&hold->mask);
-	if (likely(!forking))
+	if (likely(atomic_load_explicit(&forker, memory_order_relaxed) != self()))
 		acquire();
-	holding = true;
+	atomic_store_explicit(&holder, self(), memory_order_relaxed);
 	errno = saved_errno;
 	return true;
 }
@@ -92,8 +99,8 @@ void guard_unlock(const struct guard_hold *hold)
 {
 	int saved_errno = errno;
 
-	holding = false;
-	if (likely(!forking))
+	atomic_store_explicit(&holder, NULL, memory_order_relaxed);
+	if (likely(atomic_load_explicit(&forker, memory_order_relaxed) != self()))
 		release();
 	guard_unblock(&hold->mask);
 	errno = saved_errno;
@@ -123,42 +130,58 @@ void guard_answer_noted(void)
 /*
  * One thread may hold the lock when another forks: so it is taken before. The child lets go of it when it first asks for something (process/birth.c); for the one thread
  * which is in the child was the one that held it. Until then its signals cannot be blocked: nobody would unblock them. Its handlers, between here and the
- * fork, find the table whole, and may change it (forking).
+ * fork, find the table whole, and may change it.
  */
 static __attribute__((hot)) void before_fork(void)
 {
 	sigset_t before;
 
-	birth_own_memory(); /* a child's child needs to know whose it is */
-	if (birth_is_single_threaded() || holding || forking) /* holding: from a callback of cpr_walk_fd */
-		return;
-	guard_block(&before);
-	acquire();
-	forking = true;
-	guard_unblock(&before);
+	if (unlikely(!birth_self->pid))
+		birth_own_memory(); /* a child's child needs to know whose it is */
+	if (forker == self()) {
+		forks_in_forks++;
+	} else if (holder == self()) {
+		forker = self();
+	} else if (!birth_is_single_threaded()) {
+		guard_block(&before);
+		acquire();
+		forker = self();
+		guard_unblock(&before);
+	}
 }
 
 static __attribute__((hot)) void after_fork(void)
 {
 	sigset_t before;
 
-	if (likely(!forking))
+	if (likely(forker != self()))
 		return;
+	if (forks_in_forks) {
+		forks_in_forks--;
+		return;
+	}
 	guard_block(&before);
-	forking = false;
-	release();
+	forker = NULL;
+	if (holder != self())
+		release();
 	guard_unblock(&before);
+}
+
+/* Which thread of its parent's has made this child? NULL: not known. Its first thread is that one; another one may be the first that asks. */
+static void *maker(void)
+{
+	return next_sys(SYS_gettid) == getpid() ? self() : forker;
 }
 
 static void when_born(void)
 {
-	if (forking) {
-		forking = false;
-		atomic_store(&lock_word, 0);
-	} else if (atomic_load(&lock_word) && !holding) { /* not by fork(): before_fork() holds the lock for that */
-		broken = true;
+	if (atomic_load(&lock_word) && (!holder || holder != maker())) {
+		broken = holder; /* by _Fork() or clone(): before_fork() holds the lock for fork() */
+		holder = NULL;
 		atomic_store(&lock_word, 0);
 	}
+	forker = NULL;
+	forks_in_forks = 0;
 	*readable = !broken;
 }
 

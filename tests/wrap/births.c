@@ -261,3 +261,118 @@ TEST(a_child_of_a_thread_can_use_its_table, ONCE)
 	stop = true;
 	CHECK_INT(pthread_join(thread, NULL), 0);
 }
+
+/* In the child, the thread that forked asks for nothing: another one does, or several at once. */
+static void *use_table(void *arg)
+{
+	long i = (long)arg;
+	int fd = memfd_create("x", 0);
+	bool fine = fd >= 0 && !API(cpr_save_fd)("mine", (int)i, fd) && API(cpr_find_fd)("mine", (int)i) == fd && !API(cpr_delete_fd)("mine", (int)i);
+
+	return (void *)(long)!fine;
+}
+
+static int use_table_in_threads(int threads)
+{
+	pthread_t thread[4];
+	void *wrong = NULL, *w;
+
+	for (long i = 0; i < threads; i++)
+		if (pthread_create(&thread[i], NULL, use_table, (void *)i))
+			return 2;
+	for (int i = 0; i < threads; i++) {
+		pthread_join(thread[i], &w);
+		wrong = wrong ? wrong : w;
+	}
+	return wrong != NULL;
+}
+
+static void other_thread_asks_first(int (*birth)(void), int threads, int rounds)
+{
+	static volatile bool stop;
+	pthread_t thread;
+
+	CHECK_INT(pthread_create(&thread, NULL, bind_and_close, (void *)&stop), 0);
+	for (int i = 0; i < rounds; i++) {
+		int status, pid = MUST(birth());
+
+		if (!pid)
+			_exit(use_table_in_threads(threads));
+		MUST(waitpid(pid, &status, 0));
+		CHECK_INT(status, 0);
+	}
+	stop = true;
+	CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
+TEST(a_childs_other_thread_asks_first, ONCE)
+{
+	other_thread_asks_first(by_fork, 1, 20);
+}
+
+TEST(a_childs_threads_ask_first_at_once, ONCE)
+{
+	other_thread_asks_first(by_fork, 4, 50);
+}
+
+/* ---- a worker that starts programs before it asks for anything ---- */
+
+static void run_by_vfork(void)
+{
+	int status, pid = vfork();
+
+	if (!pid) {
+		execl("/bin/true", "true", NULL);
+		_exit(127);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		;
+}
+
+static void run_by_spawn(void)
+{
+	char *argv[] = {(char *)"true", NULL};
+	int status, pid;
+
+	if (!posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ))
+		waitpid(pid, &status, 0);
+}
+
+/* Rung, it is no worker to who made it if it takes itself for a vfork child. */
+static void spawner_is_heard(int (*birth)(void), void (*run)(void))
+{
+	char owner[64];
+	int ready[2], pid;
+	const char *answer;
+	char byte;
+
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	MUST(pipe(ready));
+	pid = MUST(birth());
+	if (!pid) {
+		run();
+		syscall(SYS_write, ready[1], "", 1);
+		wait_for_good();
+	}
+	MUST(read(ready[0], &byte, 1));
+	snprintf(owner, sizeof(owner), "owner=%d", getpid());
+	answer = ask("restart_of %d", pid);
+	CHECK(strstr(answer, "result=worker") && strstr(answer, owner));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+TEST(a_worker_that_ran_a_program_by_vfork_is_heard, ONCE)
+{
+	spawner_is_heard(by_fork, run_by_vfork);
+}
+
+TEST(a_worker_of_clone_that_ran_a_program_by_vfork_is_heard, ONCE)
+{
+	spawner_is_heard(by_clone, run_by_vfork);
+}
+
+TEST(a_worker_that_ran_a_program_by_posix_spawn_is_heard, ONCE)
+{
+	spawner_is_heard(by_fork, run_by_spawn);
+}
