@@ -10,10 +10,10 @@
 #include "base/next.h"
 #include "base/pool.h"
 #include "model/settings.h"
+#include "process/identity.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -26,19 +26,7 @@
 
 struct origin cpr__startup;
 
-static const char *const namespaces[] = {"mnt", "net", "pid_for_children", "user", "uts", "ipc", "cgroup", "time_for_children"};
-
-struct identity { /* what exec cannot bring back */
-	uid_t uid[3];
-	gid_t gid[3];
-	struct __user_cap_data_struct caps[2];
-	uint64_t root_dev, root_ino;
-	uint64_t namespace_ino[countof(namespaces)];
-	int filters;
-};
-
 static struct {
-	struct identity identity;
 	mode_t umask;
 	sigset_t mask;
 	bool ignored[_NSIG];
@@ -56,67 +44,6 @@ static cpr_large struct { /* what startup_restore_process replaced */
 	struct rlimit limits[RLIM_NLIMITS];
 	cpu_set_t processors;
 } before;
-
-enum { STATUS_ROOM = 4096 };
-
-int startup_seccomp_filters(void)
-{
-	static const char key[] = "\nSeccomp_filters:\t";
-	char *status = pool_map(STATUS_ROOM); /* a handler's stack may be small */
-	const char *at = NULL;
-	int filters = 0;
-
-	if (status && io_read_file("/proc/self/status", status, STATUS_ROOM) > 0)
-		at = strstr(status, key);
-	for (at = at ? at + strlen(key) : ""; *at >= '0' && *at <= '9'; at++)
-		filters = filters * 10 + (*at - '0');
-	pool_unmap(status, STATUS_ROOM);
-	return filters;
-}
-
-static void read_identity(struct identity *id)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	char path[64];
-	struct stat st;
-
-	*id = (struct identity){.filters = startup_seccomp_filters()};
-	getresuid(&id->uid[0], &id->uid[1], &id->uid[2]);
-	getresgid(&id->gid[0], &id->gid[1], &id->gid[2]);
-	next_sys(SYS_capget, &head, id->caps);
-	if (!stat("/", &st)) {
-		id->root_dev = st.st_dev;
-		id->root_ino = st.st_ino;
-	}
-	for (size_t i = 0; i < countof(namespaces); i++) {
-		struct text t = TEXT_ON(path);
-
-		text_format(&t, "/proc/self/ns/%s", namespaces[i]);
-		if (!stat(path, &st))
-			id->namespace_ino[i] = st.st_ino;
-	}
-}
-
-bool startup_unchanged(struct text *why)
-{
-	static struct identity now; /* too large for a small signal stack; the caller is the only one who leaves */
-	const struct identity *then = &start.identity;
-
-	read_identity(&now);
-	if (memcmp(now.uid, then->uid, sizeof(now.uid)) || memcmp(now.gid, then->gid, sizeof(now.gid)))
-		text_format(why, "it runs as user %u, group %u now, and was started as user %u, group %u: the next generation would lack those rights. Start it as "
-				 "that user, or use handover mode", now.uid[1], now.gid[1], then->uid[1], then->gid[1]);
-	else if (memcmp(now.caps, then->caps, sizeof(now.caps)))
-		text_add(why, "it has dropped capabilities since its start: the next generation would lack them. Use handover mode");
-	else if (now.root_dev != then->root_dev || now.root_ino != then->root_ino)
-		text_add(why, "it has changed its root directory (chroot) since its start: the next generation would be in there. Use handover mode");
-	for (size_t i = 0; i < countof(namespaces) && !why->used; i++)
-		if (now.namespace_ino[i] && then->namespace_ino[i] && now.namespace_ino[i] != then->namespace_ino[i])
-			text_format(why, "it has entered another %s namespace since its start. Use handover mode", namespaces[i]);
-	if (!why->used && now.filters != then->filters)
-		text_add(why, "it has put a seccomp filter on since its start: the next generation would start under it. Use handover mode");
-	return !why->used;
-}
 
 /* ---- noting ---- */
 
@@ -268,7 +195,7 @@ static void note_process(void)
 	start.processors_known = !sched_getaffinity(0, sizeof(start.processors), &start.processors);
 	start.nice = getpriority(PRIO_PROCESS, 0);
 	prctl(PR_GET_PDEATHSIG, &start.parent_death_signal);
-	read_identity(&start.identity);
+	identity_begin(NULL);
 }
 
 struct given startup_given(void)

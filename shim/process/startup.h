@@ -26,15 +26,6 @@ int startup_init(char **argv, char **envp, const struct state *state);
 /* What this program was first started with, for the state of its own exec. It points into cpr__startup. */
 struct given startup_given(void);
 
-/* How many seccomp filters are on: a container's, or a supervisor's, are there from the start. */
-int startup_seccomp_filters(void);
-
-/*
- * Is this process still what it was at its start, as far as exec cannot bring it back: user, groups, capabilities, root directory,
- * namespaces, seccomp? True; or false and the reason, for a person, in `why`. A signal handler may call it.
- */
-bool startup_unchanged(struct text *why);
-
 /* Directory and umask as at start: of the calling task, whose file system attributes must be its own (clone without CLONE_FS). */
 void startup_restore_directory(void);
 

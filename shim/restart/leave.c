@@ -11,6 +11,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "process/roster.h"
+#include "process/identity.h"
 #include "process/startup.h"
 #include "restart/exec.h"
 #include "restart/parts.h"
@@ -116,7 +117,7 @@ int leave_restart(const struct leave_request *request, struct text *why)
 
 	if (!begin(&hold))
 		return -EBUSY;
-	r = startup_unchanged(why) ? leave_now(&crossing, &plan, request, why) : -EPERM;
+	r = identity_unchanged(why) ? leave_now(&crossing, &plan, request, why) : -EPERM;
 	give_up(&hold);
 	return r;
 }

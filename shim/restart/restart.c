@@ -12,6 +12,7 @@
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "process/identity.h"
 #include "process/startup.h"
 #include "drain/scm_send.h"
 #include "drain/inflight.h"
@@ -104,7 +105,7 @@ static int foreseen(const struct leave_request *request, struct text *why)
 {
 	const char *path = request->path ? request->path : cpr__startup.path;
 
-	if (!startup_unchanged(why) || preflight_loss(why))
+	if (!identity_unchanged(why) || preflight_loss(why))
 		return -EPERM;
 	if (!faccessat(AT_FDCWD, path, X_OK, AT_EACCESS))
 		return 0;

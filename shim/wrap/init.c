@@ -12,6 +12,7 @@
 #include "process/birth.h"
 #include "process/page.h"
 #include "process/guard.h"
+#include "process/identity.h"
 #include "restart/leave.h"
 #include "restart/parts.h"
 #include "base/log.h"
@@ -33,7 +34,7 @@ static int family(void)
 	int r = birth_init();
 
 	if (!r)
-		r = page_init(startup_seccomp_filters());
+		r = page_init(identity_seccomp_filters());
 	if (!r)
 		r = roster_init();
 	if (!r)

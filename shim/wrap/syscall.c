@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/readable.h"
+#include "process/identity.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -293,6 +294,18 @@ static long old_numbers(long nr, const long *a, bool *known)
 	return 0;
 }
 
+#ifdef SYS_landlock_restrict_self
+/* libc has no function for it. */
+static long landlock(const long *a)
+{
+	long r = next_syscall(SYS_landlock_restrict_self, a[0], a[1], a[2], a[3], a[4], a[5]);
+
+	if (!r)
+		identity_landlocked();
+	return r;
+}
+#endif
+
 static long by_number(long nr, const long *a)
 {
 	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets, descriptors, waits, interrupted, old_numbers};
@@ -308,6 +321,10 @@ static long by_number(long nr, const long *a)
 		return mask_by_number(a[0], (const void *)a[1], (void *)a[2], a[3]);
 	if (nr == SYS_rt_sigaction && doorbell_owns((int)a[0]))
 		return cpr__sigaction_by_number(a);
+#ifdef SYS_landlock_restrict_self
+	if (nr == SYS_landlock_restrict_self)
+		return landlock(a);
+#endif
 #ifdef SYS_io_uring_setup
 	if (nr == SYS_io_uring_setup)
 		note_io_uring();

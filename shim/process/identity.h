@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* What exec cannot bring back: rights, root directory, namespaces and sandboxes, as they were at the start. */
+#ifndef CPR_PROCESS_IDENTITY_H
+#define CPR_PROCESS_IDENTITY_H
+
+#include "base/text.h"
+
+#include <stdbool.h>
+
+/* Once: notes what this process is. `status` is the text of /proc/self/status at its start; NULL: it is read now. */
+void identity_begin(const char *status);
+
+/*
+ * Is the calling thread still what the process was at its start: user, groups, capabilities, no_new_privs, security label, root directory,
+ * namespaces, seccomp, Landlock? True; or false and the reason, for a person, in `why`. A signal handler may call it.
+ */
+bool identity_unchanged(struct text *why);
+
+/* The program has entered a Landlock domain: /proc does not tell. */
+void identity_landlocked(void);
+
+/* How many seccomp filters are on: a container's, or a supervisor's, are there from the start. */
+int identity_seccomp_filters(void);
+
+#endif
