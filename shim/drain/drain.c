@@ -98,7 +98,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 			return 0;
 		if (c && c->state == CONN_ANSWERED)
 			conn_set(c, CONN_ASKED); /* this is the asking */
-		if (c && !(c->flags & CONN_FROZEN) && !conn_at_boundary(c, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
+		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
 		if (c ? !freeze_conn(fd, c, false, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
@@ -202,7 +202,7 @@ size_t drain_call_out(void)
 			continue;
 		if (c && c->flags & CONN_EXEMPT)
 			continue;
-		if (c && !conn_at_boundary(c, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
+		if (c && !conn_may_stop(c, fd, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
 			atomic_store(&active_calls_at(i)->tid, 0);
@@ -213,11 +213,19 @@ size_t drain_call_out(void)
 	return inside;
 }
 
+static size_t endless;
+
+size_t drain_endless(void)
+{
+	return endless;
+}
+
 size_t drain_busy(void)
 {
 	int64_t now = io_now();
 	size_t busy = 0;
 
+	endless = 0;
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 		enum conn_view view;
@@ -231,10 +239,14 @@ size_t drain_busy(void)
 			break;
 		case CONN_AT_BOUNDARY:
 		case CONN_QUIET:
-			busy += !freeze_conn(fd, c, view == CONN_QUIET, NULL);
+			if (freeze_conn(fd, c, view == CONN_QUIET, NULL))
+				break;
+			busy++;
+			endless += conn_is_endless(c);
 			break;
 		case CONN_IN_PROGRESS:
 			busy++;
+			endless += conn_is_endless(c);
 		}
 	}
 	return busy;

@@ -86,6 +86,9 @@ void drain_begin(void);
 /* How many connections do not stand at a boundary yet; those that do are frozen. */
 size_t drain_busy(void);
 
+/* How many of those that it counted the last time can come to none before they end. */
+size_t drain_endless(void);
+
 /* Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many there are. */
 size_t drain_call_out(void);
 

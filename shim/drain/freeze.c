@@ -14,15 +14,9 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum {
-	CONVERSATION = 3, /* after so many answers they are answers */
-	LISTENERS = 256,  /* registrations of listeners in epoll sets */
-};
+enum { LISTENERS = 256 }; /* registrations of listeners in epoll sets */
 
 #define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
-
-/* Who has not been answered so often may be in the middle of a handshake, in which the other side takes its time to reckon: 250 ms. */
-#define STRANGER_NS INT64_C(250000000)
 
 struct registration {
 	_Atomic int fd; /* -1: free */
@@ -80,10 +74,13 @@ static bool is_being_read(int fd, const struct conn *c, const struct active_call
  */
 static bool may_end(int fd, const struct conn *c, int64_t now)
 {
+	int64_t silence = conn_silence_ns(c);
 	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_EOF_READ) && !conn_peer_ended(fd);
-	bool answered = c->answers >= CONVERSATION && now - c->wrote_at < BEHIND_NS;
+	bool answered = c->answers >= CONN_CONVERSATION && now - c->wrote_at < BEHIND_NS;
 
-	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONVERSATION ? STRANGER_NS : CONN_RESTED_NS));
+	if (silence) /* of a stream we do not know what an answer is */
+		return !conn_has_unread(fd) && conn_rested(c, fd, now, silence);
+	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
 }
 
 bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *me)
@@ -97,7 +94,7 @@ bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *m
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (is_being_read(fd, c, me) || (!quiet && !conn_at_boundary(c, now)) || (!carried && !may_end(fd, c, now))) {
+	if (is_being_read(fd, c, me) || (!quiet && !conn_may_stop(c, fd, now)) || (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}

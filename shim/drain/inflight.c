@@ -24,9 +24,17 @@ void inflight_begin(void)
 	for (int fd = conn_next(0); noted && fd >= 0 && noted_count < NOTED_MAX; fd = conn_next(fd + 1)) {
 		const struct conn *c = conn_at(fd);
 
-		if (c && !conn_at_boundary(c, now))
+		if (c && !conn_at_boundary(c, now) && !(c->flags & CONN_EXEMPT))
 			noted[noted_count++] = (struct noted){fd, c->in};
 	}
+}
+
+/* A stream goes on as long as it lives and is in no silence, whatever is read meanwhile. */
+static bool goes_on(struct conn *c, const struct noted *n, int64_t now)
+{
+	if (conn_is_endless(c))
+		return conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
+	return c->in == n->in && !conn_at_boundary(c, now) && conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
 }
 
 size_t inflight_left(void)
@@ -37,8 +45,9 @@ size_t inflight_left(void)
 	for (size_t i = 0; i < noted_count; i++) {
 		struct conn *c = conn_at(noted[i].fd);
 
-		if (c && c->in == noted[i].in && !conn_at_boundary(c, now) && conn_look(c, noted[i].fd, now) == CONN_IN_PROGRESS)
-			noted[left++] = noted[i];
+		if (!c || !goes_on(c, &noted[i], now))
+			continue;
+		noted[left++] = noted[i];
 	}
 	noted_count = left;
 	return left;

@@ -293,6 +293,8 @@ enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &len))
 		return CONN_GONE; /* closed by a raw system call, or reset */
+	if (conn_is_endless(c))
+		return conn_may_stop(c, fd, now) ? CONN_QUIET : CONN_IN_PROGRESS;
 	if (counts_agree(c, fd, &quiet))
 		return conn_at_boundary(c, now) ? CONN_AT_BOUNDARY : CONN_IN_PROGRESS;
 	return quiet ? CONN_QUIET : CONN_IN_PROGRESS;
@@ -304,8 +306,8 @@ bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
 	socklen_t len = sizeof(info);
 	uint32_t ms = (uint32_t)(ns / 1000000), trips;
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket */
-		return now - c->wrote_at >= ns;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket: when something came, only its answer tells */
+		return c->state == CONN_ANSWERED && now - c->wrote_at >= ns;
 	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0; /* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
 	if (ms < trips)
 		ms = trips;
@@ -359,6 +361,34 @@ bool conn_at_boundary(const struct conn *c, int64_t now)
 			return false;
 		return c->flags & CONN_ASKED || now - c->wrote_at >= CONN_QUIET_NS;
 	}
+}
+
+bool conn_is_endless(const struct conn *c)
+{
+	return http_kind(&c->http) == HTTP_NEVER || http_stream(&c->http);
+}
+
+int64_t conn_silence_ns(const struct conn *c)
+{
+	enum http_stream stream = http_stream(&c->http);
+
+	if (!stream || c->flags & CONN_PARTIAL_WRITE)
+		return 0;
+	if (stream == HTTP_EVENTS)
+		return CONN_RESTED_NS;
+	if (c->state == CONN_BUSY)
+		return CONN_UNANSWERED_NS;
+	return c->answers < CONN_CONVERSATION && !(c->flags & CONN_SPLIT_ANSWER) ? CONN_STRANGER_NS : CONN_RESTED_NS;
+}
+
+bool conn_may_stop(const struct conn *c, int fd, int64_t now)
+{
+	int64_t silence;
+
+	if (conn_at_boundary(c, now))
+		return true;
+	silence = conn_is_endless(c) ? conn_silence_ns(c) : 0;
+	return silence && !conn_has_unread(fd) && conn_rested(c, fd, now, silence);
 }
 
 int conn_next(int fd)

@@ -66,6 +66,13 @@ static inline unsigned conn_clear(struct conn *c, unsigned bits)
 /* How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms, or some round trips. */
 #define CONN_RESTED_NS INT64_C(40000000)
 
+/* How long a stream must have been quiet to be in a silence, if its client spoke last and may wait for an answer: half a second. */
+#define CONN_UNANSWERED_NS INT64_C(500000000)
+
+/* A client that was answered less often than CONN_CONVERSATION times may be in a handshake, and take its time over it: 250 ms. */
+#define CONN_STRANGER_NS INT64_C(250000000)
+enum { CONN_CONVERSATION = 3 };
+
 /* How long a protocol that we cannot frame must have been quiet after an answer (and not asked to read): 50 ms. */
 #define CONN_QUIET_NS INT64_C(50000000)
 
@@ -131,6 +138,15 @@ void conn_awaits(struct conn *c);
 
 /* Does it stand between two requests at this time? */
 bool conn_at_boundary(const struct conn *c, int64_t now);
+
+/* Can it come to no boundary any more before it ends: a stream (http_stream), a response without an end, HTTP that we lost track of? */
+bool conn_is_endless(const struct conn *c);
+
+/* How long nothing must have come or gone for it to be in a silence, in which its end cuts nothing. 0: it has none, as a response that only its end delimits. */
+int64_t conn_silence_ns(const struct conn *c);
+
+/* Between two requests, or a stream in a silence: may it be stopped here? The latter asks the kernel. */
+bool conn_may_stop(const struct conn *c, int fd, int64_t now);
 
 /*
  * The same, asked of the kernel too: is the descriptor still that connection, and did as many bytes come and go as we saw? What was read behind our back (stdio,

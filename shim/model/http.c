@@ -6,6 +6,7 @@
 
 #include <http_parser.h>
 #include <string.h>
+#include <strings.h>
 
 enum body {
 	BODY_NONE,
@@ -45,6 +46,7 @@ static void answered(struct http *h)
 {
 	h->heads >>= 1;
 	h->unanswered--;
+	h->stream = HTTP_NO_STREAM;
 	if (h->says_last || (h->asked_last && h->unanswered == 0))
 		h->kind = HTTP_OVER;
 }
@@ -276,7 +278,11 @@ static int on_request_head(http_parser *p)
 		return -1;
 	h->kind = HTTP_YES;
 	/* What CONNECT and SOURCE (of icecast) send afterwards is not HTTP. */
-	if (p->method == HTTP_CONNECT || p->method == HTTP_SOURCE || !asked(h, p->method == HTTP_HEAD))
+	if (p->method == HTTP_CONNECT || p->method == HTTP_SOURCE) {
+		h->stream = HTTP_TUNNEL;
+		return -1;
+	}
+	if (!asked(h, p->method == HTTP_HEAD))
 		return -1;
 	if (!http_should_keep_alive(p))
 		h->asked_last = true;
@@ -288,6 +294,8 @@ static int on_response_head(http_parser *p)
 	struct http *h = p->data;
 	bool bare = bodiless(h, p->status_code);
 
+	if (p->status_code == 101)
+		h->stream = HTTP_TUNNEL;
 	if (p->http_major != 1 || p->status_code == 101)
 		return -1;
 	if (!bare && !(p->flags & F_CHUNKED) && !has_length(p))
@@ -302,6 +310,27 @@ static int on_response_head(http_parser *p)
 static int on_head(http_parser *p)
 {
 	return p->type == HTTP_REQUEST ? on_request_head(p) : on_response_head(p);
+}
+
+#define IS(at, n, text) ((n) == sizeof(text) - 1 && !strncasecmp((at), (text), (n)))
+
+static int on_field(http_parser *p, const char *at, size_t n)
+{
+	struct http *h = p->data;
+
+	h->typed = p->type == HTTP_RESPONSE && IS(at, n, "Content-Type");
+	return 0;
+}
+
+static int on_value(http_parser *p, const char *at, size_t n)
+{
+	static const char events[] = "text/event-stream";
+	struct http *h = p->data;
+
+	if (h->typed && n >= sizeof(events) - 1 && IS(at, sizeof(events) - 1, events))
+		h->stream = HTTP_EVENTS;
+	h->typed = false;
+	return 0;
 }
 
 static int on_chunk(http_parser *p)
@@ -332,6 +361,8 @@ static int on_end(http_parser *p)
 
 static const http_parser_settings settings = {
 	.on_message_begin = on_begin,
+	.on_header_field = on_field,
+	.on_header_value = on_value,
 	.on_headers_complete = on_head,
 	.on_chunk_header = on_chunk,
 	.on_chunk_complete = on_chunk_end,
@@ -479,6 +510,13 @@ enum http_kind http_kind(const struct http *h)
 bool http_at_boundary(const struct http *h)
 {
 	return h->kind == HTTP_YES && h->unanswered == 0 && !h->request.open;
+}
+
+enum http_stream http_stream(const struct http *h)
+{
+	bool goes_on = h->kind == HTTP_NEVER || (h->kind == HTTP_YES && h->response.open);
+
+	return goes_on ? (enum http_stream)h->stream : HTTP_NO_STREAM;
 }
 
 bool http_partial(const struct http *h)

@@ -37,6 +37,8 @@ struct http {
 	uint8_t kind : 3;       /* enum http_kind, as far as a whole request has proved it */
 	uint8_t asked_last : 1; /* a request said that it is the last one */
 	uint8_t says_last : 1;  /* the response under way says so */
+	uint8_t stream : 2;     /* enum http_stream, as long as no answer is complete */
+	uint8_t typed : 1;      /* of http_parser's callbacks: the next value is the content's type */
 };
 
 _Static_assert(sizeof(struct http) <= 48, "a connection must stay cheap to remember");
@@ -75,6 +77,13 @@ enum http_kind http_kind(const struct http *h);
 
 /* HTTP_YES, every request that was read has been answered in full, and nothing of a further one has been read. */
 bool http_at_boundary(const struct http *h);
+
+/*
+ * Has it become a stream: a tunnel (101, CONNECT), or a response of server-sent events? A stream comes to no boundary, but to silences, and its end in one is nothing that its client takes for a
+ * whole answer. A response that only its connection's end delimits is no stream: its client would. (A head that is written in pieces is not searched for the events' content type.)
+ */
+enum http_stream { HTTP_NO_STREAM, HTTP_TUNNEL, HTTP_EVENTS };
+enum http_stream http_stream(const struct http *h);
 
 /* A request was read in part: of its head, or of its body (which may have been answered already). */
 bool http_partial(const struct http *h);

@@ -192,15 +192,17 @@ static int await_slow(void)
 static bool is_in_vain(size_t mine, size_t theirs)
 {
 	int64_t now = io_now(), held = now - frozen_at;
+	bool endless = mine && mine == drain_endless() && !theirs; /* nothing is learned by holding the others any longer */
 
-	if (!(mine + theirs) || held <= HOLD_NS + workers_ns || now >= pending.deadline - last_ns - PAUSE_NS - workers_ns)
+	if (!(mine + theirs) || (held <= HOLD_NS + workers_ns && !(endless && hold == LONG)) ||
+	    now >= pending.deadline - last_ns - PAUSE_NS - workers_ns)
 		return false;
 	if (hold != LONG)
 		return true;
-	if ((mine > inflight_left() || theirs > slow_workers) && (held < quarter() || now >= pending.deadline - held * 2))
+	if (!endless && (mine > inflight_left() + drain_endless() || theirs > slow_workers) && (held < quarter() || now >= pending.deadline - held * 2))
 		return false;
 	hold = LONG_DONE;
-	last_ns = held + held / 2;
+	last_ns = held < HOLD_NS ? HOLD_NS : held + held / 2;
 	return true;
 }
 

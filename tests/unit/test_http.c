@@ -311,3 +311,32 @@ Test(http, gives_up_on_a_head_without_end)
 		http_read(&h, "X: abcd\r\n", 9);
 	cr_assert_eq(stand(&h), NO);
 }
+
+static enum http_stream stream_after(const char *request, const char *response)
+{
+	struct http h = {0};
+
+	http_read(&h, request, strlen(request));
+	http_wrote(&h, response, strlen(response));
+	return http_stream(&h);
+}
+
+#define SWITCH "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+#define EVENTS "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+
+Test(http, tunnels_and_events_are_streams)
+{
+	cr_assert_eq(stream_after(UPGRADE, SWITCH), HTTP_TUNNEL);
+	cr_assert_eq(stream_after("CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"), HTTP_TUNNEL);
+	cr_assert_eq(stream_after(GET, EVENTS "\r\ndata: 1\n\n"), HTTP_EVENTS);
+	cr_assert_eq(stream_after(GET, EVENTS "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"), HTTP_EVENTS);
+}
+
+Test(http, whatever_has_an_end_is_no_stream)
+{
+	cr_assert_not(stream_after(UPGRADE, OK "hello"));
+	cr_assert_not(stream_after(GET, EVENTS "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n"));
+	cr_assert_not(stream_after(GET, "HTTP/1.1 200 OK\r\nContent-Type: text/event-streams\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"));
+	cr_assert_not(stream_after(GET, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nto the end"));
+	cr_assert_not(stream_after(GET, "HTTP/1.1 200 OK\r\nX: text/event-stream\r\n\r\nto the end"));
+}
