@@ -81,6 +81,18 @@ static bool is_meant(char *const envp[])
 	return settings_env(envp, SETTINGS_STATE_FD) || number(envp, SETTINGS_PID, 1, INT32_MAX, getpid()) == getpid();
 }
 
+static void read_supervisor(struct settings *settings, char *const envp[])
+{
+	const char *word = settings_env(envp, SETTINGS_SUPERVISOR), *gate = settings_env(envp, SETTINGS_GATE);
+
+	if (!word || !*word)
+		return;
+	if (!protocol_parse_supervisor(word, &settings->supervisor, &settings->supervisor_nonce))
+		log_warn("%s=%s is not PID:NONCE; it counts as exec mode", SETTINGS_SUPERVISOR, word);
+	else
+		settings->gated = gate && !strcmp(gate, "closed");
+}
+
 void settings_read(struct settings *settings, char *const envp[])
 {
 	char *rules = copied(envp, SETTINGS_RULES);
@@ -98,8 +110,11 @@ void settings_read(struct settings *settings, char *const envp[])
 		.unlink = copied(envp, SETTINGS_UNLINK),
 		.pidfile = copied(envp, SETTINGS_PIDFILE),
 	};
+	read_supervisor(settings, envp);
 	if (!is_meant(envp)) {
-		settings->restart_signal = 0;
+		settings->restart_signal = settings->supervisor = 0;
+		settings->supervisor_nonce = 0;
+		settings->gated = false;
 		settings->test = settings->unlink = settings->pidfile = NULL;
 	}
 	if (rules && rules_parse(&settings->rules, rules, &bad))

@@ -27,6 +27,9 @@ struct settings {
 	int drain_s, grace_s, ready_timeout_s;
 	int signal, retire_signal, restart_signal;
 	const char *test, *unlink, *pidfile; /* NULL: none */
+	int supervisor;            /* its pid; 0: exec mode */
+	uint64_t supervisor_nonce; /* it listens at protocol_address() of this */
+	bool gated;                /* begin behind the gate */
 };
 
 /*

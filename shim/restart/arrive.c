@@ -290,7 +290,7 @@ void arrive_remove_files(void)
 
 void arrive_begin(void)
 {
-	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile);
-	if (generation > 1)
+	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile || ready_is_awaited());
+	if (generation > 1 || ready_is_awaited())
 		bell_tick_in(BELL_ARRIVAL, TICK_MS);
 }

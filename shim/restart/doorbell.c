@@ -117,7 +117,9 @@ static void answer_status(struct call *call)
 	protocol_put_int(t, "owner", roster_owner());
 	protocol_put(t, "role", owner ? "owner" : "worker");
 	protocol_put_int(t, "generation", arrive_generation());
-	protocol_put(t, "mode", "exec");
+	protocol_put(t, "mode", cpr__settings.supervisor ? "handover" : "exec");
+	if (cpr__settings.supervisor)
+		protocol_put_int(t, "supervisor", cpr__settings.supervisor);
 	protocol_put_int(t, "uptime_ms", (now - arrive_first_at()) / MS);
 	protocol_put_int(t, "generation_ms", (now - arrive_started_at()) / MS);
 	put_command(t);

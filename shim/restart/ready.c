@@ -31,19 +31,21 @@ static struct {
 	int64_t waited_at, claimed_at; /* when it was first seen to wait; to have claimed everything */
 	int64_t ready_at, took_us;
 	uint32_t cut, carried, closed;
+	size_t handed; /* behind the gate: what was there to be claimed */
 	_Atomic bool reached;
 } ready;
 
 void ready_await(const struct state *state)
 {
-	ready.nonce = state->nonce;
+	ready.nonce = state->generation ? state->nonce : cpr__settings.supervisor_nonce; /* a supervisor wants to hear of the first generation too */
 	ready.asked_at = state->asked_at;
 	ready.drained_at = state->drained_at;
 	ready.left_at = state->left_at;
 	ready.cut = state->cut;
 	ready.carried = state->carried;
 	ready.closed = state->closed;
-	atomic_store(&ready.reached, !state->generation);
+	ready.handed = cpr__settings.gated ? grace_unclaimed() : 0;
+	atomic_store(&ready.reached, !state->generation && !ready.nonce);
 }
 
 void ready_hand_on(struct state *state)
@@ -150,6 +152,12 @@ static size_t unclaimed(void)
 	return left > theirs ? left - theirs : 0;
 }
 
+/* Behind its gate, a generation that has claimed nothing is not ready, however long it takes: the old one serves meanwhile, and the supervisor sets the limit. */
+static bool has_nothing_yet(size_t left)
+{
+	return ready.handed && left >= ready.handed;
+}
+
 /* With everything claimed, a wait for events is readiness; the rest is for programs of which the library sees less. */
 void ready_look(bool waits)
 {
@@ -163,8 +171,10 @@ void ready_look(bool waits)
 		ready.claimed_at = now;
 	if (waits && !ready.waited_at)
 		ready.waited_at = now;
+	if (has_nothing_yet(left))
+		return;
 	if (left ? ready.waited_at && now - ready.waited_at > UNCLAIMED_MS * MS : waits || now - ready.claimed_at > SILENT_MS * MS)
 		become_ready(left);
-	else if (now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS)
+	else if (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS)
 		become_ready(left);
 }

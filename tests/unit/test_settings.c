@@ -114,3 +114,21 @@ Test(settings, find_a_variable_by_its_whole_name)
 	cr_assert_null(settings_env(NULL, "CPR_LOG"));
 	cr_assert_null(settings_env((char *const[]){NULL}, "CPR_LOG"));
 }
+
+Test(settings, know_the_supervisor_and_the_gate_only_together)
+{
+	struct settings s = READ("CPR_SUPERVISOR=42:ff", "CPR_GATE=closed");
+
+	cr_assert_eq(s.supervisor, 42);
+	cr_assert_eq(s.supervisor_nonce, 255);
+	cr_assert(s.gated);
+	s = READ("CPR_GATE=closed");
+	cr_assert_eq(s.supervisor, 0);
+	cr_assert_not(s.gated);
+	s = READ("CPR_SUPERVISOR=42", "CPR_GATE=closed");
+	cr_assert_eq(s.supervisor, 0);
+	cr_assert_not(s.gated);
+	s = READ("CPR_SUPERVISOR=42:ff", "CPR_GATE=closed", "CPR_PID=1");
+	cr_assert_eq(s.supervisor, 0);
+	cr_assert_not(s.gated);
+}
