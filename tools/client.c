@@ -75,7 +75,7 @@ static int read_settled(pid_t pid, struct proc *proc)
 /* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is just starting. */
 static enum outcome look(struct client *c, struct text *why)
 {
-	struct proc_page page = {SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX, -1};
+	struct proc_page page = {.signo = SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX, .filters = -1};
 	struct proc proc;
 	int r = read_settled(c->pid, &proc);
 
@@ -93,6 +93,7 @@ static enum outcome look(struct client *c, struct text *why)
 	if (r == -ESRCH)
 		return fail(OUTCOME_ABSENT, why, "no process has the PID %d", (int)c->pid);
 	c->signo = page.signo;
+	c->supervisor = page.supervisor;
 	if (!r && proc.filters > (page.filters >= 0 ? page.filters : own_filters()))
 		return fail(OUTCOME_FAILED, why,
 			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left alone; start it "
@@ -305,7 +306,7 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			{.fd = c->listener, .events = POLLIN},
 			{.fd = c->died ? -1 : c->pidfd, .events = POLLIN},
 		};
-		int64_t patience = c->request.verb == PROTOCOL_RESTART ? successor_time : 0;
+		int64_t patience = c->request.verb == PROTOCOL_RESTART && !c->supervisor ? successor_time : 0;
 		int n = poll(on, countof(on), wait_ms(c->died ? earlier(until, c->died + patience) : until));
 
 		if (n < 0 && errno != EINTR)
@@ -325,6 +326,26 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			return fail(OUTCOME_SILENT, why, "PID %d does not answer", (int)c->pid);
 		}
 	}
+}
+
+enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why)
+{
+	const struct protocol_request request = {.verb = verb};
+	enum outcome outcome = client_ring(client, &request, why);
+
+	if (!outcome)
+		outcome = client_hear(client, until, answer, why);
+	if (outcome || answer_is(answer->text, "ok"))
+		return outcome;
+	answer_reason(answer->text, why);
+	return OUTCOME_FAILED;
+}
+
+enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why)
+{
+	enum outcome outcome = client_open(client, pid, true, why);
+
+	return outcome ? outcome : client_call_again(client, verb, until, answer, why);
 }
 
 enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why)

@@ -15,6 +15,7 @@ enum outcome {
 	OUTCOME_USAGE = 2,
 	OUTCOME_ABSENT = 3, /* no such process, or not under cpr */
 	OUTCOME_SILENT = 4, /* no answer in time */
+	OUTCOME_DOWN = 5,   /* failed, and nothing serves */
 };
 
 struct client {
@@ -27,6 +28,7 @@ struct client {
 	int line;      /* the connection of who talks to us; -1: nobody */
 	pid_t speaker; /* who that is: the process, or the one that took its place */
 	bool asked;    /* the request went out */
+	bool supervisor; /* it is the supervisor of a server, and not the server */
 	int64_t died;  /* when the process was seen to be dead, 0: it lives */
 	struct protocol_request request;
 };
@@ -56,6 +58,12 @@ enum outcome client_ring(struct client *client, const struct protocol_request *r
  * its place. `answer` is changed only by OUTCOME_DONE: a descriptor that it held before is closed.
  */
 enum outcome client_hear(struct client *client, int64_t until, struct answer *answer, struct text *why);
+
+/* A question to one process, which must answer "ok"; the line stays open in *client for what follows. */
+enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why);
+
+/* The same for a client that is open already. */
+enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why);
 
 /* One simple question from beginning to end: client_open, client_ring, client_hear, and the answer must be "ok" or "worker". */
 enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why);

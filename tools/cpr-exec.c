@@ -2,12 +2,14 @@
 /* Starts a program under cpr: says how it is to be served, puts the library in front, and becomes the program. */
 #define _GNU_SOURCE
 #include "check.h"
+#include "defaults.h"
 #include "launch.h"
 #include "base/log.h"
 #include "own.h"
 #include "rulebook.h"
 #include "model/settings.h"
 #include "signame.h"
+#include "supervisor.h"
 #include "model/protocol.h"
 
 #include <bsd/stdlib.h>
@@ -19,20 +21,21 @@
 #include <unistd.h>
 
 enum { FAILED = 1, USAGE = 2, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
-enum { SECONDS_MAX = 86400 };
+enum { SECONDS_MAX = 86400, GENERATIONS_MAX = 100, HANDOVER_DRAIN_DEFAULT = 3600, READY_TIMEOUT_DEFAULT = 60 };
 
 static const char usage_text[] =
 	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
 	"       cpr-exec --check COMMAND\n"
 	"Starts COMMAND so that `cprctl restart PID` can restart it without any client noticing.\n"
 	"\n"
-	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default)\n"
+	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default), or beside the old one, under a supervisor\n"
 	"  -k, --keep=GLOB           descriptors of such a name survive a restart\n"
 	"  -x, --drop=GLOB           ... and such ones do not\n"
 	"  -c, --carry=GLOB          idle connections of such listeners are carried over\n"
 	"      --no-carry            no connection is carried over\n"
 	"  -f, --rules=FILE          rules like the four above, one a line; the first that matches counts\n"
-	"  -d, --drain=SEC           how long a restart waits for requests under way (5)\n"
+	"  -d, --drain=SEC           how long a restart waits for requests under way (5); handover: how long the old generation\n"
+	"                            goes on with what it has (3600)\n"
 	"  -g, --grace=SEC           when a descriptor that nobody asked for again is closed (30)\n"
 	"  -p, --pidfile=FILE        holds the program's pid\n"
 	"  -u, --unlink=FILE         is removed before the program is started again\n"
@@ -40,6 +43,13 @@ static const char usage_text[] =
 	"      --ready-timeout=SEC   how long a new generation may take to be ready (60)\n"
 	"      --retire-signal=SIG   ends the workers of an old generation (TERM)\n"
 	"      --restart-signal=SIG  a signal that restarts the program (none)\n"
+	"Handover mode only:\n"
+	"      --ready-http=PATH[=STATUS]  the next generation must answer a GET of PATH like this (any 2xx) before it takes over\n"
+	"      --ready-command=CMD   ... or this command must succeed, which finds it at CPR_DOOR_ADDRESS, CPR_DOOR_PORT, CPR_DOOR_PATH\n"
+	"      --graceful-signal=SIG tells an old generation to end what it has in its own way (by the program's name, or none)\n"
+	"      --no-defaults         takes nothing by the program's name\n"
+	"      --generations=N       so many old generations may drain at a time (3)\n"
+	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
 	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
 	"  -h, --help                this text\n"
@@ -49,7 +59,19 @@ static const char usage_text[] =
 	"otherwise that of COMMAND.\n";
 
 /* Long options without a letter. */
-enum { OPT_NO_CARRY = 256, OPT_READY_TIMEOUT, OPT_RETIRE_SIGNAL, OPT_RESTART_SIGNAL, OPT_CHECK };
+enum {
+	OPT_NO_CARRY = 256,
+	OPT_READY_TIMEOUT,
+	OPT_RETIRE_SIGNAL,
+	OPT_RESTART_SIGNAL,
+	OPT_CHECK,
+	OPT_READY_HTTP,
+	OPT_READY_COMMAND,
+	OPT_GRACEFUL_SIGNAL,
+	OPT_NO_DEFAULTS,
+	OPT_GENERATIONS,
+	OPT_CRASH_LIMIT,
+};
 
 static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV"; /* +: the first word that is no option is the command */
 
@@ -68,6 +90,12 @@ static const struct option long_options[] = {
 	{"ready-timeout", required_argument, NULL, OPT_READY_TIMEOUT},
 	{"retire-signal", required_argument, NULL, OPT_RETIRE_SIGNAL},
 	{"restart-signal", required_argument, NULL, OPT_RESTART_SIGNAL},
+	{"ready-http", required_argument, NULL, OPT_READY_HTTP},
+	{"ready-command", required_argument, NULL, OPT_READY_COMMAND},
+	{"graceful-signal", required_argument, NULL, OPT_GRACEFUL_SIGNAL},
+	{"no-defaults", no_argument, NULL, OPT_NO_DEFAULTS},
+	{"generations", required_argument, NULL, OPT_GENERATIONS},
+	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
 	{"check", no_argument, NULL, OPT_CHECK},
 	{"help", no_argument, NULL, 'h'},
@@ -83,6 +111,12 @@ struct action {
 	const char *word;
 	int least;
 };
+
+/* Handover mode, if it was asked for, and which of its own options was given. */
+static bool handover;
+static const char *handover_option;
+static struct supervisor_options supervisor = {.generations = 3, .crash_limit = 5, .crash_window_s = 60};
+static bool no_defaults;
 
 static void set(const char *name, const char *value)
 {
@@ -107,9 +141,8 @@ static char *absolute(const char *option, const char *file)
 
 static void take_mode(const struct action *action, const char *mode)
 {
-	if (!strcmp(mode, "handover"))
-		errx(USAGE, "%s handover is not in this version; %s exec is", action->name, action->name);
-	if (strcmp(mode, "exec"))
+	handover = !strcmp(mode, "handover");
+	if (!handover && strcmp(mode, "exec"))
 		errx(USAGE, "%s \"%s\": there are exec and handover", action->name, mode);
 }
 
@@ -194,10 +227,10 @@ static int doorbell(void)
 	return given && !error ? (int)number : SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX;
 }
 
-static void take_signal(const struct action *action, const char *value)
+/* A signal that may be sent, or caught. Ends this program if it is none. */
+static int parse_signal(const struct action *action, const char *value)
 {
 	int signo = signame_parse(value);
-	char digits[16];
 
 	if (signo < 0)
 		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`", action->name,
@@ -206,8 +239,79 @@ static void take_signal(const struct action *action, const char *value)
 		errx(USAGE, "%s %s: no program can catch that signal", action->name, value);
 	if (signo == doorbell())
 		errx(USAGE, "%s %s: that is the signal that cprctl rings with (%s changes it)", action->name, value, SETTINGS_SIGNAL);
-	snprintf(digits, sizeof(digits), "%d", signo);
+	return signo;
+}
+
+static void take_signal(const struct action *action, const char *value)
+{
+	char digits[16];
+
+	snprintf(digits, sizeof(digits), "%d", parse_signal(action, value));
 	set(action->word, digits);
+}
+
+static void take_graceful_signal(const struct action *action, const char *value)
+{
+	handover_option = action->name;
+	supervisor.graceful_signal = parse_signal(action, value);
+}
+
+static void take_no_defaults(const struct action *action, const char *value)
+{
+	(void)value;
+	handover_option = action->name;
+	no_defaults = true;
+}
+
+static void take_ready_http(const struct action *action, const char *value)
+{
+	char *word = strdup(value);
+
+	handover_option = action->name;
+	if (!word)
+		err(FAILED, NULL);
+	if (health_parse(word, &supervisor.health))
+		errx(USAGE, "%s \"%s\": give a path that begins with /, without blanks, and perhaps =STATUS behind it, from 100 to 599: /health=200", action->name,
+		     value);
+}
+
+static void take_ready_command(const struct action *action, const char *value)
+{
+	handover_option = action->name;
+	if (!*value)
+		errx(USAGE, "%s is given an empty command", action->name);
+	supervisor.health.command = value;
+}
+
+static void take_generations(const struct action *action, const char *value)
+{
+	const char *error;
+	long long number = strtonum(value, action->least, GENERATIONS_MAX, &error);
+
+	handover_option = action->name;
+	if (error)
+		errx(USAGE, "%s \"%s\" is %s: give how many old generations may drain at a time, from %d to %d", action->name, value, error, action->least,
+		     (int)GENERATIONS_MAX);
+	supervisor.generations = (int)number;
+}
+
+static void take_crash_limit(const struct action *action, const char *value)
+{
+	cleanup_free char *count = strdup(value);
+	char *slash = count ? strchr(count, '/') : NULL;
+	const char *error = "", *error_too = "";
+	long long n = 0, seconds = 0;
+
+	handover_option = action->name;
+	if (slash) {
+		*slash++ = '\0';
+		n = strtonum(count, 0, 1000, &error);
+		seconds = strtonum(slash, 1, SECONDS_MAX, &error_too);
+	}
+	if (error || error_too)
+		errx(USAGE, "%s \"%s\": give N/SEC, so often in so many seconds, like 5/60; 0/60 starts no server that crashed again", action->name, value);
+	supervisor.crash_limit = (int)n;
+	supervisor.crash_window_s = (int)seconds;
 }
 
 static const struct action actions[] = {
@@ -225,6 +329,12 @@ static const struct action actions[] = {
 	{OPT_READY_TIMEOUT, take_number, "--ready-timeout", SETTINGS_READY_TIMEOUT, 1},
 	{OPT_RETIRE_SIGNAL, take_signal, "--retire-signal", SETTINGS_RETIRE_SIGNAL, 0},
 	{OPT_RESTART_SIGNAL, take_signal, "--restart-signal", SETTINGS_RESTART_SIGNAL, 0},
+	{OPT_READY_HTTP, take_ready_http, "--ready-http", NULL, 0},
+	{OPT_READY_COMMAND, take_ready_command, "--ready-command", NULL, 0},
+	{OPT_GRACEFUL_SIGNAL, take_graceful_signal, "--graceful-signal", NULL, 0},
+	{OPT_NO_DEFAULTS, take_no_defaults, "--no-defaults", NULL, 0},
+	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
+	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };
 
@@ -288,6 +398,35 @@ static int start(const char *path, char **argv)
 	return error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE;
 }
 
+/* A setting that is the supervisor's, and not the server's: taken out of the environment. */
+static int take_setting(const char *name, int fallback)
+{
+	const char *value = getenv(name), *error;
+	long long number = value && *value ? strtonum(value, 0, SECONDS_MAX, &error) : fallback;
+
+	if (value && *value && error)
+		errx(USAGE, "%s=%s is %s: it is a number, at most %d", name, value, error, (int)SECONDS_MAX);
+	unsetenv(name);
+	return (int)number;
+}
+
+static int supervise(const char *path, char **argv)
+{
+	prepare();
+	supervisor.path = path;
+	supervisor.argv = argv;
+	supervisor.test = getenv(SETTINGS_TEST);
+	supervisor.doorbell = doorbell();
+	supervisor.drain_s = take_setting(SETTINGS_DRAIN, HANDOVER_DRAIN_DEFAULT);
+	supervisor.ready_timeout_s = take_setting(SETTINGS_READY_TIMEOUT, READY_TIMEOUT_DEFAULT);
+	supervisor.retire_signal = take_setting(SETTINGS_RETIRE_SIGNAL, SIGTERM);
+	supervisor.restart_signal = take_setting(SETTINGS_RESTART_SIGNAL, 0);
+	if (!supervisor.graceful_signal && !no_defaults)
+		supervisor.graceful_signal = defaults_graceful_signal(path, argv);
+	unsetenv(SETTINGS_PIDFILE); /* it is ours */
+	return supervisor_run(&supervisor);
+}
+
 int main(int argc, char **argv)
 {
 	char path[PATH_MAX], reason[4 * PATH_MAX];
@@ -303,6 +442,8 @@ int main(int argc, char **argv)
 		warnx("which command is to be %s?\nTry 'cpr-exec --help'.", only_check ? "checked" : "started");
 		return USAGE;
 	}
+	if (handover_option && !handover)
+		errx(USAGE, "%s is for handover mode: add --mode=handover", handover_option);
 	r = check_find(argv[optind], path, &why);
 	if (!r)
 		r = check_served(path, &why);
@@ -316,5 +457,5 @@ int main(int argc, char **argv)
 		return r ? FAILED : 0;
 	if (r)
 		return r == -ENOENT ? NOT_FOUND : NOT_EXECUTABLE;
-	return start(path, argv + optind);
+	return handover ? supervise(path, argv + optind) : start(path, argv + optind);
 }

@@ -19,7 +19,7 @@ static const char usage_text[] =
 	"  ps [--json]                  what runs under cpr on this machine\n"
 	"  list PID [--json]            the descriptors that the process has by name\n"
 	"  status PID [--json]          generation, uptime, the last restart\n"
-	"  restart PID [--timeout SEC] [--exec PATH] [--json]\n"
+	"  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--json]\n"
 	"                               restart it without any client noticing\n"
 	"  dump FILE|- [--json]         decode a state\n"
 	"\n"
@@ -27,7 +27,7 @@ static const char usage_text[] =
 	"  -V, --version                the version\n"
 	"\n"
 	"Exit status: 0 done; 1 failed, and the old generation serves on; 2 usage; 3 no such process, or not under cpr;\n"
-	"4 no answer in time.\n";
+	"4 no answer in time; 5 failed, and nothing serves.\n";
 
 static const struct command {
 	const char *full_name;

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FILE_NAME_MAX = 64 };
+enum { FILE_NAME_MAX = 64, DEPTH_MAX = 64 };
 
 static const char *file_of(pid_t pid, const char *name, char room[FILE_NAME_MAX])
 {
@@ -117,13 +117,24 @@ static bool parse_page(const char *at, struct proc_page *page)
 		return false;
 	if (strcmp(at + n, " (deleted)\n") && strcmp(at + n, "\n"))
 		return false;
-	*page = (struct proc_page){signo, filters};
+	*page = (struct proc_page){.signo = signo, .filters = filters};
+	return true;
+}
+
+static bool parse_mapping(const char *at, struct proc_page *page)
+{
+	static const char plain[] = "/memfd:" PROTOCOL_PAGE_NAME, supervisor[] = "/memfd:" PROTOCOL_SUPERVISOR_PAGE_NAME;
+
+	if (!strncmp(at, plain, sizeof(plain) - 1))
+		return parse_page(at + sizeof(plain) - 1, page);
+	if (strncmp(at, supervisor, sizeof(supervisor) - 1) || !parse_page(at + sizeof(supervisor) - 1, page))
+		return false;
+	page->supervisor = true;
 	return true;
 }
 
 int proc_page(pid_t pid, struct proc_page *page)
 {
-	static const char name[] = "/memfd:" PROTOCOL_PAGE_NAME;
 	cleanup_file FILE *file = open_of(pid, "maps");
 	cleanup_free char *line = NULL;
 	size_t room = 0;
@@ -134,24 +145,58 @@ int proc_page(pid_t pid, struct proc_page *page)
 	while (getline(&line, &room, file) > 0) {
 		char *at = strchr(line, '/'); /* the mapping's name is the last field, and the only one with a slash */
 
-		if (at && !strncmp(at, name, sizeof(name) - 1) && parse_page(at + sizeof(name) - 1, page))
+		if (at && parse_mapping(at, page))
 			return 0;
 	}
 	return ferror(file) && errno ? failure(errno) : -ENXIO;
 }
 
-int proc_started(pid_t pid, time_t *started)
+/* 0, -ESRCH, -errno. */
+static int read_stat(pid_t pid, int *parent, unsigned long long *ticks)
 {
 	char stat[1024], room[FILE_NAME_MAX], *at;
-	unsigned long long ticks;
-	struct timespec since_boot;
 	ssize_t n = io_read_file(file_of(pid, "stat", room), stat, sizeof(stat));
 
 	if (n <= 0)
 		return n ? failure((int)-n) : -ESRCH;
 	at = strrchr(stat, ')'); /* the name before it may hold anything */
-	if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &ticks) != 1)
+	if (!at || sscanf(at + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", parent, ticks) != 2)
 		return -ESRCH;
+	return 0;
+}
+
+pid_t proc_parent(pid_t pid)
+{
+	unsigned long long ticks;
+	int parent;
+
+	return read_stat(pid, &parent, &ticks) ? 0 : parent;
+}
+
+bool proc_descends(pid_t pid, pid_t ancestor)
+{
+	for (int depth = 0; pid > 1 && depth < DEPTH_MAX; depth++, pid = proc_parent(pid))
+		if (pid == ancestor)
+			return true;
+	return false;
+}
+
+uint64_t proc_start_ticks(pid_t pid)
+{
+	unsigned long long ticks;
+	int parent;
+
+	return read_stat(pid, &parent, &ticks) ? 0 : ticks;
+}
+
+int proc_started(pid_t pid, time_t *started)
+{
+	unsigned long long ticks;
+	struct timespec since_boot;
+	int parent, r = read_stat(pid, &parent, &ticks);
+
+	if (r)
+		return r;
 	clock_gettime(CLOCK_BOOTTIME, &since_boot);
 	*started = time(NULL) - (since_boot.tv_sec - (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK)));
 	return 0;

@@ -20,8 +20,9 @@ struct proc {
 	int filters;      /* seccomp filters in force, as many as the kernel says; 0: none */
 };
 
-/* The memfd that makes a process known: /memfd:cpr.SIGNO, or /memfd:cpr.SIGNO.FILTERS. */
+/* The memfd that makes a process known: /memfd:cpr.SIGNO, or /memfd:cpr.SIGNO.FILTERS, and of a supervisor /memfd:cpr-supervisor.SIGNO. */
 struct proc_page {
+	bool supervisor;
 	int signo;
 	int filters; /* seccomp filters that were in force when the program started; -1: it does not say */
 };
@@ -34,6 +35,13 @@ int proc_page(pid_t pid, struct proc_page *page);
 
 /* Its supplementary groups, at most `most`. How many, or -errno. */
 int proc_groups(pid_t pid, gid_t *groups, int most);
+
+/* Its parent, or 0; when it started, in ticks since boot (with its pid, unique), or 0. */
+pid_t proc_parent(pid_t pid);
+uint64_t proc_start_ticks(pid_t pid);
+
+/* Is it that process, or a descendant of it? */
+bool proc_descends(pid_t pid, pid_t ancestor);
 
 /* When it started, by the wall clock. 0, -ESRCH, -errno. */
 int proc_started(pid_t pid, time_t *started);

@@ -39,6 +39,7 @@ enum protocol_verb {
 	PROTOCOL_PASS,
 	PROTOCOL_TAKE,
 	PROTOCOL_ROLLBACK, /* cprctl's, to a supervisor */
+	PROTOCOL_FORGET,
 	PROTOCOL_VERBS_END,
 };
 
@@ -60,8 +61,13 @@ enum protocol_verb {
  *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a boundary; and
  *          PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once when it is 0. Its end calls it off
  *   TAKE   after OPEN. The connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
+ *   FORGET after CLOSE: its listeners are given up, and there is no way back
+ * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many processes= there are.
  * A generation reports to the supervisor's own address (SETTINGS_SUPERVISOR) when it is ready, as after a restart in exec mode.
  */
+/* PROTOCOL_RESTART's flags, to a supervisor: the line stays until the old generation is gone, and is told "drained". */
+enum { PROTOCOL_WAIT_DRAINED = 1 };
+
 enum protocol_batch_kind { PROTOCOL_BATCH_DESCRIPTORS = 1, PROTOCOL_BATCH_CARRY, PROTOCOL_BATCH_LEFT };
 
 enum { PROTOCOL_BATCH_MAX = 64 };

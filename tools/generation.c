@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* Starts a generation as the supervisor itself was started, and knows its processes. */
+#define _GNU_SOURCE
+#include "generation.h"
+
+#include "base/attr.h"
+#include "base/io.h"
+#include "model/settings.h"
+#include "own.h"
+#include "proc.h"
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, DEPTH_MAX = 64 };
+
+/* ---- starting ---- */
+
+static void set_number(const char *name, long number)
+{
+	char digits[24];
+
+	snprintf(digits, sizeof(digits), "%ld", number);
+	setenv(name, digits, 1);
+}
+
+static void set_environment(const struct recipe *recipe, int state, bool gated, pid_t supervisor)
+{
+	const char *listen = getenv("LISTEN_PID");
+	char word[64];
+
+	snprintf(word, sizeof(word), "%d:%llx", (int)supervisor, (unsigned long long)recipe->nonce);
+	setenv(SETTINGS_SUPERVISOR, word, 1);
+	set_number(SETTINGS_PID, getpid());
+	if (listen && atol(listen) == supervisor) /* sockets that a manager gave us are the server's */
+		set_number("LISTEN_PID", getpid());
+	if (state >= 0)
+		set_number(SETTINGS_STATE_FD, state);
+	if (gated)
+		setenv(SETTINGS_GATE, "closed", 1);
+	else
+		unsetenv(SETTINGS_GATE);
+	if (recipe->notify)
+		setenv("NOTIFY_SOCKET", recipe->notify, 1);
+}
+
+__attribute__((noreturn)) static void become(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated, int writer, pid_t supervisor)
+{
+	int error;
+
+	set_environment(recipe, state, gated, supervisor);
+	if (recipe->directory && chdir(recipe->directory))
+		warn("%s", recipe->directory);
+	if (state >= 0) {
+		holdings_inherit(holdings);
+		fcntl(state, F_SETFD, 0);
+	}
+	if (writer >= 0)
+		dup2(writer, STDERR_FILENO);
+	setrlimit(RLIMIT_NOFILE, &recipe->files);
+	sigprocmask(SIG_SETMASK, &recipe->mask, NULL);
+	execv(recipe->path, recipe->argv);
+	error = errno;
+	warnx("%s: %s", recipe->path, strerror(error));
+	_exit(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
+}
+
+struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated, bool watched, struct text *why)
+{
+	struct generation *g = calloc(1, sizeof(*g));
+	pid_t supervisor = getpid();
+	cleanup_fd int writer = -1;
+	int r = g ? 0 : -ENOMEM;
+
+	if (g)
+		g->take = g->passing.listener = g->tail.fd = -1;
+	if (!r && watched)
+		r = tail_open(&g->tail, &writer);
+	if (!r) {
+		fflush(NULL);
+		g->started = fork();
+		if (!g->started)
+			become(recipe, holdings, state, gated, writer, supervisor);
+		r = g->started < 0 ? -errno : 0;
+	}
+	if (r) {
+		text_format(why, "the next generation cannot be started: %s", strerror(-r));
+		generation_free(g);
+		return NULL;
+	}
+	g->owner = g->started;
+	g->started_at = io_now();
+	g->phase = gated ? GENERATION_GATED : GENERATION_SERVING;
+	return g;
+}
+
+void generation_free(struct generation *g)
+{
+	if (!g)
+		return;
+	io_close(&g->take);
+	generation_stop_passing(g);
+	tail_close(&g->tail);
+	free(g->members);
+	free(g);
+}
+
+/* ---- its processes ---- */
+
+int generation_signal(const struct generation *g, int signo)
+{
+	pid_t pid = g->owner > 0 ? g->owner : g->started;
+
+	if (pid <= 0)
+		return -ESRCH;
+	return kill(pid, signo) ? -errno : 0;
+}
+
+struct kin {
+	pid_t pid, parent;
+};
+
+/* All processes with their parents. The array is the caller's. */
+static struct kin *all_kin(size_t *count)
+{
+	cleanup_free pid_t *pids = proc_pids(count);
+	struct kin *kin = calloc(*count + 1, sizeof(*kin));
+
+	for (size_t i = 0; kin && i < *count; i++)
+		kin[i] = (struct kin){pids[i], proc_parent(pids[i])};
+	return kin;
+}
+
+static pid_t parent_of(const struct kin *kin, size_t count, pid_t pid)
+{
+	for (size_t i = 0; i < count; i++)
+		if (kin[i].pid == pid)
+			return kin[i].parent;
+	return 0;
+}
+
+static bool descends(const struct kin *kin, size_t count, pid_t pid, const struct generation *g)
+{
+	for (int depth = 0; pid > 1 && depth < DEPTH_MAX; depth++, pid = parent_of(kin, count, pid))
+		if (pid == g->owner || pid == g->started)
+			return true;
+	return false;
+}
+
+static void add_member(struct generation *g, pid_t pid)
+{
+	struct member *longer;
+	uint64_t start_time = proc_start_ticks(pid);
+
+	for (size_t i = 0; i < g->member_count; i++)
+		if (g->members[i].pid == pid && g->members[i].start_time == start_time)
+			return;
+	longer = start_time ? reallocarray(g->members, g->member_count + 1, sizeof(*longer)) : NULL;
+	if (!longer)
+		return;
+	g->members = longer;
+	longer[g->member_count++] = (struct member){pid, start_time};
+}
+
+void generation_note_members(struct generation *g)
+{
+	size_t count;
+	cleanup_free struct kin *kin = all_kin(&count);
+
+	for (size_t i = 0; kin && i < count; i++)
+		if (descends(kin, count, kin[i].pid, g))
+			add_member(g, kin[i].pid);
+}
+
+size_t generation_signal_members(const struct generation *g, int signo)
+{
+	size_t alive = 0;
+
+	for (size_t i = 0; i < g->member_count; i++) {
+		struct proc proc;
+
+		if (proc_start_ticks(g->members[i].pid) != g->members[i].start_time || proc_read(g->members[i].pid, &proc) || proc.state == 'Z')
+			continue;
+		alive++;
+		if (signo)
+			kill(g->members[i].pid, signo);
+	}
+	return alive;
+}
+
+bool generation_has(const struct generation *g, pid_t pid)
+{
+	return (g->owner > 0 && proc_descends(pid, g->owner)) || (g->started > 0 && proc_descends(pid, g->started));
+}
+
+int64_t generation_left(const struct generation *g)
+{
+	int64_t left = 0;
+
+	if (!g->passing.count)
+		return -1;
+	for (size_t i = 0; i < g->passing.count; i++)
+		left += g->passing.lines[i].fd >= 0 ? g->passing.lines[i].left : 0;
+	return left;
+}
+
+void generation_stop_passing(struct generation *g)
+{
+	for (size_t i = 0; i < g->passing.count; i++)
+		io_close(&g->passing.lines[i].fd);
+	free(g->passing.lines);
+	io_close(&g->passing.listener);
+	g->passing = (struct passing){.listener = -1};
+}
+
+const char *generation_phase_word(const struct generation *g)
+{
+	static const char *const words[] = {"behind the gate", "serving", "kept for rollback", "draining", "retiring", "failed"};
+
+	return words[g->phase];
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* One generation of a server under a supervisor: the process that was started, the one that serves, and what is left of both. */
+#ifndef CPR_GENERATION_H
+#define CPR_GENERATION_H
+
+#include "holdings.h"
+#include "tail.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
+/* What every generation is started with, as the supervisor was given it. */
+struct recipe {
+	const char *path; /* absolute */
+	char **argv;
+	const char *directory; /* by the path that led there; NULL: not known */
+	sigset_t mask;
+	struct rlimit files;
+	uint64_t nonce;        /* of the supervisor's address */
+	const char *notify;    /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
+};
+
+enum generation_phase {
+	GENERATION_GATED,    /* starts, or is tried, behind its gate */
+	GENERATION_SERVING,  /* takes new work; it may be starting still, when there was none before it */
+	GENERATION_KEPT,     /* complete behind its closed gate, for a rollback */
+	GENERATION_DRAINING, /* serves what it has, and takes nothing new */
+	GENERATION_RETIRING, /* was told to leave */
+	GENERATION_FAILED,   /* was ended before it ever served */
+};
+
+/* A process of a generation that drains, which gives its connections. */
+struct line {
+	int fd; /* -1: it has ended */
+	bool known; /* it has said how many are left */
+	uint32_t left;
+};
+
+/* All of them. */
+struct passing {
+	int listener; /* where the others of the generation than its owner connect; -1: nothing is passed */
+	size_t expected; /* processes */
+	struct line *lines;
+	size_t count;
+	bool swept; /* what was idle at first has been given */
+};
+
+struct member {
+	pid_t pid;
+	uint64_t start_time;
+};
+
+struct generation {
+	struct generation *next;
+	int number;
+	enum generation_phase phase;
+	pid_t started; /* the process that was started; 0: it has ended */
+	pid_t owner;   /* the one that answers for all: the same, or a daemon that it became; 0: none that is known */
+	int64_t started_at;
+	bool ready;
+	bool ended;     /* its owner has ended */
+	bool signalled; /* it was told to end by us, or through us */
+	int status;     /* how, as of waitpid */
+	int64_t search_until; /* the process that was started has ended well: a daemon of it is looked for */
+	int64_t leave_by;     /* it is killed then; 0: no limit yet */
+	bool graceful;  /* was told to end gracefully */
+	int take;         /* the line of PROTOCOL_TAKE, when it serves; -1 */
+	struct passing passing;
+	uint32_t carried; /* connections that it gave */
+	struct tail tail; /* of its stderr */
+	struct member *members; /* its processes, when it was told to leave */
+	size_t member_count;
+};
+
+/*
+ * Starts one. `state`: the memfd of holdings_write, or -1; `gated`: behind its gate. `watched`: its stderr goes through us. The generation is the
+ * caller's (generation_free); NULL and `why`.
+ */
+struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated, bool watched, struct text *why);
+void generation_free(struct generation *g);
+
+/* Signals its owner, or the process that was started. 0, or -errno. */
+int generation_signal(const struct generation *g, int signo);
+
+/* Notes all processes that descend from it now: when its owner is gone, nothing else tells whose they are. */
+void generation_note_members(struct generation *g);
+
+/* Signals those of them that live (0: only counts them). How many. */
+size_t generation_signal_members(const struct generation *g, int signo);
+
+/* Is this process its owner, what was started, or a descendant of one of them? */
+bool generation_has(const struct generation *g, pid_t pid);
+
+/* How many connections it has still; -1: it does not say. */
+int64_t generation_left(const struct generation *g);
+
+/* Closes the lines on which it gives connections. */
+void generation_stop_passing(struct generation *g);
+
+const char *generation_phase_word(const struct generation *g);
+
+#endif

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/* One handover: the next generation starts behind its gate, proves itself, and takes over; or is ended, and the old one never noticed. */
+#define _GNU_SOURCE
+#include "supervisor_inside.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	GIVE_PATIENCE_MS = 3000,
+	GATE_PATIENCE_MS = 1500,  /* a generation answers within 1 s, or calls it off itself */
+	CHECK_PAUSE_MS = 200,
+	PASS_PATIENCE_MS = 1000,  /* for what is idle to be carried, before the answer goes out */
+	DOORS_PATIENCE_MS = 1000,
+};
+
+bool handover_under_way(const struct supervisor *s)
+{
+	return s->handover.phase != HANDOVER_NONE;
+}
+
+static void note(struct handover *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct handover *h, const char *format, ...)
+{
+	char line[REASON_SIZE];
+	struct text t = TEXT_ON(line);
+	va_list args;
+
+	va_start(args, format);
+	text_vformat(&t, format, args);
+	va_end(args);
+	protocol_put(&h->notes_text, "warning", line);
+}
+
+static void reset(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+
+	if (h->check > 0)
+		kill(h->check, SIGKILL); /* it is reaped as a child that is no generation's */
+	io_close(&h->check_output);
+	free((char *)h->path);
+	*h = (struct handover){.check_output = -1};
+}
+
+/* ---- telling ---- */
+
+static void tell_phase(struct supervisor *s, const char *phase)
+{
+	char text[128];
+	struct text t = TEXT_ON(text);
+
+	protocol_put(&t, "result", "progress");
+	protocol_put(&t, "phase", phase);
+	callers_tell(s, text, t.used, false);
+}
+
+static void tell_failed(struct supervisor *s, const struct generation *g, const char *why)
+{
+	char text[PROTOCOL_ANSWER_MAX];
+	struct text t = TEXT_ON(text);
+
+	protocol_put(&t, "result", "failed");
+	protocol_put(&t, "reason", why);
+	protocol_put_int(&t, "serves", s->serving && !s->serving->ended);
+	if (g)
+		tail_put(&g->tail, &t);
+	text_add_bytes(&t, s->handover.notes, s->handover.notes_text.used);
+	callers_tell(s, text, t.used, true);
+}
+
+static void copy_number(struct text *t, const char *from, const char *key)
+{
+	int64_t number;
+
+	protocol_put_int(t, key, protocol_get_int(from, key, &number) ? 0 : number);
+}
+
+static void tell_done(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+	char text[PROTOCOL_ANSWER_MAX];
+	struct text t = TEXT_ON(text);
+	uint32_t connections, carried = 0;
+	size_t draining = supervisor_draining(s, &connections);
+
+	for (const struct generation *g = s->generations; g; g = g->next)
+		if (g->number == h->next->number - 1)
+			carried = g->carried;
+	s->last_restart_us = (io_now() - h->asked_at) / 1000;
+	s->last_gate_us = h->gate_us;
+	protocol_put(&t, "result", "ready");
+	protocol_put_int(&t, "pid", h->next->owner);
+	protocol_put_int(&t, "generation", h->next->number);
+	protocol_put_int(&t, "descriptors", (int64_t)holdings_count(&s->holdings));
+	protocol_put_int(&t, "carried", carried);
+	protocol_put_int(&t, "closed", 0);
+	protocol_put_int(&t, "cut", 0);
+	copy_number(&t, h->ready, "orphans");
+	protocol_put_int(&t, "gate_us", h->gate_us);
+	protocol_put_int(&t, "ready_us", s->last_restart_us);
+	protocol_put_int(&t, "draining", (int64_t)draining);
+	protocol_put_int(&t, "draining_connections", connections);
+	text_add_bytes(&t, h->notes, h->notes_text.used);
+	callers_tell(s, text, t.used, true);
+}
+
+/* ---- calling it off ---- */
+
+void handover_fail(struct supervisor *s, const char *why)
+{
+	struct generation *g = s->handover.next;
+
+	supervisor_say("the restart was called off: %s", why);
+	if (g && g != s->serving) {
+		g->phase = GENERATION_FAILED;
+		supervisor_retire(s, g, s->options.retire_signal);
+	}
+	tell_failed(s, g, why);
+	reset(s);
+	if (!s->serving && !s->ending) /* the old one has died meanwhile */
+		s->start_again_at = io_now();
+}
+
+/* ---- go ---- */
+
+static enum outcome ask_gate(struct client *client, enum protocol_verb verb, struct text *why)
+{
+	cleanup_answer struct answer answer = ANSWER_NONE;
+
+	return client_call_again(client, verb, io_now() + GATE_PATIENCE_MS * MS, &answer, why);
+}
+
+/* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one takes work as before. */
+static int swap_gates(struct supervisor *s, struct generation *old, struct generation *next, struct text *why)
+{
+	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
+	char more[REASON_SIZE];
+	struct text undone = TEXT_ON(more);
+	int64_t began;
+
+	if (client_open(&opening, next->owner, true, why) || (old && client_open(&closing, old->owner, true, why)))
+		return -ESRCH;
+	began = io_now();
+	if (old && ask_gate(&closing, PROTOCOL_CLOSE, why)) {
+		ask_gate(&closing, PROTOCOL_OPEN, &undone);
+		return -ECANCELED;
+	}
+	if (ask_gate(&opening, PROTOCOL_OPEN, why)) {
+		if (old)
+			ask_gate(&closing, PROTOCOL_OPEN, &undone);
+		return -ECANCELED;
+	}
+	s->handover.gate_us = (io_now() - began) / 1000;
+	return 0;
+}
+
+static void drain(struct supervisor *s, struct generation *old)
+{
+	old->phase = GENERATION_DRAINING;
+	old->leave_by = io_now() + s->options.drain_s * SECOND;
+	io_close(&old->take); /* it took connections until now */
+	old->take = -1;
+	generation_note_members(old);
+}
+
+/* There is no way back: it gives up the listeners that it holds behind its gate. */
+static void forget(const struct generation *old)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (client_call(&client, old->owner, PROTOCOL_FORGET, io_now() + GATE_PATIENCE_MS * MS, &answer, &why))
+		supervisor_say("PID %d does not give up its listeners: %s", (int)old->owner, reason);
+}
+
+static void go(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+	struct generation *old = s->serving, *next = h->next;
+	char reason[REASON_SIZE] = "";
+	struct text why = TEXT_ON(reason);
+
+	text_add(&why, "the gates could not be changed: ");
+	if (swap_gates(s, old, next, &why)) {
+		handover_fail(s, reason);
+		return;
+	}
+	next->phase = GENERATION_SERVING;
+	s->serving = next;
+	s->restarts++;
+	s->proven = true;
+	if (h->path) { /* what was given by --exec is the program from here on */
+		s->recipe.path = h->path;
+		h->path = NULL;
+	}
+	h->phase = HANDOVER_PASSING;
+	h->report_by = io_now() + PASS_PATIENCE_MS * MS;
+	if (old) {
+		drain(s, old);
+		passing_begin(s, old, next);
+		forget(old);
+	} else {
+		handover_passed(s);
+	}
+}
+
+void handover_passed(struct supervisor *s)
+{
+	if (s->handover.phase != HANDOVER_PASSING)
+		return;
+	tell_done(s);
+	reset(s);
+	s->refreshes = 0;
+	supervisor_refresh_soon(s, io_now() + SECOND);
+}
+
+/* ---- health ---- */
+
+/* The first door of a stream listener. */
+static void ask_doors(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE], line[PROTOCOL_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+
+	*h->door = '\0';
+	if (client_call(&client, h->next->owner, PROTOCOL_DOORS, io_now() + DOORS_PATIENCE_MS * MS, &answer, &why) ||
+	    protocol_get(answer.text, "door", line, sizeof(line)))
+		return;
+	line[strcspn(line, " ")] = '\0';
+	if (strlen(line) < sizeof(h->door))
+		strcpy(h->door, line);
+}
+
+static void begin_check(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+	pid_t pid;
+
+	h->check_at = 0;
+	if (!*h->door)
+		ask_doors(s);
+	io_close(&h->check_output);
+	h->check_output = -1;
+	pid = health_begin(&s->options.health, h->door, &s->recipe.mask, &h->check_output);
+	if (pid > 0)
+		h->check = pid;
+	else
+		h->check_at = io_now() + CHECK_PAUSE_MS * MS;
+}
+
+void handover_checked(struct supervisor *s, int status)
+{
+	struct handover *h = &s->handover;
+	struct text why = TEXT_ON(h->unhealthy);
+
+	h->check = 0;
+	if (h->phase != HANDOVER_CHECKING)
+		return;
+	if (!status) {
+		go(s);
+		return;
+	}
+	health_reason(h->check_output, status, &why);
+	h->check_at = io_now() + CHECK_PAUSE_MS * MS;
+}
+
+void handover_ready(struct supervisor *s, const char *said)
+{
+	struct handover *h = &s->handover;
+
+	if (h->phase != HANDOVER_STARTING)
+		return;
+	snprintf(h->ready, sizeof(h->ready), "%s", said);
+	if (!health_is_wanted(&s->options.health)) {
+		go(s);
+		return;
+	}
+	h->phase = HANDOVER_CHECKING;
+	tell_phase(s, "checking");
+	begin_check(s);
+}
+
+/* ---- the beginning ---- */
+
+/* One more than may drain at a time: the oldest ends. */
+static void make_room(struct supervisor *s)
+{
+	struct generation *oldest = NULL;
+	int n = 0;
+
+	for (struct generation *g = s->generations; g; g = g->next)
+		if (g->phase == GENERATION_DRAINING) {
+			n++;
+			oldest = g; /* newest first */
+		}
+	if (n >= s->options.generations)
+		supervisor_retire(s, oldest, s->options.retire_signal);
+}
+
+static void collect(struct supervisor *s)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (s->serving && holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why))
+		note(&s->handover, "the old generation, PID %d, did not give its descriptors (%s): those that the supervisor had are used", (int)s->serving->owner,
+		     reason);
+	if (s->holdings.refused)
+		note(&s->handover, "%zu descriptors of the old generation are not what they claim to be: not handed over", s->holdings.refused);
+}
+
+static int start_next(struct supervisor *s, struct text *why)
+{
+	struct handover *h = &s->handover;
+	struct recipe recipe = s->recipe;
+	cleanup_fd int state = holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, h->asked_at);
+
+	if (state < 0) {
+		text_format(why, "the state cannot be written: %s", strerror(-state));
+		return state;
+	}
+	recipe.path = h->path ? h->path : recipe.path;
+	h->next = generation_start(&recipe, &s->holdings, state, true, true, why);
+	if (!h->next)
+		return -EAGAIN;
+	supervisor_add(s, h->next, s->restarts + 2);
+	return 0;
+}
+
+int handover_begin(struct supervisor *s, const char *path, struct text *why)
+{
+	struct handover *h = &s->handover;
+	int r;
+
+	if (s->ending)
+		text_add(why, "the supervisor is about to end");
+	else if (handover_under_way(s))
+		text_add(why, "a restart is under way already");
+	else if (!s->serving)
+		text_add(why, "the server has crashed, and is about to be started again");
+	else if (!s->serving->ready)
+		text_add(why, "the server is starting");
+	if (why->used)
+		return -EBUSY;
+	*h = (struct handover){.phase = HANDOVER_STARTING, .check_output = -1, .asked_at = io_now()};
+	h->until = h->asked_at + s->options.ready_timeout_s * SECOND;
+	h->notes_text = TEXT_ON(h->notes);
+	h->path = path ? strdup(path) : NULL;
+	tell_phase(s, "starting");
+	make_room(s);
+	collect(s);
+	r = start_next(s, why);
+	if (r)
+		reset(s);
+	return r;
+}
+
+/* ---- time ---- */
+
+static void too_late(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+	char reason[2 * REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (h->phase == HANDOVER_STARTING)
+		text_format(&why, "the next generation was not ready within %d s", s->options.ready_timeout_s);
+	else
+		text_format(&why, "%s, for as long as --ready-timeout lets it (%d s)", *h->unhealthy ? h->unhealthy : "the health check gave no answer",
+			    s->options.ready_timeout_s);
+	handover_fail(s, reason);
+}
+
+void handover_tick(struct supervisor *s, int64_t now)
+{
+	struct handover *h = &s->handover;
+
+	if (h->phase == HANDOVER_STARTING || h->phase == HANDOVER_CHECKING) {
+		if (now >= h->until)
+			too_late(s);
+		else if (h->check_at && now >= h->check_at)
+			begin_check(s);
+	} else if (h->phase == HANDOVER_PASSING && now >= h->report_by) {
+		for (struct generation *g = s->generations; g; g = g->next)
+			if (g->number == h->next->number - 1)
+				passing_give_up(s, g);
+		handover_passed(s);
+	}
+}
+
+int64_t handover_due(const struct supervisor *s)
+{
+	const struct handover *h = &s->handover;
+	int64_t at = 0;
+
+	if (h->phase == HANDOVER_STARTING || h->phase == HANDOVER_CHECKING) {
+		due(&at, h->until);
+		due(&at, h->check_at);
+	} else if (h->phase == HANDOVER_PASSING) {
+		due(&at, h->report_by);
+	}
+	return at;
+}

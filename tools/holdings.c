@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* Duplicates of a generation's kept descriptors, each checked against the kernel before it is believed. */
+#define _GNU_SOURCE
+#include "holdings.h"
+
+#include "base/attr.h"
+#include "base/fds.h"
+#include "base/io.h"
+#include "batch.h"
+#include "proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { WORKERS_MS = 1000, WORKER_MS = 200 };
+
+/* ---- heirlooms ---- */
+
+static void note_heirloom(int fd, void *arg)
+{
+	struct holdings *h = arg;
+	struct heirloom *longer;
+	struct object object;
+
+	if (object_of(fd, &object))
+		return;
+	longer = reallocarray(h->heirlooms, h->heirloom_count + 1, sizeof(*longer));
+	if (!longer)
+		return;
+	h->heirlooms = longer;
+	longer[h->heirloom_count++] = (struct heirloom){fd, object.dev, object.ino};
+}
+
+int holdings_begin(struct holdings *h)
+{
+	*h = (struct holdings){.table = table_new(), .first_at = io_now()};
+	fds_walk(note_heirloom, h);
+	return h->table ? 0 : -ENOMEM;
+}
+
+/* ---- what is believed ---- */
+
+static const char *last_part(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return slash ? slash + 1 : name;
+}
+
+/* The kernel's name of a socket against the tag. A tag names what was asked for: port 0 stays 0, and a path is absolute that may have been bound as a relative one. */
+static bool name_fits(const char *tag, const char *kernel)
+{
+	const char *port = strrchr(tag, ':');
+
+	if (!strcmp(tag, kernel))
+		return true;
+	if (!strncmp(tag, "unix", 4))
+		return !strncmp(kernel, "unix", 4) && !strcmp(last_part(strchr(tag, ':') + 1), last_part(strchr(kernel, ':') + 1)) &&
+		       strncmp(strchr(kernel, ':'), ":/", 2);
+	return port && !strcmp(port, ":0") && !strncmp(tag, kernel, (size_t)(port - tag) + 1);
+}
+
+static bool socket_fits(const struct entry *e, const struct object *object, int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address), flag_len = sizeof(int);
+	char kernel[TAG_NAME_MAX + 1];
+	int listens = 0;
+
+	if (e->flags & ENTRY_LISTENING && (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_len) || !listens))
+		return false;
+	if (e->kind == ENTRY_API)
+		return true;
+	return !getsockname(fd, (struct sockaddr *)&address, &len) && !tag_socket(object, (struct sockaddr *)&address, len, kernel) &&
+	       name_fits(e->name, kernel);
+}
+
+/* dev:, fifo:, file: and a path, which must still lead there. */
+static bool path_fits(const struct entry *e, const struct object *object)
+{
+	const char *path = strchr(e->name, ':');
+	struct stat st;
+
+	return path && path[1] == '/' && !stat(path + 1, &st) && (uint64_t)st.st_dev == object->dev && (uint64_t)st.st_ino == object->ino;
+}
+
+/*
+ * Is this what the tag says? The generation that gives it may have dropped rights since its start: it must not make its successor, which has them, take
+ * another object for the one that it could not have bound or opened itself.
+ */
+static bool fits(const struct entry *e, int fd)
+{
+	struct object object;
+
+	if (object_of(fd, &object) || !object_same(&object, &e->object))
+		return false;
+	if (object.domain >= 0)
+		return (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_API) && socket_fits(e, &object, fd);
+	if (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM)
+		return false;
+	return e->kind == ENTRY_API || e->kind == ENTRY_MEMFD || path_fits(e, &object);
+}
+
+/* ---- taking ---- */
+
+/* Above the numbers that a program uses: the next generation inherits them where they are. */
+static int out_of_the_way(int fd)
+{
+	int up = fcntl(fd, F_DUPFD_CLOEXEC, PROTOCOL_HIGH);
+
+	if (up < 0)
+		return fd;
+	close(fd);
+	return up;
+}
+
+static void copy(struct entry *to, const struct entry *from)
+{
+	to->object = from->object;
+	to->path_dev = from->path_dev;
+	to->path_ino = from->path_ino;
+	to->backlog = from->backlog;
+	to->queue = from->queue;
+	to->kind = from->kind;
+	to->access = from->access;
+	to->flags = (from->flags & ENTRY_SAVED_FLAGS & ~(ENTRY_ORPHAN | ENTRY_INHERITED)) | ENTRY_KEPT;
+}
+
+static struct entry *find_object(const struct table *table, const struct object *object)
+{
+	struct entry *e = table_first(table);
+
+	while (e && !object_same(&e->object, object))
+		e = table_after(e);
+	return e;
+}
+
+/* Of one that we hold already, the one we hold: no number more is needed for it. */
+static struct entry *held_already(struct table *held, const struct entry *e, bool worker)
+{
+	struct entry *before = worker ? find_object(held, &e->object) : table_find(held, e->name, e->id);
+
+	return before && object_same(&before->object, &e->object) && object_still(&before->object, before->fd) ? before : NULL;
+}
+
+/*
+ * The entry with our descriptor in place of theirs. Workers count the ids of what they bound each for itself: of one that has the tag of another's, the id is the next of
+ * that name.
+ */
+static int add(struct table *into, struct table *held, const struct entry *e, int *fd, bool worker)
+{
+	struct entry *before = held ? held_already(held, e, worker) : NULL, *made;
+	int mine, r;
+
+	if (before) {
+		mine = before->fd;
+		table_remove(held, before);
+	} else {
+		mine = out_of_the_way(*fd);
+		*fd = -1;
+	}
+	r = table_add(into, e->name, e->id, mine, &made);
+	if (r == -EEXIST && worker)
+		r = table_add_next(into, e->name, mine, &made);
+	if (r)
+		close(mine);
+	else
+		copy(made, e);
+	return r;
+}
+
+static void close_all(struct table *table)
+{
+	for (struct entry *e = table_first(table), *after; e; e = after) {
+		after = table_after(e);
+		close(e->fd);
+		table_remove(table, e);
+	}
+	table_free(table);
+}
+
+struct taking {
+	struct table *theirs, *into, *held;
+	bool worker;
+	size_t refused;
+};
+
+static void take_one(struct taking *t, uint64_t number, int *fd)
+{
+	struct entry *e = number <= INT32_MAX ? table_by_fd(t->theirs, (int)number) : NULL;
+	bool again = e && t->worker && find_object(t->into, &e->object); /* its owner's, or another worker's */
+
+	if (!e || (!again && (!fits(e, *fd) || add(t->into, t->held, e, fd, t->worker))))
+		t->refused++;
+	if (e)
+		table_remove(t->theirs, e); /* it is given once */
+	io_close(fd);
+	*fd = -1;
+}
+
+/* Batches until the line ends. */
+static enum outcome take_batches(struct taking *t, int line, int64_t until, struct text *why)
+{
+	for (;;) {
+		struct batch batch;
+		int r = batch_await(line, &batch, until);
+
+		if (r < 0) {
+			text_format(why, "its descriptors did not come: %s", strerror(-r));
+			return r == -ETIME ? OUTCOME_SILENT : OUTCOME_FAILED;
+		}
+		if (!r)
+			return OUTCOME_DONE;
+		for (uint32_t i = 0; i < batch.head.count; i++)
+			if (batch.head.kind == PROTOCOL_BATCH_DESCRIPTORS)
+				take_one(t, batch.head.value[i], &batch.fds[i]);
+		batch_close(&batch);
+	}
+}
+
+/* All that one process gives: its state is in the first message, and then come the batches. */
+static enum outcome take_process(struct taking *t, int state_fd, int line, int64_t until, struct text *why)
+{
+	struct state state = {0};
+	enum outcome outcome;
+
+	if (state_fd < 0 || state_read(state_fd, false, &state, why)) {
+		text_add(why, " (its state cannot be used)");
+		return OUTCOME_FAILED;
+	}
+	t->theirs = state.table;
+	outcome = take_batches(t, line, until, why);
+	if (!t->worker)
+		t->refused += table_count(t->theirs); /* what it named and did not give */
+	state_free(&state);
+	return outcome;
+}
+
+/* A worker that connects by itself, and whose pid descends from the owner's: anybody may connect to an abstract name. -1: none does in time. */
+static int await_worker(const struct client *client, int64_t until)
+{
+	for (;;) {
+		int64_t left = (until - io_now()) / 1000000;
+		struct ucred peer;
+		socklen_t len = sizeof(peer);
+		int line;
+
+		if (left <= 0 || !io_await_input(client->listener, (int)left))
+			return -1;
+		line = accept4(client->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) && proc_descends(peer.pid, client->pid))
+			return line;
+		if (line >= 0)
+			close(line);
+	}
+}
+
+/* What workers have bound each for itself. One that does not answer has nothing, or is stuck: no reason to have nothing of the others. */
+static void take_workers(struct taking *t, const struct client *client, int64_t workers, int64_t until)
+{
+	char text[PROTOCOL_ANSWER_MAX], reason[256];
+
+	t->worker = true;
+	for (int64_t i = 0; i < workers; i++) {
+		cleanup_fd int line = await_worker(client, until), state = -1;
+		struct text why = TEXT_ON(reason);
+
+		if (line < 0)
+			return;
+		if (io_await_input(line, WORKER_MS) && io_receive(line, text, sizeof(text), &state) > 0)
+			take_process(t, state, line, until, &why);
+	}
+}
+
+/* It did not come to an end: what was held is held. */
+static void put_back(struct holdings *h, struct table *into)
+{
+	for (struct entry *e = table_first(into), *after; e; e = after) {
+		int fd = e->fd;
+
+		after = table_after(e);
+		add(h->table, NULL, e, &fd, true);
+		table_remove(into, e);
+	}
+	table_free(into);
+}
+
+enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	int64_t until = io_now() + timeout_ms * INT64_C(1000000), processes = 1;
+	struct taking t = {.into = table_new(), .held = h->table};
+	enum outcome outcome = client_call(&client, owner, PROTOCOL_GIVE, until, &answer, why);
+
+	if (!outcome)
+		outcome = take_process(&t, answer.fd, client.line, until, why);
+	if (outcome) {
+		put_back(h, t.into);
+		return outcome;
+	}
+	protocol_get_int(answer.text, "processes", &processes);
+	take_workers(&t, &client, processes - 1, io_now() + WORKERS_MS * INT64_C(1000000));
+	close_all(h->table);
+	h->table = t.into;
+	h->refused = t.refused;
+	return OUTCOME_DONE;
+}
+
+/* ---- giving ---- */
+
+int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at)
+{
+	int64_t now = io_now();
+	const struct state state = {.generation = (uint32_t)generation, .nonce = nonce, .asked_at = asked_at, .drained_at = asked_at, .left_at = now,
+				    .first_at = h->first_at, .table = h->table, .heirlooms = h->heirlooms, .heirloom_count = h->heirloom_count};
+
+	return state_write(&state, false);
+}
+
+void holdings_inherit(const struct holdings *h)
+{
+	for (const struct entry *e = table_first(h->table); e; e = table_after(e))
+		fcntl(e->fd, F_SETFD, 0);
+}
+
+size_t holdings_count(const struct holdings *h)
+{
+	return table_count(h->table);
+}
+
+void holdings_close(struct holdings *h)
+{
+	close_all(h->table);
+	h->table = table_new();
+}

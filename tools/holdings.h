@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* What the supervisor holds for the next generation: a duplicate of every kept descriptor, each checked against the kernel. */
+#ifndef CPR_HOLDINGS_H
+#define CPR_HOLDINGS_H
+
+#include "client.h"
+#include "model/state.h"
+
+#include <stddef.h>
+
+struct holdings {
+	struct table *table; /* the tags, with our own numbers; NULL: nothing yet */
+	size_t refused;      /* of the last generation's: what was not what it claimed to be */
+	struct heirloom *heirlooms;
+	size_t heirloom_count;
+	int64_t first_at;    /* when generation 1 started (CLOCK_MONOTONIC, ns) */
+};
+
+/* Notes the heirlooms: what is open now is what every generation gets. 0, or -ENOMEM. */
+int holdings_begin(struct holdings *h);
+
+/*
+ * What a generation holds, asked of its owner by PROTOCOL_GIVE. On success *h is that and nothing else: what it no longer has is closed. On
+ * failure *h is unchanged, and `why` says what was wrong.
+ */
+enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why);
+
+/* A sealed memfd for the generation that follows `generation`, which reports to `nonce`. The descriptor, or -errno. */
+int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at);
+
+/* In a child, before its exec: these descriptors stay open. */
+void holdings_inherit(const struct holdings *h);
+
+size_t holdings_count(const struct holdings *h);
+
+/* Closes everything. */
+void holdings_close(struct holdings *h);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* Carrying: idle connections of a generation that drains go to the one that serves, through here. */
+#define _GNU_SOURCE
+#include "supervisor_inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LINE_PATIENCE_MS = 1000 };
+
+static void add_line(struct generation *from, int fd)
+{
+	struct passing *p = &from->passing;
+	struct line *longer = reallocarray(p->lines, p->count + 1, sizeof(*longer));
+
+	if (!longer) {
+		close(fd);
+		return;
+	}
+	p->lines = longer;
+	longer[p->count++] = (struct line){.fd = fd};
+}
+
+/* Asks a generation, whose line stays in *client. False, and a line of ours, if it does not do so. */
+static bool ask(struct client *client, pid_t pid, enum protocol_verb verb, struct answer *answer, const char *what)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (!client_call(client, pid, verb, io_now() + LINE_PATIENCE_MS * MS, answer, &why))
+		return true;
+	supervisor_say("PID %d %s: %s", (int)pid, what, reason);
+	return false;
+}
+
+static bool open_take(struct generation *to)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+
+	if (to->take < 0 && ask(&client, to->owner, PROTOCOL_TAKE, &answer, "takes no connections"))
+		to->take = steal_fd(&client.line);
+	return to->take >= 0;
+}
+
+void passing_begin(struct supervisor *s, struct generation *from, struct generation *to)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	int64_t processes = 1;
+
+	if (!open_take(to) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
+		handover_passed(s);
+		return;
+	}
+	protocol_get_int(answer.text, "processes", &processes);
+	from->passing.expected = processes > 0 ? (size_t)processes : 1;
+	from->passing.listener = steal_fd(&client.listener);
+	add_line(from, steal_fd(&client.line));
+}
+
+/* A worker of it: anybody may connect to an abstract name. */
+void passing_accept(struct supervisor *s, struct generation *from)
+{
+	cleanup_fd int line = accept4(from->passing.listener, NULL, NULL, SOCK_CLOEXEC);
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	(void)s;
+	if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) && generation_has(from, peer.pid))
+		add_line(from, steal_fd(&line));
+}
+
+/* A connection, and nothing else: what is not asked for is closed. */
+static bool is_connection(int fd)
+{
+	int type = 0, listens = 1;
+	socklen_t len = sizeof(int);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM && !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) &&
+	       !listens;
+}
+
+static bool is_sound(const struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->head.count; i++)
+		if (!is_connection(batch->fds[i]))
+			return false;
+	return true;
+}
+
+void passing_flush(struct supervisor *s)
+{
+	int r = -EPIPE;
+
+	if (!s->has_pending)
+		return;
+	if (s->serving && s->serving->take >= 0)
+		r = batch_send(s->serving->take, &s->pending);
+	if (r == -EAGAIN)
+		return;
+	if (r && s->serving && s->serving->take >= 0) {
+		io_close(&s->serving->take);
+		s->serving->take = -1;
+	}
+	batch_close(&s->pending);
+	s->has_pending = false;
+}
+
+/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle connections before. */
+static void swept(struct supervisor *s, struct generation *from)
+{
+	from->passing.swept = true;
+	if (s->options.graceful_signal && generation_left(from) && from->phase == GENERATION_DRAINING) {
+		generation_note_members(from);
+		from->signalled = true;
+		generation_signal(from, s->options.graceful_signal);
+	}
+	handover_passed(s);
+}
+
+/* Something is known anew of how many are left. */
+static void count(struct supervisor *s, struct generation *from)
+{
+	const struct passing *p = &from->passing;
+	size_t unknown = p->expected > p->count ? p->expected - p->count : 0;
+
+	for (size_t i = 0; i < p->count; i++)
+		unknown += p->lines[i].fd >= 0 && !p->lines[i].known;
+	if (unknown)
+		return;
+	if (!p->swept)
+		swept(s, from);
+	if (!generation_left(from) && from->phase == GENERATION_DRAINING)
+		supervisor_retire(s, from, s->options.retire_signal);
+}
+
+static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)
+{
+	if (batch->head.kind == PROTOCOL_BATCH_LEFT) {
+		line->left = batch->head.left;
+		line->known = true;
+	} else if (batch->head.kind != PROTOCOL_BATCH_CARRY || !is_sound(batch)) {
+		batch_close(batch);
+	} else {
+		from->carried += batch->head.count;
+		s->pending = *batch;
+		s->has_pending = true;
+		passing_flush(s);
+	}
+}
+
+void passing_take(struct supervisor *s, struct generation *from, int fd)
+{
+	struct line *line = NULL;
+	struct batch batch;
+	int r;
+
+	for (size_t i = 0; i < from->passing.count; i++)
+		if (from->passing.lines[i].fd == fd)
+			line = &from->passing.lines[i];
+	r = line ? batch_receive(fd, &batch) : -EAGAIN;
+	if (r == -EAGAIN || r == -ENOMSG)
+		return;
+	if (r > 0) {
+		take_batch(s, from, line, &batch);
+	} else {
+		io_close(&line->fd);
+		line->fd = -1;
+	}
+	count(s, from);
+}
+
+/* Its time to say more is over: one of its processes hangs. */
+void passing_give_up(struct supervisor *s, struct generation *from)
+{
+	if (!from->passing.swept && from->passing.listener >= 0)
+		swept(s, from);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Handover mode: the parent of a server's generations. */
+#ifndef CPR_SUPERVISOR_H
+#define CPR_SUPERVISOR_H
+
+#include "health.h"
+
+struct supervisor_options {
+	const char *path; /* of the program, absolute */
+	char **argv;
+	const char *test; /* for cprctl; NULL: none */
+	int doorbell;     /* the signal that cprctl rings with */
+	int restart_signal; /* 0: none */
+	int graceful_signal; /* 0: none */
+	int retire_signal;
+	int ready_timeout_s, drain_s, rollback_s;
+	int generations;  /* so many old ones may drain at a time */
+	int crash_limit, crash_window_s;
+	struct health health;
+};
+
+/* Runs the server until it ends. Its status, as a shell tells it; a death by signal is died here as well. */
+int supervisor_run(const struct supervisor_options *options);
+
+#endif

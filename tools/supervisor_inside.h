@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* What the supervisor's files share: its state, and who does what in it. */
+#ifndef CPR_SUPERVISOR_INSIDE_H
+#define CPR_SUPERVISOR_INSIDE_H
+
+#include "base/attr.h"
+#include "base/io.h"
+#include "batch.h"
+#include "generation.h"
+#include "supervisor.h"
+
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+
+enum { REASON_SIZE = 1024, CALLERS_MAX = 32, KILL_AFTER_S = 5 };
+
+/* A cprctl that rang. */
+struct caller {
+	int line; /* -1: this place is free */
+	bool asked;     /* its request has come */
+	bool waits;     /* for the restart that is under way */
+	bool waits_for_drain;
+	int drains;     /* the number of the generation whose end it waits for; 0: none */
+	int64_t until;  /* its request must come before */
+};
+
+enum handover_phase { HANDOVER_NONE, HANDOVER_STARTING, HANDOVER_CHECKING, HANDOVER_PASSING };
+
+/* The restart that is under way. */
+struct handover {
+	enum handover_phase phase;
+	struct generation *next; /* the one that is to serve */
+	int64_t asked_at, until;
+	int64_t gate_us;
+	const char *path;        /* --exec: the program of this one; the handover's own memory */
+	pid_t check;             /* the health check's child; 0: none runs */
+	int check_output;
+	int64_t check_at;        /* when the next one begins; 0: not due */
+	int64_t report_by;       /* the answer goes out then at the latest, whether carrying has begun or not */
+	char door[128];
+	char unhealthy[REASON_SIZE]; /* what the last check said */
+	char notes[REASON_SIZE];     /* "warning=" lines for the answer */
+	struct text notes_text;
+	char ready[PROTOCOL_ANSWER_MAX]; /* what the next generation said of itself */
+};
+
+struct supervisor {
+	struct supervisor_options options;
+	struct recipe recipe;
+	struct holdings holdings;
+	struct generation *generations; /* newest first */
+	struct generation *serving;     /* NULL: nobody serves */
+	struct handover handover;
+	struct caller callers[CALLERS_MAX];
+	int signals;  /* signalfd */
+	int address;  /* where generations report */
+	void *page;   /* by which the tools know us */
+	int64_t started_at;
+	bool proven;  /* a generation was ready once */
+	bool ending;
+	int status;   /* of the server that ended */
+	int restarts;
+	int64_t last_restart_us, last_gate_us;
+	int64_t refresh_at;  /* when the serving generation is asked again for what it holds; 0: not */
+	int refreshes;
+	int64_t start_again_at; /* after a crash; 0: nothing to do */
+	int crashes;
+	int64_t first_crash_at;
+	struct batch pending; /* from a draining generation, until the serving one's line has room */
+	bool has_pending;
+};
+
+/* supervisor.c */
+void supervisor_ready(struct supervisor *s, struct generation *g, const char *said);
+void supervisor_retire(struct supervisor *s, struct generation *g, int signo);
+void supervisor_remove(struct supervisor *s, struct generation *g);
+void supervisor_add(struct supervisor *s, struct generation *g, int number);
+void supervisor_refresh_soon(struct supervisor *s, int64_t when);
+void supervisor_refresh(struct supervisor *s);
+size_t supervisor_draining(const struct supervisor *s, uint32_t *connections);
+void supervisor_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* handover.c */
+int handover_begin(struct supervisor *s, const char *path, struct text *why);
+void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
+void handover_checked(struct supervisor *s, int status);     /* the health check has ended */
+void handover_fail(struct supervisor *s, const char *why);   /* calls it off: the next generation is ended */
+void handover_tick(struct supervisor *s, int64_t now);
+int64_t handover_due(const struct supervisor *s);
+void handover_passed(struct supervisor *s);                  /* the old generation has given what was idle */
+bool handover_under_way(const struct supervisor *s);
+
+/* passing.c */
+void passing_begin(struct supervisor *s, struct generation *from, struct generation *to);
+void passing_accept(struct supervisor *s, struct generation *from);
+void passing_take(struct supervisor *s, struct generation *from, int fd);
+void passing_give_up(struct supervisor *s, struct generation *from);
+void passing_flush(struct supervisor *s);
+
+/* callers.c */
+void callers_ring(struct supervisor *s, uint64_t nonce);
+void callers_read(struct supervisor *s, struct caller *c);
+void callers_tell(struct supervisor *s, const char *text, size_t n, bool last); /* whoever waits for the restart */
+void callers_drained(struct supervisor *s, int generation);
+void callers_tick(struct supervisor *s, int64_t now);
+int64_t callers_due(const struct supervisor *s);
+
+static inline void due(int64_t *earliest, int64_t at)
+{
+	if (at && (!*earliest || at < *earliest))
+		*earliest = at;
+}
+
+#endif
