@@ -317,7 +317,7 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at)
 {
 	int64_t now = io_now();
-	const struct state state = {.generation = (uint32_t)generation, .nonce = nonce, .asked_at = asked_at, .drained_at = asked_at, .left_at = now,
+	const struct state state = {.passage = BY_HANDOVER, .generation = (uint32_t)generation, .nonce = nonce, .asked_at = asked_at, .drained_at = asked_at, .left_at = now,
 				    .first_at = h->first_at, .table = h->table, .heirlooms = h->heirlooms, .heirloom_count = h->heirloom_count};
 
 	return state_write(&state, false);
