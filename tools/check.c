@@ -4,8 +4,8 @@
 #include "check.h"
 
 #include "base/attr.h"
-#include "image.h"
 #include "base/io.h"
+#include "model/image.h"
 #include "own.h"
 
 #include <errno.h>
@@ -156,26 +156,8 @@ static int check_loader(const char *path, const char *loader, struct text *why)
 
 static int check_elf(const char *path, const struct image *image, struct text *why)
 {
-	const char *machine = image_machine(image->machine);
-
-	if (!image->same_machine && machine)
-		return cannot(why, -ENOTSUP, "%s is built for another architecture (%s, %d bits) than cpr", path, machine, image->bits);
-	if (!image->same_machine)
-		return cannot(why, -ENOTSUP, "%s is built for another architecture (ELF machine %u, %d bits) than cpr", path,
-			      image->machine, image->bits);
-	if (image->mode & (S_ISUID | S_ISGID))
-		return cannot(why, -ENOTSUP, "%s is %s: for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it", path,
-			      image->mode & S_ISUID ? "setuid" : "setgid");
-	if (image->capabilities)
-		return cannot(
-			why, -ENOTSUP,
-			"%s has file capabilities (getcap): for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it",
-			path);
-	if (image->go)
-		return cannot(why, -ENOTSUP, "%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing",
-			      path);
-	if (!*image->loader)
-		return cannot(why, -ENOTSUP, "%s is statically linked: nothing can be preloaded into it, so cpr cannot get into it", path);
+	if (!image_takes_preload(image, path, why))
+		return -ENOTSUP;
 	return check_loader(path, image->loader, why);
 }
 

@@ -229,6 +229,8 @@ int state_write(const struct state *state, bool whole)
 	fd = io_memfd("cpr.state");
 	if (fd < 0)
 		return fd;
+	if (size > STATE_SIZE_MAX)
+		return -E2BIG;
 	if (ftruncate(fd, (off_t)size))
 		return -errno;
 	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0); /* one call and not a fault for each page */
@@ -487,6 +489,21 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 	return 0;
 }
 
+/*
+ * A sealed memfd of a terabyte costs its maker nothing, and to map it, or to take its checksum, stopped a start for more than 10 s. A state
+ * that was written has no holes; where it is a file on a disk, that may compress it.
+ */
+static int check_size(const struct stat *st, bool unsealed_too, struct text *why)
+{
+	if (!S_ISREG(st->st_mode) || st->st_size <= 0)
+		return bad(why, "0 bytes are too few for a state");
+	if (st->st_size > STATE_SIZE_MAX)
+		return bad(why, "it has %lld bytes, which is more than a state can have", (long long)st->st_size);
+	if (!unsealed_too && st->st_blocks * 512 < st->st_size)
+		return bad(why, "it has %lld bytes, and most of them are a hole", (long long)st->st_size);
+	return 0;
+}
+
 int state_read(int fd, bool unsealed_too, struct state *state, struct text *why)
 {
 	int seals = next_fcntl(fd, F_GET_SEALS, NULL), r;
@@ -499,8 +516,9 @@ int state_read(int fd, bool unsealed_too, struct state *state, struct text *why)
 	}
 	if (fstat(fd, &st))
 		return bad(why, "%m");
-	if (!S_ISREG(st.st_mode) || st.st_size <= 0)
-		return bad(why, "0 bytes are too few for a state");
+	r = check_size(&st, unsealed_too, why);
+	if (r)
+		return r;
 	bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
 	if (bytes == MAP_FAILED)
 		return bad(why, "mmap: %m");

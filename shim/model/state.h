@@ -9,6 +9,7 @@
 enum {
 	STATE_VERSION = 1,
 	STATE_RECORDS_MAX = 1 << 24, /* of one kind: 16 times what must work */
+	STATE_SIZE_MAX = 1 << 30,    /* bytes: what must work takes 150 million */
 };
 
 /* A descriptor that was open when generation 1 started. */
@@ -95,7 +96,7 @@ int state_write(const struct state *state, bool whole);
 
 /*
  * Reads a sealed memfd (or, `unsealed_too`, any file) into *state. 0; -EPERM: not sealed; -EBADMSG: not a sound state, or one from a
- * newer version: `why` says what is wrong with it; -ENOMEM. On failure *state is untouched. Free it with state_free.
+ * newer version: `why` says what is wrong with it; -ENOMEM. One that is too large, or has holes, is not even mapped. On failure *state is untouched. Free it with state_free.
  */
 int state_read(int fd, bool unsealed_too, struct state *state, struct text *why);
 

@@ -17,6 +17,7 @@
 #include "restart/parts.h"
 #include "base/log.h"
 #include "base/next.h"
+#include "model/image.h"
 #include "fd/pending.h"
 #include "process/roster.h"
 #include "process/startup.h"
@@ -25,6 +26,13 @@
 
 #include <errno.h>
 #include <unistd.h>
+
+/* For the last generation, which looks here before it leaves (model/image.h). */
+__attribute__((section(".note.cpr"), used, aligned(4))) static const struct {
+	uint32_t name_size, size, type;
+	char name[sizeof(IMAGE_NOTE_NAME)];
+	uint32_t format;
+} note = {sizeof(IMAGE_NOTE_NAME), sizeof(uint32_t), IMAGE_NOTE_FORMAT, IMAGE_NOTE_NAME, STATE_VERSION};
 
 static char **argv;
 

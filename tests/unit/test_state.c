@@ -164,6 +164,35 @@ Test(state, comes_sealed_and_close_on_exec_in_a_memfd)
 	cr_assert_eq(strncmp(link, "/memfd:cpr.state", 16), 0);
 }
 
+/* A memfd of so many bytes, of which none was written. */
+static int hollow(off_t size)
+{
+	int fd = memfd_create("hollow", MFD_ALLOW_SEALING);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(ftruncate(fd, size), 0);
+	cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL), 0);
+	return fd;
+}
+
+Test(state, of_a_hollow_terabyte_is_refused_by_its_size)
+{
+	static const off_t sizes[] = {(off_t)1 << 40, STATE_SIZE_MAX + (off_t)1, STATE_SIZE_MAX, 1 << 28};
+	char reason[256];
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		struct text why = TEXT_ON(reason);
+		struct state back;
+		double before = processor_seconds();
+		int fd = hollow(sizes[i]);
+
+		cr_assert_eq(state_read(fd, false, &back, &why), -EBADMSG);
+		cr_assert(strstr(reason, sizes[i] > STATE_SIZE_MAX ? "more than a state can have" : "are a hole"), "%s", reason);
+		cr_assert_lt(processor_seconds() - before, 0.05);
+		close(fd);
+	}
+}
+
 Test(state, unsealed_is_refused_unless_asked_for)
 {
 	static const int seals[] = {F_SEAL_WRITE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_SEAL};

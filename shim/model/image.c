@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What an executable file is, read with as much care as a stranger's file asks for. */
 #define _GNU_SOURCE
-#include "image.h"
+#include "model/image.h"
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "base/next.h"
+#include "base/raw.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -13,9 +15,18 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
-static const char own_image[] = "/proc/self/exe";
+#if defined(__x86_64__)
+#define OWN_MACHINE EM_X86_64
+#elif defined(__aarch64__)
+#define OWN_MACHINE EM_AARCH64
+#elif defined(__riscv)
+#define OWN_MACHINE EM_RISCV
+#else
+#error "which ELF machine is this?"
+#endif
+
+enum { NOTES_MAX = 64 };
 
 static const struct {
 	unsigned machine;
@@ -52,29 +63,55 @@ static int read_at(int fd, uint64_t at, void *bytes, size_t n)
 	if (at > INT64_MAX - n)
 		return -EBADMSG;
 	do
-		done = pread(fd, bytes, n, (off_t)at);
+		done = next_sys(SYS_pread64, fd, bytes, n, (off_t)at);
 	while (done < 0 && errno == EINTR);
 	if (done < 0)
 		return -errno;
 	return (size_t)done == n ? 0 : -EBADMSG;
 }
 
-static int read_loader(int fd, const ElfW(Ehdr) * head, struct image *image)
+static int read_loader(int fd, const ElfW(Phdr) * segment, struct image *image)
+{
+	int r;
+
+	if (segment->p_filesz < 2 || segment->p_filesz > sizeof(image->loader))
+		return -EBADMSG;
+	r = read_at(fd, segment->p_offset, image->loader, segment->p_filesz);
+	return !r && image->loader[segment->p_filesz - 1] ? -EBADMSG : r;
+}
+
+/* Notes are not needed to run a program: unsound ones are passed over. */
+static void read_notes(int fd, const ElfW(Phdr) * segment, struct image *image)
+{
+	uint64_t at = segment->p_offset, end = at + segment->p_filesz;
+	struct {
+		ElfW(Nhdr) head;
+		char name[sizeof(IMAGE_NOTE_NAME)];
+		uint32_t version;
+	} note;
+
+	for (int i = 0; i < NOTES_MAX && at < end && end - at >= sizeof(note.head); i++) {
+		if (read_at(fd, at, &note.head, sizeof(note.head)))
+			return;
+		if (note.head.n_namesz == sizeof(note.name) && note.head.n_descsz == sizeof(note.version) && note.head.n_type == IMAGE_NOTE_FORMAT &&
+		    !read_at(fd, at, &note, sizeof(note)) && !memcmp(note.name, IMAGE_NOTE_NAME, sizeof(note.name)))
+			image->format = note.version;
+		at += sizeof(note.head) + (((uint64_t)note.head.n_namesz + 3) & ~UINT64_C(3)) + (((uint64_t)note.head.n_descsz + 3) & ~UINT64_C(3));
+	}
+}
+
+static int read_segments(int fd, const ElfW(Ehdr) * head, struct image *image)
 {
 	for (unsigned i = 0; i < head->e_phnum; i++) {
 		ElfW(Phdr) segment;
 		int r = read_at(fd, head->e_phoff + (uint64_t)i * sizeof(segment), &segment, sizeof(segment));
 
+		if (!r && segment.p_type == PT_INTERP && !*image->loader)
+			r = read_loader(fd, &segment, image);
+		if (!r && segment.p_type == PT_NOTE)
+			read_notes(fd, &segment, image);
 		if (r)
 			return r;
-		if (segment.p_type != PT_INTERP)
-			continue;
-		if (segment.p_filesz < 2 || segment.p_filesz > sizeof(image->loader))
-			return -EBADMSG;
-		r = read_at(fd, segment.p_offset, image->loader, segment.p_filesz);
-		if (!r && image->loader[segment.p_filesz - 1])
-			r = -EBADMSG;
-		return r;
 	}
 	return 0;
 }
@@ -100,21 +137,19 @@ static bool made_by_go(int fd, const ElfW(Ehdr) * head)
 		if (read_at(fd, at + (uint64_t)i * sizeof(section), &section, sizeof(section)))
 			return false;
 		/* fewer bytes than asked for are fine: the file may end with the names */
-		if (pread(fd, name, sizeof(name) - 1, (off_t)(names.sh_offset + section.sh_name)) > 0 && is_go_section(name))
+		if (next_sys(SYS_pread64, fd, name, sizeof(name) - 1, (off_t)(names.sh_offset + section.sh_name)) > 0 && is_go_section(name))
 			return true;
 	}
 	return false;
 }
 
-/* The class, byte order and machine that this tool, and so the library beside it, was built for. */
+/* The class, byte order and machine that this was built for: of the tools, and of the library beside them. */
 static bool is_ours(const unsigned char *ident, unsigned machine)
 {
-	cleanup_fd int fd = open(own_image, O_RDONLY | O_CLOEXEC);
-	ElfW(Ehdr) own;
+	static const uint16_t one = 1;
+	unsigned char order = *(const unsigned char *)&one ? ELFDATA2LSB : ELFDATA2MSB;
 
-	if (fd < 0 || read_at(fd, 0, &own, sizeof(own)))
-		return false;
-	return ident[EI_CLASS] == own.e_ident[EI_CLASS] && ident[EI_DATA] == own.e_ident[EI_DATA] && machine == own.e_machine;
+	return ident[EI_CLASS] == (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32) && ident[EI_DATA] == order && machine == OWN_MACHINE;
 }
 
 static unsigned machine_of(const unsigned char *bytes)
@@ -140,7 +175,7 @@ static int read_elf(int fd, const unsigned char *bytes, struct image *image)
 		return r;
 	if ((head.e_type != ET_EXEC && head.e_type != ET_DYN) || !head.e_phnum || head.e_phentsize != sizeof(ElfW(Phdr)))
 		return -EBADMSG;
-	r = read_loader(fd, &head, image);
+	r = read_segments(fd, &head, image);
 	if (!r)
 		image->go = made_by_go(fd, &head);
 	return r;
@@ -164,7 +199,7 @@ static void read_script(const char *bytes, size_t n, struct image *image)
 
 int image_read(const char *path, struct image *into)
 {
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	cleanup_fd int fd = raw_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
 	unsigned char bytes[256];
 	struct image image = {0};
 	struct stat st;
@@ -187,4 +222,25 @@ int image_read(const char *path, struct image *into)
 	if (!r)
 		*into = image;
 	return r;
+}
+
+bool image_takes_preload(const struct image *image, const char *path, struct text *why)
+{
+	const char *machine = image_machine(image->machine);
+
+	if (!image->same_machine && machine)
+		text_format(why, "%s is built for another architecture (%s, %d bits) than cpr", path, machine, image->bits);
+	else if (!image->same_machine)
+		text_format(why, "%s is built for another architecture (ELF machine %u, %d bits) than cpr", path, image->machine, image->bits);
+	else if (image->mode & (S_ISUID | S_ISGID))
+		text_format(why, "%s is %s: for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it", path,
+			    image->mode & S_ISUID ? "setuid" : "setgid");
+	else if (image->capabilities)
+		text_format(why, "%s has file capabilities (getcap): for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it",
+			    path);
+	else if (image->go)
+		text_format(why, "%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing", path);
+	else if (!*image->loader)
+		text_format(why, "%s is statically linked: nothing can be preloaded into it, so cpr cannot get into it", path);
+	return !why->used;
 }

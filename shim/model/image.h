@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* What an executable file is: an ELF program with its loader, or a script with its interpreter. */
+#ifndef CPR_MODEL_IMAGE_H
+#define CPR_MODEL_IMAGE_H
+
+#include "base/text.h"
+
+#include <linux/limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum image_kind { IMAGE_OTHER, IMAGE_ELF, IMAGE_SCRIPT };
+
+struct image {
+	enum image_kind kind;
+	mode_t mode;
+	bool capabilities;     /* it has file capabilities */
+	bool same_machine;     /* ELF: class, byte order and machine are our own; what follows is empty otherwise */
+	unsigned machine;      /* e_machine */
+	int bits;              /* 32 or 64 */
+	bool go;               /* made by the Go toolchain */
+	uint32_t format;       /* of our library: the newest version of the state that it reads (IMAGE_NOTE); 0: another file */
+	char loader[PATH_MAX]; /* PT_INTERP, "" when there is none: statically linked */
+	char line[256];        /* script: what follows "#!", blanks before and after cut off */
+};
+
+/*
+ * The library says in an ELF note which version of the state it reads (name "CPR", type 1, one 32-bit number), so that the version is known
+ * before the file is loaded.
+ */
+#define IMAGE_NOTE_NAME "CPR"
+enum { IMAGE_NOTE_FORMAT = 1 };
+
+/* 0; -errno of opening or reading; -EBADMSG: begins like ELF, but is not sound. *image is untouched on failure. Any signal handler may call it. */
+int image_read(const char *path, struct image *image);
+
+/* "x86_64", "aarch64" …, or NULL for one that has no name here. */
+const char *image_machine(unsigned machine);
+
+/* Can something be preloaded into this ELF program, as far as the file shows it? False: `why` says why not. */
+bool image_takes_preload(const struct image *image, const char *path, struct text *why);
+
+#endif
