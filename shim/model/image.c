@@ -227,6 +227,7 @@ int image_read(const char *path, struct image *into)
 bool image_takes_preload(const struct image *image, const char *path, struct text *why)
 {
 	const char *machine = image_machine(image->machine);
+	size_t before = why->used;
 
 	if (!image->same_machine && machine)
 		text_format(why, "%s is built for another architecture (%s, %d bits) than cpr", path, machine, image->bits);
@@ -242,5 +243,5 @@ bool image_takes_preload(const struct image *image, const char *path, struct tex
 		text_format(why, "%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing", path);
 	else if (!*image->loader)
 		text_format(why, "%s is statically linked: nothing can be preloaded into it, so cpr cannot get into it", path);
-	return !why->used;
+	return why->used == before;
 }

@@ -7,11 +7,14 @@
 #include "process/children.h"
 #include "process/guard.h"
 #include "base/io.h"
+#include "process/identity.h"
 #include "process/procinfo.h"
 #include "base/next.h"
 #include "fd/pending.h"
 #include "base/raw.h"
+#include "restart/program.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -95,7 +98,9 @@ static bool shares_sysv_memory(struct text *why)
 	return true;
 }
 
-bool preflight_loss(struct text *why)
+int preflight(const char *path, struct text *why)
 {
-	return is_only_a_parent(why) || shares_sysv_memory(why);
+	if (identity_unchanged(why) && !is_only_a_parent(why) && !shares_sysv_memory(why) && program_would_run(path, why))
+		return 0;
+	return -EPERM;
 }

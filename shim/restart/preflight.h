@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Is it to be foreseen that a restart would lose the service? */
+/* Preflight: is it certain that a restart would fail, or lose the service? */
 #ifndef CPR_RESTART_PREFLIGHT_H
 #define CPR_RESTART_PREFLIGHT_H
 
 #include "base/text.h"
 
 /*
- * True, and the reason and what to do, for a person, in `why`: the process has nothing to hand over but children, which do the work; or workers whose System V shared
- * memory the next generation would find in use. Asked before anything is touched. Not with the guard held. A signal handler may call it.
+ * 0; or -EPERM and, for a person, the reason and what to do in `why`. The process is not any more what it was at its start; it has nothing
+ * to hand over but children, which do the work; its workers' System V shared memory would be found in use by the next generation; or `path`
+ * would not run, or not with the library. Asked before anything is touched. Not with the guard held. A signal handler may call it.
  */
-bool preflight_loss(struct text *why);
+int preflight(const char *path, struct text *why);
 
 #endif

@@ -12,7 +12,6 @@
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "process/identity.h"
 #include "process/startup.h"
 #include "drain/scm_send.h"
 #include "drain/inflight.h"
@@ -103,14 +102,7 @@ static void call_off(int result, const char *why)
 /* What would fail at the end is better said before connections are ended for it. */
 static int foreseen(const struct leave_request *request, struct text *why)
 {
-	const char *path = request->path ? request->path : cpr__startup.path;
-
-	if (!identity_unchanged(why) || preflight_loss(why))
-		return -EPERM;
-	if (!faccessat(AT_FDCWD, path, X_OK, AT_EACCESS))
-		return 0;
-	text_format(why, "exec of %s would fail: %m", path);
-	return -errno;
+	return preflight(request->path ? request->path : cpr__startup.path, why);
 }
 
 /*

@@ -54,10 +54,10 @@ class Conversation:
 
     # --- restarts and rings
 
-    def do_restart(self):
+    def do_restart(self, path=""):
         """cprctl restart, while the next generation goes on talking; no answer."""
         self._settle()
-        command = [self.cprctl, "restart", str(self.pid), "--timeout", "10"]
+        command = [self.cprctl, "restart", str(self.pid), "--timeout", "10", *(["--exec", path] if path else [])]
         self.restarts.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
 
     def do_try_restart(self, path=""):

@@ -217,7 +217,7 @@ def restart_that_fails_leaves_the_old_one():
         script = executable(d, "server", f"#!{PYTHON}\n{SERVER}".encode())
         with Server(command=[script]) as server:
             os.unlink(script)
-            expect(server.restart(), 1, "^cprctl: failed: exec of .* would fail: No such file")
+            expect(server.restart(), 1, "^cprctl: refused: .* is not there: No such file")
             assert server.serves()
             assert json.loads(run(CTL, "status", "--json", server.pid).out)["generation"] == 1
 

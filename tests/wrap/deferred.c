@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A listener with TCP_DEFER_ACCEPT: a carried connection comes to the program when its client has spoken, and not before, as a new one would. */
+#include "../support/failing.h"
 #include "../support/sockets.h"
 
 #include <netinet/tcp.h>
@@ -37,15 +38,6 @@ static int accept_speaking(int listener)
 {
 	CHECK(waits(listener, 5000));
 	return MUST(accept(listener, NULL, NULL));
-}
-
-/* It may be executed, and cannot. */
-static void no_program(void)
-{
-	int fd = MUST(open(in_room("program"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
-
-	MUST(write(fd, "\177ELF\2\1\1", 7));
-	MUST(close(fd));
 }
 
 /* Each of the clients is known to the program, and has nothing to say. */
@@ -116,7 +108,7 @@ TEST(a_restart_that_is_called_off_lets_go_of_nobody_who_is_held, BELL, "WARNS=1"
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
-	CHECK(strncmp(ask("try_restart /nonexistent"), "ok", 2));
+	restart_is_called_off(busy_program());
 	CHECK(!waits(listener, 100));
 	for (int i = 0; i < CLIENTS; i++) {
 		ask("request %d /%d", i, i);
@@ -222,19 +214,20 @@ TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
 	}
 }
 
-/* The answer to who asks for the restart takes one number, and who is held three. */
+/* The caller takes one number, a look at the program's file one for a moment, and the held connections three. */
 TEST(a_program_that_has_few_numbers_left_takes_back_who_is_held, BELL, "WARNS=1")
 {
-	int connections[CLIENTS], listener = with_silent_clients(connections), last = MUST(dup(listener));
+	int connections[CLIENTS], listener = with_silent_clients(connections), last;
+	const char *busy = busy_program();
 	struct rlimit limit;
 
-	no_program();
+	last = MUST(dup(listener));
 	CHECK(!waits(listener, 100)); /* it is ready */
 	MUST(close(last));
 	MUST(getrlimit(RLIMIT_NOFILE, &limit));
-	limit.rlim_cur = (rlim_t)last + 2;
+	limit.rlim_cur = (rlim_t)last + 3;
 	MUST(setrlimit(RLIMIT_NOFILE, &limit));
-	CHECK(strstr(ask("try_restart %s", in_room("program")), "result=failed"));
+	CHECK(strstr(ask("try_restart %s", busy), "result=failed"));
 	limit.rlim_cur = limit.rlim_max;
 	MUST(setrlimit(RLIMIT_NOFILE, &limit));
 	for (int i = 0; i < CLIENTS; i++) {
@@ -359,9 +352,8 @@ TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
-	no_program();
 	worker_of(listener, 0);
-	CHECK(strstr(ask("try_restart %s", in_room("program")), "Exec format error"));
+	restart_is_called_off(busy_program());
 	are_served();
 }
 

@@ -142,6 +142,64 @@ def a_hundred_callers_at_once_are_answered(build):
     must(answers == ["ok"] * 100, f"{sorted(set(answers))}")
 
 
+# --- the files that the next generation is made of
+
+@contextlib.contextmanager
+def with_own_library(build):
+    """A server, and the path of the copy of the library that is preloaded into it."""
+    with tempfile.TemporaryDirectory(prefix="cpr-wrap-") as room:
+        os.chmod(room, 0o755)
+        library = pathlib.Path(shutil.copy(build / "libcpr.so", room))
+        with server(pathlib.Path(room)) as running:
+            yield running, library
+
+
+def is_refused(running, *because):
+    answer = ring.restart(running.pid, WITHIN)
+    must(answer.get("result") == "refused" and all(word in answer["reason"] for word in because), f"{answer}")
+    running.serves()
+    must(running.generation() == 1, "it restarted")
+
+
+def replace(path, content):
+    """As a package upgrade does: what is mapped stays as it was."""
+    fresh = path.with_name("fresh")
+    fresh.write_bytes(content)
+    fresh.rename(path)
+
+
+def a_library_that_is_gone_is_refused(build):
+    with with_own_library(build) as (running, library):
+        away = library.rename(library.with_name("away"))
+        is_refused(running, f"the library {library}", "cannot be read")
+        away.rename(library)
+        running.restart()
+
+
+def a_library_of_another_format_is_refused(build):
+    with with_own_library(build) as (running, library):
+        whole = library.read_bytes()
+        note = b"CPR\0" + (1).to_bytes(4, "little")
+        must(whole.count(note) == 1, "the library's note is not where it was")
+        replace(library, whole.replace(note, b"CPR\0" + (0).to_bytes(4, "little")))
+        is_refused(running, f"{library}, which LD_PRELOAD names, is not cpr's library")
+        replace(library, whole.replace(b"CPR\0", b"XXX\0"))
+        is_refused(running, f"{library}, which LD_PRELOAD names, is not cpr's library")
+        replace(library, b"")
+        is_refused(running, f"{library}, which LD_PRELOAD names, is not cpr's library")
+        replace(library, whole.replace(note, b"CPR\0" + (2).to_bytes(4, "little")))
+        running.restart()
+
+
+def a_script_that_is_gone_is_refused(build):
+    with server(build) as running:
+        script = pathlib.Path(running.process.args[1])
+        away = script.rename(script.with_name("away"))
+        is_refused(running, f"{script}, which /", "cannot be read")
+        away.rename(script)
+        running.restart()
+
+
 # --- other users
 
 def _other_users():
@@ -316,7 +374,8 @@ def a_script_by_its_first_line(build):
 
 CHECKS = {check.__name__: check for check in (
     a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
-    a_hundred_callers_at_once_are_answered, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
+    a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
+    a_script_that_is_gone_is_refused, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
     a_script_by_its_first_line)}

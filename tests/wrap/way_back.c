@@ -83,7 +83,7 @@ TEST(a_failed_restart_changes_nothing, ONCE, "WARNS=1")
 	MUST(chmod(arguments[0], 0600));
 	for (int i = 0; i < 10; i++) {
 		answer = ask("try-restart");
-		CHECK(strstr(answer, "result=failed"));
+		CHECK(strstr(answer, "result=refused"));
 		CHECK(strstr(answer, "ermission denied"));
 	}
 	getitimer(ITIMER_REAL, &now);
@@ -91,12 +91,12 @@ TEST(a_failed_restart_changes_nothing, ONCE, "WARNS=1")
 	as_before(&all);
 }
 
-TEST(a_program_that_is_gone_is_a_failed_restart, ONCE, "WARNS=1")
+TEST(a_program_that_is_gone_is_a_refused_restart, ONCE, "WARNS=1")
 {
 	struct all all = before();
 
 	MUST(unlink(arguments[0]));
-	CHECK(strstr(ask("try-restart"), "result=failed"));
+	CHECK(strstr(ask("try-restart"), "result=refused"));
 	as_before(&all);
 }
 
@@ -107,7 +107,7 @@ TEST(a_restart_goes_well_after_one_that_failed, BELL, "WARNS=1")
 	if (generation() == 1) {
 		put("inode", inode_of(fd));
 		MUST(chmod(arguments[0], 0600));
-		CHECK(strstr(ask("try-restart"), "result=failed"));
+		CHECK(strstr(ask("try-restart"), "result=refused"));
 		MUST(chmod(arguments[0], 0700));
 		next_generation();
 	}
