@@ -21,7 +21,7 @@
 
 static enum log_level wanted = LOG_LEVEL_WARN;
 static const char *file;
-static bool began;
+static bool began, paused;
 static ino_t socket_at_start; /* 0: standard error was none */
 
 static const char *const names[] = {"error", "warn", "info", "debug"};
@@ -40,6 +40,11 @@ int log_level_parse(const char *name, enum log_level *level)
 			return 0;
 		}
 	return -EINVAL;
+}
+
+void log_pause(bool on)
+{
+	paused = on;
 }
 
 void log_begin(void)
@@ -84,7 +89,7 @@ void log_line(enum log_level level, const char *format, ...)
 	int saved_errno = errno, fd = -1;
 	va_list args;
 
-	if (level > wanted)
+	if (level > wanted || paused)
 		return;
 	text_format(&t, "cpr[%d]: ", (int)getpid());
 	va_start(args, format);

@@ -5,6 +5,8 @@
 
 #include "base/attr.h"
 
+#include <stdbool.h>
+
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /*
@@ -18,6 +20,9 @@ void log_begin(void);
 
 /* "error", "warn", "info", "debug" into *level; 0, or -EINVAL and *level untouched. */
 int log_level_parse(const char *name, enum log_level *level);
+
+/* Says nothing until this is called with false: a line takes system calls that a seccomp filter may not know. */
+void log_pause(bool on);
 
 void log_line(enum log_level level, const char *format, ...) cpr_printf(2, 3);
 

@@ -16,6 +16,12 @@ enum {
 
 static cpr_thread uintptr_t recent[RECENT];
 static cpr_thread unsigned recent_turn;
+static bool paused;
+
+void readable_pause(bool on)
+{
+	paused = on;
+}
 
 cpr_thread struct readable_stack readable_stack;
 
@@ -78,7 +84,7 @@ __attribute__((noinline)) bool readable_ask(const void *at, size_t n)
 	int saved_errno = errno;
 	bool can;
 
-	if (!n)
+	if (!n || paused)
 		return true;
 	if (last < from)
 		return false;
@@ -91,6 +97,8 @@ __attribute__((noinline)) bool readable_ask(const void *at, size_t n)
 
 bool readable_string(const char *string)
 {
+	if (paused)
+		return true;
 	for (const char *at = string; readable(at, 1); at = (const char *)(page_of((uintptr_t)at) + PAGE))
 		for (const char *c = at; c == at || (uintptr_t)c % PAGE; c++)
 			if (!*c)
@@ -102,7 +110,7 @@ bool readable_string(const char *string)
 bool writable_int(const int *at)
 {
 	int saved_errno = errno;
-	bool can = !((uintptr_t)at & 3) && (next_sys(SYS_futex, at, FUTEX_WAKE_OP_PRIVATE, 0, 0, at, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)) >= 0 || errno != EFAULT);
+	bool can = paused || (!((uintptr_t)at & 3) && (next_sys(SYS_futex, at, FUTEX_WAKE_OP_PRIVATE, 0, 0, at, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)) >= 0 || errno != EFAULT));
 
 	errno = saved_errno;
 	return can;

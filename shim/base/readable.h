@@ -20,6 +20,9 @@ static inline bool readable(const void *at, size_t n);
 /* The same of a string, to its end. */
 bool readable_string(const char *string);
 
+/* The kernel is not asked any more: a seccomp filter may not know the call. All memory is taken for good then. */
+void readable_pause(bool on);
+
 /* Can this int be written? */
 bool writable_int(const int *at);
 

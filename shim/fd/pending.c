@@ -5,6 +5,7 @@
 
 #include "process/guard.h"
 #include "process/birth.h"
+#include "process/sandbox.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "fd/tagging.h"
@@ -114,6 +115,7 @@ static void before_fork(void)
 void pending_init(void)
 {
 	birth_around_fork(before_fork, NULL);
+	sandbox_when_entering(tagging_resolve);
 }
 
 void pending_unbind(int fd)

@@ -5,8 +5,11 @@
 
 #include "process/birth.h"
 #include "base/next.h"
+#include "process/sandbox.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,9 +28,39 @@ cpr_thread struct active_call *active_calls_self;
 cpr_thread int active_calls_self_tid;
 static cpr_thread int homeless; /* the tid for which there was no room */
 
+/* Where libc keeps a thread's tid, in the thread's own block; 0: not known. */
+static int tid_at;
+
+/* This thread's. libc has it in memory, and the kernel is asked only where it does not say so: a seccomp filter may not know gettid(2). */
+static int tid_of_self(void)
+{
+	int tid = tid_at ? *(const int *)((const char *)pthread_self() + tid_at) : 0;
+
+	return tid ? tid : (int)next_sys(SYS_gettid);
+}
+
+/*
+ * libc tells debuggers where: the size of the field in bits, how many there are, and its offset. A child of a bare clone(2) has its parent's there, and must ask.
+ */
+static void find_tid(void)
+{
+	const uint32_t *field = next_data("_thread_db_pthread_tid");
+
+	tid_at = field && field[0] == 8 * sizeof(int) && field[1] == 1 && field[2] < 1 << 16 ? (int)field[2] : 0;
+}
+
+static void check_tid(void)
+{
+	if (tid_at && *(const int *)((const char *)pthread_self() + tid_at) != (int)next_sys(SYS_gettid))
+		tid_at = 0;
+}
+
 void active_calls_init(void)
 {
 	own = birth_cleared(sizeof(*own));
+	find_tid();
+	check_tid();
+	birth_when_born(check_tid);
 }
 
 int active_calls_top(void)
@@ -40,9 +73,9 @@ struct active_call *active_calls_at(int i)
 	return &own->callers[i];
 }
 
-static bool is_dead(int pid, int tid)
+static bool is_dead(int tid)
 {
-	return next_sys(SYS_tgkill, pid, tid, 0) && errno == ESRCH;
+	return next_sys(SYS_tgkill, getpid(), tid, 0) && errno == ESRCH;
 }
 
 static struct active_call *take_place(int i, int there, int tid)
@@ -67,16 +100,16 @@ static struct active_call *take_place(int i, int there, int tid)
 struct active_call *active_calls_join(void)
 {
 	static _Atomic unsigned asked;
-	int tid = (int)next_sys(SYS_gettid), pid = getpid(), saved_errno = errno;
+	int tid = tid_of_self(), saved_errno = errno;
 	struct active_call *found = NULL;
 
 	active_calls_self = NULL;
 	if (!own || homeless == tid)
 		return NULL;
-	for (int tries = 0, top = own->top; top && tries < PROBES && !found; tries++) {
+	for (int tries = 0, top = own->top; top && tries < PROBES && !found && !sandboxed(); tries++) {
 		int i = (int)(atomic_fetch_add(&asked, 1) % (unsigned)top), there = own->callers[i].tid;
 
-		if (!there || there == tid || is_dead(pid, there))
+		if (!there || there == tid || is_dead(there))
 			found = take_place(i, there, tid);
 	}
 	for (int i = own->top; i < CALLERS && !found; i++)

@@ -2,6 +2,7 @@
 /* Births: what a forked process is told of itself, and what runs around each fork. */
 #define _GNU_SOURCE
 #include "process/birth.h"
+#include "process/sandbox.h"
 
 #include "base/next.h"
 #include "base/pool.h"
@@ -155,6 +156,8 @@ __attribute__((hot)) bool birth_own_memory(void)
 
 	if (!birth_self)
 		return false;
+	if (sandboxed()) /* a vfork child in a sandbox is taken for its parent: the kernel must not be asked */
+		return birth_self->pid;
 	me = getpid();
 	known = atomic_load_explicit(&birth_self->pid, memory_order_acquire);
 	if (likely(known == me))

@@ -5,6 +5,7 @@
 
 #include "base/next.h"
 #include "process/birth.h"
+#include "process/sandbox.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -85,7 +86,7 @@ bool guard_lock(struct guard_hold *hold)
 {
 	int saved_errno = errno;
 
-	if (unlikely(!cpr__table || atomic_load_explicit(&holder, memory_order_relaxed) == self() || !birth_own_memory() || broken))
+	if (unlikely(!cpr__table || sandboxed() || atomic_load_explicit(&holder, memory_order_relaxed) == self() || !birth_own_memory() || broken))
 		return false;
 	guard_block(&hold->mask);
 	if (likely(atomic_load_explicit(&forker, memory_order_relaxed) != self()))

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/next.h"
 #include "base/readable.h"
+#include "process/sandbox.h"
 #include "drain/scm_send.h"
 #include "drain/scm_recv.h"
 #include "fd/tagging.h"
@@ -177,7 +178,7 @@ static __attribute__((noinline)) void took_rights(const struct msghdr *message)
 
 static inline ssize_t heard(ssize_t r, const struct msghdr *message)
 {
-	if (unlikely(r >= 0 && message->msg_control && message->msg_controllen))
+	if (unlikely(r >= 0 && message->msg_control && message->msg_controllen) && !sandboxed())
 		took_rights(message);
 	return r;
 }
@@ -354,7 +355,7 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
 /* Looked at before the kernel does: a connection is marked before it goes (drain/scm_send.c). A process that has none need not look. */
 static inline bool has_connection(const struct msghdr *message)
 {
-	return unlikely(conn_any) && readable(message, sizeof(*message)) && unlikely(message->msg_control && message->msg_controllen) &&
+	return unlikely(conn_any) && !sandboxed() && readable(message, sizeof(*message)) && unlikely(message->msg_control && message->msg_controllen) &&
 	       message->msg_controllen <= CONTROL_MAX && readable(message->msg_control, message->msg_controllen) && scm_send_has_connection(message);
 }
 

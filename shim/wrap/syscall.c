@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -325,6 +326,10 @@ static long by_number(long nr, const long *a)
 	if (nr == SYS_landlock_restrict_self)
 		return landlock(a);
 #endif
+	if (nr == SYS_prctl)
+		return prctl((int)a[0], a[1], a[2], a[3], a[4]);
+	if (nr == SYS_seccomp)
+		return cpr__seccomp_by_number(a);
 #ifdef SYS_io_uring_setup
 	if (nr == SYS_io_uring_setup)
 		note_io_uring();

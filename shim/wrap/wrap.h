@@ -41,6 +41,9 @@ static inline int64_t cpr__began(const struct timespec *timeout)
 /* rt_sigaction(2) of a signal of ours, by syscall(2). */
 long cpr__sigaction_by_number(const long *a);
 
+/* seccomp(2), which libc has no function for. */
+long cpr__seccomp_by_number(const long *a);
+
 /* By syscall(2): the kernel's forms, which write what is left of the time into the timeout. */
 long cpr__poll_by_number(const long *a);
 long cpr__select_by_number(const long *a);
