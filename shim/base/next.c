@@ -24,15 +24,6 @@ static void *resolve(const char *name)
 	return found ? found : (void *)(size_t)missing;
 }
 
-const void *next_data(const char *name)
-{
-	int saved_errno = errno;
-	void *found = dlsym(RTLD_NEXT, name);
-
-	errno = saved_errno;
-	return found;
-}
-
 /*
  * Variadic functions (open, fcntl, ioctl, syscall) stand here with the arguments that they can have: on every Linux ABI that
  * we build for, integer and pointer arguments travel the same way whether or not the callee is variadic.

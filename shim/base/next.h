@@ -33,9 +33,6 @@ typedef void (*next_handler)(int);
 /* Looks all of them up at once, so that no signal handler ever has to. The constructor calls it. */
 void next_resolve(void);
 
-/* Data of libc's that no header declares; NULL: this libc has none of that name. At the start. */
-const void *next_data(const char *name);
-
 /* A raw system call, past every wrapper (ours, and any library's that stands between us and libc). -1 and errno. */
 #define next_sys(...) next_syscall_of(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define next_syscall_of(nr, a, b, c, d, e, f, ...)                                                                     \

@@ -8,8 +8,7 @@
 #include "process/sandbox.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdint.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,37 +27,25 @@ cpr_thread struct active_call *active_calls_self;
 cpr_thread int active_calls_self_tid;
 static cpr_thread int homeless; /* the tid for which there was no room */
 
-/* Where libc keeps a thread's tid, in the thread's own block; 0: not known. */
-static int tid_at;
+/* A child of a bare clone(2) has its parent's in libc's memory, and must ask. */
+static bool libc_knows;
 
-/* This thread's. libc has it in memory, and the kernel is asked only where it does not say so: a seccomp filter may not know gettid(2). */
+/* The kernel is asked only where libc does not say so: a seccomp filter may not know gettid(2). */
 static int tid_of_self(void)
 {
-	int tid = tid_at ? *(const int *)((const char *)pthread_self() + tid_at) : 0;
+	int tid = libc_knows ? birth_libc_tid() : 0;
 
 	return tid ? tid : (int)next_sys(SYS_gettid);
 }
 
-/*
- * libc tells debuggers where: the size of the field in bits, how many there are, and its offset. A child of a bare clone(2) has its parent's there, and must ask.
- */
-static void find_tid(void)
-{
-	const uint32_t *field = next_data("_thread_db_pthread_tid");
-
-	tid_at = field && field[0] == 8 * sizeof(int) && field[1] == 1 && field[2] < 1 << 16 ? (int)field[2] : 0;
-}
-
 static void check_tid(void)
 {
-	if (tid_at && *(const int *)((const char *)pthread_self() + tid_at) != (int)next_sys(SYS_gettid))
-		tid_at = 0;
+	libc_knows = birth_libc_tid() == (int)next_sys(SYS_gettid);
 }
 
 void active_calls_init(void)
 {
 	own = birth_cleared(sizeof(*own));
-	find_tid();
 	check_tid();
 	birth_when_born(check_tid);
 }

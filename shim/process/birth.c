@@ -78,11 +78,11 @@ static void find_tid_offset(void)
 {
 	char *at = NULL;
 
-	if (!tid_offset && !prctl(PR_GET_TID_ADDRESS, &at) && at)
+	if (!tid_offset && !next_prctl(PR_GET_TID_ADDRESS, (unsigned long)&at, 0, 0, 0) && at)
 		tid_offset = at - (char *)pthread_self();
 }
 
-static int libc_tid(void)
+int birth_libc_tid(void)
 {
 	int tid = 0;
 
@@ -101,7 +101,7 @@ static bool is_born(int me)
 
 	if (atomic_load(&birth_self->born_as) == me)
 		return true;
-	tid = libc_tid();
+	tid = birth_libc_tid();
 	/* by clone(), libc knows nothing of it */
 	if (tid != me && (!tid || tid != (int)next_sys(SYS_gettid)) && getppid() != birth_known_as && next_sys(SYS_kcmp, me, getppid(), KCMP_VM, 0, 0) <= 0)
 		return false;

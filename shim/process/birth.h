@@ -20,6 +20,9 @@ bool birth_own_memory(void);
 /* The same, without the hooks: for a handler that has little stack, and for a thread that libc does not know, which must ask birth_own_memory() after that. */
 bool birth_is_own(void);
 
+/* The tid of this thread as libc has it in memory, without a system call; 0: it does not say. In a child of a bare clone(2) it is the parent's. */
+int birth_libc_tid(void);
+
 /* Has this process one thread only? Then nothing changes but by the caller. "No" where libc cannot tell. */
 bool birth_is_single_threaded(void);
 

@@ -194,7 +194,7 @@ static void note_process(void)
 		getrlimit(i, &start.limits[i]);
 	start.processors_known = !sched_getaffinity(0, sizeof(start.processors), &start.processors);
 	start.nice = getpriority(PRIO_PROCESS, 0);
-	prctl(PR_GET_PDEATHSIG, &start.parent_death_signal);
+	next_prctl(PR_GET_PDEATHSIG, (unsigned long)&start.parent_death_signal, 0, 0, 0);
 	identity_begin(NULL);
 }
 
@@ -309,7 +309,7 @@ void startup_restore_process(int doorbell)
 	if (start.processors_known && !CPU_EQUAL(&start.processors, &before.processors))
 		sched_setaffinity(0, sizeof(start.processors), &start.processors);
 	setpriority(PRIO_PROCESS, 0, start.nice); /* of this task only, as the affinity is; nice(2) adds, and would add up */
-	prctl(PR_SET_PDEATHSIG, start.parent_death_signal); /* a new task has none */
+	next_prctl(PR_SET_PDEATHSIG, (unsigned long)start.parent_death_signal, 0, 0, 0); /* a new task has none */
 	restore_signals(doorbell);
 }
 

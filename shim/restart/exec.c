@@ -129,7 +129,7 @@ static int task(void *arg)
 	if (is_restart(plan))
 		startup_restore_process(cpr__settings.signal);
 	else
-		prctl(PR_SET_PDEATHSIG, plan->parent_death_signal);
+		next_prctl(PR_SET_PDEATHSIG, (unsigned long)plan->parent_death_signal, 0, 0, 0);
 	next_execve(plan->path, plan->argv, plan->envp);
 	plan->error = errno;
 	if (is_restart(plan))

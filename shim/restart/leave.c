@@ -237,7 +237,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 		return -ENOMEM;
 	}
 	crossing.mask = &hold.mask;
-	prctl(PR_GET_PDEATHSIG, &plan.parent_death_signal);
+	next_prctl(PR_GET_PDEATHSIG, (unsigned long)&plan.parent_death_signal, 0, 0, 0);
 	r = leave_now(&crossing, &plan, NULL, &why);
 	pool_unmap(plan.envp, size);
 	give_up(&hold);

@@ -143,7 +143,8 @@ static void *serve_in_thread(void *arg)
 	install_filter(true);
 	serve();
 	for (;;) /* a thread's end is not foreseen by the filter */
-		poll(arg, 0, -1);
+		poll(NULL, 0, -1);
+	return arg;
 }
 
 TEST(a_thread_with_a_filter_of_its_own_serves, ONCE)
