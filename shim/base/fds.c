@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "base/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,16 +54,16 @@ static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 /* `own`: these are this process's descriptors, and the one that this reads with is none of them. */
 static bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
 {
-	_Alignas(struct entry64) char bytes[2048];
+	cleanup_room char *bytes = room_take();
 	int saved_errno = errno;
 	cleanup_fd int dir = raw_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	long n;
 
-	if (dir < 0) {
+	if (dir < 0 || !bytes) {
 		errno = saved_errno;
 		return false;
 	}
-	while ((n = next_sys(SYS_getdents64, dir, bytes, sizeof(bytes))) > 0)
+	while ((n = next_sys(SYS_getdents64, dir, bytes, ROOM_SIZE)) > 0)
 		for (long at = 0; at < n;) {
 			const struct entry64 *e = (const struct entry64 *)(bytes + at);
 			const char *digit = e->name;

@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "base/room.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum { LOG_LINE = 1024 };
 
 static enum log_level wanted = LOG_LEVEL_WARN;
 static const char *file;
@@ -84,19 +87,20 @@ static void write_line(int fd, const char *line, size_t n)
 
 void log_line(enum log_level level, const char *format, ...)
 {
-	char line[1024];
-	struct text t = TEXT_ON(line);
+	cleanup_room char *line = NULL;
 	int saved_errno = errno, fd = -1;
+	struct text t;
 	va_list args;
 
-	if (level > wanted || paused)
+	if (level > wanted || paused || !(line = room_take()))
 		return;
+	t = text_on(line, LOG_LINE);
 	text_format(&t, "cpr[%d]: ", (int)getpid());
 	va_start(args, format);
 	text_vformat(&t, format, args);
 	va_end(args);
 	if (t.cut)
-		t.used = sizeof(line) - 2;
+		t.used = LOG_LINE - 2;
 	line[t.used++] = '\n';
 	if (file)
 		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);

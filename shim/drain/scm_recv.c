@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "drain/scm_recv.h"
 
+#include "base/room.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "process/birth.h"
@@ -49,12 +50,12 @@ static void any_address(struct sockaddr *addr)
 static __attribute__((noinline)) int listener_of(int fd, const struct object *object)
 {
 	const struct entry *e = NULL;
-	char name[TAG_NAME_MAX + 1];
+	cleanup_room char *name = room_take();
 	struct guard_hold hold;
 	struct address here;
 	int listener = -1;
 
-	if (!own_address(fd, &here) || !guard_lock(&hold))
+	if (!name || !own_address(fd, &here) || !guard_lock(&hold))
 		return -1;
 	pending_resolve_all();
 	if (!tag_socket(object, (struct sockaddr *)&here.any, here.len, name))

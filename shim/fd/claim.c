@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "base/room.h"
 #include "fd/replay.h"
 
 #include <errno.h>
@@ -124,14 +125,14 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	char name[TAG_NAME_MAX + 1];
+	cleanup_room char *name = NULL;
 	struct guard_hold hold;
 	struct object fresh;
 	struct entry *e;
 	int saved_errno = errno;
 	bool claimed = false;
 
-	if (likely(!tagging_orphans()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
+	if (likely(!tagging_orphans()) || !(name = room_take()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
 	e = fitting(name, fd, &fresh, addr, len);
 	claimed = e && claim_onto(e, fd, &fresh);
@@ -245,13 +246,13 @@ bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
 static struct entry *orphan_of_path(const char *path, int flags)
 {
 	static const char *const prefixes[] = {"fifo:", "dev:", "file:"};
-	char name[TAG_NAME_MAX + 8];
+	cleanup_room char *name = room_take();
 	struct stat st;
 
-	if (stat(path, &st))
+	if (!name || stat(path, &st))
 		return NULL;
 	for (size_t i = 0; i < countof(prefixes); i++) {
-		struct text t = TEXT_ON(name);
+		struct text t = text_on(name, TAG_NAME_MAX + 8);
 		struct entry *e;
 
 		text_add(&t, prefixes[i]);
@@ -294,12 +295,12 @@ static int take_as_new(struct entry *e, bool cloexec)
 
 static __attribute__((noinline)) int open_orphan(int dir, const char *path, int flags)
 {
-	char absolute[TAG_NAME_MAX + 1];
+	cleanup_room char *absolute = room_take();
 	struct guard_hold hold;
 	struct entry *e;
 	int saved_errno = errno, fd = -1;
 
-	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
+	if (!absolute || tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return -1;
 	e = orphan_of_path(absolute, flags);
 	if (e)
@@ -311,7 +312,6 @@ static __attribute__((noinline)) int open_orphan(int dir, const char *path, int 
 	return fd;
 }
 
-/* The room for a path is on the stack only while there are orphans: see tagging_opened. */
 int claim_open(int dir, const char *path, int flags)
 {
 	if (likely(!tagging_orphans()) || !path || flags & (O_EXCL | O_TRUNC | O_PATH | O_DIRECTORY))
@@ -321,12 +321,15 @@ int claim_open(int dir, const char *path, int flags)
 
 static __attribute__((noinline)) int memfd_orphan(const char *given, unsigned flags)
 {
-	char name[TAG_NAME_MAX + 1];
-	struct text t = TEXT_ON(name);
+	cleanup_room char *name = room_take();
 	struct guard_hold hold;
 	struct entry *e;
 	int saved_errno = errno, fd = -1;
+	struct text t;
 
+	if (!name)
+		return -1;
+	t = text_on(name, TAG_NAME_MAX + 1);
 	text_add(&t, "memfd:");
 	text_add(&t, given);
 	if (!guard_lock(&hold))

@@ -5,6 +5,7 @@
 #include "fd/claim.h"
 
 #include "base/next.h"
+#include "base/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,9 +41,9 @@ static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1]
 /* The orphan that was bound there, and whose file it still is. Holding the guard. */
 static struct entry *orphan_at(const char *path)
 {
-	char name[TAG_NAME_MAX + 1];
+	cleanup_room char *name = room_take();
 
-	for (size_t i = 0; i < countof(types); i++)
+	for (size_t i = 0; name && i < countof(types); i++)
 		if (name_of_path(path, types[i], name))
 			for (struct entry *e = table_orphan(cpr__table, name); e; e = table_orphan_after(cpr__table, e))
 				if (object_still(&e->object, e->fd) && claim_path_is_its(e, path))
@@ -52,11 +53,11 @@ static struct entry *orphan_at(const char *path)
 
 static __attribute__((noinline)) bool guards_path(int dir, const char *path)
 {
-	char absolute[TAG_NAME_MAX + 1];
+	cleanup_room char *absolute = room_take();
 	struct guard_hold hold;
 	bool guards;
 
-	if (tag_path(dir, path, absolute) || !guard_lock(&hold))
+	if (!absolute || tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return false;
 	guards = orphan_at(absolute) != NULL;
 	guard_unlock(&hold);
@@ -70,13 +71,15 @@ bool claim_guards_path(int dir, const char *path)
 
 __attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, socklen_t len)
 {
-	char path[109], name[TAG_NAME_MAX + 1];
+	cleanup_room char *name = NULL;
+	char path[109];
 	struct guard_hold hold;
 	bool guards = false;
 
 	if (tag_unix_path(addr, len, path))
 		return claim_guards_path(AT_FDCWD, path);
-	for (size_t i = 0; i < countof(types) && !guards; i++) {
+	name = room_take();
+	for (size_t i = 0; name && i < countof(types) && !guards; i++) {
 		struct object like = {.domain = AF_UNIX, .type = types[i]};
 
 		if (tag_socket(&like, addr, len, name) || !guard_lock(&hold))
@@ -101,9 +104,9 @@ static struct entry *own_at(const char *path)
 static void rename_tag(struct entry *e, const char *path)
 {
 	struct entry old = *e, *renamed;
-	char name[TAG_NAME_MAX + 1];
+	cleanup_room char *name = room_take();
 
-	if (!name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
+	if (!name || !name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
 		return;
 	table_remove(cpr__table, e); /* its duplicates are no longer known: they end with the next exec */
 	renamed = tagging_add(name, old.fd, old.kind, &old.object);
@@ -118,13 +121,13 @@ static void rename_tag(struct entry *e, const char *path)
 
 static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)
 {
-	char old[TAG_NAME_MAX + 1], new[TAG_NAME_MAX + 1];
+	cleanup_room char *old = room_take(), *new = room_take();
 	struct guard_hold hold;
 	struct entry *own, *orphan;
 	int saved_errno = errno;
 	bool claimed = false;
 
-	if (tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
+	if (!old || !new || tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
 		return false;
 	own = own_at(done ? new : old);
 	orphan = done ? NULL : orphan_at(new);

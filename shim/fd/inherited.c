@@ -11,6 +11,7 @@
 #include "base/next.h"
 #include "process/startup.h"
 #include "base/raw.h"
+#include "base/room.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 
@@ -51,12 +52,12 @@ static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX
 
 static __attribute__((noinline)) bool look_at(int fd)
 {
-	char name[TAG_NAME_MAX + 1];
+	cleanup_room char *name = room_take();
 	struct guard_hold hold;
 	struct object object;
 	struct entry *e = NULL;
 
-	if (object_of(fd, &object) || !is_bound(fd, &object, name) || !guard_lock(&hold))
+	if (!name || object_of(fd, &object) || !is_bound(fd, &object, name) || !guard_lock(&hold))
 		return false;
 	if (!table_by_fd(cpr__table, fd) && !table_add_next(cpr__table, name, fd, &e)) {
 		e->kind = ENTRY_STREAM;

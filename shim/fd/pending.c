@@ -8,6 +8,7 @@
 #include "process/sandbox.h"
 #include "base/next.h"
 #include "base/pool.h"
+#include "base/room.h"
 #include "fd/tagging.h"
 
 #include <errno.h>
@@ -153,31 +154,34 @@ static bool is_stateless(const struct stat *st)
 }
 
 /* Does the path name that file? One that cannot be looked at any more (the rights were given up since) is compared with what the kernel calls it. */
-static bool names(const char *path, const struct stat *file, int fd)
+static __attribute__((noinline)) bool names(const char *path, const struct stat *file, int fd)
 {
-	char link[40], real[PENDING_PATH_MAX + 8];
+	cleanup_room char *real = room_take();
+	char link[40];
 	struct text t = TEXT_ON(link);
 	struct stat st;
 	ssize_t n;
 
 	if (!stat(path, &st))
 		return st.st_dev == file->st_dev && st.st_ino == file->st_ino;
-	if (errno != EACCES)
+	if (errno != EACCES || !real)
 		return false;
 	text_format(&t, "/proc/self/fd/%d", fd);
-	n = readlink(link, real, sizeof(real));
+	n = readlink(link, real, ROOM_SIZE);
 	return n == (ssize_t)strlen(path) && !memcmp(real, path, (size_t)n);
 }
 
 /* The tag of a path, or false: the number is something else by now. */
-static bool tag_path_of(int fd, const struct pending_path *p, const struct stat *st)
+static __attribute__((noinline)) bool tag_path_of(int fd, const struct pending_path *p, const struct stat *st)
 {
-	char name[PENDING_PATH_MAX + 8];
+	cleanup_room char *name = room_take();
 	struct object object = {.dev = st->st_dev, .ino = st->st_ino, .mode = st->st_mode & S_IFMT, .domain = -1, .type = -1, .protocol = -1};
 	const char *prefix = tag_prefix(&object);
 	size_t len = strlen(prefix);
 	struct entry *e;
 
+	if (!name)
+		return false;
 	memcpy(name, prefix, len);
 	tag_clean(p->path, name + len);
 	if (tag_stateless_device(name) || tagging_is_fd_path(name + len) || !names(name + len, st, fd))
@@ -210,7 +214,7 @@ static bool is_bound_to(int fd, const struct sockaddr *addr)
 	return (!in6->sin6_port || in6->sin6_port == now.in6.sin6_port) && !memcmp(&in6->sin6_addr, &now.in6.sin6_addr, sizeof(in6->sin6_addr));
 }
 
-static void settle_bound(int fd, struct noted *n)
+static __attribute__((noinline)) void settle_bound(int fd, struct noted *n)
 {
 	char name[96];
 	union {

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "base/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,14 +82,15 @@ static bool is_v6only(int fd, const struct object *object)
 
 static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	char name[TAG_NAME_MAX + 1], path[109];
+	cleanup_room char *name = room_take();
+	char path[109];
 	struct guard_hold hold;
 	struct object object;
 	struct stat st = {0};
 	struct entry *e;
 	int saved_errno = errno;
 
-	if (object_of(fd, &object) || tag_socket(&object, addr, len, name))
+	if (!name || object_of(fd, &object) || tag_socket(&object, addr, len, name))
 		goto out;
 	if (tag_unix_path(addr, len, path) && stat(path, &st))
 		st = (struct stat){0};
@@ -143,14 +145,15 @@ static enum entry_kind kind_of(const struct object *object)
 
 static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *path, int flags, const struct object *object)
 {
-	char name[TAG_NAME_MAX + 8], absolute[TAG_NAME_MAX + 1];
-	struct text t = TEXT_ON(name);
+	cleanup_room char *name = room_take(), *absolute = room_take();
+	struct text t;
 	struct guard_hold hold;
 	struct entry *e;
 	int saved_errno = errno;
 
-	if (tag_path(dir, path, absolute))
+	if (!name || !absolute || tag_path(dir, path, absolute))
 		goto out;
+	t = text_on(name, TAG_NAME_MAX + 8);
 	text_add(&t, tag_prefix(object));
 	text_add(&t, absolute);
 	if (t.cut || t.used > TAG_NAME_MAX || tag_stateless_device(name) || tagging_is_fd_path(absolute))
@@ -200,14 +203,18 @@ void tagging_opened(int fd, int dir, const char *path, int flags)
 
 void tagging_memfd(int fd, const char *given)
 {
-	char name[TAG_NAME_MAX + 1];
-	struct text t = TEXT_ON(name);
+	cleanup_room char *name = NULL;
 	struct guard_hold hold;
 	struct object object;
+	struct text t;
 
 	tagging_fresh(fd);
 	if (!cpr__table || !rules_may_keep(&cpr__settings.rules, "memfd:") || object_of(fd, &object))
 		return;
+	name = room_take();
+	if (!name)
+		return;
+	t = text_on(name, TAG_NAME_MAX + 1);
 	text_add(&t, "memfd:");
 	text_add(&t, given);
 	if (t.cut || !guard_lock(&hold))
@@ -238,10 +245,13 @@ void tagging_dup_noted(int from, int to)
 
 void tagging_hide(const char *given, int fd)
 {
-	char name[TAG_NAME_MAX + 16];
-	struct text t = TEXT_ON(name);
+	cleanup_room char *name = room_take();
 	struct entry *e;
+	struct text t;
 
+	if (!name)
+		return;
+	t = text_on(name, TAG_NAME_MAX + 16);
 	text_format(&t, TAGGING_HIDDEN "%s", given);
 	if (t.used > TAG_NAME_MAX || table_add_next(cpr__table, name, fd, &e))
 		return;

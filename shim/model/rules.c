@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What is kept: fnmatch(3) on the name of the tag. */
+/* What is kept: globs on the name of the tag. */
 #define _GNU_SOURCE
 #include "model/rules.h"
 
+#include "base/glob.h"
+
 #include <errno.h>
-#include <fnmatch.h>
 #include <string.h>
 
 static const struct {
@@ -71,13 +72,6 @@ int rules_parse(struct rules *rules, char *text, const char **bad)
 	return 0;
 }
 
-static bool matches(const char *glob, const char *name)
-{
-	if (strlen(name) > 1000) /* see model/rules.h: past this, glibc's fnmatch calls malloc */
-		return !strcmp(glob, name) || !strcmp(glob, "*");
-	return fnmatch(glob, name, 0) == 0;
-}
-
 static bool kept_by_default(const struct entry *e)
 {
 	switch (e->kind) {
@@ -97,7 +91,7 @@ static bool kept_by_default(const struct entry *e)
 bool rules_keep(const struct rules *rules, const struct entry *e)
 {
 	for (size_t i = 0; i < rules->count; i++)
-		if (rules->rule[i].verb <= RULE_DROP && matches(rules->rule[i].glob, e->name))
+		if (rules->rule[i].verb <= RULE_DROP && glob_matches(rules->rule[i].glob, e->name))
 			return rules->rule[i].verb == RULE_KEEP;
 	return kept_by_default(e);
 }
@@ -105,7 +99,7 @@ bool rules_keep(const struct rules *rules, const struct entry *e)
 bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name)
 {
 	for (size_t i = 0; i < rules->count; i++)
-		if (rules->rule[i].verb == verb && (!verbs[verb].glob || matches(rules->rule[i].glob, name)))
+		if (rules->rule[i].verb == verb && (!verbs[verb].glob || glob_matches(rules->rule[i].glob, name)))
 			return true;
 	return false;
 }

@@ -27,8 +27,7 @@ int rules_add(struct rules *rules, char *line);
 /* All lines of `text`, parted by newlines, empty ones passed over. 0, or the first failure, with *bad at its line. */
 int rules_parse(struct rules *rules, char *text, const char **bad);
 
-/* Is it kept? First match wins; without a match, the default for its kind. Any signal handler may call it (fnmatch does not
-   allocate for names under 1,024 bytes; a longer name that only a glob could keep is compared as it is). */
+/* Is it kept? First match wins; without a match, the default for its kind. Any signal handler may call it. */
 bool rules_keep(const struct rules *rules, const struct entry *e);
 
 /* Does a rule of this verb (carry, no-carry) name it? */

@@ -4,8 +4,8 @@
 #include "model/tag.h"
 
 #include "base/next.h"
+#include "base/room.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
@@ -117,10 +117,12 @@ static ssize_t directory_path(int dir, char *out)
 
 int tag_path(int dir, const char *path, char out[TAG_NAME_MAX + 1])
 {
-	char whole[TAG_NAME_MAX + 1];
+	cleanup_room char *whole = room_take();
 	ssize_t used = 0;
 	int saved_errno = errno, r;
 
+	if (!whole)
+		return -ENOMEM;
 	if (!*path)
 		return -ENOENT;
 	if (*path != '/')
@@ -167,9 +169,12 @@ static int name_unix(struct text *t, const struct sockaddr *addr, socklen_t len)
 {
 	const struct sockaddr_un *un = (const struct sockaddr_un *)addr;
 	size_t head = offsetof(struct sockaddr_un, sun_path);
-	char path[109], absolute[TAG_NAME_MAX + 1];
+	cleanup_room char *absolute = room_take();
+	char path[109];
 	int r;
 
+	if (!absolute)
+		return -ENOMEM;
 	if (len <= head) /* autobind: a name of the kernel's choice that no next generation can ask for */
 		return -EINVAL;
 	if (tag_unix_path(addr, len, path)) {
@@ -185,23 +190,70 @@ static int name_unix(struct text *t, const struct sockaddr *addr, socklen_t len)
 	return 0;
 }
 
+/* Not inet_ntop(3): glibc's calls sprintf(3), which takes 1.7 KiB of stack. */
+static void add_inet4(struct text *t, const unsigned char *bytes)
+{
+	text_format(t, "%u.%u.%u.%u", (unsigned)bytes[0], (unsigned)bytes[1], (unsigned)bytes[2], (unsigned)bytes[3]);
+}
+
+/* The first of the longest runs of two zero words or more is written as "::". *from is 8 if there is none. */
+static void find_zeros(const unsigned *words, int *from, int *count)
+{
+	*from = 8;
+	*count = 1;
+	for (int i = 0, n; i < 8; i += n + 1) {
+		for (n = 0; i + n < 8 && !words[i + n]; n++)
+			;
+		if (n > *count) {
+			*from = i;
+			*count = n;
+		}
+	}
+}
+
+/* As inet_ntop(3) writes it: the last two words as an IPv4 address behind ::, or ::ffff. */
+static void add_inet6(struct text *t, const unsigned char *bytes)
+{
+	unsigned words[8];
+	int from, count;
+
+	for (int i = 0; i < 8; i++)
+		words[i] = (unsigned)bytes[2 * i] << 8 | bytes[2 * i + 1];
+	find_zeros(words, &from, &count);
+	for (int i = 0; i < 8; i++) {
+		if (i == from) {
+			text_add(t, "::");
+			i += count - 1;
+			continue;
+		}
+		if (i == 6 && !from && (count == 6 || (count == 5 && words[5] == 0xffff))) {
+			if (i != from + count)
+				text_add(t, ":");
+			add_inet4(t, bytes + 12);
+			return;
+		}
+		if (i && i != from + count)
+			text_add(t, ":");
+		text_add_hex(t, words[i]);
+	}
+}
+
 static int name_inet(struct text *t, const struct sockaddr *addr, socklen_t len)
 {
 	const struct sockaddr_in *in = (const struct sockaddr_in *)addr;
 	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
-	char host[INET6_ADDRSTRLEN];
 
 	if (addr->sa_family == AF_INET) {
 		if (len < sizeof(*in))
 			return -EINVAL;
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
-		text_format(t, "%s:%u", host, (unsigned)ntohs(in->sin_port));
+		add_inet4(t, (const unsigned char *)&in->sin_addr);
+		text_format(t, ":%u", (unsigned)ntohs(in->sin_port));
 		return 0;
 	}
 	if (len < offsetof(struct sockaddr_in6, sin6_scope_id)) /* RFC 2133's form, which the kernel still takes */
 		return -EINVAL;
-	inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-	text_format(t, "[%s", host);
+	text_add(t, "[");
+	add_inet6(t, in6->sin6_addr.s6_addr);
 	if (len >= sizeof(*in6) && in6->sin6_scope_id)
 		text_format(t, "%%%u", in6->sin6_scope_id);
 	text_format(t, "]:%u", (unsigned)ntohs(in6->sin6_port));
@@ -227,13 +279,16 @@ static const char *transport(const struct object *socket)
 
 int tag_socket(const struct object *socket, const struct sockaddr *addr, socklen_t len, char out[TAG_NAME_MAX + 1])
 {
-	char name[TAG_NAME_MAX + 1];
-	struct text t = TEXT_ON(name);
+	cleanup_room char *name = room_take();
+	struct text t;
 	const char *prefix;
 	int r = -EAFNOSUPPORT;
 
+	if (!name)
+		return -ENOMEM;
 	if (!addr || len < sizeof(sa_family_t))
 		return -EINVAL;
+	t = text_on(name, TAG_NAME_MAX + 1);
 	if (socket->domain == AF_VSOCK && socket->type == SOCK_STREAM && len >= sizeof(struct sockaddr_vm)) {
 		const struct sockaddr_vm *vm = (const struct sockaddr_vm *)addr;
 

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/next.h"
 #include "base/pool.h"
+#include "base/room.h"
 #include "base/raw.h"
 #include "base/text.h"
 
@@ -29,13 +30,14 @@ static uint64_t number_at(const char *at)
 /* PID (NAME) STATE PARENT …, 9: flags, 22: the start time. Behind the last ')': a name may hold anything. */
 bool procinfo_look(int pid, struct procinfo *proc)
 {
-	char path[40], stat[512];
+	cleanup_room char *stat = room_take();
+	char path[40];
 	struct text t = TEXT_ON(path), name = TEXT_ON(proc->name);
 	const char *begin, *at;
 	int saved_errno = errno;
 
 	text_format(&t, "/proc/%d/stat", pid);
-	if (io_read_file(path, stat, sizeof(stat)) <= 0 || !(begin = strchr(stat, '(')) || !(at = strrchr(stat, ')')) || !at[1] || !at[2] || !at[3]) {
+	if (!stat || io_read_file(path, stat, ROOM_SIZE) <= 0 || !(begin = strchr(stat, '(')) || !(at = strrchr(stat, ')')) || !at[1] || !at[2] || !at[3]) {
 		errno = saved_errno;
 		return false;
 	}
@@ -66,7 +68,8 @@ struct search {
 static void read_children(int thread, void *arg)
 {
 	struct search *search = arg;
-	char path[64], bytes[512];
+	cleanup_room char *bytes = room_take();
+	char path[64];
 	struct text t = TEXT_ON(path);
 	cleanup_fd int fd = -1;
 	int child = 0;
@@ -75,7 +78,7 @@ static void read_children(int thread, void *arg)
 	text_format(&t, "/proc/%d/task/%d/children", search->pid, thread);
 	fd = raw_open(path, O_RDONLY | O_CLOEXEC, 0);
 	search->listed |= fd >= 0;
-	while (fd >= 0 && (n = next_sys(SYS_read, fd, bytes, sizeof(bytes))) > 0)
+	while (bytes && fd >= 0 && (n = next_sys(SYS_read, fd, bytes, ROOM_SIZE)) > 0)
 		for (ssize_t i = 0; i < n; i++) {
 			if (bytes[i] >= '0' && bytes[i] <= '9') {
 				child = child * 10 + (bytes[i] - '0');
@@ -163,7 +166,8 @@ bool procinfo_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg)
 
 bool procinfo_maps(int pid, const char *what)
 {
-	char path[40], bytes[1024];
+	cleanup_room char *bytes = room_take();
+	char path[40];
 	struct text t = TEXT_ON(path);
 	cleanup_fd int fd = -1;
 	size_t kept = 0, overlap = strlen(what) - 1;
@@ -173,7 +177,7 @@ bool procinfo_maps(int pid, const char *what)
 
 	text_format(&t, "/proc/%d/maps", pid);
 	fd = raw_open(path, O_RDONLY | O_CLOEXEC, 0);
-	while (!found && fd >= 0 && (n = next_sys(SYS_read, fd, bytes + kept, sizeof(bytes) - kept)) > 0) {
+	while (bytes && !found && fd >= 0 && (n = next_sys(SYS_read, fd, bytes + kept, ROOM_SIZE - kept)) > 0) {
 		size_t all = kept + (size_t)n;
 
 		found = memmem(bytes, all, what, overlap + 1);
@@ -255,12 +259,13 @@ struct wait {
 static void look_at_thread(int tid, void *arg)
 {
 	struct wait *wait = arg;
-	char path[64], stat[256];
+	cleanup_room char *stat = room_take();
+	char path[64];
 	struct text t = TEXT_ON(path);
 	const char *at;
 
 	text_format(&t, "/proc/%d/task/%d/stat", wait->pid, tid);
-	if (io_read_file(path, stat, sizeof(stat)) > 0 && (at = strrchr(stat, ')')) && at[1])
+	if (stat && io_read_file(path, stat, ROOM_SIZE) > 0 && (at = strrchr(stat, ')')) && at[1])
 		wait->waits |= at[2] == 'D';
 }
 

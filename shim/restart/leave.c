@@ -7,6 +7,7 @@
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/raw.h"
+#include "base/room.h"
 #include "fd/tagging.h"
 #include "process/birth.h"
 #include "process/guard.h"
@@ -133,11 +134,11 @@ static bool same_file(const char *a, const char *b)
 
 static __attribute__((noinline)) bool is_own(const char *path, char *const argv[])
 {
-	char absolute[TAG_NAME_MAX + 1];
+	cleanup_room char *absolute = room_take();
 	int saved_errno = errno;
 	bool own = false;
 
-	if (tag_path(AT_FDCWD, path, absolute))
+	if (!absolute || tag_path(AT_FDCWD, path, absolute))
 		goto out;
 	if (!strcmp(absolute, cpr__startup.path) || same_file(absolute, cpr__startup.path) || same_file(absolute, "/proc/self/exe"))
 		own = true;

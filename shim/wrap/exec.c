@@ -8,6 +8,7 @@
 #include "restart/leave.h"
 #include "base/next.h"
 #include "base/readable.h"
+#include "base/room.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -108,13 +109,12 @@ static __attribute__((noinline)) bool own_file(const char *file, char *const arg
 	return *path && is_own(*path, argv, envp);
 }
 
-/* Apart: the room for the path is on the stack of an owner only, not on that of a child, which may be small. */
-static __attribute__((noinline)) int by_own_file(const char *file, char *const argv[], char *const envp[])
+static int by_own_file(const char *file, char *const argv[], char *const envp[])
 {
-	char room[TAG_NAME_MAX + 1];
+	cleanup_room char *room = room_take();
 	const char *path;
 
-	return own_file(file, argv, envp, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
+	return room && own_file(file, argv, envp, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
 }
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
@@ -180,14 +180,15 @@ CPR_EXPORT int execle(const char *path, const char *arg, ...)
 
 static __attribute__((noinline)) int at_own(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	char link[40], absolute[TAG_NAME_MAX + 1];
+	cleanup_room char *absolute = room_take();
+	char link[40];
 	struct text t = TEXT_ON(link);
 
 	if (readable_string(path) && !*path && flags & AT_EMPTY_PATH) {
 		text_format(&t, "/proc/self/fd/%d", dir);
 		if (is_own(link, argv, envp))
 			return leave(link, argv, envp);
-	} else if (readable_string(path) && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && is_own(absolute, argv, envp)) {
+	} else if (absolute && readable_string(path) && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && is_own(absolute, argv, envp)) {
 		return leave(absolute, argv, envp);
 	}
 	return next_execveat(dir, path, argv, envp, flags);

@@ -137,7 +137,7 @@ Test(rules, answer_for_names_of_4095_bytes)
 	cr_assert_eq(parsed("keep *"), 0);
 	cr_assert(keeps(name, ENTRY_FILE, 0));
 	cr_assert_eq(parsed("keep file:*"), 0);
-	cr_assert_not(keeps(name, ENTRY_FILE, 0), "past 1,000 bytes fnmatch would call malloc: compared as it is");
+	cr_assert(keeps(name, ENTRY_FILE, 0), "however long it is");
 	snprintf(line, sizeof(line), "keep %s", name);
 	cr_assert_eq(parsed(line), 0);
 	cr_assert(keeps(name, ENTRY_FILE, 0));
