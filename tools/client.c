@@ -26,6 +26,8 @@
 
 enum { BACKLOG = 8 };
 
+#define RING_AGAIN_NS INT64_C(300000000)
+
 static const int64_t successor_time = 3 * SECOND; /* for the child of a daemonising process that died to report */
 
 static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -211,7 +213,6 @@ static int queue_signal(const struct client *c, uint64_t nonce)
 
 enum outcome client_ring(struct client *c, const struct protocol_request *request, struct text *why)
 {
-	uint64_t nonce;
 	int r;
 
 	io_close(&c->line);
@@ -221,11 +222,12 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 	c->speaker = 0;
 	c->request = *request;
 	c->request.magic = PROTOCOL_MAGIC;
-	r = listen_for(c, &nonce);
+	r = listen_for(c, &c->nonce);
 	if (r == -EPERM)
 		return fail(OUTCOME_FAILED, why, "PID %d is in another network namespace: only root may enter it to ask", (int)c->pid);
 	if (!r)
-		r = queue_signal(c, nonce);
+		r = queue_signal(c, c->nonce);
+	c->rung_at = io_now();
 	if (!r)
 		return OUTCOME_DONE;
 	if (r == -ESRCH)
@@ -298,6 +300,28 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/*
+ * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals is full. So it is rung again until
+ * it has been asked. It knows the nonce of a caller that it has heard.
+ */
+static int64_t next_ring(struct client *c, int64_t until)
+{
+	int64_t due = c->rung_at + RING_AGAIN_NS;
+
+	if (c->asked || c->died || c->supervisor)
+		return until;
+	if (io_now() >= due) {
+		char reason[256];
+		struct text why = TEXT_ON(reason);
+
+		if (look(c, &why) == OUTCOME_DONE) /* still: it may have become another program */
+			queue_signal(c, c->nonce);
+		c->rung_at = io_now();
+		due = c->rung_at + RING_AGAIN_NS;
+	}
+	return earlier(due, until);
+}
+
 enum outcome client_hear(struct client *c, int64_t until, struct answer *answer, struct text *why)
 {
 	for (;;) {
@@ -307,7 +331,7 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			{.fd = c->died ? -1 : c->pidfd, .events = POLLIN},
 		};
 		int64_t patience = c->request.verb == PROTOCOL_RESTART && !c->supervisor ? successor_time : 0;
-		int n = poll(on, countof(on), wait_ms(c->died ? earlier(until, c->died + patience) : until));
+		int n = poll(on, countof(on), wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
 
 		if (n < 0 && errno != EINTR)
 			return fail(OUTCOME_FAILED, why, "poll: %m");

@@ -28,6 +28,8 @@ struct client {
 	int line;      /* the connection of who talks to us; -1: nobody */
 	pid_t speaker; /* who that is: the process, or the one that took its place */
 	bool asked;    /* the request went out */
+	uint64_t nonce;
+	int64_t rung_at; /* io_now() */
 	bool supervisor; /* it is the supervisor of a server, and not the server */
 	int64_t died;  /* when the process was seen to be dead, 0: it lives */
 	struct protocol_request request;

@@ -13,6 +13,7 @@
 #include <linux/close_range.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 struct entry64 { /* getdents64(2) */
@@ -91,4 +92,30 @@ void fds_walk(void (*each)(int fd, void *arg), void *arg)
 	if (!walk("/proc/self/fd", true, each, arg))
 		walk_numbers(each, arg);
 	errno = saved_errno;
+}
+
+void fds_lift_limit(bool on, struct rlimit *before)
+{
+	struct rlimit all;
+
+	if (on && next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, before))
+		*before = (struct rlimit){0};
+	all = (struct rlimit){before->rlim_max, before->rlim_max};
+	if (before->rlim_cur < before->rlim_max)
+		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
+}
+
+int fds_socket(int domain, int type, int protocol)
+{
+	int fd = next_socket(domain, type | SOCK_CLOEXEC, protocol), saved_errno;
+	struct rlimit before;
+
+	if (fd >= 0 || errno != EMFILE)
+		return fd;
+	fds_lift_limit(true, &before);
+	fd = next_socket(domain, type | SOCK_CLOEXEC, protocol);
+	saved_errno = errno;
+	fds_lift_limit(false, &before);
+	errno = saved_errno;
+	return fd;
 }

@@ -4,6 +4,7 @@
 #include "deliver/knock.h"
 
 #include "base/attr.h"
+#include "base/fds.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/raw.h"
@@ -203,7 +204,7 @@ bool knock_at(const struct knock_door *door)
 		knock_forget_all();
 	if (!record || record->count == record->room || !door->len)
 		return false;
-	sock = next_socket(door->addr.ss_family, door->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	sock = fds_socket(door->addr.ss_family, door->type | SOCK_NONBLOCK, 0);
 	if (sock < 0 || !name_it(sock, door, &record->knocks[record->count]))
 		return false;
 	atomic_fetch_add(&record->count, 1);

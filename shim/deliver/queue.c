@@ -5,7 +5,7 @@
 
 #include "process/roster.h"
 #include "process/birth.h"
-#include "process/bell.h"
+#include "process/task.h"
 #include "fd/conn.h"
 #include "deliver/linger.h"
 #include "process/guard.h"
@@ -218,7 +218,7 @@ void deliver_to(const char *name, int fd)
 		atomic_store(&deliver_waiting, true);
 		if (f->asking && !f->door.deferred && f->claimer)
 			pace_knock(f, table_by_fd(cpr__table, fd));
-		bell_tick_in(BELL_ARRIVAL, PACE_TICK_MS); /* a program that waits for its events is seen earlier */
+		task_wake();
 	}
 	errno = saved_errno;
 }

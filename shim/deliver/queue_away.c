@@ -6,6 +6,7 @@
 #include "deliver/linger.h"
 #include "process/roster.h"
 #include "process/guard.h"
+#include "base/fds.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -94,24 +95,12 @@ static bool goes_back(struct family *f, const struct entry *e)
 	return !(e->flags & ENTRY_ORPHAN) || !roster_has_workers();
 }
 
-/* What comes out of a message and finds no number is lost, and the program may have few left. Numbers above its limit stay good when that is as it was. */
-static void lift_limit(bool on, struct rlimit *before)
-{
-	struct rlimit all;
-
-	if (on && next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, before))
-		*before = (struct rlimit){0};
-	all = (struct rlimit){before->rlim_max, before->rlim_max};
-	if (before->rlim_cur < before->rlim_max)
-		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
-}
-
 size_t deliver_take_back(struct passed *into, size_t most)
 {
 	struct rlimit before = {0};
 	size_t n = 0;
 
-	lift_limit(true, &before);
+	fds_lift_limit(true, &before);
 
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
@@ -124,7 +113,7 @@ size_t deliver_take_back(struct passed *into, size_t most)
 			if (!object_of(f->fds[i], &object))
 				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
 	}
-	lift_limit(false, &before);
+	fds_lift_limit(false, &before);
 	return n;
 }
 
@@ -152,7 +141,7 @@ void deliver_call_off(void)
 {
 	struct rlimit before = {0};
 
-	lift_limit(true, &before);
+	fds_lift_limit(true, &before);
 	for (struct family *f = deliver_families; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
@@ -160,7 +149,7 @@ void deliver_call_off(void)
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}
-	lift_limit(false, &before);
+	fds_lift_limit(false, &before);
 }
 
 void deliver_to_inherited(void)

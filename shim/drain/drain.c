@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
-#include "process/bell.h"
+#include "process/doorbell.h"
 #include "drain/freeze.h"
 #include "process/birth.h"
 #include "process/guard.h"
@@ -47,11 +47,6 @@ int drain_park(void)
 			return -EINTR;
 	}
 	return 0;
-}
-
-bool drain_wants_out(void)
-{
-	return atomic_load(&drain_active) && active_calls_self && atomic_load(&active_calls_self->fd) >= 0;
 }
 
 /*
@@ -130,6 +125,7 @@ static void forget_drain(void)
 	if (likely(!atomic_load(&drain_active)))
 		return;
 	atomic_store(&drain_active, false);
+	atomic_store(&active_calls_come_out, false);
 	atomic_store(&drain_over_here, false);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
@@ -168,6 +164,7 @@ void drain_begin(void)
 	int saved_errno = errno;
 
 	atomic_store(&drain_active, true);
+	atomic_store(&active_calls_come_out, true);
 	barrier();
 	freeze_listeners(true);
 	drain_forget_waiters();
@@ -272,6 +269,7 @@ void drain_thaw(void)
 
 	atomic_store(&drain_over_here, false);
 	atomic_store(&drain_active, false);
+	atomic_store(&active_calls_come_out, false);
 	freeze_listeners(false);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);

@@ -63,9 +63,6 @@ static inline void drain_exit(void)
 		atomic_store_explicit(&active_calls_self->fd, -1, memory_order_release);
 }
 
-/* Is this thread inside such a call, and a drain on? Then the call is to end (restart/doorbell.c), so that drain_enter is asked again. */
-bool drain_wants_out(void);
-
 /* The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of, stands at a boundary. */
 void drain_waits(int epfd);
 

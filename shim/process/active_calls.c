@@ -25,6 +25,7 @@ static cpr_touched struct own {
 
 cpr_thread struct active_call *active_calls_self;
 cpr_thread int active_calls_self_tid;
+cpr_touched _Atomic bool active_calls_come_out;
 static cpr_thread int homeless; /* the tid for which there was no room */
 
 /* A child of a bare clone(2) has its parent's in libc's memory, and must ask. */

@@ -6,6 +6,7 @@
 #include "base/attr.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct active_call {
 	_Atomic int tid; /* 0: free */
@@ -15,6 +16,14 @@ struct active_call {
 /* This thread's place; NULL: it has none yet, or there is no room. */
 extern cpr_thread struct active_call *active_calls_self;
 extern cpr_thread int active_calls_self_tid; /* in a child it is not what stands in *active_calls_self: that is to become its own */
+
+/* Is a drain on? Then threads come out of such calls when they are rung (process/doorbell.c), and ask again whether they may make them. */
+extern _Atomic bool active_calls_come_out;
+
+static inline bool active_calls_this_comes_out(void)
+{
+	return atomic_load(&active_calls_come_out) && active_calls_self && atomic_load(&active_calls_self->fd) >= 0;
+}
 
 /* Once, at the start. */
 void active_calls_init(void);

@@ -17,9 +17,6 @@ struct table *cpr__table;
 struct settings cpr__settings;
 
 cpr_thread int guard_depth;
-cpr_thread bool guard_noted;
-
-static void (*answer_noted)(void);
 
 enum { SIGCANCEL = 32 };
 
@@ -30,6 +27,8 @@ static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited f
 static cpr_touched _Atomic(void *) holder; /* the thread that is changing the table. (A callback of cpr_walk_fd may call close(), or fork) */
 static cpr_touched _Atomic(void *) forker; /* the thread that has the lock from fork()'s first moment to its last: its handlers may change the table */
 static cpr_touched int forks_in_forks;     /* the forker's handlers may fork */
+static cpr_touched _Atomic bool forks_unlocked; /* this process's one thread is in fork(), and has not taken it */
+static const _Atomic unsigned *task_word;
 static bool broken;                        /* born while another thread was changing the table */
 
 /* Where a thread's errno is tells threads apart without a system call, and a child's first thread is where its parent's forking thread was. */
@@ -107,26 +106,63 @@ void guard_unlock(const struct guard_hold *hold)
 	errno = saved_errno;
 }
 
-void guard_when_noted(void (*answer)(void))
+/* ---- inside ---- */
+
+enum { CLOSED_TURNS = 100, TURN_US = 1000, INSIDE_TURNS = 500, INSIDE_TURN_US = 100 };
+
+/* A forked child finds this cleared: its one thread is not inside, or its fork is. */
+static cpr_touched struct inside {
+	_Atomic int count;   /* threads between guard_enter and guard_exit */
+	_Atomic bool closed; /* none may come in: a restart is about to leave */
+} *inside;
+
+static void wait_us(long us)
 {
-	answer_noted = answer;
+	struct timespec time = {0, us * 1000};
+
+	next_sys(SYS_nanosleep, &time, NULL);
 }
 
-void guard_answer_noted(void)
+/* Each looks at what the other has written after writing its own: one of the two sees the other. */
+void guard_come_in(void)
 {
-	int saved_errno = errno; /* what the wrapper's call has said */
-	sigset_t before;
+	int saved_errno = errno;
 
-	guard_noted = false;
-	if (!answer_noted)
+	if (unlikely(!inside))
 		return;
-	guard_block(&before); /* as in the handler, for which it is written */
-	answer_noted();
-	guard_unblock(&before);
+	atomic_fetch_add(&inside->count, 1);
+	for (int i = 0; i < CLOSED_TURNS && unlikely(atomic_load(&inside->closed)); i++) {
+		atomic_fetch_sub(&inside->count, 1);
+		wait_us(TURN_US);
+		atomic_fetch_add(&inside->count, 1);
+	}
+	errno = saved_errno;
+}
+
+void guard_go_out(void)
+{
+	if (likely(inside != NULL) && atomic_load(&inside->count) > 0)
+		atomic_fetch_sub(&inside->count, 1);
+}
+
+/* A handler of the program's in the thread that closes goes in all the same; and what that handler has interrupted inside will not go out. */
+void guard_close(bool close)
+{
+	int own = guard_depth > 0, saved_errno = errno;
+
+	guard_depth += close ? 1 : -1;
+	atomic_store(&inside->closed, close);
+	for (int i = 0; close && i < INSIDE_TURNS && atomic_load(&inside->count) > own; i++)
+		wait_us(INSIDE_TURN_US);
 	errno = saved_errno;
 }
 
 /* ---- forks ---- */
+
+static bool is_alone(void)
+{
+	return birth_is_single_threaded() && !(task_word && atomic_load(task_word) & 1);
+}
 
 /*
  * One thread may hold the lock when another forks: so it is taken before. The child lets go of it when it first asks for something (process/birth.c); for the one thread
@@ -143,7 +179,11 @@ static __attribute__((hot)) void before_fork(void)
 		forks_in_forks++;
 	} else if (holder == self()) {
 		forker = self();
-	} else if (!birth_is_single_threaded()) {
+	} else {
+		atomic_store(&forks_unlocked, true); /* before the look at the task: see guard_await_fork */
+		if (is_alone())
+			return;
+		atomic_store(&forks_unlocked, false);
 		guard_block(&before);
 		acquire();
 		forker = self();
@@ -155,6 +195,7 @@ static __attribute__((hot)) void after_fork(void)
 {
 	sigset_t before;
 
+	atomic_store(&forks_unlocked, false);
 	if (likely(forker != self()))
 		return;
 	if (forks_in_forks) {
@@ -166,6 +207,12 @@ static __attribute__((hot)) void after_fork(void)
 	if (holder != self())
 		release();
 	guard_unblock(&before);
+}
+
+void guard_await_fork(void)
+{
+	for (int i = 0; i < INSIDE_TURNS && atomic_load(&forks_unlocked); i++)
+		wait_us(INSIDE_TURN_US);
 }
 
 /* Which thread of its parent's has made this child? NULL: not known. Its first thread is that one; another one may be the first that asks. */
@@ -183,6 +230,7 @@ static void when_born(void)
 	}
 	forker = NULL;
 	forks_in_forks = 0;
+	atomic_store(&forks_unlocked, false);
 	*readable = !broken;
 }
 
@@ -191,9 +239,17 @@ int guard_init(void)
 	readable = birth_cleared(sizeof(*readable));
 	if (!readable)
 		return -ENOMEM;
+	inside = birth_cleared(sizeof(*inside));
+	if (!inside)
+		return -ENOMEM;
 	*readable = 1;
 	guard_readable = readable;
 	birth_around_fork(before_fork, after_fork);
 	birth_when_born(when_born);
 	return 0;
+}
+
+void guard_beside(const _Atomic unsigned *task)
+{
+	task_word = task;
 }

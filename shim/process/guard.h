@@ -53,27 +53,38 @@ void guard_unblock(const sigset_t *before);
 void guard_fill(sigset_t *all);
 
 /*
- * "Inside the library": between these a doorbell is only noted, and answered by the outermost guard_exit. For wrappers that do more than one
- * thing: a restart between bind() and the tag would leave the listener behind.
+ * "Inside the library": between these no restart takes place. For wrappers that do more than one thing: a restart between bind() and the tag would
+ * leave the listener behind. They nest. Never around a call that can block. Any thread and any handler; keep errno.
  */
 extern cpr_thread int guard_depth;
-extern cpr_thread bool guard_noted;
-void guard_answer_noted(void);
+void guard_come_in(void);
+void guard_go_out(void);
 
 static inline void guard_enter(void)
 {
-	guard_depth++;
-	atomic_signal_fence(memory_order_seq_cst);
+	if (guard_depth++ == 0)
+		guard_come_in();
 }
 
 static inline void guard_exit(void)
 {
-	atomic_signal_fence(memory_order_seq_cst);
-	if (--guard_depth == 0 && unlikely(guard_noted))
-		guard_answer_noted();
+	if (--guard_depth == 0)
+		guard_go_out();
 }
 
-/* What to call at the end of the outermost wrapper when a doorbell was noted; the doorbell's. */
-void guard_when_noted(void (*answer)(void));
+/*
+ * Threads that come in now wait, and those that are inside are awaited: for 50 ms at most, since a thread may have died there (a child of vfork that
+ * was killed). And the way back. The task's, or that of a thread which execs the program.
+ */
+void guard_close(bool close);
+
+/*
+ * A program of one thread forks without taking the lock. The task, started amid such a fork by a handler of the very thread that forks, waits until
+ * it is over: else the child would have a half-made change in its table.
+ */
+void guard_await_fork(void);
+
+/* The word of which bit 0 says whether there is a task. Once, when the library starts. */
+void guard_beside(const _Atomic unsigned *task);
 
 #endif

@@ -10,11 +10,11 @@
 #include "base/raw.h"
 #include "deliver/queue.h"
 #include "fd/tagging.h"
-#include "process/bell.h"
 #include "process/children.h"
 #include "process/birth.h"
 #include "process/guard.h"
 #include "process/roster.h"
+#include "process/task.h"
 #include "restart/backlog.h"
 #include "restart/grace.h"
 #include "restart/ready.h"
@@ -39,6 +39,7 @@ static int generation = 1;
 static int64_t first_at, started_at;
 
 _Atomic bool arrive_watch;
+static _Atomic bool waits; /* a thread of the program was about to, since the last look */
 
 int arrive_generation(void)
 {
@@ -214,7 +215,7 @@ static int await_rest(bool owner, bool carrying, int64_t now)
 }
 
 /* ms until the next look; 0: the arrival is over. */
-static int settle(bool waits)
+static int settle(bool waited)
 {
 	int64_t now = io_now();
 	bool owner = roster_elect();
@@ -222,51 +223,27 @@ static int settle(bool waits)
 
 	if (owner) {
 		write_pidfile();
-		ready_look(waits);
+		ready_look(waited);
 	}
 	grace_look(now, carrying);
 	rest = await_rest(owner, carrying, now);
 	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }
 
-static void look(bool waits)
+/* The errand: the arrival, and then the children that nobody waits for. */
+static int look(void)
 {
-	static atomic_flag looking = ATOMIC_FLAG_INIT; /* a thread's wait and another's tick */
-	int again;
+	int again = atomic_load(&arrive_watch) ? settle(atomic_exchange(&waits, false)) : 0;
 
-	if (atomic_flag_test_and_set(&looking)) {
-		if (!waits) /* it may be past what this one rang for */
-			bell_tick_in(BELL_ARRIVAL, TICK_MS);
-		return;
-	}
-	again = settle(waits);
 	if (!again)
 		atomic_store(&arrive_watch, false);
-	if (children_reap() && !again)
-		again = CHILDREN_TICK_MS;
-	atomic_flag_clear(&looking); /* before the tick: see restart_tick */
-	if (again)
-		bell_tick_in(BELL_ARRIVAL, again);
+	return children_reap() && !again ? CHILDREN_TICK_MS : again;
 }
 
 void arrive_waiting(void)
 {
-	int saved_errno = errno;
-	sigset_t before;
-
-	guard_block(&before);
-	if (birth_own_memory())
-		look(true);
-	guard_unblock(&before);
-	errno = saved_errno;
-}
-
-void arrive_tick(void)
-{
-	if (atomic_load(&arrive_watch))
-		look(false);
-	else if (children_reap())
-		bell_tick_in(BELL_ARRIVAL, CHILDREN_TICK_MS);
+	if (!atomic_exchange(&waits, true))
+		task_wake();
 }
 
 /* -u: not before the exec, which may fail, but before the program looks for them. */
@@ -291,6 +268,5 @@ void arrive_remove_files(void)
 void arrive_begin(void)
 {
 	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile || ready_is_awaited());
-	if (generation > 1 || ready_is_awaited())
-		bell_tick_in(BELL_ARRIVAL, TICK_MS);
+	task_adds(look);
 }

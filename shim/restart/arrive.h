@@ -32,7 +32,4 @@ extern _Atomic bool arrive_watch;
 /* The program is about to wait for events, in any thread: it is as ready as it will be. */
 void arrive_waiting(void);
 
-/* The timer's part: readiness without a sign, grace, retired workers. A signal handler calls it. */
-void arrive_tick(void);
-
 #endif

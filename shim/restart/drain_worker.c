@@ -5,7 +5,8 @@
 
 #include "process/roster.h"
 #include "process/page.h"
-#include "process/bell.h"
+#include "process/caller.h"
+#include "process/task.h"
 #include "drain/carry.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
@@ -108,9 +109,18 @@ static void tell_listeners(int sock)
 	guard_unlock(&hold);
 }
 
+static int connect_to_owner(void)
+{
+	int sock = caller_connect(draining_for);
+
+	if (sock >= 0)
+		caller_wait_on(sock);
+	return sock;
+}
+
 static void pass_on(void)
 {
-	cleanup_fd int sock = bell_answer(draining_for);
+	cleanup_fd int sock = connect_to_owner();
 	struct carry_count count = {0};
 	size_t n = 0;
 
@@ -260,10 +270,9 @@ static bool survey(void)
 }
 
 /* ms until the next look; 0: there is nothing to do. */
-static int look(uint64_t nonce)
+static int look_at(uint64_t nonce)
 {
 	bool slow = survey();
-
 
 	if (nonce == PAGE_GONE && draining_for)
 		let_all_go();
@@ -282,30 +291,25 @@ static int look(uint64_t nonce)
 	return draining_for ? go_on() : slow ? STEP_MS : 0;
 }
 
-/* A ring that comes while another thread looks is not lost: it may be the one that says that the owner has gone, and what this worker has passed is not its own any more. */
-void drain_worker_tick(void)
+/* The errand. */
+static int look(void)
 {
-	static atomic_flag ticking = ATOMIC_FLAG_INIT;
-	static _Atomic bool rung_meanwhile;
 	struct page_drain *drain = page_shared_drain();
-	int again = 0;
 
 	if (!drain || (!told.nonce && (roster_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
-		return;
-	atomic_store(&rung_meanwhile, true);
-	while (atomic_load(&rung_meanwhile) && !atomic_flag_test_and_set(&ticking)) {
-		atomic_store(&rung_meanwhile, false);
-		again = look(wanted());
-		atomic_flag_clear(&ticking);
-	}
-	if (again)
-		bell_tick_in(BELL_WORKER, again);
+		return 0;
+	return look_at(wanted());
+}
+
+void drain_worker_init(void)
+{
+	task_adds(look);
 }
 
 /* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
 bool drain_worker_is_concerned(const struct protocol_request *request)
 {
-	drain_worker_tick(); /* the last drain may be called off, and nobody have looked since */
+	look(); /* the last drain may be called off, and nobody have looked since */
 	return request->drain.shares || (!told.nonce && scm_recv_is_of(request->drain.keys, request->drain.key_count));
 }
 

@@ -27,8 +27,8 @@ struct drain_worker_message {
 	char name[TAG_NAME_MAX + 1];
 };
 
-/* The doorbell rang, or its timer did. */
-void drain_worker_tick(void);
+/* Once, when the library starts. */
+void drain_worker_init(void);
 
 /*
  * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of its owner's: it is told by a request (PROTOCOL_DRAIN), on a connection that

@@ -56,7 +56,9 @@ static bool begin(struct guard_hold *hold)
 	if (atomic_flag_test_and_set(&leaving))
 		return false;
 	atomic_store(&under_way, true);
+	guard_close(true);
 	if (!guard_lock(hold)) {
+		guard_close(false);
 		atomic_store(&under_way, false);
 		atomic_flag_clear(&leaving);
 		return false;
@@ -66,6 +68,7 @@ static bool begin(struct guard_hold *hold)
 
 static void give_up(const struct guard_hold *hold)
 {
+	guard_close(false);
 	atomic_store(&under_way, false);
 	guard_unlock(hold);
 	atomic_flag_clear(&leaving);

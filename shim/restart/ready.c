@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "fd/pending.h"
 #include "model/protocol.h"
-#include "process/bell.h"
+#include "process/caller.h"
 #include "process/children.h"
 #include "process/guard.h"
 #include "process/roster.h"
@@ -130,7 +130,7 @@ static void report(size_t orphans)
 	protocol_put_int(&t, "ready_us", ready.took_us);
 	put_orphans(&t);
 	children_warn(&t);
-	bell_report(ready.nonce, answer, t.used);
+	caller_report(ready.nonce, answer, t.used);
 }
 
 static void become_ready(size_t orphans)

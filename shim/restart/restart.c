@@ -4,7 +4,7 @@
 #include "restart/restart.h"
 
 #include "process/roster.h"
-#include "process/bell.h"
+#include "process/task.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
 #include "restart/backlog.h"
@@ -68,7 +68,6 @@ static size_t slow_workers; /* at its beginning: who may have such a request */
 static bool called;        /* workers were */
 static int64_t workers_ns; /* of EACH_NS, for all that were called */
 static uint64_t survey; /* the number of the question to workers */
-static atomic_flag stepping = ATOMIC_FLAG_INIT; /* one thread at a time looks, and exactly one leaves */
 
 bool restart_under_way(void)
 {
@@ -228,17 +227,15 @@ static int step(void)
 	return 0;
 }
 
-/* The next tick is set when the next thread may step: one that came while we still held the flag would do nothing, and be the last. */
-void restart_tick(void)
+/* The errand. */
+static int look(void)
 {
-	int again;
+	return atomic_load(&draining) && roster_owner() == getpid() ? step() : 0;
+}
 
-	if (!atomic_load(&draining) || roster_owner() != getpid() || atomic_flag_test_and_set(&stepping))
-		return;
-	again = atomic_load(&draining) ? step() : 0;
-	atomic_flag_clear(&stepping);
-	if (again)
-		bell_tick_in(BELL_RESTART, again);
+void restart_init(void)
+{
+	task_adds(look);
 }
 
 int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why)
@@ -266,6 +263,5 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 	last_ns = HOLD_NS;
 	await(0);
 	atomic_store(&draining, true);
-	restart_tick();
 	return 0;
 }

@@ -11,8 +11,8 @@
  */
 int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why);
 
-/* The doorbell's timer rang. */
-void restart_tick(void);
+/* Once, when the library starts. */
+void restart_init(void);
 
 bool restart_under_way(void);
 

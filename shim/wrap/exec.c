@@ -2,7 +2,7 @@
 /* exec: into a stranger, who gets nothing of ours, or into the program's own next generation, which gets the state. */
 #define _GNU_SOURCE
 #include "base/attr.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "restart/leave.h"

@@ -4,7 +4,11 @@
 #include "wrap/init.h"
 
 #include "restart/arrive.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
+#include "process/task.h"
+#include "restart/drain_worker.h"
+#include "restart/restart.h"
+#include "restart/verbs.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
 #include "fd/claim.h"
@@ -47,6 +51,8 @@ static int family(void)
 		r = roster_init();
 	if (!r)
 		r = guard_init();
+	if (!r)
+		r = task_init();
 	return r;
 }
 
@@ -75,9 +81,15 @@ static int start(void)
 		pending_init();
 		drain_init();
 		drain_owner_init();
+		verbs_init();
+		drain_worker_init();
+		restart_init();
+		doorbell_when_heard(deliver_heard);
 		r = doorbell_init();
 	}
 	state_free(&crossing.state);
+	if (!r)
+		task_begin(arrive_watch);
 	return r;
 }
 

@@ -2,7 +2,7 @@
 /* What is read and written: on connections it is noted, and held back while a drain is on; on everything else it costs a look. */
 #define _GNU_SOURCE
 #include "deliver/queue.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "drain/drain.h"
 #include "base/io.h"
 #include "base/next.h"

@@ -2,7 +2,7 @@
 /* The doorbell's signal is not the program's: handlers, masks and waits of the program leave it out, and nothing tells the program so. */
 #define _GNU_SOURCE
 #include "restart/arrive.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "wrap/wrap.h"

@@ -2,7 +2,7 @@
 /* Sleeps, and the other calls that say EINTR after any handler: a ring does not end them. */
 #define _GNU_SOURCE
 #include "restart/arrive.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "wrap/wrap.h"

@@ -6,7 +6,7 @@
 #include "restart/backlog.h"
 #include "fd/claim.h"
 #include "deliver/queue.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "drain/drain.h"
 #include "fd/inherited.h"
 #include "base/next.h"

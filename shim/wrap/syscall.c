@@ -2,7 +2,7 @@
 /* syscall(2): node, nginx and others reach accept4, memfd_create and more by their numbers. */
 #define _GNU_SOURCE
 #include "fd/conn.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/readable.h"

@@ -2,7 +2,7 @@
 /* Where a program waits for events: it is ready then; and the doorbell is not one of its events. */
 #define _GNU_SOURCE
 #include "restart/arrive.h"
-#include "restart/doorbell.h"
+#include "process/doorbell.h"
 #include "drain/drain.h"
 #include "drain/freeze.h"
 #include "base/io.h"

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* The socket back to whoever rang. */
+#define _GNU_SOURCE
+#include "process/caller.h"
+
+#include "base/attr.h"
+#include "base/fds.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/raw.h"
+#include "model/protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* Connecting does not wait: a stranger whose backlog is full would hold up the task, and every other caller with it. */
+int caller_connect(uint64_t nonce)
+{
+	struct sockaddr_un addr;
+	socklen_t len = protocol_address(nonce, &addr), peer_len;
+	cleanup_fd int sock = fds_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+	struct ucred peer;
+
+	if (sock < 0)
+		return -errno;
+	sock = io_move_up(sock, PROTOCOL_HIGH);
+	if (raw_connect(sock, (struct sockaddr *)&addr, len))
+		return -errno;
+	peer_len = sizeof(peer);
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len))
+		return -errno;
+	if (peer.uid && peer.uid != geteuid()) {
+		log_debug("process %d of user %u rang, and is neither root nor this process's user: not answered", peer.pid, peer.uid);
+		return -EPERM;
+	}
+	return steal_fd(&sock);
+}
+
+void caller_wait_on(int sock)
+{
+	struct timeval patience = {PROTOCOL_TIMEOUT_MS / 1000, PROTOCOL_TIMEOUT_MS % 1000 * 1000};
+
+	next_setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	next_setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	next_fcntl(sock, F_SETFL, NULL);
+}
+
+void caller_report(uint64_t nonce, const void *bytes, size_t n)
+{
+	int saved_errno = errno;
+	cleanup_fd int sock = caller_connect(nonce);
+
+	if (sock >= 0)
+		io_send(sock, bytes, n, -1);
+	errno = saved_errno;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The socket back to whoever rang. Knows nothing of requests. */
+#ifndef CPR_PROCESS_CALLER_H
+#define CPR_PROCESS_CALLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Connects to the caller that rang with this nonce, and makes sure that it is root or this process's own user. Returns the socket, at a high
+ * number, close-on-exec and O_NONBLOCK; or -errno: -EAGAIN, its backlog is full at the moment; -EPERM, a stranger. The task's; keeps no errno.
+ */
+int caller_connect(uint64_t nonce);
+
+/* Sends and receives on such a socket wait from now on, for PROTOCOL_TIMEOUT_MS at most. */
+void caller_wait_on(int sock);
+
+/* One message to the caller of this nonce, then goodbye. A caller that is gone is no error. Keeps errno. */
+void caller_report(uint64_t nonce, const void *bytes, size_t n);
+
+#endif

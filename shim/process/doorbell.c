@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* The doorbell's handler. It does one thing: it notes who rang, and has the task look. */
+#define _GNU_SOURCE
+#include "process/doorbell.h"
+
+#include "base/next.h"
+#include "process/active_calls.h"
+#include "process/birth.h"
+#include "process/guard.h"
+#include "process/task.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+enum { CALLERS_MAX = 512 }; /* at once; a caller beyond that gets no answer in time, and says so */
+
+cpr_thread unsigned doorbell_rings;
+
+/* A forked child finds this cleared: what rang was its parent's. */
+static cpr_touched struct rung {
+	_Atomic uint64_t nonces[CALLERS_MAX]; /* 0: free */
+	_Atomic bool restart;
+} *rung;
+
+static void (*when_heard)(int fd);
+
+void doorbell_when_heard(void (*heard)(int fd))
+{
+	when_heard = heard;
+}
+
+bool doorbell_next(uint64_t *nonce)
+{
+	for (int i = 0; rung && i < CALLERS_MAX; i++)
+		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) && (*nonce = atomic_exchange(&rung->nonces[i], 0)))
+			return true;
+	return false;
+}
+
+bool doorbell_took_restart(void)
+{
+	return rung && atomic_load(&rung->restart) && atomic_exchange(&rung->restart, false);
+}
+
+/* ---- the handler: every signal is blocked (sa_mask) ---- */
+
+static bool is_noted(uint64_t nonce)
+{
+	for (int i = 0; i < CALLERS_MAX; i++)
+		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) == nonce)
+			return true;
+	return !nonce;
+}
+
+/* Once: whoever rings without a pause must not take all places. */
+static void note_caller(uint64_t nonce)
+{
+	for (int i = 0; i < CALLERS_MAX && !is_noted(nonce); i++) {
+		uint64_t none = 0;
+
+		if (atomic_compare_exchange_strong(&rung->nonces[i], &none, nonce))
+			return;
+	}
+}
+
+/*
+ * Was a system call cut short by this ring and by nothing else? Then its wrapper may call it again. The obvious test, that the doorbell rang, is
+ * wrong when a signal of the program's was delivered at the same time: its handler has set a flag, and the program waits for EINTR to look at it.
+ * Such a signal is either still pending (everything is blocked here), or its handler's frame lies below ours: then what we interrupted is that
+ * handler's first instruction, and not a call that says EINTR. What is left is a signal that comes between this look and the return to the call:
+ * some millionths of a second, in which the program's own look at its flag before poll() would have missed it, too.
+ */
+static bool interrupted_alone(const ucontext_t *context)
+{
+	uint64_t pending = 0, blocked = 0;
+	long result = 0;
+
+#if defined(__x86_64__)
+	result = context->uc_mcontext.gregs[REG_RAX];
+#elif defined(__aarch64__)
+	result = (long)context->uc_mcontext.regs[0];
+#endif
+	if (result != -EINTR)
+		return false;
+	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
+	memcpy(&blocked, &context->uc_sigmask, sizeof(blocked));
+	return !(pending & ~blocked);
+}
+
+/*
+ * A thread that sleeps in a read, or is about to, has to come out of it when a drain begins. To install the handler without SA_RESTART for that
+ * time would end waitpid, sem_wait and everything else in every thread as well, which no program expects that asked for SA_RESTART. So only this
+ * call is cut short, here: the kernel is going to make it again, from the instruction at which the handler returns; let it return behind that,
+ * with EINTR.
+ */
+static void cut_short(ucontext_t *context)
+{
+#if defined(__x86_64__)
+	greg_t *regs = context->uc_mcontext.gregs;
+	const unsigned char *at = (const unsigned char *)regs[REG_RIP];
+
+	if (at[0] == 0x0f && at[1] == 0x05) { /* syscall */
+		regs[REG_RIP] += 2;
+		regs[REG_RAX] = -EINTR;
+	}
+#elif defined(__aarch64__)
+	if (*(const uint32_t *)context->uc_mcontext.pc == 0xd4000001) { /* svc #0 */
+		context->uc_mcontext.pc += 4;
+		context->uc_mcontext.regs[0] = (unsigned long)-EINTR;
+	}
+#else
+	(void)context; /* it is waited for until --drain, and then cut */
+#endif
+}
+
+/*
+ * No lock, no wait; one system call (clone or futex), and where a call was interrupted that says EINTR, one more. What runs in an interrupted thread
+ * can wait for nothing: the thread may hold malloc's lock, which a fork() in another thread waits for while it holds ours. And its stack may be an
+ * alternate one of 8 KiB, of which the kernel's own frame takes 3.5 KiB with AVX-512.
+ */
+static void rang(int sig, siginfo_t *info, void *context)
+{
+	int saved_errno = errno;
+
+	if (sig != cpr__settings.signal)
+		atomic_store(&rung->restart, true);
+	else if (info->si_code == SI_QUEUE)
+		note_caller((uint64_t)(uintptr_t)info->si_value.sival_ptr);
+	else if (info->si_code >= POLL_IN && info->si_code <= POLL_HUP && when_heard)
+		when_heard(info->si_fd);
+	if (info->si_code != SI_TKILL) /* our own, for a thread in a blocking call */
+		task_wake_in_handler();
+	if (active_calls_this_comes_out())
+		cut_short(context);
+	/* last: what came while we were here is pending, and counts as well */
+	doorbell_rings += interrupted_alone(context);
+	errno = saved_errno;
+}
+
+/* ---- the program and its signals ---- */
+
+bool doorbell_owns(int sig)
+{
+	return cpr__table && sig && (sig == cpr__settings.signal || sig == cpr__settings.restart_signal);
+}
+
+void doorbell_spare(sigset_t *set)
+{
+	if (!cpr__table)
+		return;
+	sigdelset(set, cpr__settings.signal);
+	if (cpr__settings.restart_signal)
+		sigdelset(set, cpr__settings.restart_signal);
+}
+
+static int hang(int sig)
+{
+	struct sigaction action = {.sa_sigaction = rang, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+
+	guard_fill(&action.sa_mask);
+	return next_sigaction(sig, &action, NULL);
+}
+
+void doorbell_mute(bool on)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	int saved_errno = errno;
+
+	if (cpr__table && on)
+		next_sigaction(cpr__settings.signal, &ignore, NULL);
+	else if (cpr__table)
+		hang(cpr__settings.signal);
+	errno = saved_errno;
+}
+
+int doorbell_init(void)
+{
+	sigset_t ours;
+
+	rung = birth_cleared(sizeof(*rung));
+	if (!rung)
+		return -ENOMEM;
+	if (hang(cpr__settings.signal) || (cpr__settings.restart_signal && hang(cpr__settings.restart_signal)))
+		return -errno;
+	sigemptyset(&ours);
+	sigaddset(&ours, cpr__settings.signal);
+	if (cpr__settings.restart_signal)
+		sigaddset(&ours, cpr__settings.restart_signal);
+	next_sigprocmask(SIG_UNBLOCK, &ours, NULL);
+	return 0;
+}

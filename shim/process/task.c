@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/* The task: its birth in a handler, its rounds, and its end. */
+#define _GNU_SOURCE
+#include "process/task.h"
+
+#include "base/attr.h"
+#include "base/io.h"
+#include "base/next.h"
+#include "process/birth.h"
+#include "process/guard.h"
+#include "process/task_arch.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <locale.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	ERRANDS_MAX = 8,
+	FIRST_STACK = 4096,    /* until it has a stack of its own */
+	STACK = 256 * 1024,
+	GUARD_PAGE = 4096,     /* below the stack, and not there: an overflow ends the process where it happens */
+	BLOCK_MARGIN = 8192,   /* beyond errno and our variables: libc's others, and its struct pthread */
+	GONE_TURN_NS = 50000,
+};
+
+/* The word: is it alive, and how often was it woken. In one, so that it cannot end between a wake and its look at it. */
+enum { ALIVE = 1, WOKEN = 2 };
+
+/* A forked child finds this cleared: it has no task. */
+static cpr_touched struct own {
+	_Atomic unsigned word;
+	_Atomic int thread; /* the tid of the last one, also when it has ended */
+	_Atomic int pauses;
+	_Atomic bool wanted;  /* it was woken, or ended, in a pause */
+	_Atomic bool forbidden;
+} *own;
+
+static int (*errands[ERRANDS_MAX])(void);
+static size_t errand_count;
+
+static _Alignas(16) cpr_large char first_stack[FIRST_STACK];
+static char *room;         /* the stack and the block above it; stays mapped from the first task on */
+static char *stack_top, *thread_pointer;
+static cpr_thread bool is_task;
+
+void task_adds(int (*look)(void))
+{
+	if (errand_count < ERRANDS_MAX)
+		errands[errand_count++] = look;
+}
+
+int task_init(void)
+{
+	own = birth_cleared(sizeof(*own));
+	if (!own)
+		return -ENOMEM;
+	guard_beside(&own->word);
+	atomic_store(&own->forbidden, true);
+	return 0;
+}
+
+bool task_is_this(void)
+{
+	return is_task;
+}
+
+void task_begin(bool at_once)
+{
+	atomic_store(&own->forbidden, false);
+	if (at_once)
+		task_wake();
+}
+
+/* ---- its life ---- */
+
+/* A system call without errno, which is libc's, and may be another thread's. */
+#define plain_sys(...) plain_sys_of(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define plain_sys_of(nr, a, b, c, d, e, f, ...)                                                                        \
+	arch_syscall((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+/* It ends if nobody has woken it since it saw this. */
+static void end_if_unwoken(unsigned seen)
+{
+	arch_end_if(&own->word, seen, seen & ~(unsigned)ALIVE);
+}
+
+static int round_of_errands(void)
+{
+	int soonest = 0;
+
+	for (size_t i = 0; i < errand_count; i++) {
+		int ms = errands[i]();
+
+		if (ms && (!soonest || ms < soonest))
+			soonest = ms;
+	}
+	return soonest;
+}
+
+static void sleep_until_woken(unsigned seen, int ms)
+{
+	struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+
+	next_sys(SYS_futex, &own->word, FUTEX_WAIT_PRIVATE, seen, &time);
+}
+
+static void live(void)
+{
+	is_task = true;
+	uselocale(LC_GLOBAL_LOCALE); /* the one variable of libc's that does not begin as 0; fnmatch(3) needs it */
+	atomic_store(&own->thread, (int)next_sys(SYS_gettid));
+	birth_own_memory(); /* in a forked child that has not asked for anything yet */
+	guard_await_fork();
+	for (;;) {
+		unsigned seen = atomic_load(&own->word);
+		int ms = atomic_load(&own->pauses) ? 0 : round_of_errands();
+
+		if (ms)
+			sleep_until_woken(seen, ms);
+		else
+			end_if_unwoken(seen);
+	}
+}
+
+/* ---- its birth ---- */
+
+/* What lies furthest from the thread pointer, below and above it, of all that is touched here: the same for each thread. */
+static void span_of_block(size_t *below, size_t *above)
+{
+	char *here = arch_thread_pointer();
+	char *touched[] = {(char *)&errno, (char *)&is_task, (char *)&guard_depth};
+
+	*below = *above = BLOCK_MARGIN;
+	for (size_t i = 0; i < countof(touched); i++) {
+		size_t far = touched[i] < here ? (size_t)(here - touched[i]) : (size_t)(touched[i] - here);
+
+		if (touched[i] < here && far + BLOCK_MARGIN > *below)
+			*below = far + BLOCK_MARGIN;
+		if (touched[i] >= here && far + BLOCK_MARGIN > *above)
+			*above = far + BLOCK_MARGIN;
+	}
+	*below = (*below + 4095) & ~(size_t)4095;
+	*above = (*above + 4095) & ~(size_t)4095;
+}
+
+/* Not when the library starts: each mapping makes each fork dearer, and most processes never have a task. */
+static bool map_room(size_t below, size_t above)
+{
+	long at;
+
+	if (room)
+		return true;
+	at = plain_sys(SYS_mmap, 0, GUARD_PAGE + STACK + below + above, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at < 0 && at > -4096)
+		return false;
+	if (plain_sys(SYS_mprotect, at + GUARD_PAGE, STACK + below + above, PROT_READ | PROT_WRITE) < 0) {
+		plain_sys(SYS_munmap, at, GUARD_PAGE + STACK + below + above);
+		return false;
+	}
+	room = (char *)at;
+	stack_top = room + GUARD_PAGE + STACK;
+	thread_pointer = stack_top + below;
+	return true;
+}
+
+/* The block is cleared for each task: the last one may have been another process's, which forked in the middle of its work. */
+static bool make_room(void)
+{
+	size_t below, above;
+
+	span_of_block(&below, &above);
+	if (!map_room(below, above))
+		return false;
+	memset(stack_top, 0, below + above);
+	arch_prepare_block(thread_pointer);
+	return true;
+}
+
+/*
+ * The first steps are on a small stack, and with the thread pointer of the thread that was interrupted: no errno here. A child of vfork, which runs
+ * on our memory, has no task: that would be a thread of another process.
+ */
+static void begin(void)
+{
+	int me = (int)plain_sys(SYS_getpid);
+	bool ours = !birth_self->pid || birth_self->pid == me;
+
+	if (ours && make_room())
+		cpr__task_enter(stack_top, thread_pointer, live);
+	for (;;)
+		end_if_unwoken(atomic_load(&own->word));
+}
+
+static void start(void)
+{
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+
+	if (cpr__task_clone(flags, first_stack + FIRST_STACK, begin) < 0)
+		atomic_fetch_and(&own->word, ~(unsigned)ALIVE);
+}
+
+/* Who is the first to make it alive starts it. */
+static void start_once(void)
+{
+	if (!(atomic_fetch_or(&own->word, ALIVE) & ALIVE))
+		start();
+}
+
+/*
+ * In a pause nothing is started; but the end of the pause may not see what is noted here. So whoever of the two comes second starts it.
+ */
+static void note_for_later(void)
+{
+	atomic_store(&own->wanted, true);
+	if (!atomic_load(&own->pauses) && atomic_exchange(&own->wanted, false))
+		start_once();
+}
+
+void task_wake_in_handler(void)
+{
+	if (!own || atomic_load(&own->forbidden))
+		return;
+	if (atomic_fetch_add(&own->word, WOKEN) & ALIVE)
+		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
+	else if (atomic_load(&own->pauses))
+		note_for_later();
+	else
+		start_once();
+}
+
+void task_wake(void)
+{
+	sigset_t before;
+
+	if (!own || atomic_load(&own->forbidden))
+		return;
+	if (atomic_load(&own->word) & ALIVE) { /* most often: to wake it takes no mask */
+		unsigned was = atomic_fetch_add(&own->word, WOKEN);
+
+		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
+		if (was & ALIVE)
+			return;
+	}
+	guard_block(&before); /* the task begins with the mask of the thread that starts it */
+	task_wake_in_handler();
+	guard_unblock(&before);
+}
+
+/* ---- without it ---- */
+
+/* It says so a moment before the kernel counts it no more. */
+static bool is_gone(void)
+{
+	int thread = atomic_load(&own->thread);
+
+	return !thread || (plain_sys(SYS_tgkill, plain_sys(SYS_getpid), thread, 0) == -ESRCH);
+}
+
+void task_pause(void)
+{
+	struct timespec turn = {0, GONE_TURN_NS};
+
+	if (!own)
+		return;
+	atomic_fetch_add(&own->pauses, 1);
+	if (atomic_fetch_add(&own->word, WOKEN) & ALIVE) {
+		atomic_store(&own->wanted, true); /* it had something to do */
+		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
+	}
+	while (atomic_load(&own->word) & ALIVE || !is_gone())
+		plain_sys(SYS_nanosleep, &turn, NULL);
+	atomic_store(&own->thread, 0);
+}
+
+void task_resume(void)
+{
+	if (own && atomic_fetch_sub(&own->pauses, 1) == 1 && atomic_exchange(&own->wanted, false))
+		task_wake();
+}
+
+void task_forbid(void)
+{
+	if (own)
+		atomic_store(&own->forbidden, true);
+}
