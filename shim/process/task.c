@@ -224,9 +224,15 @@ static void note_for_later(void)
 		start_once();
 }
 
+/* In a child that has not asked for anything yet, libc tells by this thread whether it is one of vfork: the task is not known to libc. */
+static bool may_start(void)
+{
+	return own && !atomic_load(&own->forbidden) && (likely(birth_self->pid) || birth_is_own());
+}
+
 void task_wake_in_handler(void)
 {
-	if (!own || atomic_load(&own->forbidden))
+	if (!may_start())
 		return;
 	if (atomic_fetch_add(&own->word, WOKEN) & ALIVE)
 		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);

@@ -39,7 +39,7 @@ static int generation = 1;
 static int64_t first_at, started_at;
 
 _Atomic bool arrive_watch;
-static _Atomic bool waits; /* a thread of the program was about to, since the last look */
+static _Atomic bool *waits; /* a thread of the program was about to, since the last look; a forked child finds it cleared */
 
 int arrive_generation(void)
 {
@@ -233,7 +233,7 @@ static int settle(bool waited)
 /* The errand: the arrival, and then the children that nobody waits for. */
 static int look(void)
 {
-	int again = atomic_load(&arrive_watch) ? settle(atomic_exchange(&waits, false)) : 0;
+	int again = atomic_load(&arrive_watch) ? settle(atomic_exchange(waits, false)) : 0;
 
 	if (!again)
 		atomic_store(&arrive_watch, false);
@@ -242,7 +242,7 @@ static int look(void)
 
 void arrive_waiting(void)
 {
-	if (!atomic_exchange(&waits, true))
+	if (waits && !atomic_exchange(waits, true))
 		task_wake();
 }
 
@@ -268,5 +268,7 @@ void arrive_remove_files(void)
 void arrive_begin(void)
 {
 	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile || ready_is_awaited());
-	task_adds(look);
+	waits = birth_cleared(sizeof(*waits));
+	if (waits)
+		task_adds(look);
 }
