@@ -25,7 +25,7 @@ struct identity {
 	uint32_t uid[3], gid[3]; /* real, effective, saved; exec takes that of the file system from the effective one */
 	uint64_t groups;         /* a hash */
 	uint64_t caps[SETS];
-	uint64_t no_new_privs, seccomp, filters;
+	uint64_t seccomp, filters;
 	uint64_t label;          /* a hash */
 	uint64_t root_dev, root_ino;
 	uint64_t namespace_ino[countof(namespaces)];
@@ -105,7 +105,6 @@ static void read_status(struct identity *id, const char *status)
 	id->groups = hash_of(groups, strcspn(groups, "\n"));
 	for (int i = 0; i < SETS; i++)
 		id->caps[i] = number(status, sets[i], 16);
-	id->no_new_privs = number(status, "NoNewPrivs", 10);
 	id->seccomp = number(status, "Seccomp", 10);
 	id->filters = number(status, "Seccomp_filters", 10);
 }
@@ -189,14 +188,16 @@ static void say_user(const struct identity *now, const struct identity *then, st
 			 "that user, or use handover mode", now->uid[1], now->gid[1], then->uid[1], then->gid[1]);
 }
 
+/*
+ * no_new_privs is not looked at. It only keeps rights from being gained by a program's file, and such a file takes no preload in any case.
+ * haproxy sets it by default, and its next generation does the same.
+ */
 static const char *changed_rights(const struct identity *now, const struct identity *then)
 {
 	if (now->groups != then->groups)
 		return "it has changed its supplementary groups since its start: the next generation would lack those of then. Use handover mode";
 	if (lost_capabilities(now, then))
 		return "it has dropped capabilities since its start: the next generation would lack them. Use handover mode";
-	if (now->no_new_privs != then->no_new_privs)
-		return "it has set no_new_privs since its start: the next generation could gain no rights by its file. Use handover mode";
 	if (now->label != then->label)
 		return "it has another security label than at its start, which the next generation would begin with. Use handover mode";
 	return NULL;

@@ -11,7 +11,7 @@
 void identity_begin(const char *status);
 
 /*
- * Is the calling thread still what the process was at its start: user, groups, capabilities, no_new_privs, security label, root directory,
+ * Is the calling thread still what the process was at its start: user, groups, capabilities, security label, root directory,
  * namespaces, seccomp, Landlock? True; or false and the reason, for a person, in `why`. A signal handler may call it.
  */
 bool identity_unchanged(struct text *why);
