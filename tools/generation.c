@@ -62,7 +62,7 @@ __attribute__((noreturn)) static void become(const struct recipe *recipe, const 
 	if (writer >= 0)
 		dup2(writer, STDERR_FILENO);
 	setrlimit(RLIMIT_NOFILE, &recipe->files);
-	sigprocmask(SIG_SETMASK, &recipe->mask, NULL);
+	sigprocmask(SIG_SETMASK, &recipe->mask, NULL); /* but for the doorbell: a ring before it is hung would end the program */
 	execv(recipe->path, recipe->argv);
 	error = errno;
 	warnx("%s: %s", recipe->path, strerror(error));
@@ -195,6 +195,17 @@ size_t generation_signal_members(const struct generation *g, int signo)
 bool generation_has(const struct generation *g, pid_t pid)
 {
 	return (g->owner > 0 && proc_descends(pid, g->owner)) || (g->started > 0 && proc_descends(pid, g->started));
+}
+
+struct generation *generation_find(struct generation *all, pid_t pid)
+{
+	for (struct generation *g = all; g; g = g->next)
+		if (!g->ended && (g->owner == pid || g->started == pid))
+			return g;
+	for (struct generation *g = all; g; g = g->next)
+		if (!g->ended && generation_has(g, pid))
+			return g;
+	return NULL;
 }
 
 int64_t generation_left(const struct generation *g)

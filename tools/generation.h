@@ -91,6 +91,9 @@ size_t generation_signal_members(const struct generation *g, int signo);
 /* Is this process its owner, what was started, or a descendant of one of them? */
 bool generation_has(const struct generation *g, pid_t pid);
 
+/* Whose process is this? Of those that have not ended; NULL: none's. */
+struct generation *generation_find(struct generation *all, pid_t pid);
+
 /* How many connections it has still; -1: it does not say. */
 int64_t generation_left(const struct generation *g);
 

@@ -85,7 +85,7 @@ static void tell_done(struct supervisor *s)
 	char text[PROTOCOL_ANSWER_MAX];
 	struct text t = TEXT_ON(text);
 	uint32_t connections, carried = 0;
-	size_t draining = supervisor_draining(s, &connections);
+	size_t draining = lives_draining(s, &connections);
 
 	for (const struct generation *g = s->generations; g; g = g->next)
 		if (g->number == h->next->number - 1)
@@ -117,7 +117,7 @@ void handover_fail(struct supervisor *s, const char *why)
 	supervisor_say("the restart was called off: %s", why);
 	if (g && g != s->serving) {
 		g->phase = GENERATION_FAILED;
-		supervisor_retire(s, g, s->options.retire_signal);
+		lives_retire(s, g, s->options.retire_signal);
 	}
 	tell_failed(s, g, why);
 	reset(s);
@@ -217,7 +217,7 @@ void handover_passed(struct supervisor *s)
 	tell_done(s);
 	reset(s);
 	s->refreshes = 0;
-	supervisor_refresh_soon(s, io_now() + SECOND);
+	reports_refresh_soon(s, io_now() + SECOND);
 }
 
 /* ---- health ---- */
@@ -303,7 +303,7 @@ static void make_room(struct supervisor *s)
 			oldest = g; /* newest first */
 		}
 	if (n >= s->options.generations)
-		supervisor_retire(s, oldest, s->options.retire_signal);
+		lives_retire(s, oldest, s->options.retire_signal);
 }
 
 static void collect(struct supervisor *s)
@@ -332,7 +332,7 @@ static int start_next(struct supervisor *s, struct text *why)
 	h->next = generation_start(&recipe, &s->holdings, state, true, true, why);
 	if (!h->next)
 		return -EAGAIN;
-	supervisor_add(s, h->next, s->restarts + 2);
+	lives_add(s, h->next, s->restarts + 2);
 	return 0;
 }
 
@@ -390,8 +390,10 @@ void handover_tick(struct supervisor *s, int64_t now)
 		else if (h->check_at && now >= h->check_at)
 			begin_check(s);
 	} else if (h->phase == HANDOVER_PASSING && now >= h->report_by) {
+		int old = h->next->number - 1; /* what is told now ends the handover */
+
 		for (struct generation *g = s->generations; g; g = g->next)
-			if (g->number == h->next->number - 1)
+			if (g->number == old)
 				passing_give_up(s, g);
 		handover_passed(s);
 	}

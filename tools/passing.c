@@ -134,7 +134,7 @@ static void count(struct supervisor *s, struct generation *from)
 	if (!p->swept)
 		swept(s, from);
 	if (!generation_left(from) && from->phase == GENERATION_DRAINING)
-		supervisor_retire(s, from, s->options.retire_signal);
+		lives_retire(s, from, s->options.retire_signal);
 }
 
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)

@@ -70,15 +70,26 @@ struct supervisor {
 	bool has_pending;
 };
 
-/* supervisor.c */
-void supervisor_ready(struct supervisor *s, struct generation *g, const char *said);
-void supervisor_retire(struct supervisor *s, struct generation *g, int signo);
-void supervisor_remove(struct supervisor *s, struct generation *g);
-void supervisor_add(struct supervisor *s, struct generation *g, int number);
-void supervisor_refresh_soon(struct supervisor *s, int64_t when);
-void supervisor_refresh(struct supervisor *s);
-size_t supervisor_draining(const struct supervisor *s, uint32_t *connections);
+/* lives.c */
+bool lives_start(struct supervisor *s); /* the first generation, or the next one after a crash */
+void lives_add(struct supervisor *s, struct generation *g, int number);
+void lives_remove(struct supervisor *s, struct generation *g);
+void lives_retire(struct supervisor *s, struct generation *g, int signo); /* told to leave: killed 5 s later */
+void lives_end_all(struct supervisor *s, int signo);
+void lives_reap(struct supervisor *s);
+void lives_search(struct supervisor *s, struct generation *g, int64_t now);
+size_t lives_draining(const struct supervisor *s, uint32_t *connections);
 void supervisor_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* reports.c */
+int reports_listen(struct supervisor *s);
+void reports_hear(struct supervisor *s);
+void reports_refresh(struct supervisor *s); /* asks the serving generation for what it holds */
+void reports_refresh_soon(struct supervisor *s, int64_t when);
+
+/* signals.c */
+int signals_open(struct supervisor *s);
+void signals_take(struct supervisor *s);
 
 /* handover.c */
 int handover_begin(struct supervisor *s, const char *path, struct text *why);

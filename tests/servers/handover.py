@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: MIT
+"""Handover mode: the trials of stream servers once more, with a generation beside the other; and next generations that are no good."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import proc
+from harness import Failure, Load, Result, Room, Server, await_until, program
+from protocols import BODY, PATH
+from setups import SETUPS, documents, nginx_command
+
+RESTART_TIMEOUT = 40            # seconds, for cprctl
+FRESH_PER_RESTART = 8           # requests of each kind that must go well after every restart
+GONE_WITHIN = 15.0              # seconds, for an old generation that has nothing left
+GATE_MS = 50                    # nobody accepts for so long at most; the machine may be busy
+MEMORY_KB = 3072                # of the supervisor
+
+TRIALS = {}
+
+
+def trial(name):
+    def register(run):
+        def guarded(options):
+            result = Result(name)
+            try:
+                run(options, result)
+            except (Failure, OSError, subprocess.SubprocessError, AssertionError, ValueError, KeyError) as failure:
+                result.reasons.append(str(failure) or type(failure).__name__)
+            return result
+        TRIALS[name] = guarded
+        return run
+    return register
+
+
+# ---- what is asked of a supervisor ----
+
+def cprctl(options, *words, status=0):
+    done = subprocess.run([options.cprctl, *words], capture_output=True, text=True, timeout=RESTART_TIMEOUT + 10, check=False)
+    if done.returncode != status:
+        raise Failure(f"cprctl {' '.join(words)}: exit {done.returncode} and not {status}: {done.stderr.strip() or done.stdout.strip()}")
+    return done
+
+
+def status(options, server):
+    return json.loads(cprctl(options, "status", str(server.pid), "--json").stdout)
+
+
+def restart(options, server, *more):
+    said = cprctl(options, "restart", str(server.pid), "--timeout", str(RESTART_TIMEOUT), "--json", *more)
+    return json.loads(said.stdout), said
+
+
+def resident_kb(pid):
+    """Of its own: what it shares with the disk's cache is no cost."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as text:
+        fields = dict(line.split(":", 1) for line in text)
+    return int(fields["VmRSS"].split()[0])
+
+
+def children(pid):
+    return proc.family(pid) - {pid}
+
+
+# ---- a server under supervision, and its clients ----
+
+class Scene:
+    def __init__(self, setup, options, result, *more):
+        self.setup, self.options, self.result = setup, options, result
+        self.room = Room(setup.name, setup.unix)
+        self.server = self.load = None
+        self.more = more
+
+    def __enter__(self):
+        try:
+            command = self.setup.prepare(self.room)
+            self.server = Server(command, self.room, self.options, cpr=("-m", "handover", *self.setup.cpr, *self.more))
+            self.server.await_ready()
+            if not await_until(lambda: self.is_up(), 20):
+                raise Failure("the supervisor does not find the first generation ready")
+            self.load = Load(self.setup.protocol, self.room)
+            if not self.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+                raise Failure("it does not serve, even before any restart")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def is_up(self):
+        self.server.require_running()
+        said = subprocess.run([self.options.cprctl, "status", str(self.server.pid), "--json"], capture_output=True, text=True, check=False, timeout=30)
+        if said.returncode:
+            return False
+        said = json.loads(said.stdout)
+        return not said.get("arriving", True) and said["descriptors"] > 0
+
+    def __exit__(self, *_):
+        if self.load:
+            self.load.end()
+        if self.server:
+            self.stopped = self.server.stop()
+            self.result.tail = self.server.tail()
+        self.room.leave()
+
+    def settles(self, processes):
+        """Old generations that have nothing left are gone."""
+        return await_until(lambda: len(children(self.server.pid)) <= processes, GONE_WITHIN, step=0.05)
+
+    def judge(self, result, allowed=0):
+        """Nobody has noticed anything."""
+        counters = self.load.pause()
+        result.requests, result.samples = counters["ok"], counters["samples"]
+        for name in ("refused", "timed_out", "cut", "idle_closed", "longest_ms"):
+            setattr(result, name, counters[name])
+        lost = {name: counters[name] for name in ("refused", "timed_out", "cut", "stalled", "resets", "wrong", "idle_closed") if counters[name]}
+        if not self.setup.carries:
+            lost.pop("idle_closed", None)
+            lost.pop("resets", None)
+        result.expect(sum(lost.values()) <= allowed, f"clients noticed: {lost}")
+        return counters
+
+
+def census(server):
+    return len(proc.descriptors(server.pid)), resident_kb(server.pid)
+
+
+def hand_over_again_and_again(setup, options, result):
+    with Scene(setup, options, result) as scene:
+        server, load = scene.server, scene.load
+        processes, gates, first = len(children(server.pid)), [], None
+        for number in range(1, options.restarts + 1):
+            began = time.monotonic()
+            said, _ = restart(options, server)
+            result.restart_ms.append((time.monotonic() - began) * 1000)
+            result.restarts = number
+            gates.append(said["gate_us"])
+            if not load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+                raise Failure("new requests are not answered after the restart")
+            result.expect(said["generation"] == number + 1, f"generation {said['generation']} after {number} restarts")
+            if number == 2:
+                scene.settles(processes)
+                first = census(server)
+        scene.judge(result)
+        result.expect(scene.settles(processes), f"{len(children(server.pid))} processes, and {processes} before: an old generation stays")
+        if first:
+            last = census(server)
+            result.expect(last[0] <= first[0], f"the supervisor's descriptors were {first[0]}, they are {last[0]}")
+            result.expect(last[1] <= first[1] + 256, f"the supervisor grew from {first[1]} to {last[1]} KB")
+            result.expect(last[1] < MEMORY_KB, f"the supervisor takes {last[1]} KB")
+        gates.sort()
+        result.figures.append(f"nobody accepted for {gates[len(gates) // 2]} us, at most {gates[-1]} us; the supervisor takes {census(server)[1]} KB")
+        result.expect(gates[-1] <= GATE_MS * 1000, f"nobody accepted for {gates[-1]} us")
+    result.expect(scene.stopped, "SIGTERM does not stop it")
+    result.expect(not children(server.pid), "processes are left")
+
+
+def again_and_again(name):
+    @trial(f"handover-{name}")
+    def run(options, result):
+        hand_over_again_and_again(SETUPS[name], options, result)
+
+
+for each in ("nginx", "nginx-single", "haproxy", "lighttpd", "python-http.server", "python-threading", "prefork-closing", "prefork-reuseport", "node",
+             "node-cluster", "java", "apache", "unix", "redis", "memcached"):
+    again_and_again(each)
+
+
+# ---- next generations that are no good ----
+
+# Threaded HTTP whose ways a file in its directory tells, at its start.
+FICKLE = """
+import http.server, os, signal, sys, time
+port, way = int(sys.argv[1]), open("way").read()
+if way == "exits":
+    sys.exit("a new version that does not want to")
+if way == "hangs":
+    time.sleep(3600)
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        good = way != "answers 500"
+        body = BODY if good else b"no"
+        self.send_response(200 if good else 500)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+    def handle_error(self, *_):
+        pass
+server = Server(("127.0.0.1", port), Handler)
+if way == "crashes":
+    os.kill(os.getpid(), signal.SIGSEGV)
+if way == "never listens":
+    server.socket.close()
+    time.sleep(3600)
+server.serve_forever()
+"""
+
+
+def fickle(room):
+    room.write("way", "serves")
+    return [SETUPS["python-threading"].prepare(room)[0], "-B", "-c", FICKLE.replace("BODY", repr(BODY)), str(room.port)]
+
+
+FICKLE_SETUP = dataclasses.replace(SETUPS["python-threading"], name="fickle", prepare=fickle)
+
+
+@trial("handover-bad-versions")
+def bad_versions(options, result):
+    """Ten of each, under load: the old generation never notices, and cprctl says why."""
+    ways = {"exits": "status 1", "hangs": "not ready within 2 s", "crashes": "signal 11", "answers 500": "answered 500"}
+    with Scene(FICKLE_SETUP, options, result, "--ready-timeout", "2", "--ready-http", PATH + "=200") as scene:
+        for way, reason in ways.items():
+            scene.room.write("way", way)
+            for _ in range(2 if way in ("hangs", "answers 500") else 10):
+                said = cprctl(options, "restart", str(scene.server.pid), status=1)
+                result.expect(reason in said.stderr, f"{way}: {said.stderr!r} does not say {reason!r}")
+                result.restarts += 1
+            if way == "exits":
+                result.expect("a new version that does not want to" in said.stderr, f"{said.stderr!r} does not have its last words")
+        scene.room.write("way", "serves")
+        said, _ = restart(options, scene.server)
+        result.expect(said["generation"] == 2, f"after them, generation {said['generation']}")
+        scene.judge(result)
+
+
+# ---- what cannot be carried lives on ----
+
+# A download that takes as long as its client likes, and an echo that never ends its answer.
+SLOW = """
+import http.server, os, sys
+port = int(sys.argv[1])
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        if self.path == "/echo":
+            self.send_response(101)
+            self.send_header("Upgrade", "echo")
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            while True:
+                line = self.rfile.readline()
+                if not line:
+                    break
+                self.wfile.write(b"%d " % os.getpid() + line)
+            self.close_connection = True
+            return
+        body = BODY if self.path != "/download" else bytes(16 << 20)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+    def handle_error(self, *_):
+        pass
+Server(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+def slow(room):
+    return [SETUPS["python-threading"].prepare(room)[0], "-B", "-c", SLOW.replace("BODY", repr(BODY)), str(room.port)]
+
+
+SLOW_SETUP = dataclasses.replace(SETUPS["python-threading"], name="slow", prepare=slow)
+
+
+class Talk:
+    """A connection that was upgraded: never at a boundary."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock.sendall(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        self.file = self.sock.makefile("rb")
+        assert b" 101 " in self.file.readline()
+        while self.file.readline().strip():
+            pass
+
+    def answered_by(self):
+        self.sock.sendall(b"hello\n")
+        pid, word = self.file.readline().split()
+        assert word == b"hello"
+        return int(pid)
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+@trial("handover-long-connections")
+def long_connections(options, result):
+    """Echoes and a download through five handovers: each is answered by its own generation; when the last ended, it goes."""
+    with Scene(SLOW_SETUP, options, result, "--generations", "10") as scene:
+        port, talks, downloads = scene.room.port, [], []
+        for number in range(1, 6):
+            talks.append((Talk(port), None))
+            talks[-1] = (talks[-1][0], talks[-1][0].answered_by())
+            download = socket.create_connection(("127.0.0.1", port), timeout=10)
+            download.sendall(b"GET /download HTTP/1.1\r\nHost: x\r\n\r\n")
+            downloads.append((download, len(download.recv(4096))))
+            said, _ = restart(options, scene.server)
+            result.restarts = number
+            result.expect(said["draining_connections"] >= 2 * number, f"{said['draining_connections']} go on, and not {2 * number} or more")
+            for talk, pid in talks:
+                answered = talk.answered_by()
+                result.expect(answered == pid, f"an echo of process {pid} is answered by {answered}")
+        result.expect(len({pid for _, pid in talks}) == 5, "five generations should have answered five echoes")
+        for number, (download, got) in enumerate(downloads):
+            while got < 16 << 20:
+                data = download.recv(1 << 20)
+                if not data:
+                    break
+                got += len(data)
+            result.expect(got >= 16 << 20, f"download {number} ended after {got} bytes")
+            download.close()
+        for talk, _ in talks:
+            talk.close()
+        ended = time.monotonic()
+        result.expect(scene.settles(1), f"old generations stay: {children(scene.server.pid)}")
+        result.figures.append(f"all old generations were gone {time.monotonic() - ended:.1f} s after their last connection")
+        scene.judge(result)
+
+
+# ---- crashes ----
+
+@trial("handover-crash")
+def crash(options, result):
+    """The server is killed under load: started again with the same listener, nobody is refused."""
+    with Scene(FICKLE_SETUP, options, result) as scene:
+        for number in range(3):
+            os.kill(status(options, scene.server)["server"], signal.SIGKILL)
+            if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+                raise Failure("it is not started again")
+            result.expect(await_until(scene.is_up, 10), "the next generation is not ready")
+            result.restarts = number + 1
+        counters = scene.load.pause()
+        result.requests = counters["ok"]
+        for name in ("refused", "timed_out", "stalled", "wrong"):
+            result.expect(not counters[name], f"{counters[name]} {name}")
+
+
+@trial("handover-signals")
+def signals(options, result):
+    """SIGTERM to the supervisor in each phase ends everything; kill -9 of the next generation leaves the old one."""
+    for way, sig in (("hangs", signal.SIGTERM), ("serves", signal.SIGTERM), ("answers 500", signal.SIGTERM)):
+        with Scene(FICKLE_SETUP, options, result, "--ready-http", PATH + "=200") as scene:
+            scene.room.write("way", way)
+            asking = subprocess.Popen([options.cprctl, "restart", str(scene.server.pid)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+            if way != "serves":
+                await_until(lambda: len(children(scene.server.pid)) > 1, 10)
+            else:
+                asking.wait(RESTART_TIMEOUT)
+            scene.load.pause()
+            family = children(scene.server.pid)
+            os.kill(scene.server.pid, sig)
+            code = scene.server.process.wait(15)
+            result.expect(code == -sig or code == 0, f"{way}: it ended with {code}")
+            left = [pid for pid in family if os.path.exists(f"/proc/{pid}")]
+            result.expect(not left, f"{way}: processes are left: {left}")
+            asking.wait(10)
+            asking.stdout.close()
+            asking.stderr.close()
+            result.restarts += 1

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a server's generations: how one starts, how one is told to leave, and what its end means. */
+#define _GNU_SOURCE
+#include "supervisor_inside.h"
+
+#include "own.h"
+#include "proc.h"
+
+#include <err.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+
+enum {
+	DAEMON_MS = 3000, /* for the child of a daemonising process to be found */
+	BACKOFF_MS = 100,
+	BACKOFF_MAX_MS = 10000,
+};
+
+void supervisor_say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vwarnx(format, args);
+	va_end(args);
+}
+
+/* ---- generations ---- */
+
+void lives_add(struct supervisor *s, struct generation *g, int number)
+{
+	g->number = number;
+	g->next = s->generations;
+	s->generations = g;
+}
+
+void lives_remove(struct supervisor *s, struct generation *g)
+{
+	struct generation **at = &s->generations;
+
+	while (*at && *at != g)
+		at = &(*at)->next;
+	if (*at)
+		*at = g->next;
+	callers_drained(s, g->number);
+	generation_free(g);
+}
+
+static bool is_old(const struct generation *g)
+{
+	return g->phase == GENERATION_DRAINING || g->phase == GENERATION_RETIRING || g->phase == GENERATION_KEPT;
+}
+
+size_t lives_draining(const struct supervisor *s, uint32_t *connections)
+{
+	size_t n = 0;
+
+	*connections = 0;
+	for (const struct generation *g = s->generations; g; g = g->next)
+		if (is_old(g)) {
+			n++;
+			*connections += generation_left(g) > 0 ? (uint32_t)generation_left(g) : 0;
+		}
+	return n;
+}
+
+/* Told to leave: killed 5 s later. */
+void lives_retire(struct supervisor *s, struct generation *g, int signo)
+{
+	(void)s;
+	if (g->phase != GENERATION_FAILED && g->phase != GENERATION_GATED)
+		g->phase = GENERATION_RETIRING;
+	g->signalled = true;
+	generation_note_members(g);
+	if (!g->ended)
+		generation_signal(g, signo);
+	if (!g->leave_by)
+		g->leave_by = io_now() + KILL_AFTER_S * SECOND;
+}
+
+/* ---- starting ---- */
+
+static int write_state(struct supervisor *s)
+{
+	return holdings_count(&s->holdings) ? holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now()) : -1;
+}
+
+/* The first generation, or the next one after a crash: it serves from its start. */
+bool lives_start(struct supervisor *s)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+	cleanup_fd int state = write_state(s);
+	struct generation *g = generation_start(&s->recipe, &s->holdings, state, false, false, &why);
+
+	s->start_again_at = 0;
+	if (!g) {
+		supervisor_say("%s", reason);
+		return false;
+	}
+	lives_add(s, g, state >= 0 ? ++s->restarts + 1 : s->restarts + 1);
+	s->serving = g;
+	return true;
+}
+
+/* ---- ends ---- */
+
+static bool ended_well(int status)
+{
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+/* Was that what somebody wanted? Else it is a crash. */
+static bool was_wanted(const struct generation *g)
+{
+	return g->signalled || ended_well(g->status) || (WIFSIGNALED(g->status) && (WTERMSIG(g->status) == SIGTERM || WTERMSIG(g->status) == SIGINT));
+}
+
+void lives_end_all(struct supervisor *s, int signo)
+{
+	s->ending = true;
+	s->start_again_at = 0;
+	if (handover_under_way(s))
+		handover_fail(s, "the supervisor was told to end");
+	for (struct generation *g = s->generations; g; g = g->next)
+		if (g != s->serving)
+			lives_retire(s, g, s->options.retire_signal);
+	if (!s->serving)
+		return;
+	s->serving->signalled = true;
+	generation_note_members(s->serving);
+	generation_signal(s->serving, signo);
+}
+
+/* Started again, with what it held; not at once, when it does so all the time. */
+static void crashed(struct supervisor *s, const struct generation *g)
+{
+	int64_t now = io_now(), pause = BACKOFF_MS;
+
+	if (WIFSIGNALED(g->status))
+		supervisor_say("the server, PID %d, was ended by signal %d", (int)g->owner, WTERMSIG(g->status));
+	else
+		supervisor_say("the server, PID %d, ended with status %d", (int)g->owner, WEXITSTATUS(g->status));
+	if (!s->crashes || now - s->first_crash_at > s->options.crash_window_s * SECOND) {
+		s->crashes = 0;
+		s->first_crash_at = now;
+	}
+	if (++s->crashes > s->options.crash_limit) {
+		supervisor_say("it has crashed %d times in %d s: not started again", s->crashes, s->options.crash_window_s);
+		holdings_close(&s->holdings);
+		lives_end_all(s, s->options.retire_signal);
+		return;
+	}
+	for (int i = 1; i < s->crashes && pause < BACKOFF_MAX_MS; i++)
+		pause *= 2;
+	s->start_again_at = now + (s->crashes == 1 ? 0 : pause) * MS;
+}
+
+static void serving_ended(struct supervisor *s, struct generation *g)
+{
+	s->serving = NULL;
+	s->status = g->status;
+	g->phase = GENERATION_RETIRING;
+	g->leave_by = io_now() + KILL_AFTER_S * SECOND;
+	generation_signal_members(g, s->options.retire_signal);
+	if (s->ending || was_wanted(g) || !s->proven)
+		lives_end_all(s, s->options.retire_signal);
+	else if (!handover_under_way(s))
+		crashed(s, g);
+}
+
+static void tell_end(char *text, size_t size, const struct generation *g)
+{
+	struct text t = text_on(text, size);
+
+	if (WIFSIGNALED(g->status))
+		text_format(&t, "the next generation was ended by signal %d", WTERMSIG(g->status));
+	else
+		text_format(&t, "the next generation ended with status %d", WEXITSTATUS(g->status));
+	text_add(&t, g->ready ? ", after it had been ready" : " before it was ready");
+}
+
+static void generation_ended(struct supervisor *s, struct generation *g)
+{
+	char reason[128];
+
+	g->ended = true;
+	g->search_until = 0;
+	if (g->tail.fd >= 0)
+		tail_read(&g->tail); /* its last words */
+	if (g == s->serving) {
+		serving_ended(s, g);
+	} else if (g == s->handover.next && g->phase == GENERATION_GATED) {
+		tell_end(reason, sizeof(reason), g);
+		handover_fail(s, reason);
+	} else {
+		generation_signal_members(g, s->options.retire_signal);
+		g->phase = g->phase == GENERATION_FAILED ? GENERATION_FAILED : GENERATION_RETIRING;
+		g->leave_by = g->leave_by ? g->leave_by : io_now() + KILL_AFTER_S * SECOND;
+	}
+}
+
+/* Did what was started leave a child that is the owner now? */
+static bool find_daemon(const struct supervisor *s, struct generation *g)
+{
+	size_t count;
+	cleanup_free pid_t *pids = proc_pids(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		cleanup_answer struct answer answer = ANSWER_NONE;
+		char reason[REASON_SIZE];
+		struct text why = TEXT_ON(reason);
+		struct proc_page page;
+		int64_t number, owner;
+
+		if (proc_parent(pids[i]) != getpid() || generation_find(s->generations, pids[i]) || proc_page(pids[i], &page) ||
+		    client_ask(pids[i], PROTOCOL_STATUS, 500, false, &answer, &why))
+			continue;
+		if (protocol_get_int(answer.text, "generation", &number) || number != g->number || protocol_get_int(answer.text, "owner", &owner) ||
+		    owner != pids[i])
+			continue;
+		g->owner = pids[i];
+		return true;
+	}
+	return false;
+}
+
+void lives_search(struct supervisor *s, struct generation *g, int64_t now)
+{
+	if (find_daemon(s, g))
+		g->search_until = 0;
+	else if (now >= g->search_until)
+		generation_ended(s, g);
+}
+
+static bool has_child(void)
+{
+	siginfo_t info;
+
+	return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+}
+
+static void child_ended(struct supervisor *s, pid_t pid, int status)
+{
+	if (pid == s->handover.check) {
+		handover_checked(s, status);
+		return;
+	}
+	for (struct generation *g = s->generations; g; g = g->next) {
+		bool was_owner = pid == g->owner, was_started = pid == g->started;
+
+		if (was_started)
+			g->started = 0;
+		if (g->ended || !(was_owner || (was_started && !g->owner)))
+			continue;
+		g->status = status;
+		if (was_started && ended_well(status) && !g->signalled && has_child()) {
+			g->search_until = io_now() + DAEMON_MS * MS;
+			lives_search(s, g, io_now());
+		} else {
+			generation_ended(s, g);
+		}
+		return;
+	}
+}
+
+void lives_reap(struct supervisor *s)
+{
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		child_ended(s, pid, status);
+}
+

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* What generations report to the supervisor, and what it holds of the one that serves. */
+#define _GNU_SOURCE
+#include "supervisor_inside.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { REPORT_PATIENCE_MS = 200, GIVE_PATIENCE_MS = 3000 };
+
+/* ---- what is held ---- */
+
+void reports_refresh_soon(struct supervisor *s, int64_t when)
+{
+	if (!s->refresh_at || when < s->refresh_at)
+		s->refresh_at = when;
+}
+
+/* A listener that a program opens late, or closes for good, must be known before the program dies. */
+void reports_refresh(struct supervisor *s)
+{
+	static const int after_s[] = {1, 10, 60};
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	s->refresh_at = 0;
+	if (!s->serving || s->serving->ended || handover_under_way(s))
+		return;
+	if (!holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why) && s->holdings.refused)
+		supervisor_say("%zu descriptors of PID %d are not what they claim to be: not held", s->holdings.refused, (int)s->serving->owner);
+	if (s->refreshes < (int)countof(after_s))
+		s->refresh_at = io_now() + after_s[s->refreshes++] * SECOND;
+}
+
+/* ---- reports ---- */
+
+static void reports_ready(struct supervisor *s, struct generation *g, const char *said)
+{
+	g->ready = true;
+	if (g == s->handover.next) {
+		handover_ready(s, said);
+		return;
+	}
+	if (g != s->serving)
+		return;
+	s->proven = true;
+	s->refreshes = 0;
+	reports_refresh_soon(s, io_now());
+}
+
+/* A daemon's parent has ended: its number tells whose it is. */
+static struct generation *orphaned_generation(const struct supervisor *s, int64_t number)
+{
+	for (struct generation *g = s->generations; g; g = g->next)
+		if (g->search_until && g->number == number)
+			return g;
+	return NULL;
+}
+
+static void take_report(struct supervisor *s, pid_t pid, const char *said)
+{
+	struct generation *g = generation_find(s->generations, pid);
+	int64_t number = 0;
+
+	protocol_get_int(said, "generation", &number);
+	g = g ? g : orphaned_generation(s, number);
+	if (!g)
+		return;
+	if (answer_is(said, "changed")) {
+		if (g == s->serving)
+			reports_refresh_soon(s, io_now() + 100 * MS);
+		return;
+	}
+	if (!answer_is(said, "ready") || g->ready)
+		return;
+	g->owner = pid;
+	g->search_until = 0;
+	reports_ready(s, g, said);
+}
+
+void reports_hear(struct supervisor *s)
+{
+	cleanup_fd int line = accept4(s->address, NULL, NULL, SOCK_CLOEXEC);
+	char said[PROTOCOL_ANSWER_MAX];
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	ssize_t n;
+
+	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !io_await_input(line, REPORT_PATIENCE_MS))
+		return;
+	n = io_receive(line, said, sizeof(said) - 1, NULL);
+	if (n <= 0)
+		return;
+	said[n] = '\0';
+	take_report(s, peer.pid, said);
+}
+
+
+/* Where they report, for the supervisor's whole life. */
+int reports_listen(struct supervisor *s)
+{
+	cleanup_fd int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un addr;
+	socklen_t len;
+
+	if (sock < 0 || getrandom(&s->recipe.nonce, sizeof(s->recipe.nonce), 0) != sizeof(s->recipe.nonce))
+		return -errno;
+	s->recipe.nonce = s->recipe.nonce >> 1 | 1;
+	len = protocol_address(s->recipe.nonce, &addr);
+	if (bind(sock, (struct sockaddr *)&addr, len) || listen(sock, SOMAXCONN))
+		return -errno;
+	s->address = steal_fd(&sock);
+	return 0;
+}
