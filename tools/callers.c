@@ -135,12 +135,31 @@ static void answer_restart(struct supervisor *s, struct caller *c, const struct 
 	}
 }
 
+static void answer_rollback(struct supervisor *s, struct caller *c)
+{
+	char reason[REASON_SIZE] = "", bytes[256];
+	struct text why = TEXT_ON(reason), t = TEXT_ON(bytes);
+	int64_t gate_us;
+
+	if (rollback(s, &gate_us, &why)) {
+		refuse(c, "failed", reason);
+		return;
+	}
+	protocol_put(&t, "result", "ok");
+	protocol_put_int(&t, "pid", s->serving->owner);
+	protocol_put_int(&t, "generation", s->serving->number);
+	protocol_put_int(&t, "gate_us", gate_us);
+	say(c, bytes, t.used, true);
+}
+
 static void answer(struct supervisor *s, struct caller *c, const struct protocol_request *request)
 {
 	if (request->verb == PROTOCOL_STATUS)
 		answer_status(s, c);
 	else if (request->verb == PROTOCOL_RESTART)
 		answer_restart(s, c, request);
+	else if (request->verb == PROTOCOL_ROLLBACK)
+		answer_rollback(s, c);
 	else
 		refuse(c, "refused", "a supervisor does not know this request");
 }

@@ -11,6 +11,7 @@ enum outcome cmd_ps(int argc, char **argv);
 enum outcome cmd_list(int argc, char **argv);
 enum outcome cmd_status(int argc, char **argv);
 enum outcome cmd_restart(int argc, char **argv);
+enum outcome cmd_rollback(int argc, char **argv);
 enum outcome cmd_dump(int argc, char **argv);
 
 /*
@@ -27,6 +28,9 @@ void cmd_expect_word(int argc, char **argv, const char *word);
 
 /* A process id, or exit with 2. */
 pid_t cmd_pid(const char *word);
+
+/* *client becomes the supervisor of the server that it is, if it is no supervisor itself. OUTCOME_ABSENT: it has none. */
+enum outcome cmd_supervisor_of(struct client *client, struct text *why);
 
 /* Says why on stderr, and returns the outcome. */
 enum outcome cmd_fail(enum outcome outcome, const struct text *why);

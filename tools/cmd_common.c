@@ -4,6 +4,7 @@
 #include "cmd.h"
 
 #include "base/attr.h"
+#include "base/io.h"
 
 #include <bsd/stdlib.h>
 #include <err.h>
@@ -60,6 +61,32 @@ pid_t cmd_pid(const char *word)
 	if (error)
 		errx(OUTCOME_USAGE, "\"%s\" is not a process id: that is a number from 1; `cprctl ps` shows those under cpr", word);
 	return (pid_t)pid;
+}
+
+enum { TIMEOUT_MS = 5000 };
+
+enum outcome cmd_supervisor_of(struct client *client, struct text *why)
+{
+	cleanup_client struct client supervisor = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char unused[512];
+	struct text gone = TEXT_ON(unused);
+	enum outcome outcome;
+	int64_t pid;
+
+	if (client->supervisor)
+		return OUTCOME_DONE;
+	outcome = client_call_again(client, PROTOCOL_STATUS, io_now() + TIMEOUT_MS * INT64_C(1000000), &answer, why);
+	if (outcome)
+		return outcome;
+	if (protocol_get_int(answer.text, "supervisor", &pid) || client_open(&supervisor, (pid_t)pid, false, &gone) || !supervisor.supervisor) {
+		text_format(why, "PID %d has no supervisor: it is not in handover mode", (int)client->pid);
+		return OUTCOME_ABSENT;
+	}
+	client_close(client);
+	*client = supervisor;
+	supervisor = CLIENT_NONE;
+	return OUTCOME_DONE;
 }
 
 enum outcome cmd_fail(enum outcome outcome, const struct text *why)

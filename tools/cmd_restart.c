@@ -291,6 +291,8 @@ static void print_json(const struct restart *r, pid_t pid)
 
 	json_object(&json, NULL);
 	json_int(&json, "pid", pid);
+	if (r->supervised && !protocol_get_int(r->answer.text, "pid", &number))
+		json_int(&json, "server", number);
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (!protocol_get_int(r->answer.text, keys[i], &number))
 			json_int(&json, keys[i], number);

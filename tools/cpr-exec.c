@@ -49,6 +49,7 @@ static const char usage_text[] =
 	"      --graceful-signal=SIG tells an old generation to end what it has in its own way (by the program's name, or none)\n"
 	"      --no-defaults         takes nothing by the program's name\n"
 	"      --generations=N       so many old generations may drain at a time (3)\n"
+	"      --rollback=SEC        the old generation is kept so long, for \"cprctl rollback\", or for when the new one dies (0)\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
 	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
@@ -71,6 +72,7 @@ enum {
 	OPT_NO_DEFAULTS,
 	OPT_GENERATIONS,
 	OPT_CRASH_LIMIT,
+	OPT_ROLLBACK,
 };
 
 static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV"; /* +: the first word that is no option is the command */
@@ -95,6 +97,7 @@ static const struct option long_options[] = {
 	{"graceful-signal", required_argument, NULL, OPT_GRACEFUL_SIGNAL},
 	{"no-defaults", no_argument, NULL, OPT_NO_DEFAULTS},
 	{"generations", required_argument, NULL, OPT_GENERATIONS},
+	{"rollback", required_argument, NULL, OPT_ROLLBACK},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
 	{"check", no_argument, NULL, OPT_CHECK},
@@ -295,6 +298,17 @@ static void take_generations(const struct action *action, const char *value)
 	supervisor.generations = (int)number;
 }
 
+static void take_rollback(const struct action *action, const char *value)
+{
+	const char *error;
+	long long seconds = strtonum(value, 0, SECONDS_MAX, &error);
+
+	handover_option = action->name;
+	if (error)
+		errx(USAGE, "%s \"%s\" is %s: give seconds, from 0 to %d", action->name, value, error, (int)SECONDS_MAX);
+	supervisor.rollback_s = (int)seconds;
+}
+
 static void take_crash_limit(const struct action *action, const char *value)
 {
 	cleanup_free char *count = strdup(value);
@@ -334,6 +348,7 @@ static const struct action actions[] = {
 	{OPT_GRACEFUL_SIGNAL, take_graceful_signal, "--graceful-signal", NULL, 0},
 	{OPT_NO_DEFAULTS, take_no_defaults, "--no-defaults", NULL, 0},
 	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
+	{OPT_ROLLBACK, take_rollback, "--rollback", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };

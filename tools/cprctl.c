@@ -21,6 +21,7 @@ static const char usage_text[] =
 	"  status PID [--json]          generation, uptime, the last restart\n"
 	"  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--json]\n"
 	"                               restart it without any client noticing\n"
+	"  rollback PID [--json]        the generation before serves again, in handover mode\n"
 	"  dump FILE|- [--json]         decode a state\n"
 	"\n"
 	"  -h, --help                   this text; `cprctl COMMAND --help` says more\n"
@@ -34,7 +35,7 @@ static const struct command {
 	enum outcome (*run)(int argc, char **argv);
 } commands[] = {
 	{"cprctl ps", cmd_ps},           {"cprctl list", cmd_list}, {"cprctl status", cmd_status},
-	{"cprctl restart", cmd_restart}, {"cprctl dump", cmd_dump},
+	{"cprctl restart", cmd_restart}, {"cprctl rollback", cmd_rollback}, {"cprctl dump", cmd_dump},
 };
 
 static const struct option options[] = {
@@ -90,7 +91,7 @@ int main(int argc, char **argv)
 	}
 	command = find(argv[optind]);
 	if (!command) {
-		warnx("\"%s\" is not a command: there are ps, list, status, restart, dump", argv[optind]);
+		warnx("\"%s\" is not a command: there are ps, list, status, restart, rollback, dump", argv[optind]);
 		return (int)usage();
 	}
 	argc -= optind;

@@ -135,7 +135,7 @@ static enum outcome ask_gate(struct client *client, enum protocol_verb verb, str
 }
 
 /* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one takes work as before. */
-static int swap_gates(struct supervisor *s, struct generation *old, struct generation *next, struct text *why)
+int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
 {
 	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
 	char more[REASON_SIZE];
@@ -154,14 +154,13 @@ static int swap_gates(struct supervisor *s, struct generation *old, struct gener
 			ask_gate(&closing, PROTOCOL_OPEN, &undone);
 		return -ECANCELED;
 	}
-	s->handover.gate_us = (io_now() - began) / 1000;
+	*gate_us = (io_now() - began) / 1000;
 	return 0;
 }
 
-static void drain(struct supervisor *s, struct generation *old)
+/* It takes nothing new from here on. */
+static void step_down(struct generation *old)
 {
-	old->phase = GENERATION_DRAINING;
-	old->leave_by = io_now() + s->options.drain_s * SECOND;
 	io_close(&old->take); /* it took connections until now */
 	old->take = -1;
 	generation_note_members(old);
@@ -179,6 +178,15 @@ static void forget(const struct generation *old)
 		supervisor_say("PID %d does not give up its listeners: %s", (int)old->owner, reason);
 }
 
+void handover_drain(struct supervisor *s, struct generation *old)
+{
+	old->phase = GENERATION_DRAINING;
+	old->leave_by = io_now() + s->options.drain_s * SECOND;
+	if (!old->ended)
+		forget(old);
+	passing_settled(s, old);
+}
+
 static void go(struct supervisor *s)
 {
 	struct handover *h = &s->handover;
@@ -187,7 +195,7 @@ static void go(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	text_add(&why, "the gates could not be changed: ");
-	if (swap_gates(s, old, next, &why)) {
+	if (handover_swap_gates(old, next, &h->gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
@@ -202,9 +210,14 @@ static void go(struct supervisor *s)
 	h->phase = HANDOVER_PASSING;
 	h->report_by = io_now() + PASS_PATIENCE_MS * MS;
 	if (old) {
-		drain(s, old);
+		step_down(old);
+		old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
+		old->leave_by = io_now() + (s->options.rollback_s ? s->options.rollback_s : s->options.drain_s) * SECOND;
 		passing_begin(s, old, next);
-		forget(old);
+		if (s->options.rollback_s)
+			rollback_watch(s, h->listener);
+		else
+			forget(old);
 	} else {
 		handover_passed(s);
 	}
@@ -230,12 +243,16 @@ static void ask_doors(struct supervisor *s)
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[REASON_SIZE], line[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
+	char *blank;
 
 	*h->door = '\0';
 	if (client_call(&client, h->next->owner, PROTOCOL_DOORS, io_now() + DOORS_PATIENCE_MS * MS, &answer, &why) ||
 	    protocol_get(answer.text, "door", line, sizeof(line)))
 		return;
-	line[strcspn(line, " ")] = '\0';
+	blank = strchrnul(line, ' ');
+	if (*blank && strlen(blank + 1) < sizeof(h->listener))
+		strcpy(h->listener, blank + 1);
+	*blank = '\0';
 	if (strlen(line) < sizeof(h->door))
 		strcpy(h->door, line);
 }
@@ -356,6 +373,7 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 	h->notes_text = TEXT_ON(h->notes);
 	h->path = path ? strdup(path) : NULL;
 	tell_phase(s, "starting");
+	rollback_give_up(s);
 	make_room(s);
 	collect(s);
 	r = start_next(s, why);

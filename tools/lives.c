@@ -163,6 +163,8 @@ static void serving_ended(struct supervisor *s, struct generation *g)
 	g->phase = GENERATION_RETIRING;
 	g->leave_by = io_now() + KILL_AFTER_S * SECOND;
 	generation_signal_members(g, s->options.retire_signal);
+	if (!s->ending && rollback_after_end(s))
+		return;
 	if (s->ending || was_wanted(g) || !s->proven)
 		lives_end_all(s, s->options.retire_signal);
 	else if (!handover_under_way(s))
@@ -244,6 +246,10 @@ static void child_ended(struct supervisor *s, pid_t pid, int status)
 {
 	if (pid == s->handover.check) {
 		handover_checked(s, status);
+		return;
+	}
+	if (pid == s->watch.check) {
+		rollback_checked(s, status);
 		return;
 	}
 	for (struct generation *g = s->generations; g; g = g->next) {

@@ -113,12 +113,21 @@ void passing_flush(struct supervisor *s)
 static void swept(struct supervisor *s, struct generation *from)
 {
 	from->passing.swept = true;
-	if (s->options.graceful_signal && generation_left(from) && from->phase == GENERATION_DRAINING) {
+	passing_settled(s, from);
+	handover_passed(s);
+}
+
+void passing_settled(struct supervisor *s, struct generation *from)
+{
+	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
+		return;
+	if (!generation_left(from)) {
+		lives_retire(s, from, s->options.retire_signal);
+	} else if (s->options.graceful_signal && !from->graceful) {
 		generation_note_members(from);
-		from->signalled = true;
+		from->graceful = from->signalled = true;
 		generation_signal(from, s->options.graceful_signal);
 	}
-	handover_passed(s);
 }
 
 /* Something is known anew of how many are left. */
@@ -133,8 +142,8 @@ static void count(struct supervisor *s, struct generation *from)
 		return;
 	if (!p->swept)
 		swept(s, from);
-	if (!generation_left(from) && from->phase == GENERATION_DRAINING)
-		lives_retire(s, from, s->options.retire_signal);
+	else
+		passing_settled(s, from);
 }
 
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)

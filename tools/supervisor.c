@@ -73,7 +73,7 @@ static int begin(struct supervisor *s)
 	s->started_at = io_now();
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
-	s->handover.check_output = -1;
+	s->handover.check_output = s->watch.output = -1;
 	s->recipe.path = s->options.path;
 	s->recipe.argv = s->options.argv;
 	s->recipe.directory = directory();
@@ -130,6 +130,7 @@ static void tick(struct supervisor *s)
 	if (s->start_again_at && now >= s->start_again_at && !lives_start(s))
 		s->start_again_at = now + AGAIN_MS * MS;
 	handover_tick(s, now);
+	rollback_tick(s, now);
 	callers_tick(s, now);
 }
 
@@ -150,6 +151,7 @@ static int timeout(const struct supervisor *s)
 	due(&at, s->refresh_at);
 	due(&at, s->start_again_at);
 	due(&at, handover_due(s));
+	due(&at, s->watch.at);
 	due(&at, callers_due(s));
 	if (!at)
 		return -1;

@@ -37,11 +37,19 @@ struct handover {
 	int check_output;
 	int64_t check_at;        /* when the next one begins; 0: not due */
 	int64_t report_by;       /* the answer goes out then at the latest, whether carrying has begun or not */
-	char door[128];
+	char door[128], listener[128];
 	char unhealthy[REASON_SIZE]; /* what the last check said */
 	char notes[REASON_SIZE];     /* "warning=" lines for the answer */
 	struct text notes_text;
 	char ready[PROTOCOL_ANSWER_MAX]; /* what the next generation said of itself */
+};
+
+/* For --rollback seconds after a handover: the old one is kept, and the new one looked at. */
+struct watch {
+	char listener[128]; /* whom the health check asks; empty: there is none */
+	int64_t at;         /* when it is asked next; 0: not */
+	pid_t check;
+	int output;
 };
 
 struct supervisor {
@@ -51,6 +59,7 @@ struct supervisor {
 	struct generation *generations; /* newest first */
 	struct generation *serving;     /* NULL: nobody serves */
 	struct handover handover;
+	struct watch watch;
 	struct caller callers[CALLERS_MAX];
 	int signals;  /* signalfd */
 	int address;  /* where generations report */
@@ -100,11 +109,22 @@ void handover_tick(struct supervisor *s, int64_t now);
 int64_t handover_due(const struct supervisor *s);
 void handover_passed(struct supervisor *s);                  /* the old generation has given what was idle */
 bool handover_under_way(const struct supervisor *s);
+void handover_drain(struct supervisor *s, struct generation *old); /* there is no way back to it: it goes on with what it has only */
+int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why);
+
+/* rollback.c */
+void rollback_watch(struct supervisor *s, const char *listener);
+void rollback_give_up(struct supervisor *s); /* nothing is kept any more */
+int rollback(struct supervisor *s, int64_t *gate_us, struct text *why);
+bool rollback_after_end(struct supervisor *s); /* the serving one has ended: does the old one serve again? */
+void rollback_checked(struct supervisor *s, int status);
+void rollback_tick(struct supervisor *s, int64_t now);
 
 /* passing.c */
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to);
 void passing_accept(struct supervisor *s, struct generation *from);
 void passing_take(struct supervisor *s, struct generation *from, int fd);
+void passing_settled(struct supervisor *s, struct generation *from); /* it may leave: what is due by now is done */
 void passing_give_up(struct supervisor *s, struct generation *from);
 void passing_flush(struct supervisor *s);
 

@@ -104,7 +104,7 @@ class Scene:
             self.load.end()
         if self.server:
             self.stopped = self.server.stop()
-            self.result.tail = self.server.tail()
+            self.result.tail = self.server.tail() + f"(it ended with {self.server.process.returncode})"
         self.room.leave()
 
     def settles(self, processes):
@@ -373,3 +373,31 @@ def signals(options, result):
             asking.stdout.close()
             asking.stderr.close()
             result.restarts += 1
+
+
+# ---- the way back ----
+
+@trial("handover-rollback")
+def way_back(options, result):
+    """By word, and by itself when the new generation dies or is not healthy any more; and none when its time is over."""
+    with Scene(FICKLE_SETUP, options, result, "--rollback", "60", "--ready-http", PATH + "=200") as scene:
+        cprctl(options, "rollback", str(scene.server.pid), status=1)
+        first = status(options, scene.server)["server"]
+        said, _ = restart(options, scene.server)
+        result.expect(said["server"] != first and said["generation"] == 2, f"restarted: {said}")
+        said = json.loads(cprctl(options, "rollback", str(scene.server.pid), "--json").stdout)
+        result.expect(said["pid"] == first and said["generation"] == 1, f"rolled back: {said}, and not to {first}")
+        result.figures.append(f"nobody accepted for {said['gate_us']} us on the way back")
+        if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+            raise Failure("new requests are not answered after the rollback")
+        scene.judge(result)
+        scene.load.resume()
+        said, _ = restart(options, scene.server)
+        os.kill(said["server"], signal.SIGKILL)
+        result.expect(await_until(lambda: status(options, scene.server)["server"] == first, 10), "the old one does not serve again when the new one has died")
+        if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+            raise Failure("new requests are not answered after the new one has died")
+        counters = scene.load.pause()
+        result.restarts, result.requests = 2, counters["ok"]
+        for name in ("refused", "timed_out", "stalled", "wrong"):
+            result.expect(not counters[name], f"{counters[name]} {name}")
