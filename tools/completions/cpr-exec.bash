@@ -4,7 +4,8 @@
 _cpr_exec() {
     local cur prev i word
     local with_value=' -m --mode -k --keep -x --drop -c --carry -f --rules -d --drain -g --grace -p --pidfile -u --unlink
-        -t --test --ready-timeout --retire-signal --restart-signal -l --log '
+        -t --test --ready-timeout --retire-signal --restart-signal -l --log
+        --ready-http --ready-command --graceful-signal --generations --rollback --crash-limit '
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
 
@@ -39,7 +40,7 @@ _cpr_exec() {
     -f | --rules | -p | --pidfile | -u | --unlink)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;
-    --retire-signal | --restart-signal)
+    --retire-signal | --restart-signal | --graceful-signal)
         mapfile -t COMPREPLY < <(compgen -A signal -- "$cur")
         ;;
     -l | --log)
@@ -48,14 +49,15 @@ _cpr_exec() {
     -k | --keep | -x | --drop | -c | --carry)
         mapfile -t COMPREPLY < <(compgen -W 'tcp: udp: unix: dev: fifo: file: memfd:' -- "$cur")
         ;;
-    -t | --test)
+    -t | --test | --ready-command)
         mapfile -t COMPREPLY < <(compgen -c -- "$cur")
         ;;
-    -d | --drain | -g | --grace | --ready-timeout) ;;
+    -d | --drain | -g | --grace | --ready-timeout | --ready-http | --generations | --rollback | --crash-limit) ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W '--mode --keep --drop --carry --no-carry --rules --drain --grace --pidfile
-                --unlink --test --ready-timeout --retire-signal --restart-signal --log --check --help --version' -- "$cur")
+                --unlink --test --ready-timeout --retire-signal --restart-signal --ready-http
+                --ready-command --graceful-signal --no-defaults --generations --rollback --crash-limit --log --check --help --version' -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -c -- "$cur")
         fi

@@ -4,7 +4,7 @@
 # Pids whose maps have the page that every process under cpr has: nobody is rung for this.
 _cprctl_pids() {
     local maps
-    maps=$(grep -ls '/memfd:cpr\.[0-9]' /proc/[0-9]*/maps 2>/dev/null)
+    maps=$(grep -ls '/memfd:cpr\(-supervisor\)\?\.[0-9]' /proc/[0-9]*/maps 2>/dev/null)
     tr -dc '0-9\n' <<<"$maps"
 }
 
@@ -19,6 +19,10 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
+    restart:--wait)
+        mapfile -t COMPREPLY < <(compgen -W 'ready drained' -- "$cur")
+        return
+        ;;
     restart:--timeout)
         return
         ;;
@@ -28,15 +32,15 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -W '--help --version' -- "$cur")
         ;;
     :*)
-        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart dump' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback dump' -- "$cur")
         ;;
     restart:-*)
-        mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --json --help' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --wait --json --help' -- "$cur")
         ;;
     *:-*)
         mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
         ;;
-    list:* | status:* | restart:*)
+    list:* | status:* | restart:* | rollback:*)
         mapfile -t COMPREPLY < <(compgen -W "$(_cprctl_pids)" -- "$cur")
         ;;
     dump:*)

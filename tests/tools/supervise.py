@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""cpr-exec -m handover as scripts see it: pids, signals, exit statuses, what cprctl says of it."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, expect, run, scratch, test, until
+
+
+class Supervised(Server):
+    def __init__(self, *options, **more):
+        super().__init__("-m", "handover", *options, **more)
+
+    def __enter__(self):
+        super().__enter__()
+        until("the supervisor to hold the listener", lambda: self.status()["descriptors"] > 0)
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                pass
+        super().__exit__()
+
+    def status(self):
+        return json.loads(run(CTL, "status", self.pid, "--json").out)
+
+    def family(self):
+        found, grows = {int(self.pid)}, True
+        while grows:
+            born = {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and parent(pid) in found} - found
+            found |= born
+            grows = bool(born)
+        return found - {int(self.pid)}
+
+
+def parent(pid):
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def ended(*command, **more):
+    return subprocess.run([EXEC, "-m", "handover", "--", *command], timeout=PATIENCE, capture_output=True, text=True, **more)
+
+
+@test
+def a_supervisor_ends_as_its_server_does():
+    assert ended("true").returncode == 0
+    assert ended(PYTHON, "-c", "import sys; sys.exit(3)").returncode == 3
+    assert ended("sh", "-c", "kill -TERM $$").returncode == -signal.SIGTERM
+    expect(run(EXEC, "-m", "handover", "/nonexistent/server"), 127, "/nonexistent/server")
+
+
+@test
+def a_restart_takes_either_pid_and_says_the_gate():
+    with Supervised() as server:
+        first = server.status()["server"]
+        said = json.loads(server.restart("--json").out)
+        assert said["generation"] == 2 and said["descriptors"] == 1 and said["gate_us"] > 0 and said["pid"] == int(server.pid), said
+        second = server.status()["server"]
+        assert second != first and said["server"] == second
+        expect(run(CTL, "restart", str(second)), 0, rf"^restarted {server.pid}: generation 3, 1 descriptor, ", where="out")
+        assert server.serves()
+        human = run(CTL, "status", server.pid)
+        expect(human, 0, r"(?m)^role: +supervisor$", r"(?m)^mode: +handover$", where="out")
+
+
+@test
+def ps_shows_generations_below_their_supervisor():
+    with Supervised() as server:
+        child = server.status()["server"]
+        lines = run(CTL, "ps").out.splitlines()
+        at = next(i for i, line in enumerate(lines) if line.split()[0] == server.pid)
+        assert lines[at + 1].split()[0] == str(child) and " \\_ [serving] " in lines[at + 1], lines
+        listed = {row["pid"]: row for row in json.loads(run(CTL, "ps", "--json").out)}
+        assert listed[int(server.pid)]["role"] == "supervisor", listed
+        assert listed[child]["supervisor"] == int(server.pid) and listed[child]["phase"] == "serving", listed
+
+
+@test
+def a_next_generation_that_dies_changes_nothing():
+    with Supervised() as server:
+        first = server.status()["server"]
+        server.touch("die")
+        expect(server.restart(), 1, "failed: the next generation ended with status 3 before it was ready")
+        assert server.status()["server"] == first and server.serves()
+        os.remove(os.path.join(server.directory, "die"))
+        assert server.restart().status == 0
+
+
+@test
+def the_last_words_of_a_failed_generation_are_shown():
+    code = SERVER.replace("sys.exit(3)", 'sys.exit("a bad\\nend")')
+    with Supervised(code=code) as server:
+        server.touch("die")
+        expect(server.restart(), 1, r"(?m)^cprctl: \| a bad$", r"(?m)^cprctl: \| end$", "failed: the next generation ended with status 1")
+
+
+@test
+def a_next_generation_that_hangs_is_ended_in_time():
+    with Supervised("--ready-timeout", "1") as server:
+        server.touch("dawdle")
+        expect(server.restart(), 1, "failed: the next generation was not ready within 1 s")
+        until("it to be ended", lambda: len(server.family()) == 1)
+        assert server.serves()
+
+
+@test
+def sigterm_ends_everything_at_any_time():
+    with Supervised() as server:
+        server.touch("dawdle")
+        asking = subprocess.Popen([CTL, "restart", server.pid], stderr=subprocess.PIPE, text=True)
+        until("the next generation", lambda: len(server.family()) == 2)
+        family = server.family()
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == -signal.SIGTERM
+        assert not [pid for pid in family if os.path.exists(f"/proc/{pid}")]
+        assert "the supervisor was told to end" in asking.communicate(timeout=PATIENCE)[1] and asking.returncode == 1
+
+
+@test
+def two_restarts_at_once_are_one():
+    with Supervised() as server:
+        server.touch("dawdle")
+        asking = subprocess.Popen([CTL, "restart", server.pid], stderr=subprocess.DEVNULL)
+        until("the next generation", lambda: len(server.family()) == 2)
+        expect(server.restart(), 1, "a restart is under way already")
+        server.process.terminate()
+        asking.wait(PATIENCE)
+
+
+@test
+def a_supervisor_forwards_signals_and_restarts_at_its_own():
+    code = SERVER.replace("import os, socket", "import os, signal, socket").replace(
+        "listener = socket", 'signal.signal(signal.SIGUSR1, lambda *_: open("usr1", "w").close())\nlistener = socket')
+    with Supervised("--restart-signal", "USR2", code=code) as server:
+        server.process.send_signal(signal.SIGUSR1)
+        until("the signal to arrive", lambda: server.has("usr1"))
+        server.process.send_signal(signal.SIGUSR2)
+        until("the restart", lambda: server.status()["generation"] == 2)
+        assert server.serves()
+
+
+@test
+def a_supervisors_pid_file_is_locked_and_goes_with_it():
+    with scratch() as directory:
+        path = os.path.join(directory, "pid")
+        with Supervised("-p", path) as server:
+            assert pathlib.Path(path).read_text().strip() == server.pid
+            expect(run(EXEC, "-m", "handover", "-p", path, "true"), 1, f"already running as PID {server.pid}")
+            assert server.restart().status == 0
+            assert pathlib.Path(path).read_text().strip() == server.pid
+            server.process.terminate()
+            server.process.wait(PATIENCE)
+            assert not os.path.exists(path)
+
+
+@test
+def a_daemon_is_followed():
+    code = SERVER.replace('if os.path.exists("die")', 'if os.fork():\n    os._exit(0)\nos.setsid()\nif os.path.exists("die")')
+    with Supervised(code=code) as server:
+        first = server.status()["server"]
+        assert server.restart().status == 0
+        second = server.status()["server"]
+        assert second not in (0, first) and server.serves()
+        until("the old one to go", lambda: server.family() == {second})
+        os.kill(second, signal.SIGKILL)
+        until("it to be started again", lambda: server.status().get("server", 0) not in (0, second) and server.status()["descriptors"] > 0)
+        assert server.serves()
+
+
+@test
+def rollback_needs_a_generation_that_is_kept():
+    with Supervised() as server:
+        expect(run(CTL, "rollback", server.pid), 1, "no old generation is kept: start the supervisor with --rollback SEC")
+    with Server() as server:
+        expect(run(CTL, "rollback", server.pid), 3, f"PID {server.pid} has no supervisor: it is not in handover mode")
+
+
+@test
+def a_supervisor_can_be_pid_1():
+    if os.geteuid():
+        return
+    with scratch() as directory:
+        orphan = "import os, time\nif os.fork() == 0:\n    if os.fork() == 0:\n        time.sleep(0.2)\n    os._exit(0)\n"
+        look = 'import time\ntime.sleep(0.6)\nopen("ps", "w").write("".join(open(f"/proc/{p}/stat").read() for p in __import__("os").listdir("/proc") if p.isdigit()))\n'
+        done = run("unshare", "--pid", "--fork", "--mount-proc", EXEC, "-m", "handover", "--crash-limit", "0/60", "--", PYTHON, "-c", orphan + look + "raise SystemExit(7)",
+                   cwd=directory)
+        assert done.status == 7, done
+        left = pathlib.Path(directory, "ps").read_text().splitlines()
+        assert not [line for line in left if ") Z " in line and " 1 " in line.split(")")[1][:6]], left
