@@ -58,6 +58,9 @@ struct generation {
 	pid_t owner;   /* the one that answers for all: the same, or a daemon that it became; 0: none that is known */
 	int64_t started_at;
 	bool ready;
+	bool reported; /* the library has seen it ready, and what it said stands in `report` */
+	char report[1024];
+	bool notified; /* it has said READY=1 itself */
 	bool ended;     /* its owner has ended */
 	bool signalled; /* it was told to end by us, or through us */
 	int status;     /* how, as of waitpid */

@@ -4,6 +4,7 @@
 #include "supervisor_inside.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -36,18 +37,37 @@ void reports_refresh(struct supervisor *s)
 
 /* ---- reports ---- */
 
-static void reports_ready(struct supervisor *s, struct generation *g, const char *said)
+static void become_ready(struct supervisor *s, struct generation *g)
 {
 	g->ready = true;
 	if (g == s->handover.next) {
-		handover_ready(s, said);
+		handover_ready(s, g->report);
 		return;
 	}
 	if (g != s->serving)
 		return;
+	notify_ready(s);
 	s->proven = true;
 	s->refreshes = 0;
 	reports_refresh_soon(s, io_now());
+}
+
+/* The library has seen that it has everything and waits. One whose predecessor has said READY=1 knows better when it is ready. */
+static void seen_ready(struct supervisor *s, struct generation *g, const char *said)
+{
+	struct text report = TEXT_ON(g->report);
+
+	g->reported = true;
+	text_add(&report, said);
+	if (!s->notify.spoken || g->notified)
+		become_ready(s, g);
+}
+
+void reports_notified(struct supervisor *s, struct generation *g)
+{
+	s->notify.spoken = g->notified = true;
+	if (!g->ready && g->reported)
+		become_ready(s, g);
 }
 
 /* A daemon's parent has ended: its number tells whose it is. */
@@ -73,11 +93,11 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 			reports_refresh_soon(s, io_now() + 100 * MS);
 		return;
 	}
-	if (!answer_is(said, "ready") || g->ready)
+	if (!answer_is(said, "ready") || g->reported)
 		return;
 	g->owner = pid;
 	g->search_until = 0;
-	reports_ready(s, g, said);
+	seen_ready(s, g, said);
 }
 
 void reports_hear(struct supervisor *s)

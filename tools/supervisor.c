@@ -69,7 +69,7 @@ static int begin(struct supervisor *s)
 {
 	int r = holdings_begin(&s->holdings);
 
-	s->signals = s->address = -1;
+	s->signals = s->address = s->notify.sock = -1;
 	s->started_at = io_now();
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
@@ -84,6 +84,8 @@ static int begin(struct supervisor *s)
 		r = signals_open(s);
 	if (!r)
 		r = reports_listen(s);
+	if (!r)
+		r = notify_open(s);
 	return r ? r : show_page(s);
 }
 
@@ -234,6 +236,8 @@ static void look_at(struct supervisor *s, int fd, const struct source *of)
 		signals_take(s);
 	else if (fd == s->address)
 		reports_hear(s);
+	else if (fd == s->notify.sock)
+		notify_hear(s);
 }
 
 static void step(struct supervisor *s)
@@ -243,6 +247,7 @@ static void step(struct supervisor *s)
 	all.count = 0;
 	add_source(&all, s->signals, POLLIN, (struct source){0});
 	add_source(&all, s->address, POLLIN, (struct source){0});
+	add_source(&all, s->notify.sock, POLLIN, (struct source){0});
 	for (struct generation *g = s->generations; g; g = g->next)
 		add_generation(s, g, &all);
 	for (size_t i = 0; i < CALLERS_MAX; i++)

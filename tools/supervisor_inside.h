@@ -52,6 +52,14 @@ struct watch {
 	int output;
 };
 
+/* sd_notify(3). */
+struct notify {
+	int sock;             /* where generations say it */
+	const char *manager;  /* the address of ours; NULL: none */
+	bool said_ready;      /* to the manager */
+	bool spoken;          /* a generation has said READY=1: so will the next, and is not ready before */
+};
+
 struct supervisor {
 	struct supervisor_options options;
 	struct recipe recipe;
@@ -60,6 +68,7 @@ struct supervisor {
 	struct generation *serving;     /* NULL: nobody serves */
 	struct handover handover;
 	struct watch watch;
+	struct notify notify;
 	struct caller callers[CALLERS_MAX];
 	int signals;  /* signalfd */
 	int address;  /* where generations report */
@@ -95,6 +104,13 @@ int reports_listen(struct supervisor *s);
 void reports_hear(struct supervisor *s);
 void reports_refresh(struct supervisor *s); /* asks the serving generation for what it holds */
 void reports_refresh_soon(struct supervisor *s, int64_t when);
+
+void reports_notified(struct supervisor *s, struct generation *g); /* it has said READY=1 */
+
+/* notify.c */
+int notify_open(struct supervisor *s);
+void notify_hear(struct supervisor *s);
+void notify_ready(struct supervisor *s); /* the first generation serves: our manager is told, once */
 
 /* signals.c */
 int signals_open(struct supervisor *s);

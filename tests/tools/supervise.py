@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
+import time
 
 from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, expect, run, scratch, test, until
 
@@ -174,6 +176,41 @@ def a_daemon_is_followed():
         os.kill(second, signal.SIGKILL)
         until("it to be started again", lambda: server.status().get("server", 0) not in (0, second) and server.status()["descriptors"] > 0)
         assert server.serves()
+
+
+NOTIFY = """
+def notify(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(text, os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1))
+while not os.path.exists("go"):
+    time.sleep(0.01)
+notify(b"READY=1\\nSTATUS=up\\nMAINPID=1")
+open("ready", "w").close()
+"""
+
+
+@test
+def a_program_that_says_ready_is_waited_for_and_its_words_passed_on():
+    code = SERVER.replace('open("ready", "w").close()\n', NOTIFY)
+    with scratch() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(os.path.join(directory, "notify"))
+        manager.settimeout(PATIENCE)
+        os.environ["NOTIFY_SOCKET"] = manager.getsockname()
+        try:
+            server = Supervised(code=code)
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        server.touch("go")
+        with server:
+            assert sorted([manager.recv(100), manager.recv(100)]) == [b"READY=1\n", b"STATUS=up\n"]
+            os.remove(os.path.join(server.directory, "go"))
+            asking = subprocess.Popen([CTL, "restart", server.pid], stdout=subprocess.PIPE, text=True)
+            until("the next generation", lambda: len(server.family()) == 2)
+            time.sleep(1)  # the library alone would find it ready after half of that
+            assert asking.poll() is None and server.status()["generation"] == 1
+            server.touch("go")
+            assert asking.wait(PATIENCE) == 0 and server.serves()
+            asking.stdout.close()
 
 
 @test

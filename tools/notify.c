@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* sd_notify(3): what generations say to their manager is heard here, and passed on to ours. */
+#define _GNU_SOURCE
+#include "supervisor_inside.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { MESSAGE_SIZE = 8192, SENDERS = 64 };
+
+static socklen_t parse_address(const char *name, struct sockaddr_un *addr)
+{
+	size_t n = strlen(name);
+
+	if ((*name != '/' && *name != '@') || n >= sizeof(addr->sun_path))
+		return 0;
+	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(addr->sun_path, name, n);
+	if (*name == '@')
+		addr->sun_path[0] = '\0';
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (*name == '/'));
+}
+
+int notify_open(struct supervisor *s)
+{
+	static char name[64];
+	cleanup_fd int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un addr;
+	const int on = 1;
+
+	snprintf(name, sizeof(name), "@cpr-notify.%llx", (unsigned long long)s->recipe.nonce);
+	if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) || bind(sock, (struct sockaddr *)&addr, parse_address(name, &addr)))
+		return -errno;
+	s->notify.manager = getenv("NOTIFY_SOCKET") ? strdup(getenv("NOTIFY_SOCKET")) : NULL;
+	s->recipe.notify = name;
+	s->notify.sock = steal_fd(&sock);
+	return 0;
+}
+
+/* To the manager of ours, if there is one. */
+static void pass_on(const struct supervisor *s, const char *text, size_t n)
+{
+	cleanup_fd int sock = -1;
+	struct sockaddr_un addr;
+	socklen_t len = s->notify.manager ? parse_address(s->notify.manager, &addr) : 0;
+
+	if (!len || !n)
+		return;
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock >= 0)
+		sendto(sock, text, n, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&addr, len);
+}
+
+void notify_ready(struct supervisor *s)
+{
+	static const char ready[] = "READY=1\n";
+
+	if (!s->notify.said_ready)
+		pass_on(s, ready, sizeof(ready) - 1);
+	s->notify.said_ready = true;
+}
+
+static bool begins(const char *line, const char *word)
+{
+	return !strncmp(line, word, strlen(word));
+}
+
+/* The main process is the supervisor, and its server is ready once: whatever else is said is the manager's. */
+static void take(struct supervisor *s, struct generation *g, char *text)
+{
+	char others[MESSAGE_SIZE];
+	struct text t = TEXT_ON(others);
+	bool ready = false;
+	char *line;
+
+	while ((line = strsep(&text, "\n"))) {
+		ready |= !strcmp(line, "READY=1");
+		if (!*line || begins(line, "READY=") || begins(line, "MAINPID=") || begins(line, "FDSTORE") || begins(line, "BARRIER="))
+			continue;
+		text_add(&t, line);
+		text_add(&t, "\n");
+	}
+	if (ready)
+		reports_notified(s, g);
+	if (g == s->serving && !t.cut)
+		pass_on(s, t.bytes, t.used);
+}
+
+static void close_passed(struct msghdr *message)
+{
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head))
+		for (size_t at = 0; head->cmsg_type == SCM_RIGHTS && at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
+			close(fd);
+		}
+}
+
+static pid_t sender(struct msghdr *message)
+{
+	struct ucred who = {0};
+
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head))
+		if (head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_CREDENTIALS)
+			memcpy(&who, CMSG_DATA(head), sizeof(who));
+	return who.pid;
+}
+
+void notify_hear(struct supervisor *s)
+{
+	char text[MESSAGE_SIZE];
+	union {
+		char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(SENDERS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec bytes = {text, sizeof(text) - 1};
+	struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(s->notify.sock, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct generation *g;
+
+	if (n < 0)
+		return;
+	close_passed(&message);
+	text[n] = '\0';
+	g = generation_find(s->generations, sender(&message));
+	if (g && !(message.msg_flags & MSG_TRUNC))
+		take(s, g, text);
+}
