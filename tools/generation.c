@@ -77,7 +77,7 @@ struct generation *generation_start(const struct recipe *recipe, const struct ho
 	int r = g ? 0 : -ENOMEM;
 
 	if (g)
-		g->take = g->passing.listener = g->tail.fd = -1;
+		g->take = g->passing.listener = -1;
 	if (!r && watched)
 		r = tail_open(&g->tail, &writer);
 	if (!r) {

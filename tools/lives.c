@@ -188,8 +188,6 @@ static void generation_ended(struct supervisor *s, struct generation *g)
 
 	g->ended = true;
 	g->search_until = 0;
-	if (g->tail.fd >= 0)
-		tail_read(&g->tail); /* its last words */
 	if (g == s->serving) {
 		serving_ended(s, g);
 	} else if (g == s->handover.next && g->phase == GENERATION_GATED) {
@@ -202,44 +200,51 @@ static void generation_ended(struct supervisor *s, struct generation *g)
 	}
 }
 
-/* Did what was started leave a child that is the owner now? */
-static bool find_daemon(const struct supervisor *s, struct generation *g)
+enum daemon { DAEMON_NONE, DAEMON_SILENT, DAEMON_FOUND };
+
+/* Is this child of ours what a generation that daemonised has become? */
+static enum daemon ask_daemon(struct generation *g, pid_t pid)
 {
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+	int64_t number, owner;
+
+	if (client_ask(pid, PROTOCOL_STATUS, 500, false, &answer, &why))
+		return DAEMON_SILENT;
+	if (protocol_get_int(answer.text, "generation", &number) || number != g->number || protocol_get_int(answer.text, "owner", &owner) || owner != pid)
+		return DAEMON_NONE;
+	g->owner = pid;
+	return DAEMON_FOUND;
+}
+
+/* Did what was started leave a child that is the owner now? */
+static enum daemon find_daemon(const struct supervisor *s, struct generation *g)
+{
+	enum daemon best = DAEMON_NONE;
 	size_t count;
 	cleanup_free pid_t *pids = proc_pids(&count);
 
-	for (size_t i = 0; i < count; i++) {
-		cleanup_answer struct answer answer = ANSWER_NONE;
-		char reason[REASON_SIZE];
-		struct text why = TEXT_ON(reason);
+	for (size_t i = 0; i < count && best != DAEMON_FOUND; i++) {
 		struct proc_page page;
-		int64_t number, owner;
+		enum daemon is;
 
-		if (proc_parent(pids[i]) != getpid() || generation_find(s->generations, pids[i]) || proc_page(pids[i], &page) ||
-		    client_ask(pids[i], PROTOCOL_STATUS, 500, false, &answer, &why))
+		if (proc_parent(pids[i]) != getpid() || generation_find(s->generations, pids[i]) || proc_page(pids[i], &page))
 			continue;
-		if (protocol_get_int(answer.text, "generation", &number) || number != g->number || protocol_get_int(answer.text, "owner", &owner) ||
-		    owner != pids[i])
-			continue;
-		g->owner = pids[i];
-		return true;
+		is = ask_daemon(g, pids[i]);
+		best = is > best ? is : best;
 	}
-	return false;
+	return best;
 }
 
 void lives_search(struct supervisor *s, struct generation *g, int64_t now)
 {
-	if (find_daemon(s, g))
+	enum daemon is = find_daemon(s, g);
+
+	if (is == DAEMON_FOUND)
 		g->search_until = 0;
-	else if (now >= g->search_until)
+	else if (is == DAEMON_NONE || now >= g->search_until)
 		generation_ended(s, g);
-}
-
-static bool has_child(void)
-{
-	siginfo_t info;
-
-	return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
 }
 
 static void child_ended(struct supervisor *s, pid_t pid, int status)
@@ -260,7 +265,7 @@ static void child_ended(struct supervisor *s, pid_t pid, int status)
 		if (g->ended || !(was_owner || (was_started && !g->owner)))
 			continue;
 		g->status = status;
-		if (was_started && ended_well(status) && !g->signalled && has_child()) {
+		if (was_started && ended_well(status) && !g->signalled) {
 			g->search_until = io_now() + DAEMON_MS * MS;
 			lives_search(s, g, io_now());
 		} else {

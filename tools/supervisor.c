@@ -194,7 +194,6 @@ static void add_generation(const struct supervisor *s, struct generation *g, str
 {
 	const struct source of = {.generation = g};
 
-	add_source(all, g->tail.fd, POLLIN, of);
 	if (s->has_pending && g == s->serving)
 		add_source(all, g->take, POLLOUT, of);
 	if (s->has_pending)
@@ -216,9 +215,7 @@ static void look_at_generation(struct supervisor *s, struct generation *g, int f
 {
 	if (!is_known(s, g)) /* what came before it has ended it */
 		return;
-	if (fd == g->tail.fd)
-		tail_read(&g->tail);
-	else if (fd == g->take)
+	if (fd == g->take)
 		passing_flush(s);
 	else if (fd == g->passing.listener)
 		passing_accept(s, g);

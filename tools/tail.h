@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* A pipe whose text is passed on to our stderr, and whose end is remembered. */
+/* The standard error of a generation that proves itself: passed on by a process of its own, and its end remembered. */
 #ifndef CPR_TAIL_H
 #define CPR_TAIL_H
 
 #include "base/text.h"
 
-enum { TAIL_SIZE = 2048, TAIL_LINES = 5 };
+#include <sys/types.h>
+
+struct tail_page;
 
 struct tail {
-	int fd; /* the end to read; -1: closed, or none */
-	char bytes[TAIL_SIZE];
-	size_t used;
+	struct tail_page *page; /* shared with the relay; NULL: none */
+	pid_t relay;
 };
 
-/* Opens it; the end to write into *writer, close-on-exec as both. 0, or -errno. */
+/*
+ * Starts the relay; what it is to read goes into *writer, close-on-exec. It is no work of the supervisor's own: if that is killed, the generation would get SIGPIPE
+ * at its next word. The relay goes on until nobody holds the other end. 0, or -errno.
+ */
 int tail_open(struct tail *tail, int *writer);
 
-/* There is something to read: passes it on. At its end the pipe is closed. */
-void tail_read(struct tail *tail);
-
-/* The last lines, each as "stderr=LINE". */
+/* The last lines, each as "stderr=LINE"; of a generation that has ended, once the relay has read them all. */
 void tail_put(const struct tail *tail, struct text *answer);
 
 void tail_close(struct tail *tail);

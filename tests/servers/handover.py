@@ -63,8 +63,17 @@ def resident_kb(pid):
     return int(fields["VmRSS"].split()[0])
 
 
+def is_relay(pid):
+    """It passes a generation's standard error on."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
+            return comm.read() == "cpr-relay\n"
+    except OSError:
+        return True     # it has just ended
+
+
 def children(pid):
-    return proc.family(pid) - {pid}
+    return {child for child in proc.family(pid) - {pid} if not is_relay(child)}
 
 
 # ---- a server under supervision, and its clients ----

@@ -38,7 +38,15 @@ class Supervised(Server):
             born = {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and parent(pid) in found} - found
             found |= born
             grows = bool(born)
-        return found - {int(self.pid)}
+        return {pid for pid in found - {int(self.pid)} if not is_relay(pid)}
+
+
+def is_relay(pid):
+    """It passes a generation's standard error on."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text() == "cpr-relay\n"
+    except OSError:
+        return False
 
 
 def parent(pid):
