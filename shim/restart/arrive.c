@@ -246,6 +246,12 @@ void arrive_waiting(void)
 		task_wake();
 }
 
+void arrive_receiving(int fd)
+{
+	if (!ready_reached() && guard_may_read() && table_tracks(cpr__table, fd))
+		arrive_waiting();
+}
+
 /* -u: not before the exec, which may fail, but before the program looks for them. */
 void arrive_remove_files(void)
 {

@@ -32,4 +32,7 @@ extern _Atomic bool arrive_watch;
 /* The program is about to wait for events, in any thread: it is as ready as it will be. */
 void arrive_waiting(void);
 
+/* The program is about to read what is no connection. That is a wait for work where it has claimed this descriptor: a datagram socket, a FIFO, a device. */
+void arrive_receiving(int fd);
+
 #endif

@@ -21,8 +21,11 @@
 #define MS INT64_C(1000000)
 
 enum {
-	UNCLAIMED_MS = 2000,   /* it waits for events, but has not asked for everything: ready all the same */
-	SILENT_MS = 500,       /* it has everything, but was never seen to wait (it blocks in recv) */
+	/*
+	 * Taken for ready after that: it waits for work, but has not asked for everything; or it has everything, but was never seen to wait. The
+	 * second limit was 500 ms, and a JVM took longer. Its next restart was let in too soon, and a client waited 11 s through several.
+	 */
+	TAKEN_MS = 2000,
 };
 
 static struct {
@@ -109,7 +112,7 @@ static size_t kept_count(void)
 	return n;
 }
 
-static void report(size_t orphans)
+static void report(size_t orphans, bool taken)
 {
 	static cpr_large char answer[2048]; /* it is said once */
 	struct text t = TEXT_ON(answer);
@@ -128,18 +131,21 @@ static void report(size_t orphans)
 	protocol_put_int(&t, "leave_us", (ready.left_at - ready.drained_at) / 1000);
 	protocol_put_int(&t, "exec_us", (arrive_started_at() - ready.left_at) / 1000);
 	protocol_put_int(&t, "ready_us", ready.took_us);
+	if (taken)
+		text_format(&t, "warning=taken for ready after %d s: it was not seen to wait for work%s\n", (int)((ready.ready_at - arrive_started_at()) / (1000 * MS)), orphans ? " with all that was kept for it" : "");
 	put_orphans(&t);
 	children_warn(&t);
 	caller_report(ready.nonce, answer, t.used);
 }
 
-static void become_ready(size_t orphans)
+/* `taken`: by a time limit, and not by what the program does. */
+static void become_ready(size_t orphans, bool taken)
 {
 	if (atomic_exchange(&ready.reached, true))
 		return;
 	ready.ready_at = io_now();
 	ready.took_us = (ready.ready_at - (ready.asked_at ? ready.asked_at : arrive_started_at())) / 1000;
-	report(orphans);
+	report(orphans, taken);
 	retire_tell();
 	log_info("generation %d is ready after %lld ms", arrive_generation(), (long long)ready.took_us / 1000);
 }
@@ -158,6 +164,14 @@ static bool has_nothing_yet(size_t left)
 	return ready.handed && left >= ready.handed;
 }
 
+/* By a limit, where the program does not show it. Behind its gate it is the supervisor that sets the last one. */
+static bool is_taken(size_t left, int64_t now)
+{
+	int64_t since = left ? ready.waited_at : ready.claimed_at;
+
+	return (since && now - since > TAKEN_MS * MS) || (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS);
+}
+
 /* With everything claimed, a wait for events is readiness; the rest is for programs of which the library sees less. */
 void ready_look(bool waits)
 {
@@ -173,8 +187,8 @@ void ready_look(bool waits)
 		ready.waited_at = now;
 	if (has_nothing_yet(left))
 		return;
-	if (left ? ready.waited_at && now - ready.waited_at > UNCLAIMED_MS * MS : waits || now - ready.claimed_at > SILENT_MS * MS)
-		become_ready(left);
-	else if (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS)
-		become_ready(left);
+	if (!left && (waits || (ready.waited_at && roster_claims()))) /* a master waits before its workers have claimed */
+		become_ready(0, false);
+	else if (is_taken(left, now))
+		become_ready(left, true);
 }

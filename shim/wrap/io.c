@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/queue.h"
 #include "process/doorbell.h"
+#include "restart/arrive.h"
 #include "drain/drain.h"
 #include "base/io.h"
 #include "base/next.h"
@@ -95,6 +96,8 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 		unsigned rings_;                                                                                       \
 		int64_t since_ = 0;                                                                                    \
 		if (likely(!c_)) {                                                                                     \
+			if (unlikely(arrive_watch))                                                                    \
+				arrive_receiving(fd);                                                                  \
 			do {                                                                                           \
 				rings_ = doorbell_rings;                                                               \
 				r_ = (call);                                                                           \

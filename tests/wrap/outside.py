@@ -34,10 +34,10 @@ while True:
 class Server:
     """One of those, under the preload (or cpr-exec), as root or as another user."""
 
-    def __init__(self, build, room, start=None, user=None, directly=False):
+    def __init__(self, build, room, start=None, user=None, directly=False, script=SERVER):
         self.port = ports.four()
         program = pathlib.Path(room) / "server.py"
-        program.write_text(SERVER, encoding="utf-8")
+        program.write_text(script, encoding="utf-8")
         env = dict(os.environ, CPR_LOG=f"warn:{room}/cpr.log")
         if not start:
             env["LD_PRELOAD"] = str(build / "libcpr.so")
@@ -198,6 +198,66 @@ def a_script_that_is_gone_is_refused(build):
         is_refused(running, f"{script}, which /", "cannot be read")
         away.rename(script)
         running.restart()
+
+
+# --- when it is ready
+
+# It looks for children in its handler of SIGCHLD, and is busy for a while before it accepts.
+BUSY = """#!/usr/bin/python3 -B
+import os, signal, socket, sys, time
+def look(*_):
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        pass
+signal.signal(signal.SIGCHLD, look)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(os.fstat(listener.fileno()).st_ino, flush=True)
+os.kill(os.getpid(), signal.SIGCHLD)
+until = time.monotonic() + SECONDS
+while time.monotonic() < until:
+    pass
+while True:
+    peer, _ = listener.accept()
+    peer.close()
+"""
+
+RECEIVING = """#!/usr/bin/python3 -B
+import os, socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("127.0.0.1", int(sys.argv[1])))
+print(os.fstat(sock.fileno()).st_ino, flush=True)
+while True:
+    sock.recv(100)
+"""
+
+
+def _restarted(running):
+    answer = ring.restart(running.pid, WITHIN)
+    must(answer.get("result") == "ready", f"{answer}")
+    must(running.hear_inode() == running.inode, "the next generation has another socket")
+    return answer, int(answer["ready_us"]) / 1000
+
+
+def a_look_for_children_is_no_wait_for_work(build):
+    with server(build, script=BUSY.replace("SECONDS", "1.2")) as running:
+        running.serves()
+        _, ms = _restarted(running)
+        must(ms >= 1200, f"it was called ready after {ms:.0f} ms, and accepted after 1200")
+
+
+def one_that_shows_no_wait_is_taken_for_ready(build):
+    with server(build, script=BUSY.replace("SECONDS", "3")) as running:
+        running.serves()
+        answer, ms = _restarted(running)
+        must(2000 <= ms < 3000 and "taken for ready after 2 s" in answer.get("warning", ""), f"{ms:.0f} ms: {answer}")
+
+
+def a_program_that_receives_is_ready(build):
+    with server(build, script=RECEIVING) as running:
+        running.serves = lambda: None
+        answer, _ = _restarted(running)
+        must("warning" not in answer, f"{answer}")
 
 
 # --- other users
@@ -375,7 +435,8 @@ def a_script_by_its_first_line(build):
 CHECKS = {check.__name__: check for check in (
     a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
-    a_script_that_is_gone_is_refused, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
+    a_script_that_is_gone_is_refused, a_look_for_children_is_no_wait_for_work,
+    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
     a_script_by_its_first_line)}
