@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 enum { STATUS_ROOM = 64 * 1024, LABEL_ROOM = 256 };
@@ -87,11 +88,15 @@ static uint64_t hash_of(const char *bytes, size_t n)
 	return hash;
 }
 
-/* Without SELinux, AppArmor or Smack there is none, and the file cannot be read. */
-static uint64_t read_label(void)
+/* Without SELinux, AppArmor or Smack there is none, and the file cannot be read. `process` stands in /proc. */
+static uint64_t read_label(const char *process)
 {
-	char label[LABEL_ROOM];
-	ssize_t n = io_read_file("/proc/thread-self/attr/current", label, sizeof(label));
+	char label[LABEL_ROOM], path[64];
+	struct text t = TEXT_ON(path);
+	ssize_t n;
+
+	text_format(&t, "/proc/%s/attr/current", process);
+	n = io_read_file(path, label, sizeof(label));
 
 	return n > 0 ? hash_of(label, (size_t)n) : 0;
 }
@@ -114,7 +119,7 @@ static void read_rest(struct identity *id)
 	char path[64];
 	struct stat st;
 
-	id->label = read_label();
+	id->label = read_label("thread-self");
 	if (!stat("/", &st)) {
 		id->root_dev = st.st_dev;
 		id->root_ino = st.st_ino;
@@ -128,15 +133,24 @@ static void read_rest(struct identity *id)
 	}
 }
 
-/* The text about the calling thread: execve keeps its rights, not those of the others. NULL: /proc cannot be read. Free it with forget. */
-static char *status_now(void)
+/* The text about a process. NULL: /proc cannot be read. Free it with forget. */
+static char *status_of(const char *process)
 {
 	char *status = pool_map(STATUS_ROOM); /* a handler's stack may be small */
+	char path[64];
+	struct text t = TEXT_ON(path);
 
-	if (!status || io_read_file("/proc/thread-self/status", status, STATUS_ROOM) > 0)
+	text_format(&t, "/proc/%s/status", process);
+	if (!status || io_read_file(path, status, STATUS_ROOM) > 0)
 		return status;
 	pool_unmap(status, STATUS_ROOM);
 	return NULL;
+}
+
+/* About the calling thread: execve keeps its rights, not those of the others. */
+static char *status_now(void)
+{
+	return status_of("thread-self");
 }
 
 static void forget(char *status)
@@ -247,4 +261,65 @@ bool identity_unchanged(struct text *why)
 	else
 		compare(&now, &at_start, why);
 	return !why->used;
+}
+
+/* ---- who may choose the program ---- */
+
+static uint64_t inode_of(const char *process, const char *name)
+{
+	char path[64];
+	struct text t = TEXT_ON(path);
+	struct stat st;
+
+	text_format(&t, "/proc/%s%s", process, name);
+	return stat(path, &st) ? 0 : st.st_ino;
+}
+
+/*
+ * The process that listened may have exec'ed since, a program with file capabilities for one: its rights are not those of the one that asks.
+ * Then the kernel gives its directory in /proc to root.
+ */
+static bool is_still_of(const char *process, uint32_t uid)
+{
+	char path[64];
+	struct text t = TEXT_ON(path);
+	struct stat st;
+
+	text_format(&t, "/proc/%s", process);
+	return !stat(path, &st) && st.st_uid == uid;
+}
+
+/* Capabilities count in their user namespace: in one of its own, anybody has them all. */
+static bool has_rights_of_this(const char *process, uint32_t uid)
+{
+	uint64_t here = inode_of("self", "/ns/user"), there = inode_of(process, "/ns/user");
+	char *theirs = status_of(process), *own = status_now();
+	uint32_t uids[3] = {0};
+	bool has = theirs && own && here && here == there && read_label(process) == read_label("thread-self");
+
+	if (has) {
+		three_numbers(theirs, "Uid", uids);
+		has = !(number(own, "CapPrm", 16) & ~number(theirs, "CapEff", 16)) && uids[0] == uid && uids[1] == uid && uids[2] == uid;
+	}
+	forget(theirs);
+	forget(own);
+	return has && is_still_of(process, uid); /* last: it held for all that was read */
+}
+
+bool identity_may_choose_program(int sock, struct text *why)
+{
+	char process[16];
+	struct text t = TEXT_ON(process);
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.pid <= 0) {
+		text_add(why, "it is not known which process asks, and so whether it may name another program");
+		return false;
+	}
+	text_format(&t, "%d", peer.pid);
+	if (!peer.uid || has_rights_of_this(process, peer.uid))
+		return true;
+	text_format(why, "process %d of user %u has not all rights of this one, and may not name another program: ask as root", peer.pid, peer.uid);
+	return false;
 }

@@ -17,6 +17,7 @@
 #include "process/caller.h"
 #include "process/doorbell.h"
 #include "process/guard.h"
+#include "process/identity.h"
 #include "process/procinfo.h"
 #include "process/roster.h"
 #include "process/startup.h"
@@ -227,6 +228,10 @@ static enum answered answer_restart(struct call *call)
 		protocol_put(&call->text, "result", "worker");
 		protocol_put_int(&call->text, "owner", roster_owner());
 		io_send(call->sock, call->text.bytes, call->text.used, -1);
+		return DONE;
+	}
+	if (request.path && !identity_may_choose_program(call->sock, &why)) {
+		say_failed(call, -EPERM, call->reason);
 		return DONE;
 	}
 	r = ready_reached() && !drain_worker_is_told() ? restart_begin(&request, restart_is_over, &why) : -EBUSY;

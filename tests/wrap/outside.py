@@ -314,6 +314,32 @@ with ring.Call(0, int(sys.argv[1])) as call:
 """
 
 
+RESTART_AS_OTHER = """
+import sys, ring
+print(ring.restart(int(sys.argv[1]), 10.0, sys.argv[2].encode()).get("result"))
+"""
+
+
+def a_program_is_named_only_with_all_rights(build):
+    """The server may bind low ports, and its user may not: nobody of that user makes it run another file."""
+    users = _other_users()
+    if not users or not shutil.which("setpriv"):
+        return
+    user, python = users[0], os.path.realpath("/usr/bin/python3")
+    may = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    more = ["--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service"]
+    with tempfile.TemporaryDirectory(prefix="cpr-wrap-") as room:
+        os.chmod(room, 0o755)
+        shutil.copy(build / "libcpr.so", room)
+        preload = ["env", f"LD_PRELOAD={room}/libcpr.so"]
+        for rights, expected in ((more, "refused"), ([], "ready")):
+            with server(pathlib.Path(room), start=[*may, *rights, *preload]) as running:
+                must(_as_user(user, RESTART_AS_OTHER, running.pid, python) == expected, f"to name a program is not {expected}")
+                if expected == "refused":
+                    must(_as_user(user, RESTART_AS_OTHER, running.pid, "") == "ready", "a plain restart is not allowed")
+                    must(ring.restart(running.pid, WITHIN, python.encode())["result"] == "ready", "root may not")
+
+
 def another_user_cannot_ring(build):
     users = _other_users()
     if not users:
@@ -436,7 +462,8 @@ CHECKS = {check.__name__: check for check in (
     a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
     a_script_that_is_gone_is_refused, a_look_for_children_is_no_wait_for_work,
-    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
+    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_program_is_named_only_with_all_rights,
+    another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
     a_script_by_its_first_line)}
