@@ -21,6 +21,7 @@
 #include "restart/backlog.h"
 #include "restart/drain_owner.h"
 #include "restart/exec_workers.h"
+#include "restart/pidfiles.h"
 #include "restart/ready.h"
 #include "restart/retire.h"
 
@@ -310,6 +311,19 @@ static void undo_async(struct crossing *c)
 
 /* ---- files that the next generation must not find ---- */
 
+static int collect_files(struct crossing *c)
+{
+	if (!is_own_exec(c))
+		pidfiles_take_away();
+	return 0;
+}
+
+static void undo_files(struct crossing *c)
+{
+	(void)c;
+	pidfiles_put_back();
+}
+
 static int arrive_files(struct crossing *c)
 {
 	if (!is_own_exec(c))
@@ -329,7 +343,7 @@ static const struct part {
 	{"descriptors", collect_descriptors, undo_descriptors, arrive_descriptors, true},
 	{"page", collect_page, NULL, arrive_page, false},
 	{"start", collect_start, NULL, arrive_start, true},
-	{"files", NULL, NULL, arrive_files, false},
+	{"files", collect_files, undo_files, arrive_files, false},
 	{"answer", collect_answer, NULL, arrive_answer, true},
 	{"queue", collect_queue, undo_queue, NULL, false}, /* it arrives with the connections */
 	{"connections", collect_connections, NULL, arrive_connections, false},

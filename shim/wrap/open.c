@@ -5,6 +5,7 @@
 #include "fd/claim.h"
 #include "base/next.h"
 #include "base/readable.h"
+#include "restart/pidfiles.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -38,8 +39,10 @@ static bool may_claim(const char *path)
 		int fd_ = may_claim(path) ? claim_open((dir), (path), (flags)) : -1;                                   \
 		if (likely(fd_ < 0)) {                                                                                 \
 			fd_ = (call);                                                                                  \
-			if (fd_ >= 0)                                                                                  \
+			if (fd_ >= 0) {                                                                                \
 				tagging_opened(fd_, (dir), (path), (flags));                                             \
+				pidfiles_opened((dir), (path), (flags));                                               \
+			}                                                                                              \
 		}                                                                                                      \
 		fd_;                                                                                                   \
 	})

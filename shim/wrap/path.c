@@ -4,6 +4,7 @@
 #include "fd/claim.h"
 #include "base/next.h"
 #include "base/readable.h"
+#include "restart/pidfiles.h"
 #include "fd/tagging.h"
 #include "wrap/wrap.h"
 
@@ -46,8 +47,10 @@ static bool guarded(int fromdir, const char *from, int todir, const char *to)
 
 static int renamed(int fromdir, const char *from, int todir, const char *to, int r)
 {
-	if (!r)
+	if (!r) {
 		claim_renamed(fromdir, from, todir, to);
+		pidfiles_note(todir, to);
+	}
 	return r;
 }
 

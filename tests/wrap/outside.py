@@ -260,6 +260,56 @@ def a_program_that_receives_is_ready(build):
         must("warning" not in answer, f"{answer}")
 
 
+# --- a pid file of the program's own
+
+PIDFILE = """#!/usr/bin/python3 -B
+import os, socket, sys
+path = os.path.dirname(sys.argv[0]) + "/server.pid"
+if os.path.exists(path):
+    with open(path) as file:
+        if os.path.exists("/proc/" + file.read().strip()):
+            sys.exit("already running")
+RENAME
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(os.fstat(listener.fileno()).st_ino, flush=True)
+while True:
+    peer, _ = listener.accept()
+    peer.close()
+"""
+WRITES = """
+with open(path, "w") as file:
+    file.write(str(os.getpid()))
+"""
+RENAMES = """
+with open(path + "~", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(path + "~", path)
+"""
+
+
+def a_pid_file_of_its_own_is_no_obstacle(build):
+    for how in WRITES, RENAMES:
+        with server(build, script=PIDFILE.replace("RENAME", how)) as running:
+            path = pathlib.Path(running.process.args[1]).with_name("server.pid")
+            path.chmod(0o640)
+            for _ in range(3):
+                running.restart()
+                must(path.read_text(encoding="ascii") == str(running.pid), "the pid file holds another pid")
+
+
+def a_pid_file_is_put_back_when_exec_fails(build):
+    with server(build, script=PIDFILE.replace("RENAME", WRITES)) as running:
+        path = pathlib.Path(running.process.args[1]).with_name("server.pid")
+        path.chmod(0o640)
+        busy = path.with_name("busy")
+        shutil.copy("/usr/bin/true", busy)
+        with open(busy, "ab"):
+            answer = ring.restart(running.pid, WITHIN, str(busy).encode())
+            must(answer["result"] == "failed" and "busy" in answer["reason"], f"{answer}")
+        must(path.read_text(encoding="ascii") == str(running.pid) and path.stat().st_mode & 0o777 == 0o640, "it is not what it was")
+        running.restart()
+
+
 # --- other users
 
 def _other_users():
@@ -462,8 +512,8 @@ CHECKS = {check.__name__: check for check in (
     a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
     a_script_that_is_gone_is_refused, a_look_for_children_is_no_wait_for_work,
-    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_program_is_named_only_with_all_rights,
-    another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
+    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_program_is_named_only_with_all_rights, a_pid_file_of_its_own_is_no_obstacle,
+    a_pid_file_is_put_back_when_exec_fails,     another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
     a_script_by_its_first_line)}
