@@ -124,7 +124,7 @@ struct knock_door knock_door_of(int listener)
 	socklen_t len = sizeof(door.type);
 	sa_family_t family;
 
-	if (getsockname(listener, (struct sockaddr *)&door.addr, &door.len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &door.type, &len))
+	if (next_getsockname(listener, (struct sockaddr *)&door.addr, &door.len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &door.type, &len))
 		return (struct knock_door){0};
 	family = door.addr.ss_family;
 	if (family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY))
@@ -169,7 +169,7 @@ static bool name_it(int sock, const struct knock_door *door, struct knock *k)
 	if (next_bind(sock, (struct sockaddr *)&here, len))
 		return false;
 	len = sizeof(here);
-	if (getsockname(sock, (struct sockaddr *)&here, &len))
+	if (next_getsockname(sock, (struct sockaddr *)&here, &len))
 		return false;
 	*k = knock_of(&here, len);
 	return true;

@@ -22,6 +22,7 @@ struct registration {
 	_Atomic int fd; /* -1: free */
 	bool out;       /* of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be armed by us */
 	bool armed;     /* meanwhile, by the program */
+	bool moving;    /* out of its set while something else takes the listener's place */
 	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
 	int epfd;
 	struct epoll_event event;
@@ -132,6 +133,15 @@ static bool is_listener(int fd, uint64_t ino)
 	return e && e->kind == ENTRY_STREAM && !object_of(fd, &object) && (!ino || object.ino == ino);
 }
 
+/* One that a gate can close on: a datagram socket and a FIFO as well. */
+static bool is_gated(int fd, uint64_t ino)
+{
+	const struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
+	struct object object;
+
+	return e && (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO) && !object_of(fd, &object) && (!ino || object.ino == ino);
+}
+
 void freeze_listeners(bool on)
 {
 	for (int i = 0; i < count(); i++) {
@@ -151,6 +161,31 @@ void freeze_listeners(bool on)
 	}
 }
 
+/* What stands at the number may be another socket at the end. EPOLLONESHOT: armed, since nobody can tell; a listener that is ready once too often gives EAGAIN. */
+void freeze_move_out(void)
+{
+	for (int i = 0; i < count(); i++) {
+		struct registration *r = &own->all[i];
+
+		r->moving = r->fd >= 0 && !r->out && is_gated(r->fd, r->ino) && !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+	}
+}
+
+void freeze_move_in(void)
+{
+	for (int i = 0; i < count(); i++) {
+		struct registration *r = &own->all[i];
+		struct object object;
+
+		if (!r->moving)
+			continue;
+		r->moving = false;
+		if (!object_of(r->fd, &object))
+			r->ino = object.ino;
+		put_back(r->epfd, r->fd, r->event);
+	}
+}
+
 /* True during a drain: it is noted only, and the listener stays out of the set. */
 static bool note_registration(int epfd, int op, int fd, const struct epoll_event *event)
 {
@@ -161,11 +196,11 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 
 	if (!own || object_of(fd, &object) || !guard_lock(&hold))
 		return false;
-	out = atomic_load(&drain_active);
+	out = atomic_load(&drain_active) && is_listener(fd, 0);
 	for (int i = 0; i < count(); i++) {
 		if (own->all[i].fd == fd && own->all[i].epfd == epfd)
 			found = &own->all[i];
-		else if (own->all[i].fd < 0 || !is_listener(own->all[i].fd, own->all[i].ino))
+		else if (own->all[i].fd < 0 || !is_gated(own->all[i].fd, own->all[i].ino))
 			free = &own->all[i];
 	}
 	if (op == EPOLL_CTL_DEL) {
@@ -202,7 +237,7 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	struct conn *c = conn_at(fd);
 
 	if (likely(!c)) {
-		if (unlikely(tagging_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_listener(fd, 0))
+		if (unlikely(tagging_knows(fd)) && (event || op == EPOLL_CTL_DEL) && is_gated(fd, 0))
 			return note_registration(epfd, op, fd, event);
 		return false;
 	}

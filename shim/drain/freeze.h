@@ -23,6 +23,10 @@ void freeze_undo(struct conn *c);
 /* Tagged listeners leave the epoll sets that they are in, and come back. */
 void freeze_listeners(bool on);
 
+/* What the gate can close on leaves its epoll sets, and comes back with what stands at its number then. Holding the guard. */
+void freeze_move_out(void);
+void freeze_move_in(void);
+
 /* Has this process a listener in an epoll set? */
 bool freeze_knows_listeners(void);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What came by message. */
 #define _GNU_SOURCE
+#include "base/next.h"
 #include "drain/scm_recv.h"
 
 #include "base/room.h"
@@ -36,7 +37,7 @@ static bool has_peer(int fd)
 static bool own_address(int fd, struct address *here)
 {
 	*here = (struct address){.len = sizeof(here->any)};
-	return !getsockname(fd, (struct sockaddr *)&here->any, &here->len);
+	return !next_getsockname(fd, (struct sockaddr *)&here->any, &here->len);
 }
 
 static void any_address(struct sockaddr *addr)

@@ -5,6 +5,7 @@
 
 #include "process/guard.h"
 #include "process/roster.h"
+#include "fd/gate.h"
 #include "process/children.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -123,6 +124,16 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 	return e;
 }
 
+/* Behind a closed gate it is not given yet. A bind() that cannot be, not even to a private address, fails as it would. */
+static bool claim(struct entry *e, int fd, const struct object *fresh)
+{
+	int r = gate_claims() ? gate_claim(e, fd, fresh) : -ENOTSUP;
+
+	if (r && r != -ENOTSUP && r != -EINVAL)
+		log_warn("no door could be made for %s: it is open before the gate is", e->name);
+	return !r || (r != -EINVAL && claim_onto(e, fd, fresh));
+}
+
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	cleanup_room char *name = NULL;
@@ -135,7 +146,7 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	if (likely(!tagging_orphans()) || !(name = room_take()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
 	e = fitting(name, fd, &fresh, addr, len);
-	claimed = e && claim_onto(e, fd, &fresh);
+	claimed = e && claim(e, fd, &fresh);
 	guard_unlock(&hold);
 	if (claimed && !roster_elect())
 		roster_claimed();
@@ -155,7 +166,7 @@ static int bound_port(int fd)
 	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
 
-	return getsockname(fd, (struct sockaddr *)&addr, &len) ? 0 : port_of((struct sockaddr *)&addr);
+	return next_getsockname(fd, (struct sockaddr *)&addr, &len) ? 0 : port_of((struct sockaddr *)&addr);
 }
 
 bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
@@ -205,7 +216,7 @@ static bool listens_at(const struct entry *e, const struct sockaddr *addr)
 
 	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != SOCK_STREAM || !object_still(&e->object, e->fd))
 		return false;
-	if (getsockname(e->fd, (struct sockaddr *)&bound, &len) || port_of((struct sockaddr *)&bound) != port_of(addr))
+	if (next_getsockname(e->fd, (struct sockaddr *)&bound, &len) || port_of((struct sockaddr *)&bound) != port_of(addr))
 		return false;
 	if (bound.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
 		return is_this_machine(addr) && (addr->sa_family == AF_INET6 || !(e->flags & ENTRY_V6ONLY));

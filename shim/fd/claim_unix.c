@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "process/guard.h"
 #include "fd/claim.h"
+#include "fd/gate.h"
 
 #include "base/next.h"
 #include "base/room.h"
@@ -59,14 +60,14 @@ static __attribute__((noinline)) bool guards_path(int dir, const char *path)
 
 	if (!absolute || tag_path(dir, path, absolute) || !guard_lock(&hold))
 		return false;
-	guards = orphan_at(absolute) != NULL;
+	guards = orphan_at(absolute) || gate_guards_path(absolute);
 	guard_unlock(&hold);
 	return guards;
 }
 
 bool claim_guards_path(int dir, const char *path)
 {
-	return unlikely(tagging_orphans()) && path && guards_path(dir, path);
+	return (unlikely(tagging_orphans()) || unlikely(gate_has_left)) && path && guards_path(dir, path);
 }
 
 __attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, socklen_t len)

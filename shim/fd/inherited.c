@@ -45,7 +45,7 @@ static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX
 
 	if (object->domain < 0 || (object->type != SOCK_STREAM && object->type != SOCK_SEQPACKET) || !getpeername(fd, (struct sockaddr *)&peer, &peer_len))
 		return false;
-	if (getsockname(fd, (struct sockaddr *)&here, &len) || tag_socket(object, (struct sockaddr *)&here, len, name))
+	if (next_getsockname(fd, (struct sockaddr *)&here, &len) || tag_socket(object, (struct sockaddr *)&here, len, name))
 		return false;
 	return (here.ss_family != AF_INET && here.ss_family != AF_INET6) || ((struct sockaddr_in *)&here)->sin_port; /* in both families it stands there */
 }

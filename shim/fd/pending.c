@@ -204,7 +204,7 @@ static bool is_bound_to(int fd, const struct sockaddr *addr)
 	} now = {0}, peer;
 	socklen_t len = sizeof(now);
 
-	if (getsockname(fd, &now.any, &len) || now.any.sa_family != addr->sa_family)
+	if (next_getsockname(fd, &now.any, &len) || now.any.sa_family != addr->sa_family)
 		return false;
 	len = sizeof(now);
 	if (in->sin_port && !getpeername(fd, &peer.any, &len)) /* an accepted one has its listener's address */

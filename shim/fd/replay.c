@@ -4,6 +4,7 @@
 #include "fd/replay.h"
 
 #include "process/guard.h"
+#include "fd/gate.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -46,7 +47,7 @@ void replay_note_option(int fd, int level, int name, const void *value, socklen_
 {
 	struct note note = {.fd = fd, .epfd = -1, .level = level, .name = name, .len = len};
 
-	if (tagging_orphans() && !tagging_knows(fd) && value && len <= 4096)
+	if (tagging_orphans() && value && len <= 4096 && (!tagging_knows(fd) || gate_stands_at(fd)))
 		add_note(&note, value);
 }
 
@@ -66,7 +67,7 @@ void replay_forget(void)
 {
 	struct guard_hold hold;
 
-	if (!notes || !guard_lock(&hold))
+	if (!notes || gate_claims() || !guard_lock(&hold))
 		return;
 	while (notes) {
 		struct note *note = notes;

@@ -60,6 +60,7 @@ void page_inherit(int fd, uint64_t ino)
 	if (page_fd >= 0)
 		raw_close(page_fd);
 	page_fd = fd;
+	atomic_store(&page_shared->drain.gate, 0);
 	atomic_store(&page_shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
 	atomic_store(&page_shared->forks.unborn, 0);
 }

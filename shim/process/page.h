@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_FORM = 4, /* changes with struct page: an image that exec'ed itself may be of another version than its workers */
+	PAGE_FORM = 5, /* changes with struct page: an image that exec'ed itself may be of another version than its workers */
 	PAGE_WORKERS = 4096,
 	PAGE_LEAVING = 128, /* what becomes of a moment's exec is seen by its flags; these are for that moment */
 };
@@ -22,12 +22,15 @@ struct page_drain {
 	_Atomic uint64_t survey; /* before it: who has no slow requests says so with this number; 0: nobody asks */
 	_Atomic uint64_t nonce;
 	_Atomic int64_t deadline;
+	_Atomic uint64_t gate; /* handover: what the owner wants of all (restart/mode_handover.h); 0: nothing */
+	_Atomic uint64_t line; /* … and where the supervisor listens for it */
 };
 
 struct page_worker {
 	_Atomic int pid; /* 0: free */
 	_Atomic int parent;
 	uint64_t entered; /* clock ticks since boot */
+	_Atomic uint64_t gated; /* the last wish of a handover that it has fulfilled: page_drain.gate */
 	_Atomic uint64_t calm; /* the last time that it was asked for its slow requests and had none: page_drain.survey */
 };
 

@@ -63,6 +63,7 @@ static void claim_place(int slot, int parent)
 		;
 	atomic_store(&page_shared->worker[slot].parent, parent);
 	page_shared->worker[slot].entered = ticks_now();
+	atomic_store(&page_shared->worker[slot].gated, 0);
 	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
 }
 
@@ -310,7 +311,18 @@ void roster_worker_calm(uint64_t survey)
 		atomic_store(&page_shared->worker[own->place - 1].calm, survey);
 }
 
-size_t roster_workers_not_calm(uint64_t survey, bool ring)
+void roster_worker_gated(uint64_t wish)
+{
+	if (birth_own_memory() && own->place)
+		atomic_store(&page_shared->worker[own->place - 1].gated, wish);
+}
+
+static bool has_said(int i, uint64_t number, bool gated)
+{
+	return atomic_load(gated ? &page_shared->worker[i].gated : &page_shared->worker[i].calm) == number;
+}
+
+static size_t not_said(uint64_t number, bool gated, bool ring)
 {
 	size_t n = 0;
 
@@ -320,13 +332,23 @@ size_t roster_workers_not_calm(uint64_t survey, bool ring)
 	for (int i = 0; i < atomic_load(&page_shared->top); i++) {
 		int pid = atomic_load(&page_shared->worker[i].pid);
 
-		if (!pid || atomic_load(&page_shared->worker[i].calm) == survey || !is_worker(i, roster_owner()))
+		if (!pid || has_said(i, number, gated) || !is_worker(i, roster_owner()))
 			continue;
 		if (ring)
 			kill(pid, cpr__settings.signal);
 		n++;
 	}
 	return n;
+}
+
+size_t roster_workers_not_calm(uint64_t survey, bool ring)
+{
+	return not_said(survey, false, ring);
+}
+
+size_t roster_workers_not_gated(uint64_t wish, bool ring)
+{
+	return not_said(wish, true, ring);
 }
 
 bool roster_has_workers(void)

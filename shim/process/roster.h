@@ -56,6 +56,10 @@ int roster_claims(void);
 void roster_worker_calm(uint64_t survey);
 size_t roster_workers_not_calm(uint64_t survey, bool ring);
 
+/* The same of what a handover wants: this worker has done it; how many have not. */
+void roster_worker_gated(uint64_t wish);
+size_t roster_workers_not_gated(uint64_t wish, bool ring);
+
 /* Is there any, also if it is being forked at this moment? */
 bool roster_has_workers(void);
 

@@ -9,6 +9,7 @@
 #include "base/next.h"
 #include "base/raw.h"
 #include "deliver/queue.h"
+#include "fd/gate.h"
 #include "fd/tagging.h"
 #include "process/children.h"
 #include "process/birth.h"
@@ -210,7 +211,7 @@ static int await_rest(bool owner, bool carrying, int64_t now)
 	if (owner && !retire_is_over(now))
 		return SLOW_TICK_MS;
 	if (table_orphans(cpr__table) && !(carrying && now >= grace_end()))
-		return grace_end() > now ? (int)((grace_end() - now) / MS) + 1 : 1;
+		return grace_end() > now ? (int)((grace_end() - now) / MS) + 1 : gate_is_closed ? SLOW_TICK_MS : 1;
 	return 0;
 }
 

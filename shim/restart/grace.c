@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/raw.h"
+#include "fd/gate.h"
 #include "fd/replay.h"
 #include "fd/tagging.h"
 #include "process/guard.h"
@@ -67,7 +68,7 @@ static void close_orphans(bool carrying)
 		return;
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
-		if ((carrying && is_hidden(e)) || !table_hold(e))
+		if (gate_hides(e) || (carrying && is_hidden(e)) || !table_hold(e))
 			continue;
 		if (e->flags & ENTRY_INHERITED)
 			table_adopt(cpr__table, e);

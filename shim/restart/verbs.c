@@ -11,6 +11,7 @@
 #include "deliver/queue.h"
 #include "drain/drain.h"
 #include "fd/conn.h"
+#include "fd/gate.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 #include "process/birth.h"
@@ -25,6 +26,7 @@
 #include "restart/arrive.h"
 #include "restart/drain_worker.h"
 #include "restart/leave.h"
+#include "restart/mode_handover.h"
 #include "restart/ready.h"
 #include "restart/restart.h"
 
@@ -129,6 +131,7 @@ static enum answered answer_status(struct call *call)
 	protocol_put(t, "mode", cpr__settings.supervisor ? "handover" : "exec");
 	if (cpr__settings.supervisor)
 		protocol_put_int(t, "supervisor", cpr__settings.supervisor);
+	protocol_put(t, "gate", gate_is_closed ? "closed" : "open");
 	protocol_put_int(t, "uptime_ms", (now - arrive_first_at()) / MS);
 	protocol_put_int(t, "generation_ms", (now - arrive_started_at()) / MS);
 	put_command(t);
@@ -270,6 +273,13 @@ static enum answered answer_retire(struct call *call)
 	return DONE;
 }
 
+static enum answered answer_handover(struct call *call)
+{
+	handover_asked(call->sock, call->nonce, call->request.verb);
+	call->sock = -1;
+	return DONE;
+}
+
 /* ---- the table ---- */
 
 static const struct {
@@ -278,6 +288,9 @@ static const struct {
 } verbs[] = {
 	{PROTOCOL_STATUS, answer_status}, {PROTOCOL_LIST, answer_list},   {PROTOCOL_RESTART, answer_restart},
 	{PROTOCOL_RETIRE, answer_retire}, {PROTOCOL_DRAIN, answer_drain}, {PROTOCOL_JOIN, answer_join},
+	{PROTOCOL_GIVE, answer_handover}, {PROTOCOL_DOORS, answer_handover}, {PROTOCOL_CLOSE, answer_handover},
+	{PROTOCOL_OPEN, answer_handover}, {PROTOCOL_PASS, answer_handover},  {PROTOCOL_TAKE, answer_handover},
+	{PROTOCOL_FORGET, answer_handover},
 };
 
 static enum answered answer(struct call *call)

@@ -11,7 +11,9 @@
 #include "restart/verbs.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
+#include "drain/freeze.h"
 #include "fd/claim.h"
+#include "fd/gate.h"
 #include "fd/inherited.h"
 #include "process/birth.h"
 #include "process/page.h"
@@ -27,6 +29,7 @@
 #include "process/startup.h"
 #include "base/pool.h"
 #include "restart/drain_owner.h"
+#include "restart/mode_handover.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -37,6 +40,8 @@ __attribute__((section(".note.cpr"), used, aligned(4))) static const struct {
 	char name[sizeof(IMAGE_NOTE_NAME)];
 	uint32_t format;
 } note = {sizeof(IMAGE_NOTE_NAME), sizeof(uint32_t), IMAGE_NOTE_FORMAT, IMAGE_NOTE_NAME, STATE_VERSION};
+
+static const struct gate_hooks gate_hooks = {freeze_move_out, freeze_move_in, deliver_to};
 
 static char **argv;
 
@@ -65,6 +70,7 @@ static int start(void)
 	log_begin();
 	pool_begin();
 	settings_read(&cpr__settings, environ);
+	gate_begin(environ, &gate_hooks);
 	r = family(); /* before the table is there for a wrapper to see */
 	if (r)
 		return r;
@@ -78,6 +84,7 @@ static int start(void)
 		inherited_on_answer(deliver_join);
 		arrive_begin();
 		deliver_to_inherited();
+		gate_add_inherited();
 		pending_init();
 		drain_init();
 		drain_owner_init();
@@ -85,6 +92,7 @@ static int start(void)
 		drain_worker_init();
 		restart_init();
 		doorbell_when_heard(deliver_heard);
+		handover_init();
 		r = doorbell_init();
 	}
 	state_free(&crossing.state);

@@ -2,6 +2,7 @@
 /* Paths of unix sockets: programs remove a stale one before they bind; one that is handed over is not stale. */
 #define _GNU_SOURCE
 #include "fd/claim.h"
+#include "fd/gate.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "restart/pidfiles.h"
@@ -13,10 +14,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* Only with orphans is there a reason to look at a path before the kernel has. */
+/* Only with orphans, or behind a closed gate, is there a reason to look at a path before the kernel has. */
 static bool is_path(const char *path)
 {
-	return unlikely(tagging_orphans()) && path && readable_string(path);
+	return (unlikely(tagging_orphans()) || unlikely(gate_has_left)) && path && readable_string(path);
 }
 
 static bool guards(int dir, const char *path)

@@ -8,6 +8,7 @@
 #include "deliver/queue.h"
 #include "process/doorbell.h"
 #include "drain/drain.h"
+#include "fd/gate.h"
 #include "fd/inherited.h"
 #include "base/next.h"
 #include "base/readable.h"
@@ -72,6 +73,7 @@ CPR_EXPORT int listen(int fd, int backlog)
 	int r;
 
 	guard_enter();
+	gate_listens(fd);
 	r = next_listen(fd, backlog_for(fd, backlog));
 	if (!r)
 		tagging_listening(fd, backlog);
@@ -196,6 +198,13 @@ CPR_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	socklen_t room = room_for(addr, len);
 
 	return ACCEPT(fd, flags, (knock_ < 0 && room ? *len = room : 0, next_accept4(fd, addr, len, flags)));
+}
+
+CPR_EXPORT int getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	if (unlikely(gate_is_closed) && gate_name(fd, addr, len))
+		return 0;
+	return next_getsockname(fd, addr, len);
 }
 
 CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)

@@ -61,6 +61,8 @@ static long sockets(long nr, const long *a, bool *known)
 		return accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
 	case SYS_accept4:
 		return accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
+	case SYS_getsockname:
+		return getsockname((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
 	case SYS_setsockopt:
 		return setsockopt((int)a[0], (int)a[1], (int)a[2], (const void *)a[3], (socklen_t)a[4]);
 	case SYS_epoll_create1:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+import handover
 import ring
 
 SECONDS = 20.0      # the longest that anything here may take
@@ -26,6 +27,7 @@ class Conversation:
         self.process, self.pid, self.cprctl = process, process.pid, cprctl
         self.until = time.monotonic() + SECONDS
         self.peers, self.restarts, self.rings, self.call, self.daemon = [], [], None, None, None
+        self.begin_next = self.next = self.next_talk = None
         self._buffer = b""
 
     def hold(self):
@@ -48,6 +50,10 @@ class Conversation:
     def close(self):
         for peer in self.peers:
             peer.close()
+        if self.next:
+            with contextlib.suppress(OSError):
+                os.killpg(self.next.pid, signal.SIGKILL)
+            self.next.process.wait()
         if self.daemon:
             with contextlib.suppress(OSError):
                 os.kill(self.daemon, signal.SIGKILL)
@@ -118,6 +124,45 @@ class Conversation:
         """What another process answers when it is asked to restart."""
         answer = ring.restart(int(pid))
         return " ".join(f"{key}={value}" for key, value in answer.items())
+
+    # --- handover: this conversation's program is the old generation
+
+    def do_next(self):
+        """The next generation, behind its gate beside this one, once it is ready: its doors."""
+        self.next = self.begin_next(self)
+        talk = Conversation(self.next.process, self.cprctl)
+        self.next_talk = threading.Thread(target=talk.hold, daemon=True)
+        self.next_talk.start()
+        self.next.await_ready()
+        return " ".join(door for door, _ in handover.doors(self.next.pid)) or "none"
+
+    def do_wish(self, verb):
+        """CLOSE, OPEN or FORGET of this generation."""
+        return self._wish(self.pid, verb)
+
+    def do_wish_of_next(self, verb):
+        return self._wish(self.next.pid, verb)
+
+    def do_hand_over(self):
+        handover.hand_over(self, self.next)
+        return "ok"
+
+    def do_hand_back(self):
+        handover.hand_over(self.next, self)
+        return "ok"
+
+    def do_end_of_next(self):
+        """How the next generation ended."""
+        self.next_talk.join(SECONDS)
+        return str(self.next.process.wait(SECONDS))
+
+    @staticmethod
+    def _wish(pid, verb):
+        try:
+            handover.wish(pid, getattr(handover, verb))
+            return "ok"
+        except handover.Refused as refused:
+            return f"{refused}"
 
     # --- a client
 

@@ -43,6 +43,7 @@ static const struct probe {
 	{"accept4", "listener null *len 0", 0}, {"syscall", "listener *buf *len", SYS_accept}, {"syscall", "listener *buf *len 0", SYS_accept4},
 	{"syscall", "listener null *len 0", SYS_accept4},
 	{"setsockopt", "conn 1 9 *len 4", 0}, {"syscall", "conn 1 9 *len 4", SYS_setsockopt},
+	{"getsockname", "listener *buf *len", 0}, {"getsockname", "conn *buf *len", 0}, {"syscall", "listener *buf *len", SYS_getsockname},
 	{"read", "conn *buf 3", 0}, {"__read", "conn *buf 3", 0}, {"__read_chk", "conn *buf 3 9", 0}, {"readv", "conn *iov 1", 0},
 	{"readv", "conn !iov 1", 0}, {"preadv2", "conn *iov 1 -1 0", 0}, {"recv", "conn *buf 3 0", 0}, {"__recv_chk", "conn *buf 3 9 0", 0},
 	{"recvfrom", "conn *buf 3 0 *buf *len", 0}, {"__recvfrom_chk", "conn *buf 3 9 0 *buf *len", 0}, {"recvmsg", "conn *msg 0", 0},

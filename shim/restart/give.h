@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Give: the state and all kept descriptors, to the supervisor, while this generation goes on. */
+#ifndef CPR_RESTART_GIVE_H
+#define CPR_RESTART_GIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* To who listens on `sock`; the text says how many processes will. */
+void give_on(int sock, size_t processes);
+
+/* A worker's, to who listens at this nonce. */
+void give_to(uint64_t nonce);
+
+/* One message of `n` bytes with `count` descriptors beside it; waits while the other end takes nothing, for at most `ms`. 0, or -errno. */
+int give_send(int sock, const void *bytes, size_t n, const int *fds, size_t count, int ms);
+
+#endif

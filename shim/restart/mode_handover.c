@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* Handover: a wish of the supervisor's goes from the owner to its workers by the page, and is acknowledged there. */
+#define _GNU_SOURCE
+#include "restart/mode_handover.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/raw.h"
+#include "fd/gate.h"
+#include "process/birth.h"
+#include "process/guard.h"
+#include "process/roster.h"
+#include "process/task.h"
+#include "restart/give.h"
+#include "restart/threads.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MS INT64_C(1000000)
+#define RAISED_NS (200 * MS) /* time to accept what has queued */
+#define ACKNOWLEDGED_NS (1000 * MS)
+
+enum { STEP_MS = 1, RING_TURNS = 8, VERB_BITS = 8 };
+
+/* What this process has done last: page_drain.gate as it was. A child is born as its parent was. */
+static uint64_t fulfilled;
+
+/* The owner's: what is under way, and who waits for it. */
+static struct {
+	uint64_t wish; /* 0: nothing */
+	uint32_t verb;
+	int sock;
+	int64_t asked_at;
+	int turn;
+	bool undoing;
+	int result; /* of this process's own part */
+} asked = {.sock = -1};
+
+static void answer(int sock, const char *result, const char *reason, size_t processes)
+{
+	char bytes[512];
+	struct text t = TEXT_ON(bytes);
+
+	protocol_put(&t, "result", result);
+	if (reason)
+		protocol_put(&t, "reason", reason);
+	if (processes)
+		protocol_put_int(&t, "processes", (int64_t)processes);
+	io_send(sock, t.bytes, t.used, -1);
+}
+
+/* ---- in each process ---- */
+
+/* 0, or -errno. */
+static int fulfil(uint32_t verb, uint64_t line)
+{
+	int r = 0;
+
+	switch (verb) {
+	case PROTOCOL_CLOSE:
+		r = gate_close();
+		threads_look_again();
+		break;
+	case PROTOCOL_OPEN:
+		gate_open();
+		threads_look_again();
+		break;
+	case PROTOCOL_FORGET:
+		gate_forget();
+		break;
+	case PROTOCOL_GIVE:
+		if (!roster_elect())
+			give_to(line);
+		break;
+	}
+	return r;
+}
+
+static void look_as_worker(void)
+{
+	uint64_t wish = atomic_load(&page_shared_drain()->gate);
+
+	if (!wish)
+		return;
+	if (wish != fulfilled) {
+		if (fulfil((uint32_t)(wish & ((1 << VERB_BITS) - 1)), atomic_load(&page_shared_drain()->line)))
+			return; /* not acknowledged: the owner undoes it in time */
+		fulfilled = wish;
+	}
+	roster_worker_gated(wish);
+}
+
+/* ---- in the owner ---- */
+
+static void wish_for(uint32_t verb, uint64_t line)
+{
+	static uint64_t wishes;
+
+	wishes++;
+	asked.wish = fulfilled = wishes << VERB_BITS | verb;
+	asked.turn = 0;
+	atomic_store(&page_shared_drain()->line, line);
+	atomic_store(&page_shared_drain()->gate, asked.wish);
+	asked.result = fulfil(verb, line);
+}
+
+static void end(const char *result, const char *reason, size_t processes)
+{
+	answer(asked.sock, result, reason, processes);
+	raw_close(asked.sock);
+	asked.sock = -1;
+	asked.wish = 0;
+}
+
+static void undo(void)
+{
+	int64_t asked_at = asked.asked_at;
+
+	wish_for(PROTOCOL_OPEN, 0);
+	asked.asked_at = asked_at;
+	asked.undoing = true;
+}
+
+static void end_undone(void)
+{
+	char why[128];
+	struct text t = TEXT_ON(why);
+
+	errno = -asked.result;
+	asked.undoing = false;
+	if (asked.result)
+		text_format(&t, "the gate could not be closed: %m");
+	else
+		text_add(&t, "a process of this generation did not close its gate in time");
+	end("failed", why, 0);
+}
+
+static int64_t lower_at; /* 0: backlogs are not raised */
+
+static int look_at_backlogs(int64_t now)
+{
+	if (!lower_at)
+		return 0;
+	if (now < lower_at)
+		return (int)((lower_at - now) / MS) + 1;
+	lower_at = 0;
+	gate_lower_backlogs();
+	return 0;
+}
+
+/* ms until the next look; 0: nothing is under way. */
+static int look_as_owner(void)
+{
+	int64_t now = io_now();
+	size_t left;
+
+	if (!asked.wish)
+		return look_at_backlogs(now);
+	if (asked.result && asked.verb == PROTOCOL_CLOSE && !asked.undoing) {
+		int result = asked.result;
+
+		undo();
+		asked.result = result;
+	}
+	left = roster_workers_not_gated(asked.wish, asked.turn++ % RING_TURNS == 0);
+	if (left && now - asked.asked_at < ACKNOWLEDGED_NS * (asked.undoing ? 2 : 1))
+		return STEP_MS;
+	if (asked.undoing) {
+		end_undone();
+	} else if (left && asked.verb == PROTOCOL_CLOSE) {
+		undo();
+		return STEP_MS;
+	} else if (left) {
+		log_warn("%zu workers have not opened their gate in time", left);
+		end("failed", "a process of this generation did not open its gate in time", 0);
+	} else {
+		lower_at = asked.verb == PROTOCOL_OPEN ? now + RAISED_NS : 0;
+		end("ok", NULL, roster_worker_count() + 1);
+	}
+	return look_at_backlogs(now);
+}
+
+static void answer_doors(int sock)
+{
+	static cpr_large char bytes[PROTOCOL_ANSWER_MAX];
+	struct text t = text_on(bytes, sizeof(bytes));
+
+	protocol_put(&t, "result", "ok");
+	gate_put_doors(&t);
+	io_send(sock, t.bytes, t.used, -1);
+	raw_close(sock);
+}
+
+static const char *refusal(uint32_t verb)
+{
+	if (!roster_elect())
+		return "this process is a worker";
+	if (asked.wish)
+		return "another part of a handover is under way";
+	if (verb == PROTOCOL_GIVE && gate_is_closed)
+		return "this generation is behind its gate";
+	if (verb == PROTOCOL_FORGET && !gate_has_left)
+		return "this generation has not closed its gate";
+	if (verb == PROTOCOL_OPEN && gate_has_left && !gate_is_closed)
+		return "this generation has given its listeners up";
+	return NULL;
+}
+
+void handover_asked(int sock, uint64_t nonce, uint32_t verb)
+{
+	const char *why = refusal(verb);
+
+	if (why) {
+		answer(sock, "refused", why, 0);
+		raw_close(sock);
+		return;
+	}
+	if (verb == PROTOCOL_DOORS) {
+		answer_doors(sock);
+		return;
+	}
+	asked.sock = sock;
+	asked.verb = verb;
+	asked.asked_at = io_now();
+	asked.undoing = false;
+	if (verb == PROTOCOL_GIVE) {
+		give_on(sock, roster_worker_count() + 1);
+		wish_for(verb, nonce);
+		raw_close(sock);
+		asked.sock = -1;
+		asked.wish = 0;
+		roster_workers_not_gated(fulfilled, true);
+		return;
+	}
+	wish_for(verb, nonce);
+}
+
+/* ---- */
+
+static int look(void)
+{
+	struct page_drain *drain = page_shared_drain();
+
+	if (!drain)
+		return 0;
+	if (roster_elect())
+		return look_as_owner();
+	look_as_worker();
+	return 0;
+}
+
+static void forget(void)
+{
+	asked.wish = 0;
+	asked.sock = -1;
+}
+
+void handover_init(void)
+{
+	task_adds(look);
+	birth_when_born(forget);
+}

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gate: the next generation starts beside this one, complete but for clients, and takes the listener's place when it is told to. Each case runs in both: generation 1
+ * serves in a thread, and asks the runner, who is the supervisor; generation 2 serves until it is asked to end. A server answers with its generation's number.
+ */
+#include "../support/sockets.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+enum { END = 'e', ONESHOT_THREADS = 2 };
+
+static int listener, epfd;
+
+/* Takes one client, if one is there: false when that wants the server to end. */
+static bool serve_one(int fd)
+{
+	char word = 0, number = (char)('0' + generation());
+	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (peer < 0)
+		return true;
+	if (read(peer, &word, 1) == 1)
+		CHECK_INT(write(peer, &number, 1), 1);
+	close(peer);
+	return word != END;
+}
+
+static void register_listener(uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.u64 = UINT64_C(0x1234567890)};
+
+	epfd = MUST(epoll_create1(EPOLL_CLOEXEC));
+	MUST(epoll_ctl(epfd, EPOLL_CTL_ADD, listener, &event));
+}
+
+static bool serve_by_accept(void)
+{
+	return serve_one(listener);
+}
+
+static bool serve_by_epoll(void)
+{
+	struct epoll_event event;
+	int n = epoll_wait(epfd, &event, 1, -1);
+
+	CHECK(n == 1 || (n < 0 && errno == EINTR));
+	CHECK(n < 1 || event.data.u64 == UINT64_C(0x1234567890));
+	return n < 1 || serve_one(listener);
+}
+
+/* Edge-triggered: to the end of the queue. */
+static bool serve_by_edge(void)
+{
+	struct pollfd queue = {listener, POLLIN, 0};
+	bool on = serve_by_epoll();
+
+	while (on && poll(&queue, 1, 0) > 0)
+		on = serve_one(listener);
+	return on;
+}
+
+static bool serve_by_oneshot(void)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = UINT64_C(0x1234567890)};
+	bool on = serve_by_epoll();
+
+	MUST(epoll_ctl(epfd, EPOLL_CTL_MOD, listener, &event));
+	return on;
+}
+
+static bool serve_by_poll(void)
+{
+	struct pollfd wanted = {listener, POLLIN, 0};
+
+	return poll(&wanted, 1, -1) < 1 || serve_one(listener);
+}
+
+/* By number, with the kernel's own arguments. */
+static bool serve_by_raw_poll(void)
+{
+	struct pollfd wanted = {listener, POLLIN, 0};
+
+	return syscall(SYS_ppoll, &wanted, 1, NULL, NULL, 8) < 1 || serve_one(listener);
+}
+
+static bool serve_by_select(void)
+{
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(listener, &set);
+	return select(listener + 1, &set, NULL, NULL, NULL) < 1 || serve_one(listener);
+}
+
+static void *serve_in_thread(void *serve)
+{
+	while (((bool (*)(void))serve)())
+		;
+	return NULL;
+}
+
+static const char *generation_at(const char *where)
+{
+	static char answer[64];
+	char send[64];
+	const char *number = ask("connect %s", where);
+
+	CHECK(is_connection(number));
+	snprintf(send, sizeof(send), "send %s ?", number);
+	snprintf(answer, sizeof(answer), "recv %s", number);
+	CHECK(!strcmp(ask("%s", send), "ok"));
+	return ask("%s", answer);
+}
+
+/* "tcp:127.0.0.1:4321" or "unix:@name" as the runner wants to be told where to connect to. */
+static char *place_of_door(const char *door)
+{
+	static char where[256];
+	const char *colon = strrchr(door, ':');
+
+	CHECK(strcmp(door, "none"));
+	if (!strncmp(door, "unix:", 5))
+		snprintf(where, sizeof(where), "unix %s", door + 5);
+	else
+		snprintf(where, sizeof(where), "tcp %.*s %s", (int)(colon - door - 4 - 2 * (door[4] == '[')), door + 4 + (door[4] == '['), colon + 1);
+	return where;
+}
+
+static void end_at(const char *where)
+{
+	char send[64];
+
+	snprintf(send, sizeof(send), "send %s %c", ask("connect %s", where), END);
+	CHECK(!strcmp(ask("%s", send), "ok"));
+}
+
+static void check_serves(const char *where, const char *number)
+{
+	for (int i = 0; i < 3; i++)
+		CHECK(!strcmp(generation_at(where), number));
+}
+
+/* Both generations' part; `where`: as the runner connects to the listener. */
+static void is_handed_over(struct address a, const char *where, bool (*serve)(void), void (*prepare)(void))
+{
+	pthread_t server;
+
+	listener = listening(a, SOCK_STREAM);
+	if (prepare)
+		prepare();
+	if (generation() == 2) {
+		serve_in_thread(serve);
+		return;
+	}
+	MUST(-pthread_create(&server, NULL, serve_in_thread, serve));
+	check_serves(where, "1");
+	check_serves(place_of_door(ask("next")), "2");
+	check_serves(where, "1");
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	check_serves(where, "2");
+	CHECK(!strcmp(ask("hand-back"), "ok"));
+	check_serves(where, "1");
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	CHECK(!strcmp(ask("wish FORGET"), "ok"));
+	check_serves(where, "2");
+	end_at(where);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
+
+static void tcp(bool (*serve)(void), void (*prepare)(void))
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(0));
+	is_handed_over(inet4("0.0.0.0", port(0)), where, serve, prepare);
+}
+
+TEST(gate_swaps_under_a_thread_in_accept, ONCE)
+{
+	tcp(serve_by_accept, NULL);
+}
+
+static void level(void)
+{
+	register_listener(EPOLLIN);
+}
+
+TEST(gate_swaps_in_epoll, ONCE)
+{
+	tcp(serve_by_epoll, level);
+}
+
+static void nonblocking_edge(void)
+{
+	MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
+	register_listener(EPOLLIN | EPOLLET);
+}
+
+TEST(gate_swaps_in_epoll_edge_triggered, ONCE)
+{
+	tcp(serve_by_edge, nonblocking_edge);
+}
+
+static void oneshot(void)
+{
+	MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
+	register_listener(EPOLLIN | EPOLLONESHOT);
+}
+
+TEST(gate_swaps_in_epoll_oneshot, ONCE)
+{
+	tcp(serve_by_oneshot, oneshot);
+}
+
+static void exclusive(void)
+{
+	register_listener(EPOLLIN | EPOLLEXCLUSIVE);
+}
+
+TEST(gate_swaps_in_epoll_exclusive, ONCE)
+{
+	tcp(serve_by_epoll, exclusive);
+}
+
+TEST(gate_swaps_under_a_thread_in_poll, ONCE)
+{
+	tcp(serve_by_poll, NULL);
+}
+
+TEST(gate_swaps_under_a_thread_in_poll_by_number, ONCE)
+{
+	tcp(serve_by_raw_poll, NULL);
+}
+
+TEST(gate_swaps_under_a_thread_in_select, ONCE)
+{
+	tcp(serve_by_select, NULL);
+}
+
+TEST(gate_swaps_a_listener_of_ipv6, ONCE)
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "tcp ::1 %d", port(0));
+	is_handed_over(inet6("::1", port(0)), where, serve_by_epoll, level);
+}
+
+
+TEST(gate_swaps_a_unix_socket_and_keeps_its_path, ONCE)
+{
+	char where[512];
+
+	snprintf(where, sizeof(where), "unix %s", in_room("socket"));
+	if (generation() == 2)
+		MUST(unlink(in_room("socket")));
+	listener = listening(local(in_room("socket")), SOCK_STREAM);
+	level();
+	if (generation() == 2) {
+		MUST(unlink(in_room("socket"))); /* as a server that finds itself unfit does when it ends */
+		serve_in_thread(serve_by_epoll);
+		return;
+	}
+	MUST(-pthread_create(&(pthread_t){0}, NULL, serve_in_thread, serve_by_epoll));
+	check_serves(where, "1");
+	check_serves(place_of_door(ask("next")), "2");
+	check_serves(where, "1");
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	check_serves(where, "2");
+	MUST(unlink(in_room("socket")));
+	CHECK(!strcmp(ask("wish FORGET"), "ok"));
+	MUST(unlink(in_room("socket")));
+	close(listener);
+	MUST(unlink(in_room("socket")));
+	check_serves(where, "2");
+	end_at(where);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
+
+/* ---- several processes ---- */
+
+enum { WORKERS = 3 };
+
+static int workers[WORKERS];
+
+/* Each waits in its own epoll set, and ends by a signal. */
+static void fork_workers(void)
+{
+	for (int i = 0; i < WORKERS; i++) {
+		workers[i] = MUST(fork());
+		if (workers[i])
+			continue;
+		level();
+		serve_in_thread(serve_by_epoll);
+		_exit(0);
+	}
+}
+
+static void end_workers(void)
+{
+	for (int i = 0; i < WORKERS; i++) {
+		kill(workers[i], SIGKILL);
+		MUST(waitpid(workers[i], NULL, 0));
+	}
+}
+
+TEST(gate_swaps_in_all_workers, ONCE)
+{
+	char where[64];
+	siginfo_t info;
+
+	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(0));
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
+	fork_workers();
+	if (generation() == 2) {
+		MUST(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT)); /* one was asked to end */
+		end_workers();
+		return;
+	}
+	check_serves(where, "1");
+	check_serves(place_of_door(ask("next")), "2");
+	check_serves(where, "1");
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	for (int i = 0; i < 5; i++)
+		check_serves(where, "2");
+	CHECK(!strcmp(ask("hand-back"), "ok"));
+	for (int i = 0; i < 5; i++)
+		check_serves(where, "1");
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	check_serves(where, "2");
+	end_at(where);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+	end_workers();
+}
+
+/* A process that cannot answer: the gate stays open, in all others too. */
+TEST(gate_that_a_worker_does_not_close_is_opened_again, ONCE)
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(0));
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
+	fork_workers();
+	check_serves(where, "1");
+	MUST(kill(workers[1], SIGSTOP));
+	CHECK(strstr(ask("wish CLOSE"), "did not close its gate in time") != NULL);
+	MUST(kill(workers[1], SIGCONT));
+	for (int i = 0; i < 5; i++)
+		check_serves(where, "1");
+	end_workers();
+}
+
+/* ---- what a program sees of it ---- */
+
+TEST(gate_is_not_seen_by_getsockname, ONCE)
+{
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	CHECK_INT(port_of(listener), port(0));
+	if (generation() == 2) {
+		serve_in_thread(serve_by_accept);
+		return;
+	}
+	end_at(place_of_door(ask("next")));
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+	CHECK(!strcmp(ask("wish CLOSE"), "ok"));
+	CHECK_INT(port_of(listener), port(0));
+	CHECK(!strcmp(ask("wish OPEN"), "ok"));
+	CHECK_INT(port_of(listener), port(0));
+}
+
+/* Behind the gate it is set on the door; the listener has it from the moment on at which the gate opens, and not before: it is still another generation's. */
+TEST(gate_gives_options_and_flags_when_it_opens, ONCE)
+{
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 2) {
+		set_option(listener, SOL_SOCKET, SO_RCVLOWAT, 7);
+		MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
+		put("set", 1);
+		level();
+		serve_in_thread(serve_by_epoll);
+		CHECK_INT(get_option(listener, SOL_SOCKET, SO_RCVLOWAT), 7);
+		CHECK(has_status(listener, O_NONBLOCK));
+		return;
+	}
+	ask("next");
+	CHECK_INT(get("set"), 1);
+	CHECK_INT(get_option(listener, SOL_SOCKET, SO_RCVLOWAT), 1);
+	CHECK(!has_status(listener, O_NONBLOCK));
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	char where[64];
+	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(0));
+	end_at(where);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
+
+/* A listener that the old generation does not have: nobody is let in before the gate opens. */
+TEST(gate_stands_before_a_new_listener_too, ONCE)
+{
+	char where[64];
+	int old = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+
+	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(1));
+	if (generation() == 2) {
+		listener = listening(inet4("127.0.0.1", port(1)), SOCK_STREAM);
+		level();
+		serve_in_thread(serve_by_epoll);
+		return;
+	}
+	CHECK(strstr(ask("next"), " tcp:127.0.0.1:") != NULL);
+	CHECK(!strcmp(ask("connect %s", where), "ConnectionRefusedError"));
+	CHECK(!strcmp(ask("hand-over"), "ok"));
+	check_serves(where, "2");
+	end_at(where);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+	close(old);
+}
+
+/* ---- datagrams ---- */
+
+TEST(gate_keeps_datagrams_for_who_serves, ONCE)
+{
+	char where[64], bytes[64] = "";
+	int fd = bound(inet4("127.0.0.1", port(0)), SOCK_DGRAM);
+
+	snprintf(where, sizeof(where), "udp 127.0.0.1 %d", port(0));
+	if (generation() == 2) {
+		put("bound", 1);
+		CHECK_INT(recv(fd, bytes, sizeof(bytes), 0), 3);
+		CHECK(!strcmp(bytes, "two"));
+		return;
+	}
+	CHECK(is_connection(ask("connect %s", where)));
+	ask("next");
+	CHECK_INT(get("bound"), 1);
+	CHECK(!strcmp(ask("send 0 one"), "ok"));
+	CHECK_INT(recv(fd, bytes, sizeof(bytes), 0), 3);
+	CHECK(!strcmp(ask("wish CLOSE"), "ok"));
+	CHECK(!strcmp(ask("send 0 two"), "ok"));
+	CHECK_FAILS(recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT), EAGAIN);
+	CHECK(!strcmp(ask("wish-of-next OPEN"), "ok"));
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
