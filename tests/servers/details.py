@@ -204,7 +204,7 @@ def run_checks(name, checks, options):
             check[0](result, options, *check[1:])
         except (Failure, OSError, EOFError, subprocess.SubprocessError, ValueError, KeyError) as failure:
             result.reasons.append(str(failure) or repr(failure))
-        result.reasons[before:] = [f"{label}: {reason}" for reason in result.reasons[before:]]
+        result.reasons[before:] = [type(reason)(f"{label}: {reason}") for reason in result.reasons[before:]]
     return result
 
 
@@ -213,4 +213,4 @@ def at_most(result, seconds, what):
     began = time.monotonic()
     yield
     took = time.monotonic() - began
-    result.expect(took <= seconds, f"{what} took {took:.1f} s")
+    result.expect_in_time(took <= seconds, f"{what} took {took:.1f} s")

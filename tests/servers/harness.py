@@ -28,6 +28,10 @@ class Failure(Exception):
     """A trial cannot go on; the text says why."""
 
 
+class Late(str):
+    """A reason that only says how long something took: on a busy machine it may take longer for reasons of its own."""
+
+
 @dataclasses.dataclass
 class Options:
     """What the command line says: cpr_exec and cprctl are None without cpr."""
@@ -60,6 +64,15 @@ class Result:
     def expect(self, holds, reason):
         if not holds:
             self.reasons.append(reason)
+
+    def expect_in_time(self, holds, reason):
+        """As expect, of how long something took or how much of a processor: nothing was lost, whatever comes of it."""
+        self.expect(holds, Late(reason))
+
+    @property
+    def is_only_late(self):
+        """May it be tried again? A lost request, a cut or closed connection never is: once is a defect."""
+        return bool(self.reasons) and all(isinstance(reason, Late) for reason in self.reasons)
 
 
 def program(name):
