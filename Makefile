@@ -3,7 +3,8 @@
 #
 #   make                      build/libcpr.so, build/cpr-exec, build/cprctl
 #   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
-#   make check-unit           one part of it: -house -library -unit -tools -wrap -fuzz -servers; and -neutral, which takes long
+#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -fuzz -servers
+#   make check-neutral        other programs' own test suites under the library; takes long
 #   make demo                 a server upgraded ten times under load, with cpr and without
 #   make bench                what cpr costs, in tables; plots in BENCH_OUT (build/bench); BENCH="lookup calls" narrows it
 #   make install PREFIX= DESTDIR=
@@ -64,9 +65,11 @@ LINK      = $(CC) $(BASE) $(CFLAGS) $(CFLAGS_EXTRA) $(LDFLAGS) -Wl,--as-needed
 # Not for the unit tests: Criterion finds them by a section that nothing refers to.
 GC        = -Wl,--gc-sections
 
+# wrap/ looks whether the program gave a null pointer where libc's headers forbid it; clang knows no warning of that, nor the flag.
+GCC_ONLY   := $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,-Wno-nonnull-compare)
 # The shim defines open() and its like, which fortified headers would turn into something else; and it
 # may be asked for its thread-local depth in a signal handler, where the dynamic TLS model could allocate.
-PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks -Wno-nonnull-compare
+PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks $(GCC_ONLY)
 # Only cpr-bench takes GLib, to be measured against; asked for when it is built.
 BENCH_FLAGS = -Itools $(shell pkg-config --cflags glib-2.0)
 # fstat: see lookup_child.c
@@ -156,8 +159,8 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-house check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
-PARTS := house library unit tools wrap fuzz servers
+.PHONY: check check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
+PARTS := house compilers library unit tools wrap fuzz servers
 
 check: all
 	+@for part in $(PARTS); do \
@@ -168,6 +171,16 @@ check: all
 # No call goes up from room to room, and more that CONTRIBUTING.md says of the sources.
 check-house: all
 	@tests/house/run
+
+# Other compilers, where they are installed, have nothing to warn of either. A cross compiler brings libc's headers only; the others' are the same everywhere.
+AARCH64 := aarch64-linux-gnu-gcc
+OBJECTS  = $(MAKE) --no-print-directory -s objects LTO= SANITIZE= BUILD=$(BUILD)/$(1) CC=$(2) CPPFLAGS="$(3)" CFLAGS="$(4)" CFLAGS_EXTRA=-Werror >/dev/null
+
+check-compilers:
+	+@if command -v clang >/dev/null; then $(call OBJECTS,clang,clang,,-O0); else echo "not tried: clang is not installed"; fi
+	+@if command -v $(AARCH64) >/dev/null; then $(call OBJECTS,aarch64,$(AARCH64),-idirafter /usr/include,-O2); else echo "not tried: $(AARCH64) is not installed"; fi
+
+objects: $(SHIM_OBJ) $(EXEC_OBJ) $(CTL_OBJ) $(COMMON_OBJ)
 
 # A stranger's process must not gain a library: nothing but libc.
 check-library: all

@@ -30,7 +30,8 @@ bool fdqueue_open(struct fdqueue *f, size_t n)
 {
 	size_t pairs = n ? (n + FDQUEUE_PER_PAIR - 1) / FDQUEUE_PER_PAIR : 1;
 
-	f->pair_count = f->emptied = 0;
+	f->pair_count = 0;
+	f->emptied = 0;
 	f->pairs = pool_alloc(pairs * sizeof(*f->pairs)); /* an earlier one stays: a thread may be looking at it */
 	if (!f->pairs)
 		return false;
@@ -122,7 +123,8 @@ void fdqueue_close(struct fdqueue *f)
 			raw_close(f->pairs[i][end]);
 		}
 	}
-	f->pair_count = f->emptied = 0;
+	f->pair_count = 0;
+	f->emptied = 0;
 }
 
 int fdqueue_end(const struct fdqueue *f, size_t i)

@@ -246,12 +246,14 @@ static void settle_paths(int fd, struct noted *n)
 
 	for (int i = 0; i < 2; i++) {
 		struct pending_path *p = &n->paths[i ^ newer], copy;
+		uint64_t order;
 
 		if (!read_path(p, &copy))
 			continue;
 		if (kept && tag_path_of(fd, &copy, &st))
 			kept = false;
-		atomic_compare_exchange_strong(&p->order, &copy.order, 0);
+		order = copy.order;
+		atomic_compare_exchange_strong(&p->order, &order, 0);
 	}
 }
 

@@ -265,6 +265,7 @@ static long descriptors(long nr, const long *a, bool *known)
 /* Those that newer architectures do without. */
 static long old_numbers(long nr, const long *a, bool *known)
 {
+	(void)a; /* where there are none */
 	switch (nr) {
 #ifdef SYS_open
 	case SYS_open:
