@@ -5,6 +5,8 @@
 #   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
 #   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -fuzz -servers
 #   make check-neutral        other programs' own test suites under the library; takes long
+#   make check-sanitize       the unit and the wrap tests under the address and undefined-behaviour sanitizers, threads under the thread sanitizer
+#   make check-distro         make check in a root of Debian 13, debootstrapped into build/distro; as root
 #   make demo                 a server upgraded ten times under load, with cpr and without
 #   make bench                what cpr costs, in tables; plots in BENCH_OUT (build/bench); BENCH="lookup calls" narrows it
 #   make install PREFIX= DESTDIR=
@@ -159,7 +161,7 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
+.PHONY: check check-sanitize check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
 PARTS := house compilers library unit tools wrap fuzz servers
 
 check: all
@@ -199,6 +201,13 @@ check-tools check-wrap check-fuzz check-neutral: check-%: all test-programs
 
 check-servers: all test-programs
 	@if [ -x tests/servers/run ]; then tests/servers/setup && tests/servers/run --build $(BUILD) $(SERVERS); else echo "no tests/servers/run"; fi
+
+check-sanitize:
+	+$(MAKE) --no-print-directory SANITIZE=address,undefined check-unit check-wrap
+
+# Its own sources, its own build directory: nothing of this one is used.
+check-distro:
+	@env -u MAKEFLAGS -u MAKELEVEL -u BUILD tests/distro/run
 
 test-programs: $(PROGRAMS) $(FUZZERS)
 

@@ -116,7 +116,8 @@ int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mas
 			awaits(fds[i].fd, c);
 	}
 	do {
-		memcpy(some, fds, n * sizeof(*fds));
+		if (n) /* else fds may be NULL: a poll(NULL, 0, ms) that only sleeps */
+			memcpy(some, fds, n * sizeof(*fds));
 		for (nfds_t i = 0; i < n; i++)
 			if (is_frozen(some[i].fd))
 				some[i].fd = -1; /* poll passes over those */
