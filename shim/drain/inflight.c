@@ -29,10 +29,10 @@ void inflight_begin(void)
 	}
 }
 
-/* A stream goes on as long as it lives and is in no silence, whatever is read meanwhile. */
+/* A stream, or a TLS handshake, goes on as long as it lives and is in no silence, whatever is read meanwhile. */
 static bool goes_on(struct conn *c, const struct noted *n, int64_t now)
 {
-	if (conn_is_endless(c))
+	if (conn_is_endless(c) || conn_silence_ns(c))
 		return conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
 	return c->in == n->in && !conn_at_boundary(c, now) && conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
 }
