@@ -54,7 +54,7 @@ static void awaits(int fd, struct conn *c)
 {
 	conn_awaits(c);
 	if (!(c->flags & CONN_FROZEN) && conn_at_boundary(c, io_now()))
-		freeze_conn(fd, c, false, active_calls_self);
+		freeze_conn(fd, c, CONN_IN_PROGRESS, active_calls_self);
 }
 
 void drain_waits(int epfd)

@@ -42,7 +42,7 @@ static struct conn *make_page(int index)
 	return page;
 }
 
-enum { CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
+enum { CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
 
 /* The peer's end is counted as a byte. */
 static bool has_ended(const struct tcp_info *info)
@@ -276,37 +276,49 @@ bool conn_peer_ended(int fd)
 	return raw_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP) && !conn_has_unread(fd);
 }
 
-/* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */
-static bool counts_agree(const struct conn *c, int fd, bool *quiet)
+/*
+ * What the kernel says of a connection. `agrees`: it counts what we counted. `quiet`: by its clocks, the last word was ours and is CONN_QUIET_NS old. `gone`: closed by a raw system call, or reset. A
+ * unix socket is not counted. In a drain this is asked of each of thousands of connections, so two system calls have to do.
+ */
+struct kernel_view {
+	bool agrees, quiet, gone;
+};
+
+static struct kernel_view ask_kernel(const struct conn *c, int fd)
 {
+	struct kernel_view view = {.agrees = true};
+	struct sockaddr_storage peer;
 	struct tcp_info info = {0};
-	socklen_t len = sizeof(info);
+	socklen_t len = sizeof(info), peer_len = sizeof(peer);
 	int before = 0, after = 0;
 	uint64_t received;
 
-	*quiet = false;
-	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
-		return true;
-	*quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
+	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) {
+		view.gone = getpeername(fd, (struct sockaddr *)&peer, &peer_len);
+		return view;
+	}
+	view.gone = info.tcpi_state == CLOSED;
+	view.quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
 	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
-		return true;
+		return view;
 	received = info.tcpi_bytes_received - has_ended(&info);
-	return c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may come between these three calls */
+	if (received == c->in + (uint64_t)before || next_ioctl(fd, SIOCINQ, &after))
+		return view;
+	view.agrees = c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may have come between these calls */
+	return view;
 }
 
 enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 {
-	struct sockaddr_storage peer;
-	socklen_t len = sizeof(peer);
-	bool quiet;
+	struct kernel_view view = ask_kernel(c, fd);
 
-	if (getpeername(fd, (struct sockaddr *)&peer, &len))
-		return CONN_GONE; /* closed by a raw system call, or reset */
+	if (view.gone)
+		return CONN_GONE;
 	if (conn_silence_ns(c) || conn_is_endless(c))
 		return conn_may_stop(c, fd, now) ? CONN_QUIET : CONN_IN_PROGRESS;
-	if (counts_agree(c, fd, &quiet))
+	if (view.agrees)
 		return conn_at_boundary(c, now) ? CONN_AT_BOUNDARY : CONN_IN_PROGRESS;
-	return quiet ? CONN_QUIET : CONN_IN_PROGRESS;
+	return view.quiet ? CONN_QUIET : CONN_IN_PROGRESS;
 }
 
 bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
@@ -332,9 +344,7 @@ bool conn_has_unread(int fd)
 
 bool conn_seen_whole(const struct conn *c, int fd)
 {
-	bool quiet;
-
-	return counts_agree(c, fd, &quiet);
+	return ask_kernel(c, fd).agrees;
 }
 
 bool conn_untouched(const struct conn *c)
