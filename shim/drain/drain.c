@@ -5,6 +5,7 @@
 
 #include "process/doorbell.h"
 #include "drain/freeze.h"
+#include "drain/kinship.h"
 #include "process/birth.h"
 #include "process/guard.h"
 #include "base/io.h"
@@ -163,6 +164,7 @@ void drain_begin(void)
 {
 	int saved_errno = errno;
 
+	kinship_look();
 	atomic_store(&drain_active, true);
 	atomic_store(&active_calls_come_out, true);
 	barrier();

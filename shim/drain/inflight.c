@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "drain/inflight.h"
 
+#include "drain/kinship.h"
 #include "fd/conn.h"
 #include "base/io.h"
 #include "base/pool.h"
@@ -19,6 +20,7 @@ void inflight_begin(void)
 {
 	int64_t now = io_now();
 
+	kinship_look();
 	noted = noted ? noted : pool_map(NOTED_MAX * sizeof(*noted));
 	noted_count = 0;
 	for (int fd = conn_next(0); noted && fd >= 0 && noted_count < NOTED_MAX; fd = conn_next(fd + 1)) {

@@ -204,9 +204,24 @@ static void clear_flags(struct conn *c, unsigned bits)
 		conn_clear(c, bits);
 }
 
+enum { FASTCGI_VERSION = 1, FASTCGI_BEGIN = 1, FASTCGI_STDIN = 5, FASTCGI_HEADER = 8 };
+
+/* A FastCGI request begins with a record of this type; of kept connections php-fpm reads the last, empty record of a request when it has answered it: that is no question. */
+static bool is_end_of_fastcgi(struct conn *c, const uint8_t *bytes, uint64_t n)
+{
+	if (c->in == 0 && bytes && n >= FASTCGI_HEADER && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_BEGIN)
+		conn_set(c, CONN_FASTCGI);
+	return unlikely(c->flags & CONN_FASTCGI) && bytes && n == FASTCGI_HEADER && c->state == CONN_ANSWERED && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_STDIN &&
+	       !bytes[4] && !bytes[5] && !bytes[6];
+}
+
 void conn_read(struct conn *c, const void *bytes, uint64_t n)
 {
+	bool is_end = is_end_of_fastcgi(c, bytes, n);
+
 	c->in += n;
+	if (unlikely(is_end))
+		return;
 	if (!http_is_followed(&c->http))
 		;
 	else if (bytes)

@@ -32,7 +32,9 @@ enum {
 	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
 	CONN_EOF_READ = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 	CONN_PASSED = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
-	CONN_NOT_OURS = 1 << 10, /* it came by message, and nobody's drain has to do with it */
+	CONN_NOT_OURS = 1 << 10, /* no drain has to do with it: it came by message, or its peer is of this family */
+	CONN_FASTCGI = 1 << 11, /* its first bytes are a FastCGI request */
+	CONN_PEER_KNOWN = 1 << 12, /* drain/kinship.c has looked whether its peer is of this family */
 	CONN_EXEMPT = CONN_PASSED | CONN_NOT_OURS,
 };
 
