@@ -64,25 +64,26 @@ ssize_t io_read_file(const char *path, char *bytes, size_t size)
 	return n;
 }
 
-int io_send(int sock, const void *bytes, size_t n, int pass)
+union control {
+	struct cmsghdr align;
+	char room[CMSG_SPACE(IO_FDS_MAX * sizeof(int))];
+};
+
+int io_send_fds(int sock, const void *bytes, size_t n, const int *fds, size_t count)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {0};
+	union control control;
 	struct iovec iov = {(void *)bytes, n};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t done;
 
-	if (pass >= 0) {
-		struct cmsghdr *head = &control.align;
-
+	if (count) {
+		memset(&control, 0, CMSG_SPACE(count * sizeof(int)));
 		message.msg_control = control.room;
-		message.msg_controllen = sizeof(control.room);
-		head->cmsg_level = SOL_SOCKET;
-		head->cmsg_type = SCM_RIGHTS;
-		head->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(head), &pass, sizeof(int));
+		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(&control.align), fds, count * sizeof(int));
 	}
 	do
 		done = raw_sendmsg(sock, &message, MSG_NOSIGNAL);
@@ -90,63 +91,83 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 	return done < 0 ? -errno : 0;
 }
 
-/* The descriptor that came with a message, or -1. There is room for one more beside it on 64 bits: what nobody wants is closed. */
-static int first_passed(struct msghdr *message)
+int io_send(int sock, const void *bytes, size_t n, int pass)
+{
+	return io_send_fds(sock, bytes, n, &pass, pass >= 0);
+}
+
+/* The descriptors that came with a message, up to `most`; any more are closed: on 64 bits there is room for one more than was asked for. How many. */
+static size_t take_passed(struct msghdr *message, int *fds, size_t most)
 {
 	struct cmsghdr *head = CMSG_FIRSTHDR(message);
-	int first = -1;
+	size_t n = 0;
 
 	if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
-		return -1;
+		return 0;
 	for (size_t at = 0; at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
 		int fd;
 
 		memcpy(&fd, CMSG_DATA(head) + at, sizeof(int));
-		if (at)
+		if (n == most)
 			raw_close(fd);
 		else
-			first = fd;
+			fds[n++] = fd;
 	}
-	return first;
+	return n;
 }
 
-static ssize_t receive(int sock, void *bytes, size_t n, int *passed, int flags)
+/* *count is the room in fds, and then how many came. */
+static ssize_t receive(int sock, void *bytes, size_t n, int *fds, size_t *count, int flags)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
+	union control control;
 	struct iovec iov = {bytes, n};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	size_t most = *count;
 	ssize_t done;
 
-	if (passed) {
-		*passed = -1;
+	*count = 0;
+	if (most) {
 		message.msg_control = control.room;
-		message.msg_controllen = sizeof(control.room);
+		message.msg_controllen = CMSG_SPACE(most * sizeof(int));
 	}
 	do
 		done = raw_recvmsg(sock, &message, MSG_CMSG_CLOEXEC | flags);
 	while (done < 0 && errno == EINTR);
 	if (done < 0)
 		return -errno;
-	if (passed)
-		*passed = first_passed(&message);
+	*count = take_passed(&message, fds, most);
 	if (!(message.msg_flags & MSG_TRUNC))
 		return done;
-	if (passed)
-		io_close(passed);
+	while (*count)
+		raw_close(fds[--*count]);
 	return -EMSGSIZE;
+}
+
+static ssize_t receive_one(int sock, void *bytes, size_t n, int *passed, int flags)
+{
+	size_t count = passed != NULL;
+	int fd = -1;
+	ssize_t r = receive(sock, bytes, n, &fd, &count, flags);
+
+	if (passed)
+		*passed = count ? fd : -1;
+	return r;
 }
 
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 {
-	return receive(sock, bytes, n, passed, 0);
+	return receive_one(sock, bytes, n, passed, 0);
+}
+
+ssize_t io_receive_fds(int sock, void *bytes, size_t n, int fds[IO_FDS_MAX], size_t *count)
+{
+	*count = IO_FDS_MAX;
+	return receive(sock, bytes, n, fds, count, 0);
 }
 
 ssize_t io_peek(int sock, void *bytes, size_t n, int *passed)
 {
-	return receive(sock, bytes, n, passed, MSG_PEEK);
+	return receive_one(sock, bytes, n, passed, MSG_PEEK);
 }
 
 int io_memfd(const char *name)

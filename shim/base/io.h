@@ -20,12 +20,19 @@ ssize_t io_read_file(const char *path, char *bytes, size_t size);
 /* One message, with a descriptor beside it if `pass` >= 0. MSG_NOSIGNAL. 0, or -errno. */
 int io_send(int sock, const void *bytes, size_t n, int pass);
 
+/* The same with `count` descriptors, IO_FDS_MAX at most. */
+enum { IO_FDS_MAX = 128 };
+int io_send_fds(int sock, const void *bytes, size_t n, const int *fds, size_t count);
+
 /*
  * One message into `bytes`; a descriptor that came with it goes to *passed (close-on-exec, the caller's to close), else -1.
  * `passed` may be NULL: then descriptors are refused by the kernel. Bytes, 0 at end of file, or -errno; -EMSGSIZE when
  * the message was longer.
  */
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed);
+
+/* The same; up to IO_FDS_MAX descriptors go into fds, *count of them. What finds no number free is closed by the kernel. */
+ssize_t io_receive_fds(int sock, void *bytes, size_t n, int fds[IO_FDS_MAX], size_t *count);
 
 /* The same, and the message stays, with its descriptor: that in *passed is another one. */
 ssize_t io_peek(int sock, void *bytes, size_t n, int *passed);

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -46,6 +47,7 @@ enum { MADE, SAID, TAKEN };
  */
 static struct record {
 	_Atomic size_t count, accepted, served, given_up;
+	_Atomic int taker; /* the process that takes knocks out of the queues; 0: none */
 	size_t room;
 	char word[16]; /* what a knock says: a client may come from a port that a knock came from */
 	struct knock lost[GIVEN_UP]; /* the last that were given up; the oldest is overwritten */
@@ -280,6 +282,24 @@ void knock_served(void)
 {
 	if (record)
 		atomic_fetch_add(&record->served, 1);
+}
+
+bool knock_begin_taking(void)
+{
+	int there = 0, me = getpid();
+
+	if (!record || atomic_compare_exchange_strong(&record->taker, &there, me) || there == me)
+		return true;
+	/* one that died in it has left its number */
+	return next_sys(SYS_kill, there, 0) && errno == ESRCH && atomic_compare_exchange_strong(&record->taker, &there, me);
+}
+
+void knock_end_taking(void)
+{
+	int me = getpid();
+
+	if (record)
+		atomic_compare_exchange_strong(&record->taker, &me, 0);
 }
 
 static size_t left(size_t done)

@@ -38,6 +38,13 @@ enum knock_kind knock_kind(int fd);
 void knock_accepted(void);
 void knock_served(void);
 
+/*
+ * One process at a time takes knocks out of the queues: accept() on a blocking listener sleeps for good if another has taken what poll() saw. (17 processes of the bare pattern slept so in 50 rounds.)
+ * False: another process is at it, and has all of them.
+ */
+bool knock_begin_taking(void);
+void knock_end_taking(void);
+
 /* How many have not been accepted; not been served. */
 size_t knock_unaccepted(void);
 size_t knock_unserved(void);

@@ -15,7 +15,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { LINGER_MS = 2000 }; /* how long a peer that does not end its side is waited for */
+enum {
+	LINGER_MS = 2000,  /* how long a peer that does not end its side is waited for */
+	READS_AT_ONCE = 16, /* of 4 KiB, from one connection at a look: an upload may be endless, and the guard is held */
+};
 
 static int *ending;
 static size_t count;
@@ -45,13 +48,14 @@ bool linger_over(void)
 	for (size_t i = 0; i < count; i++) {
 		const struct entry *e = table_by_fd(cpr__table, ending[i]);
 		ssize_t n;
+		int reads = 0;
 
 		if (!e || strcmp(e->name, TAGGING_HIDDEN) || !object_still(&e->object, ending[i]))
 			continue; /* closed behind our back: the number is the program's */
 		do
 			n = raw_recv(ending[i], dropped, sizeof(dropped), MSG_DONTWAIT);
-		while (n > 0);
-		if (n < 0 && errno == EAGAIN && !late)
+		while (n > 0 && ++reads < READS_AT_ONCE);
+		if ((n > 0 || (n < 0 && errno == EAGAIN)) && !late)
 			ending[left++] = ending[i];
 		else {
 			table_forget_fd(cpr__table, ending[i]);

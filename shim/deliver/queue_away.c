@@ -27,7 +27,7 @@ enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
 
 /* ---- leaving again, before the program has accepted every knock ---- */
 
-/* Is somebody waiting to be accepted? Without that, accept() on a blocking listener would not come back. */
+/* Is a client in the queue? Without one, accept() on a blocking listener does not come back. See knock_begin_taking. */
 static int accept_now(int listener)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
@@ -57,16 +57,10 @@ static bool is_shared(void)
 	return !roster_elect() || roster_has_workers();
 }
 
-/*
- * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
- * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
- */
-static void reclaim(struct family *f, int listener)
+static void take_knocks(struct family *f, int listener)
 {
 	int fd;
 
-	while (has_room(f) && ((fd = fdqueue_take(&f->flight)) >= 0 || (fd = deferred_take(&f->held)) >= 0))
-		f->fds[f->count++] = fd;
 	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
 		enum knock_kind kind = knock_kind(fd);
 
@@ -77,6 +71,22 @@ static void reclaim(struct family *f, int listener)
 		if (kind == KNOCK_MADE)
 			knock_accepted();
 		raw_close(fd);
+	}
+}
+
+/*
+ * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
+ * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
+ */
+static void reclaim(struct family *f, int listener)
+{
+	int fd;
+
+	while (has_room(f) && ((fd = fdqueue_take(&f->flight)) >= 0 || (fd = deferred_take(&f->held)) >= 0))
+		f->fds[f->count++] = fd;
+	if (knock_begin_taking()) {
+		take_knocks(f, listener);
+		knock_end_taking();
 	}
 	if (!f->flight.fed || !is_shared()) /* else, if it is called off, others go on to take from it */
 		fdqueue_close(&f->flight);

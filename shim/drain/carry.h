@@ -4,14 +4,15 @@
 #define CPR_DRAIN_CARRY_H
 
 #include "fd/conn.h"
+#include "model/fate.h"
 #include "model/state.h"
 
 struct carry_count {
 	size_t carried, closed, cut;
 };
 
-/* Would this connection, which stands at a boundary, be carried? */
-bool carry_may(const struct conn *c, int fd);
+/* What becomes of this connection, which stands at a boundary or in a silence? `seen_whole`: the kernel has been asked already whether it counts what we counted. */
+enum fate carry_fate(const struct conn *c, int fd, bool seen_whole);
 
 /*
  * What becomes of each connection: carried (idle, and of a protocol without state), or closed by the next generation as the server would, after its last

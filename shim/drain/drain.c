@@ -5,6 +5,7 @@
 
 #include "process/doorbell.h"
 #include "drain/freeze.h"
+#include "drain/kinship.h"
 #include "process/birth.h"
 #include "process/guard.h"
 #include "base/io.h"
@@ -95,7 +96,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 			conn_set(c, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
-		if (c ? !freeze_conn(fd, c, false, me) || comes_late(fd, c, now) : client_waits(fd))
+		if (c ? !freeze_conn(fd, c, CONN_IN_PROGRESS, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
 		drain_exit();
 		if (now || !blocks(fd))
@@ -114,7 +115,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 void drain_wrote(int fd, struct conn *c)
 {
 	if (drain_is_ours() && conn_at_boundary(c, c->wrote_at))
-		freeze_conn(fd, c, false, active_calls_self);
+		freeze_conn(fd, c, CONN_IN_PROGRESS, active_calls_self);
 }
 
 /* ---- the handler's part ---- */
@@ -163,6 +164,7 @@ void drain_begin(void)
 {
 	int saved_errno = errno;
 
+	kinship_look();
 	atomic_store(&drain_active, true);
 	atomic_store(&active_calls_come_out, true);
 	barrier();
@@ -236,7 +238,7 @@ size_t drain_busy(void)
 			break;
 		case CONN_AT_BOUNDARY:
 		case CONN_QUIET:
-			if (freeze_conn(fd, c, view == CONN_QUIET, NULL))
+			if (freeze_conn(fd, c, view, NULL))
 				break;
 			busy++;
 			endless += conn_is_endless(c);

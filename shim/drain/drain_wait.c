@@ -54,7 +54,13 @@ static void awaits(int fd, struct conn *c)
 {
 	conn_awaits(c);
 	if (!(c->flags & CONN_FROZEN) && conn_at_boundary(c, io_now()))
-		freeze_conn(fd, c, false, active_calls_self);
+		freeze_conn(fd, c, CONN_IN_PROGRESS, active_calls_self);
+}
+
+/* Does it wait for input only? A program that registers once for all, edge-triggered, is told of room to write whether it has something to write or not: that says nothing. */
+static bool waits_for_input(const struct conn *c)
+{
+	return c->events & EPOLLIN && (!(c->events & EPOLLOUT) || c->events & EPOLLET);
 }
 
 void drain_waits(int epfd)
@@ -66,7 +72,7 @@ void drain_waits(int epfd)
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 
-		if (c && c->flags & CONN_POLLED && c->epfd == epfd && (c->events & (EPOLLIN | EPOLLOUT)) == EPOLLIN)
+		if (c && c->flags & CONN_POLLED && c->epfd == epfd && waits_for_input(c))
 			awaits(fd, c);
 	}
 	errno = saved_errno;

@@ -84,18 +84,18 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
 }
 
-bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *me)
+bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct active_call *me)
 {
 	bool carried;
 	int64_t now = io_now();
 
 	if (c->flags & CONN_EXEMPT)
 		return false;
-	carried = carry_may(c, fd);
+	carried = carry_fate(c, fd, view == CONN_AT_BOUNDARY) == FATE_CARRY;
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (is_being_read(fd, c, me) || (!quiet && !conn_may_stop(c, fd, now)) || (!carried && !may_end(fd, c, now))) {
+	if (is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) || (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}

@@ -12,10 +12,10 @@
 void freeze_init(void);
 
 /*
- * True: it is frozen, and if it is not carried, ended. If a request has come already, or may be coming, it is served once more: false. `quiet`: not by what we saw, but by the
- * kernel's clocks, it stands at a boundary.
+ * True: it is frozen, and if it is not to be carried, its end is sent. False: a request has come already, or may be coming, and is served first. `view` is what conn_look said of it, or
+ * CONN_IN_PROGRESS if the kernel was not asked.
  */
-bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *me);
+bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct active_call *me);
 
 /* As it was before; nothing happens to one that is not frozen. */
 void freeze_undo(struct conn *c);

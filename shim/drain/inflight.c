@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "drain/inflight.h"
 
+#include "drain/kinship.h"
 #include "fd/conn.h"
 #include "base/io.h"
 #include "base/pool.h"
@@ -19,6 +20,7 @@ void inflight_begin(void)
 {
 	int64_t now = io_now();
 
+	kinship_look();
 	noted = noted ? noted : pool_map(NOTED_MAX * sizeof(*noted));
 	noted_count = 0;
 	for (int fd = conn_next(0); noted && fd >= 0 && noted_count < NOTED_MAX; fd = conn_next(fd + 1)) {
@@ -29,10 +31,10 @@ void inflight_begin(void)
 	}
 }
 
-/* A stream goes on as long as it lives and is in no silence, whatever is read meanwhile. */
+/* A stream, or a TLS handshake, goes on as long as it lives and is in no silence, whatever is read meanwhile. */
 static bool goes_on(struct conn *c, const struct noted *n, int64_t now)
 {
-	if (conn_is_endless(c))
+	if (conn_is_endless(c) || conn_silence_ns(c))
 		return conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
 	return c->in == n->in && !conn_at_boundary(c, now) && conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
 }

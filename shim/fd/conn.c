@@ -19,6 +19,7 @@
 cpr_large _Atomic(struct conn *) conn_pages[CONN_PAGES];
 cpr_touched _Atomic bool conn_any;
 cpr_thread unsigned conn_waits;
+static _Atomic int pages_top; /* no page at or above this: a walk over 16,384 of them takes 15 us */
 
 /* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
 static struct conn *make_page(int index)
@@ -31,6 +32,8 @@ static struct conn *make_page(int index)
 	fresh = pool_page(size);
 	if (!fresh)
 		return NULL;
+	for (int top = pages_top; top <= index && !atomic_compare_exchange_weak(&pages_top, &top, index + 1);)
+		;
 	if (atomic_compare_exchange_strong(&conn_pages[index], &page, fresh)) {
 		atomic_store(&conn_any, true);
 		return fresh;
@@ -39,7 +42,7 @@ static struct conn *make_page(int index)
 	return page;
 }
 
-enum { CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
+enum { CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
 
 /* The peer's end is counted as a byte. */
 static bool has_ended(const struct tcp_info *info)
@@ -109,6 +112,7 @@ void conn_begin(int fd, int listener, bool carried)
 	c->birth++;
 	c->dups = 0;
 	memset(&c->http, 0, sizeof(c->http));
+	memset(&c->tls, 0, sizeof(c->tls));
 	atomic_store_explicit(&c->state, CONN_FRESH, memory_order_release);
 }
 
@@ -142,7 +146,9 @@ int conn_next_dup(int fd, int at)
 {
 	const struct conn *c = record_of(fd);
 
-	for (; c && at >= 0 && at >> CONN_PAGE_SHIFT < CONN_PAGES; at++) {
+	if (!c || !c->dups)
+		return -1;
+	for (int top = atomic_load(&pages_top); at >> CONN_PAGE_SHIFT < top; at++) {
 		const struct conn *twin = record_of(at);
 
 		if (!twin)
@@ -153,37 +159,28 @@ int conn_next_dup(int fd, int at)
 	return -1;
 }
 
-/* The first number is closed, and the connection lives on by another. In an epoll set it stays by the closed one, where nobody can take it out any more. */
+/*
+ * The first number is closed, and the connection lives on by another one, which takes the record. If the connection is in an epoll set by the closed number, it stays there, and nothing can take it
+ * out any more.
+ */
 static void hand_over(int fd, const struct conn *c)
 {
 	int heir = conn_next_dup(fd, 0), left = c->dups - 1;
-	struct conn *to = heir < 0 ? NULL : record_of(heir);
-	uint8_t state = c->state;
+	struct conn *to = heir < 0 ? NULL : record_of(heir), all = *c;
 
 	if (!to)
 		return;
-	for (int twin = conn_next_dup(fd, heir + 1); twin >= 0 && left > 0; twin = conn_next_dup(fd, twin + 1)) {
-		struct conn *other = record_of(twin);
-
-		other->listener = heir;
-		other->birth = to->birth + 1;
+	all.birth = to->birth + 1;
+	for (int dup = conn_next_dup(fd, heir + 1); dup >= 0 && left > 0; dup = conn_next_dup(fd, dup + 1)) {
+		record_of(dup)->listener = heir;
+		record_of(dup)->birth = all.birth;
 	}
-	atomic_store_explicit(&to->state, CONN_NONE, memory_order_release);
-	to->birth++;
-	atomic_store(&to->flags, c->flags & CONN_POLLED && c->polled == fd ? (c->flags & ~CONN_POLLED) | CONN_UNTRACKABLE : c->flags);
-	to->answers = c->answers;
-	to->listener = c->listener;
-	to->in = c->in;
-	to->out = c->out;
-	to->wrote_at = c->wrote_at;
-	to->waits = c->waits;
-	to->dups = left;
-	to->polled = c->polled;
-	to->epfd = c->epfd;
-	to->events = c->events;
-	to->data = c->data;
-	to->http = c->http;
-	atomic_store_explicit(&to->state, state, memory_order_release);
+	all.dups = left;
+	if (all.flags & CONN_POLLED && all.polled == fd)
+		all.flags = (all.flags & ~CONN_POLLED) | CONN_UNTRACKABLE;
+	atomic_store_explicit(&all.state, CONN_NONE, memory_order_relaxed);
+	*to = all;
+	atomic_store_explicit(&to->state, c->state, memory_order_release);
 }
 
 void conn_end(int fd)
@@ -207,15 +204,32 @@ static void clear_flags(struct conn *c, unsigned bits)
 		conn_clear(c, bits);
 }
 
+enum { FASTCGI_VERSION = 1, FASTCGI_BEGIN = 1, FASTCGI_STDIN = 5, FASTCGI_HEADER = 8 };
+
+/* A FastCGI request begins with a record of this type; of kept connections php-fpm reads the last, empty record of a request when it has answered it: that is no question. */
+static bool is_end_of_fastcgi(struct conn *c, const uint8_t *bytes, uint64_t n)
+{
+	if (c->in == 0 && bytes && n >= FASTCGI_HEADER && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_BEGIN)
+		conn_set(c, CONN_FASTCGI);
+	return unlikely(c->flags & CONN_FASTCGI) && bytes && n == FASTCGI_HEADER && c->state == CONN_ANSWERED && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_STDIN &&
+	       !bytes[4] && !bytes[5] && !bytes[6];
+}
+
 void conn_read(struct conn *c, const void *bytes, uint64_t n)
 {
+	bool is_end = is_end_of_fastcgi(c, bytes, n);
+
 	c->in += n;
+	if (unlikely(is_end))
+		return;
 	if (!http_is_followed(&c->http))
 		;
 	else if (bytes)
 		http_read(&c->http, bytes, n);
 	else
 		http_read_unseen(&c->http, n);
+	if (unlikely(tls_is_followed(&c->tls)))
+		tls_read(&c->tls, bytes, n);
 	clear_flags(c, CONN_ASKED | CONN_PASSED);
 	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
 }
@@ -229,6 +243,16 @@ void conn_sent(struct conn *c, const void *bytes, uint64_t n)
 		http_wrote(&c->http, bytes, n);
 	else
 		http_wrote_body(&c->http, n);
+	if (unlikely(tls_is_followed(&c->tls)))
+		tls_wrote(&c->tls, bytes, n);
+}
+
+/* Is what was written behind a read an answer to it? The server's flight in a TLS handshake is none. */
+static bool is_answer(const struct conn *c)
+{
+	enum tls_stage stage = tls_stage(&c->tls);
+
+	return stage == TLS_NONE || stage == TLS_ANSWERED;
 }
 
 void conn_wrote(struct conn *c, bool in_full, int64_t now)
@@ -237,7 +261,7 @@ void conn_wrote(struct conn *c, bool in_full, int64_t now)
 
 	if (c->state == CONN_ANSWERED && c->waits != conn_waits)
 		set |= CONN_SPLIT_ANSWER;
-	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX)
+	else if (c->state == CONN_BUSY && c->answers < UINT8_MAX && is_answer(c))
 		c->answers++;
 	c->wrote_at = now;
 	c->waits = conn_waits;
@@ -267,37 +291,49 @@ bool conn_peer_ended(int fd)
 	return raw_poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP) && !conn_has_unread(fd);
 }
 
-/* True if the kernel counts what we counted; *quiet: by its clocks, the last word was ours and is CONN_QUIET_NS old. A unix socket is not counted. */
-static bool counts_agree(const struct conn *c, int fd, bool *quiet)
+/*
+ * What the kernel says of a connection. `agrees`: it counts what we counted. `quiet`: by its clocks, the last word was ours and is CONN_QUIET_NS old. `gone`: closed by a raw system call, or reset. A
+ * unix socket is not counted. In a drain this is asked of each of thousands of connections, so two system calls have to do.
+ */
+struct kernel_view {
+	bool agrees, quiet, gone;
+};
+
+static struct kernel_view ask_kernel(const struct conn *c, int fd)
 {
+	struct kernel_view view = {.agrees = true};
+	struct sockaddr_storage peer;
 	struct tcp_info info = {0};
-	socklen_t len = sizeof(info);
+	socklen_t len = sizeof(info), peer_len = sizeof(peer);
 	int before = 0, after = 0;
 	uint64_t received;
 
-	*quiet = false;
-	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
-		return true;
-	*quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
+	if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) {
+		view.gone = getpeername(fd, (struct sockaddr *)&peer, &peer_len);
+		return view;
+	}
+	view.gone = info.tcpi_state == CLOSED;
+	view.quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
 	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
-		return true;
+		return view;
 	received = info.tcpi_bytes_received - has_ended(&info);
-	return c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may come between these three calls */
+	if (received == c->in + (uint64_t)before || next_ioctl(fd, SIOCINQ, &after))
+		return view;
+	view.agrees = c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may have come between these calls */
+	return view;
 }
 
 enum conn_view conn_look(struct conn *c, int fd, int64_t now)
 {
-	struct sockaddr_storage peer;
-	socklen_t len = sizeof(peer);
-	bool quiet;
+	struct kernel_view view = ask_kernel(c, fd);
 
-	if (getpeername(fd, (struct sockaddr *)&peer, &len))
-		return CONN_GONE; /* closed by a raw system call, or reset */
-	if (conn_is_endless(c))
+	if (view.gone)
+		return CONN_GONE;
+	if (conn_silence_ns(c) || conn_is_endless(c))
 		return conn_may_stop(c, fd, now) ? CONN_QUIET : CONN_IN_PROGRESS;
-	if (counts_agree(c, fd, &quiet))
+	if (view.agrees)
 		return conn_at_boundary(c, now) ? CONN_AT_BOUNDARY : CONN_IN_PROGRESS;
-	return quiet ? CONN_QUIET : CONN_IN_PROGRESS;
+	return view.quiet ? CONN_QUIET : CONN_IN_PROGRESS;
 }
 
 bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
@@ -323,9 +359,7 @@ bool conn_has_unread(int fd)
 
 bool conn_seen_whole(const struct conn *c, int fd)
 {
-	bool quiet;
-
-	return counts_agree(c, fd, &quiet);
+	return ask_kernel(c, fd).agrees;
 }
 
 bool conn_untouched(const struct conn *c)
@@ -355,6 +389,8 @@ bool conn_at_boundary(const struct conn *c, int64_t now)
 	default:
 		if (c->state == CONN_FRESH)
 			return true;
+		if (!is_answer(c))
+			return false;
 		if (c->flags & CONN_EOF_READ) /* the peer has no more to say, and the server is about to close it, or to answer still */
 			return now - c->wrote_at >= CONN_QUIET_NS && c->state == CONN_ANSWERED;
 		if (c->state != CONN_ANSWERED || c->flags & CONN_PARTIAL_WRITE)
@@ -372,6 +408,16 @@ int64_t conn_silence_ns(const struct conn *c)
 {
 	enum http_stream stream = http_stream(&c->http);
 
+	switch (tls_stage(&c->tls)) {
+	case TLS_HANDSHAKE:
+		return CONN_HANDSHAKE_NS;
+	case TLS_OPEN:
+		return CONN_OPEN_NS;
+	case TLS_ASKED: /* the server sent something since, and we took it for a ticket */
+		return c->state == CONN_ANSWERED && !c->tls.client.have ? CONN_OPEN_NS : 0;
+	default:
+		break;
+	}
 	if (!stream || c->flags & CONN_PARTIAL_WRITE)
 		return 0;
 	if (stream == HTTP_EVENTS)
@@ -387,13 +433,13 @@ bool conn_may_stop(const struct conn *c, int fd, int64_t now)
 
 	if (conn_at_boundary(c, now))
 		return true;
-	silence = conn_is_endless(c) ? conn_silence_ns(c) : 0;
+	silence = conn_silence_ns(c);
 	return silence && !conn_has_unread(fd) && conn_rested(c, fd, now, silence);
 }
 
 int conn_next(int fd)
 {
-	for (; fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES; fd++) {
+	for (int top = atomic_load(&pages_top); fd >> CONN_PAGE_SHIFT < top; fd++) {
 		const struct conn *c = record_of(fd);
 
 		if (!c)

@@ -7,6 +7,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "model/http.h"
+#include "model/tls.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -31,7 +32,9 @@ enum {
 	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
 	CONN_EOF_READ = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 	CONN_PASSED = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
-	CONN_NOT_OURS = 1 << 10, /* it came by message, and nobody's drain has to do with it */
+	CONN_NOT_OURS = 1 << 10, /* no drain has to do with it: it came by message, or its peer is of this family */
+	CONN_FASTCGI = 1 << 11, /* its first bytes are a FastCGI request */
+	CONN_PEER_KNOWN = 1 << 12, /* drain/kinship.c has looked whether its peer is of this family */
 	CONN_EXEMPT = CONN_PASSED | CONN_NOT_OURS,
 };
 
@@ -50,6 +53,7 @@ struct conn {
 	uint32_t events;   /* what the program wants to hear of, and with what word */
 	uint64_t data;
 	struct http http;
+	struct tls tls;
 };
 
 /* Flags are set and cleared one by one: another thread may be at the others in this moment. What they were. */
@@ -68,6 +72,10 @@ static inline unsigned conn_clear(struct conn *c, unsigned bits)
 
 /* How long a stream must have been quiet to be in a silence, if its client spoke last and may wait for an answer: half a second. */
 #define CONN_UNANSWERED_NS INT64_C(500000000)
+
+/* How long a TLS handshake under way must have been quiet to be taken for stalled: a second. And after it, for no request to be expected: half of one. */
+#define CONN_HANDSHAKE_NS INT64_C(1000000000)
+#define CONN_OPEN_NS INT64_C(500000000)
 
 /* A client that was answered less often than CONN_CONVERSATION times may be in a handshake, and take its time over it: 250 ms. */
 #define CONN_STRANGER_NS INT64_C(250000000)
@@ -142,7 +150,10 @@ bool conn_at_boundary(const struct conn *c, int64_t now);
 /* Can it come to no boundary any more before it ends: a stream (http_stream), a response without an end, HTTP that we lost track of? */
 bool conn_is_endless(const struct conn *c);
 
-/* How long nothing must have come or gone for it to be in a silence, in which its end cuts nothing. 0: it has none, as a response that only its end delimits. */
+/*
+ * How long nothing must have come or gone for it to be in a silence, in which its end cuts nothing. 0: it has none, as a response that only its end
+ * delimits; or it has boundaries.
+ */
 int64_t conn_silence_ns(const struct conn *c);
 
 /* Between two requests, or a stream in a silence: may it be stopped here? The latter asks the kernel. */

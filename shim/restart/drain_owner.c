@@ -225,9 +225,8 @@ static const struct entry *listener_of_message(void)
 	return NULL;
 }
 
-static void collect(int fd)
+static void collect(int fd, const struct entry *e, uint64_t ino)
 {
-	const struct entry *e = message.by_address ? scm_recv_listener(fd) : listener_of_message();
 	bool carried = e && carry_comes_again(e);
 
 	if (collected_count == WORKER_PASSED_MAX) {
@@ -235,36 +234,57 @@ static void collect(int fd)
 		return;
 	}
 	*(carried ? &counts.carried : &counts.closed) += 1;
-	collected[collected_count++] = (struct passed){.fd = fd, .listener = carried ? e->fd : -1, .ino = message.ino};
+	collected[collected_count++] = (struct passed){.fd = fd, .listener = carried ? e->fd : -1, .ino = ino};
+}
+
+/* What found no number free here ends with the worker. */
+static void collect_batch(const int *fds, size_t n)
+{
+	const struct entry *e = message.by_address ? NULL : listener_of_message();
+
+	if (message.count > IO_FDS_MAX)
+		message.count = IO_FDS_MAX;
+	if (message.count > n)
+		counts.cut += message.count - n;
+	for (size_t i = 0; i < n; i++)
+		collect(fds[i], message.by_address ? scm_recv_listener(fds[i]) : e, message.inos[i]);
+}
+
+static void heard_last(int pid)
+{
+	counts.cut += message.cut;
+	if (message.empty && empty_count < ROSTER_MAX)
+		empty[empty_count++] = pid;
+	exec_workers_passed_on(pid, message.empty);
+}
+
+/* Takes the descriptors that came with the message, or closes them. */
+static void take_passed(const int *fds, size_t n, bool sound)
+{
+	if (sound && message.listener && n == 1)
+		adopt(fds[0]);
+	else if (sound && !message.listener)
+		collect_batch(fds, n);
+	else
+		while (n)
+			raw_close(fds[--n]);
 }
 
 /* True when this worker has said all. */
 static bool hear(int sock, int pid)
 {
-	ssize_t n;
-	int fd;
-
 	for (int i = 0; i < HEARD_MAX; i++) {
-		n = io_receive(sock, &message, sizeof(message), &fd);
+		int fds[IO_FDS_MAX];
+		size_t count;
+		ssize_t n = io_receive_fds(sock, &message, sizeof(message), fds, &count);
+
 		if (n == -EAGAIN)
 			return false;
 		if (n <= 0) /* it died */
 			return true;
-		if (n == sizeof(message) && !message.last && !message.listener && fd < 0) /* there was no number free for it: it ends with the worker */
-			counts.cut++;
-		if (n == sizeof(message) && !message.last && fd >= 0 && memchr(message.name, '\0', sizeof(message.name))) {
-			if (message.listener)
-				adopt(fd);
-			else
-				collect(fd);
-			continue;
-		}
-		io_close(&fd);
+		take_passed(fds, count, n == sizeof(message) && !message.last && memchr(message.name, '\0', sizeof(message.name)));
 		if (n == sizeof(message) && message.last) {
-			counts.cut += message.cut;
-			if (message.empty && empty_count < ROSTER_MAX)
-				empty[empty_count++] = pid;
-			exec_workers_passed_on(pid, message.empty);
+			heard_last(pid);
 			return true;
 		}
 	}

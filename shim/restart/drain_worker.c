@@ -27,6 +27,8 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static cpr_large struct drain_worker_message message; /* too large for a handler's stack */
@@ -47,6 +49,7 @@ static cpr_touched struct {
 enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 
 #define SOON_NS INT64_C(20000000)
+#define PATIENCE_NS INT64_C(1000000000) /* for the owner, to take what is on its way */
 
 /*
  * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
@@ -57,8 +60,8 @@ static void let_go(int fd)
 	static int ended = -1;
 	int pair[2];
 
-	for (int twin = conn_next_dup(fd, 0); twin >= 0; twin = conn_next_dup(fd, twin + 1))
-		let_go(twin);
+	for (int dup = conn_next_dup(fd, 0); dup >= 0; dup = conn_next_dup(fd, dup + 1))
+		let_go(dup);
 	conn_end(fd);
 	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
 		raw_close(pair[1]);
@@ -68,12 +71,25 @@ static void let_go(int fd)
 		raw_close(fd);
 }
 
-static bool tell(int sock, const struct passed *p)
+/* The kernel limits what a user has in messages (ETOOMANYREFS): the owner takes it out meanwhile. */
+static int send_fds(int sock, const int *fds, size_t n)
+{
+	const struct timespec ms = {0, 1000000};
+	int64_t until = io_now() + PATIENCE_NS;
+	int r;
+
+	while ((r = io_send_fds(sock, &message, sizeof(message), fds, n)) == -ETOOMANYREFS && io_now() < until)
+		next_sys(SYS_nanosleep, &ms, NULL);
+	return r;
+}
+
+/* Passes on the first of these n, as many in a row as are of one listener. How many; 0: it could not. */
+static size_t tell(int sock, const struct passed *p, size_t n)
 {
 	const struct entry *e = p->listener != -1 ? tagging_listener(p->listener) : NULL;
+	int fds[IO_FDS_MAX];
 
 	memset(&message, 0, sizeof(message));
-	message.ino = p->ino;
 	message.by_address = p->listener == TAGGING_REMOTE;
 	if (e && e->flags & ENTRY_STARTED_WITH) {
 		message.listener_ino = e->object.ino;
@@ -81,7 +97,11 @@ static bool tell(int sock, const struct passed *p)
 		message.id = e->id;
 		memcpy(message.name, e->name, strlen(e->name) + 1);
 	}
-	return !io_send(sock, &message, sizeof(message), p->fd);
+	for (; message.count < n && message.count < IO_FDS_MAX && p[message.count].listener == p->listener; message.count++) {
+		message.inos[message.count] = p[message.count].ino;
+		fds[message.count] = p[message.count].fd;
+	}
+	return send_fds(sock, fds, message.count) ? 0 : message.count;
 }
 
 /* What this worker has bound: the owner sees by the inode what it holds itself. */
@@ -122,14 +142,14 @@ static void pass_on(void)
 {
 	cleanup_fd int sock = connect_to_owner();
 	struct carry_count count = {0};
-	size_t n = 0;
+	size_t n = 0, told_now = 0;
 
 	mine = mine ? mine : pool_map(WORKER_PASSED_MAX * sizeof(*mine));
 	if (sock >= 0)
 		tell_listeners(sock);
 	if (mine && sock >= 0)
 		n = carry_choose(mine, deliver_take_back(mine, WORKER_PASSED_MAX), WORKER_PASSED_MAX, false, &count);
-	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
+	for (mine_count = 0; mine_count < n && (told_now = tell(sock, &mine[mine_count], n - mine_count)); mine_count += told_now)
 		;
 	memset(&message, 0, sizeof(message));
 	message.last = 1;

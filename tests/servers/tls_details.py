@@ -87,15 +87,25 @@ def under_load(result, bench, load, expect_ended):
 
 # -- https
 
+def certificate(room):
+    """Key and certificate in one file, as haproxy wants it."""
+    both = room.path("both.pem")
+    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-keyout", room.path("key.pem"), "-out", room.path("certificate.pem")],
+                   check=True, capture_output=True, timeout=30)
+    with open(both, "w", encoding="ascii") as file:
+        for part in ("certificate.pem", "key.pem"):
+            with open(room.path(part), encoding="ascii") as source:
+                file.write(source.read())
+    os.chmod(both, 0o644)
+    return both
+
+
 def nginx_with_tls(processes):
     def prepare(room):
-        key, certificate = room.path("key.pem"), room.path("certificate.pem")
-        subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
-                       check=True, capture_output=True, timeout=30)
-        os.chmod(key, 0o644)
+        both = certificate(room)
         return nginx_command(room, processes, listen="ssl",
-                             server=f"ssl_certificate {certificate}; ssl_certificate_key {key};")
+                             server=f"ssl_certificate {both}; ssl_certificate_key {both};")
     return prepare
 
 
@@ -129,6 +139,98 @@ def https(result, options, processes):
             plain = socket.create_connection(("127.0.0.1", bench.room.port), details.PATIENCE)
             return context.wrap_socket(plain)
         under_load(result, bench, TalkLoad(connect, ask_over_tls), expect_ended=True)
+
+
+# -- clients that are slow in the handshake, as those far away are
+
+SLOW = 12
+STEP = 0.3              # seconds that each takes before it sends anything
+STAGGER = 0.1
+
+
+def nginx_tls(room):
+    both = certificate(room)
+    return nginx_command(room, "worker_processes 2;", listen="ssl",
+                         server=f"ssl_certificate {both}; ssl_certificate_key {both}; ssl_protocols TLSv1.2 TLSv1.3;")
+
+
+def haproxy_tls(room):
+    answer = room.write("answer", BODY.decode())
+    return [program("haproxy"), "-db", "-f", room.write("haproxy.cfg", f"""
+defaults
+    mode http
+    timeout client 60s
+    timeout connect 5s
+    timeout server 60s
+frontend test
+    bind 127.0.0.1:{room.port} ssl crt {certificate(room)}
+    http-request return status 200 content-type text/plain file {answer}
+""")]
+
+
+SLOW_SERVERS = {"nginx": nginx_tls, "haproxy": haproxy_tls}
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class SlowClient:
+    """TLS by hand, over memory: each time it has something to send, it waits first."""
+
+    def __init__(self, address, version):
+        context = ssl._create_unverified_context()
+        context.minimum_version = context.maximum_version = VERSIONS[version]
+        self.came, self.goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.came, self.goes)
+        self.sock = socket.create_connection(address, details.PATIENCE)
+
+    def flush(self):
+        if self.goes.pending:
+            time.sleep(STEP)
+            self.sock.sendall(self.goes.read())
+
+    def do(self, what, *arguments):
+        while True:
+            try:
+                done = what(*arguments)
+                self.flush()
+                return done
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.sock.recv(65536)
+                if not data:
+                    raise Failure("it ended before its first request was answered") from None
+                self.came.write(data)
+
+    def run(self):
+        with self.sock:
+            self.do(self.tls.do_handshake)
+            self.do(self.tls.write, f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            received = b""
+            while judge_http(received) is PENDING:
+                received += self.do(self.tls.read, 65536)
+            if judge_http(received) not in (GOOD, LAST):
+                raise Failure(f"a wrong answer: {received[:80]!r}")
+
+
+def slow_handshakes(result, options, name, version):
+    """Whatever step each of them is at, each has its first answer."""
+    with Bench(result, options, f"slow-{name}", SLOW_SERVERS[name]) as bench:
+        bench.server.await_ready()
+        address = ("127.0.0.1", bench.room.port)
+        asides = []
+        for number in range(SLOW):
+            asides.append(details.Aside(lambda: SlowClient(address, version).run()))
+            time.sleep(STAGGER)
+            if number == SLOW // 2:
+                restart = bench.begin_restart()
+        said = bench.end_restart(restart)
+        lost = []
+        for aside in asides:
+            try:
+                aside.result()
+            except (Failure, OSError) as failure:
+                lost.append(str(failure))
+        result.figures.append(f"slow handshakes, {name}, TLS {version}: drained {said['drain_us'] / 1e6:.2f} s, {len(lost)} of {SLOW} lost")
+        result.expect(not lost, f"{len(lost)} of {SLOW} were not answered: {sorted(set(lost))}")
 
 
 # -- websocket
@@ -176,6 +278,7 @@ def websocket(result, options, how):
 
 
 CHECKS = [(https, processes) for processes in ("master_process off;", "worker_processes 4;")]
+CHECKS += [(slow_handshakes, name, version) for name in SLOW_SERVERS for version in VERSIONS]
 CHECKS += [(websocket, how) for how in ("asyncio", "threads")]
 
 

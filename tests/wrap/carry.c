@@ -542,3 +542,33 @@ TEST(a_program_that_has_one_number_left_gets_who_was_carried, BELL)
 	if (generation() < 3)
 		next_generation();
 }
+
+static long seconds(void)
+{
+	struct timespec now;
+
+	MUST(clock_gettime(CLOCK_MONOTONIC, &now));
+	return now.tv_sec;
+}
+
+/* As h2o's helper is asked by its master: a question of the family is no client's, and is not waited for. */
+TEST(a_question_of_a_child_holds_up_no_restart, BELL, "CPR_DRAIN=10")
+{
+	int fd = listening(local(in_room("family.sock")), SOCK_STREAM), connection;
+	char byte;
+
+	if (generation() == 2) {
+		CHECK(seconds() - get("asked_at") < 8);
+		return;
+	}
+	if (!fork()) {
+		int line = MUST(try_connect(local(in_room("family.sock")), SOCK_STREAM));
+
+		MUST(write(line, "?", 1));
+		_exit(read(line, &byte, 1) < 0);
+	}
+	connection = MUST(accept(fd, NULL, NULL));
+	CHECK_INT(read(connection, &byte, 1), 1);
+	put("asked_at", seconds());
+	next_generation();
+}
