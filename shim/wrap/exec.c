@@ -9,6 +9,7 @@
 #include "base/next.h"
 #include "base/readable.h"
 #include "base/room.h"
+#include "model/settings.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -80,7 +81,7 @@ CPR_EXPORT int execv(const char *path, char *const argv[])
 /* The first executable of that name in $PATH, as execvp looks for it. */
 static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
 {
-	const char *at = getenv("PATH");
+	const char *at = settings_env(environ, "PATH");
 
 	if (!file || strchr(file, '/'))
 		return file;

@@ -26,12 +26,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void note_io_uring(void)
+/* What a ring accepts, reads and polls is past every wrapper. libuv, and what else can do without, takes epoll then; node 24 would change its epoll sets by a ring. */
+static bool denies_io_uring(void)
 {
 	static atomic_flag said = ATOMIC_FLAG_INIT;
 
-	if (!atomic_flag_test_and_set(&said))
-		log_warn("the program uses io_uring: connections that it accepts there are not seen by cpr, and are closed at a restart");
+	if (!cpr__table || atomic_flag_test_and_set(&said))
+		;
+	else if (cpr__settings.io_uring)
+		log_info("the program uses io_uring: what it accepts, reads and polls there is not seen by cpr, and is cut by a restart");
+	else
+		log_info("the program has asked for an io_uring, and was told that there is none (--io-uring=allow)");
+	return cpr__table && !cpr__settings.io_uring;
 }
 
 /* The kernel's sets are shorter than libc's, and its struct of sigaction another: only what concerns the doorbell is done here. */
@@ -333,8 +339,10 @@ static long by_number(long nr, const long *a)
 	if (nr == SYS_seccomp)
 		return cpr__seccomp_by_number(a);
 #ifdef SYS_io_uring_setup
-	if (nr == SYS_io_uring_setup)
-		note_io_uring();
+	if (nr == SYS_io_uring_setup && denies_io_uring()) {
+		errno = ENOSYS;
+		return -1;
+	}
 #endif
 	return next_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
