@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { LOG_LINE = 1024 };
@@ -68,8 +69,24 @@ static bool is_somebody_elses(void)
 }
 
 /*
- * Nobody may read it: then there would be a SIGPIPE, which the program has done nothing for. Or he is slow: a handler waits for no reader.
+ * A pipe or a socket may be full by the time of the write, however empty poll() has found it: other processes write there, too. O_NONBLOCK would be theirs as well. A kernel that cannot be asked so
+ * (a pipe, before Linux 6.4) gets a plain write. 0, or -errno.
  */
+static int write_at_once(int fd, const char *line, size_t n)
+{
+	struct iovec iov = {(char *)line, n};
+	struct stat st;
+
+	if (!fstat(fd, &st) && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))) {
+		if (next_sys(SYS_pwritev2, fd, &iov, 1, -1, -1, RWF_NOWAIT) >= 0)
+			return 0;
+		if (errno != EOPNOTSUPP && errno != ENOSYS)
+			return -errno;
+	}
+	return io_write_all(fd, line, n);
+}
+
+/* Without a reader there would be a SIGPIPE, which the program has done nothing for; and for a slow one, nothing waits. */
 static void write_line(int fd, const char *line, size_t n)
 {
 	uint64_t pipe = UINT64_C(1) << (SIGPIPE - 1), before = 0, pending = 0;
@@ -80,7 +97,7 @@ static void write_line(int fd, const char *line, size_t n)
 		return;
 	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
 	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &pipe, &before, sizeof(before));
-	if (io_write_all(fd, line, n) && errno == EPIPE && !(pending & pipe))
+	if (write_at_once(fd, line, n) == -EPIPE && !(pending & pipe))
 		next_sys(SYS_rt_sigtimedwait, &pipe, NULL, &none, sizeof(pipe));
 	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
 }
@@ -103,7 +120,7 @@ void log_line(enum log_level level, const char *format, ...)
 		t.used = LOG_LINE - 2;
 	line[t.used++] = '\n';
 	if (file)
-		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 	if (fd >= 0)
 		write_line(fd, line, t.used);
 	else if (!is_somebody_elses())

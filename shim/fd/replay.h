@@ -14,6 +14,9 @@ void replay_note_epoll(int epfd, int op, int fd, const struct epoll_event *event
    bind): the orphan has it already. `ino`: of the fresh socket that stood at fd. Holding the guard. */
 void replay_onto(int fd, uint64_t ino);
 
+/* This one is a client's: it will not be bound to what an orphan is. */
+void replay_forget_one(int fd);
+
 /* The arrival is over. */
 void replay_forget(void);
 

@@ -92,8 +92,11 @@ static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 
 static void connected(int fd, const struct sockaddr *addr, int r)
 {
-	if (!r || errno == EINPROGRESS)
-		tagging_socket_connected(fd, addr);
+	if (r && errno != EINPROGRESS)
+		return;
+	tagging_socket_connected(fd, addr);
+	if (unlikely(tagging_orphans()))
+		replay_forget_one(fd);
 }
 
 static bool goes_on_without(int fd, int64_t *since)
