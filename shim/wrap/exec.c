@@ -4,6 +4,7 @@
 #include "base/attr.h"
 #include "process/doorbell.h"
 #include "process/guard.h"
+#include "process/page.h"
 #include "process/roster.h"
 #include "restart/leave.h"
 #include "base/next.h"
@@ -17,6 +18,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /*
@@ -46,18 +48,55 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 	return -1;
 }
 
+/* Will the library be there again in the next image, and hang its handler anew? An environment that cannot be read is the kernel's to refuse. */
+static bool comes_again(char *const envp[])
+{
+	const char *preload = envp == environ || (envp && is_list(envp)) ? settings_env(envp, "LD_PRELOAD") : NULL;
+
+	return preload && strstr(preload, "libcpr.so");
+}
+
+enum { RING_NS = 2000000 };
+
+/* A ring that the owner has decided on by now is on its way to a worker that is one no more; 2 ms are some thousand times what it takes. */
+static void await_last_ring(void)
+{
+	struct page_drain *drain = page_shared_drain();
+	struct timespec pause = {0, RING_NS};
+
+	if (drain && (atomic_load(&drain->nonce) || atomic_load(&drain->survey)))
+		next_sys(SYS_nanosleep, &pause, NULL);
+}
+
 /*
- * Around an exec into a stranger: a worker that becomes a CGI script is no worker. A ring that its owner had decided on by then comes before the next image has a handler for it, and would
- * end it: so it is ignored from here on, which survives exec, until the library is there again.
+ * Around an exec into a stranger: a worker that becomes a CGI script is no worker. A ring that its owner had decided on by then may come before the next image has a handler for it, and would
+ * end it: so it is ignored from here on, which survives exec, until the library is there again. In an image that comes without the library it would be ignored for good, and so for all that this starts
+ * in turn: there the last ring is awaited before.
  */
-#define FOREIGN(call)                                                                                                  \
+static bool before_stranger(char *const envp[])
+{
+	bool mutes = comes_again(envp);
+
+	roster_worker_leaves();
+	if (mutes)
+		doorbell_mute(true);
+	else
+		await_last_ring();
+	return mutes;
+}
+
+static void no_stranger(bool muted)
+{
+	if (muted)
+		doorbell_mute(false);
+	roster_worker_stays();
+}
+
+#define FOREIGN(envp, call)                                                                                                  \
 	({                                                                                                             \
-		int r_;                                                                                                \
-		roster_worker_leaves();                                                                                 \
-		doorbell_mute(true);                                                                                   \
-		r_ = (call);                                                                                           \
-		doorbell_mute(false);                                                                                  \
-		roster_worker_stays();                                                                                  \
+		bool muted_ = before_stranger(envp);                                                                   \
+		int r_ = (call);                                                                                       \
+		no_stranger(muted_);                                                                                   \
 		r_;                                                                                                    \
 	})
 
@@ -65,7 +104,7 @@ __attribute__((hot)) int cpr__execve(const char *path, char *const argv[], char 
 {
 	if (is_own(path, argv, envp))
 		return leave(path, argv, envp);
-	return FOREIGN(next_execve(path, argv, envp));
+	return FOREIGN(envp, next_execve(path, argv, envp));
 }
 
 CPR_EXPORT __attribute__((hot)) int execve(const char *path, char *const argv[], char *const envp[])
@@ -120,7 +159,7 @@ static int by_own_file(const char *file, char *const argv[], char *const envp[])
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
 {
-	return roster_elect() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
+	return roster_elect() ? by_own_file(file, argv, envp) : FOREIGN(envp, next_execvpe(file, argv, envp));
 }
 
 CPR_EXPORT int execvp(const char *file, char *const argv[])
@@ -197,7 +236,7 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 
 CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	return roster_elect() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
+	return roster_elect() ? at_own(dir, path, argv, envp, flags) : FOREIGN(envp, next_execveat(dir, path, argv, envp, flags));
 }
 
 CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
@@ -208,5 +247,5 @@ CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 	text_format(&t, "/proc/self/fd/%d", fd);
 	if (fd >= 0 && is_own(link, argv, envp))
 		return leave(link, argv, envp);
-	return FOREIGN(next_fexecve(fd, argv, envp));
+	return FOREIGN(envp, next_fexecve(fd, argv, envp));
 }

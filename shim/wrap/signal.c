@@ -100,6 +100,10 @@ static next_handler pretend_handler(int sig, next_handler handler)
 {
 	next_handler before = pretended[sig].sa_handler;
 
+	if (handler == SIG_ERR) {
+		errno = EINVAL;
+		return SIG_ERR;
+	}
 	pretended[sig] = (struct sigaction){.sa_handler = handler};
 	return before;
 }
