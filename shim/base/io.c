@@ -90,7 +90,7 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 	return done < 0 ? -errno : 0;
 }
 
-/* The descriptor that came with a message, or -1. There is room for one more beside it on 64 bits: what nobody wants is closed. */
+/* The descriptor that came with a message, or -1. On 64 bits there is room for a second one: it is closed. */
 static int first_passed(struct msghdr *message)
 {
 	struct cmsghdr *head = CMSG_FIRSTHDR(message);

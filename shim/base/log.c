@@ -60,8 +60,11 @@ void log_begin(void)
 		socket_at_start = st.st_ino;
 }
 
-/* A daemon that has closed its standard error gets a connection of a client by that number, and no client is told what we have to say. A supervisor's socket is there from the start. */
-static bool is_somebody_elses(void)
+/*
+ * Is standard error another socket than at the start? A daemon that has closed it may get a client's connection at
+ * that number, and no client may read our log. A supervisor's socket is there from the start.
+ */
+static bool is_not_ours(void)
 {
 	struct stat st;
 
@@ -69,8 +72,9 @@ static bool is_somebody_elses(void)
 }
 
 /*
- * A pipe or a socket may be full by the time of the write, however empty poll() has found it: other processes write there, too. O_NONBLOCK would be theirs as well. A kernel that cannot be asked so
- * (a pipe, before Linux 6.4) gets a plain write. 0, or -errno.
+ * Writes without waiting. A pipe or a socket may be full by now, however empty poll() found it: other processes
+ * write there, too. O_NONBLOCK would change it for them as well. A kernel that does not know RWF_NOWAIT for pipes
+ * (before Linux 6.4) gets a plain write. 0, or -errno.
  */
 static int write_at_once(int fd, const char *line, size_t n)
 {
@@ -86,7 +90,10 @@ static int write_at_once(int fd, const char *line, size_t n)
 	return io_write_all(fd, line, n);
 }
 
-/* Without a reader there would be a SIGPIPE, which the program has done nothing for; and for a slow one, nothing waits. */
+/*
+ * Without a reader the kernel sends SIGPIPE, for which the program has done nothing: it is taken back. A slow
+ * reader loses the line.
+ */
 static void write_line(int fd, const char *line, size_t n)
 {
 	uint64_t pipe = UINT64_C(1) << (SIGPIPE - 1), before = 0, pending = 0;
@@ -123,7 +130,7 @@ void log_line(enum log_level level, const char *format, ...)
 		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 	if (fd >= 0)
 		write_line(fd, line, t.used);
-	else if (!is_somebody_elses())
+	else if (!is_not_ours())
 		write_line(STDERR_FILENO, line, t.used);
 	if (fd >= 0)
 		raw_close(fd);

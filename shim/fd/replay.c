@@ -54,8 +54,8 @@ static bool is_same(const struct note *a, const struct note *b, const void *valu
 }
 
 /*
- * Before a note is added: those of another socket go, which was closed since; so does the one that this repeats; and the oldest where there are too many. So what is noted is bounded by what is
- * open, however often it is called. Holding the guard.
+ * Before a note is added. Drops the notes of a socket that was closed since, the one that this repeats, and the
+ * oldest of too many. So open sockets bound what is noted, and not calls. Holding the guard.
  */
 static void make_room(const struct note *wanted, const void *value)
 {

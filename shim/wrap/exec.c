@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* exec: into a stranger, who gets nothing of ours, or into the program's own next generation, which gets the state. */
+/*
+ * exec: into a stranger, which gets nothing of ours, or into the program's own next generation, which gets the
+ * state.
+ */
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "process/doorbell.h"
@@ -22,8 +25,8 @@
 #include <unistd.h>
 
 /*
- * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us of children, and restart/exec.c for
- * why none of them can be born with a descriptor that it should not have.
+ * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us
+ * of children, and restart/exec.c for why none of them can be born with a descriptor that it should not have.
  */
 
 static bool is_list(char *const list[])
@@ -48,7 +51,10 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 	return -1;
 }
 
-/* Will the library be there again in the next image, and hang its handler anew? An environment that cannot be read is the kernel's to refuse. */
+/*
+ * Will the next image have the library, and with it a handler? The kernel refuses an environment that cannot be
+ * read.
+ */
 static bool comes_again(char *const envp[])
 {
 	const char *preload = envp == environ || (envp && is_list(envp)) ? settings_env(envp, "LD_PRELOAD") : NULL;
@@ -58,7 +64,10 @@ static bool comes_again(char *const envp[])
 
 enum { RING_NS = 2000000 };
 
-/* A ring that the owner has decided on by now is on its way to a worker that is one no more; 2 ms are some thousand times what it takes. */
+/*
+ * The owner may just have decided to ring this process, which is no worker any more. The ring takes some
+ * microseconds; 2 ms are awaited.
+ */
 static void await_last_ring(void)
 {
 	struct page_drain *drain = page_shared_drain();
@@ -69,9 +78,10 @@ static void await_last_ring(void)
 }
 
 /*
- * Around an exec into a stranger: a worker that becomes a CGI script is no worker. A ring that its owner had decided on by then may come before the next image has a handler for it, and would
- * end it: so it is ignored from here on, which survives exec, until the library is there again. In an image that comes without the library it would be ignored for good, and so for all that this starts
- * in turn: there the last ring is awaited before.
+ * Before an exec into a stranger: a worker that becomes a CGI script is no worker. A late ring would end the next
+ * image, which has no handler yet. So the signal is ignored from here on, which survives exec, until the library is
+ * there again. An image without the library would ignore it for good, and so would all its children: there the last
+ * ring is awaited instead.
  */
 static bool before_stranger(char *const envp[])
 {

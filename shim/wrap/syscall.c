@@ -26,7 +26,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What a ring accepts, reads and polls is past every wrapper. libuv, and what else can do without, takes epoll then; node 24 would change its epoll sets by a ring. */
+/*
+ * What a ring accepts, reads and polls passes no wrapper. Without one, libuv takes epoll; with one, node 24 changes
+ * its epoll sets through the ring.
+ */
 static bool denies_io_uring(void)
 {
 	static atomic_flag said = ATOMIC_FLAG_INIT;
@@ -40,7 +43,10 @@ static bool denies_io_uring(void)
 	return cpr__table && !cpr__settings.io_uring;
 }
 
-/* The kernel's sets are shorter than libc's, and its struct of sigaction another: only what concerns the doorbell is done here. */
+/*
+ * The kernel's sets are shorter than libc's, and its struct sigaction is another one. Here only the doorbell is
+ * taken out.
+ */
 static long mask_by_number(long how, const void *set, void *old, long size)
 {
 	sigset_t room;
@@ -81,7 +87,7 @@ static long sockets(long nr, const long *a, bool *known)
 	}
 }
 
-/* What moves bytes: only of connections is there anything to note, and everything else stays the system call that was asked for. */
+/* What moves bytes: only connections are counted. Everything else stays the system call that was asked for. */
 static long transfers(long nr, const long *a, bool *known)
 {
 	int fd = (int)a[0];
@@ -128,7 +134,10 @@ static long transfers(long nr, const long *a, bool *known)
 	}
 }
 
-/* What waits is cut short by the doorbell, whatever it was called by. A mask of another size than the kernel's is the kernel's to refuse. */
+/*
+ * The doorbell cuts waits short, by whatever name they were called. The kernel refuses a mask of another size than
+ * its own.
+ */
 static long waits(long nr, const long *a, bool *known)
 {
 	const sigset_t *mask = (const sigset_t *)a[4];
@@ -161,7 +170,10 @@ static long waits(long nr, const long *a, bool *known)
 	return 0;
 }
 
-/* Calls that end with EINTR after any handler, and can be made again as they were but for a relative timeout, which is their argument `timeout` (-1: none). */
+/*
+ * Calls that end with EINTR after any handler, and can be made again as they were but for a relative timeout, which
+ * is their argument `timeout` (-1: none).
+ */
 static const struct again {
 	long nr;
 	int timeout;
