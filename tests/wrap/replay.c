@@ -4,7 +4,7 @@
 
 #include <sys/epoll.h>
 
-enum { CALLS = 100000, LIMIT_KB = 512 };
+enum { CALLS = 20000, LIMIT_KB = 512 };
 
 static long resident_kb(void)
 {
