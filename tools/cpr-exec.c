@@ -43,6 +43,7 @@ static const char usage_text[] =
 	"      --ready-timeout=SEC   how long a new generation may take to be ready (60)\n"
 	"      --retire-signal=SIG   ends the workers of an old generation (TERM)\n"
 	"      --restart-signal=SIG  a signal that restarts the program (none)\n"
+	"      --io-uring=deny|allow deny: the program finds no io_uring, and takes epoll (deny)\n"
 	"Handover mode only:\n"
 	"      --ready-http=PATH[=STATUS]  the next generation must answer a GET of PATH like this (any 2xx) before it takes over\n"
 	"      --ready-command=CMD   ... or this command must succeed, which finds it at CPR_DOOR_ADDRESS, CPR_DOOR_PORT, CPR_DOOR_PATH\n"
@@ -65,6 +66,7 @@ enum {
 	OPT_READY_TIMEOUT,
 	OPT_RETIRE_SIGNAL,
 	OPT_RESTART_SIGNAL,
+	OPT_IO_URING,
 	OPT_CHECK,
 	OPT_READY_HTTP,
 	OPT_READY_COMMAND,
@@ -92,6 +94,7 @@ static const struct option long_options[] = {
 	{"ready-timeout", required_argument, NULL, OPT_READY_TIMEOUT},
 	{"retire-signal", required_argument, NULL, OPT_RETIRE_SIGNAL},
 	{"restart-signal", required_argument, NULL, OPT_RESTART_SIGNAL},
+	{"io-uring", required_argument, NULL, OPT_IO_URING},
 	{"ready-http", required_argument, NULL, OPT_READY_HTTP},
 	{"ready-command", required_argument, NULL, OPT_READY_COMMAND},
 	{"graceful-signal", required_argument, NULL, OPT_GRACEFUL_SIGNAL},
@@ -253,6 +256,13 @@ static void take_signal(const struct action *action, const char *value)
 	set(action->word, digits);
 }
 
+static void take_io_uring(const struct action *action, const char *value)
+{
+	if (strcmp(value, "deny") && strcmp(value, "allow"))
+		errx(USAGE, "%s \"%s\": give deny or allow", action->name, value);
+	set(action->word, value);
+}
+
 static void take_graceful_signal(const struct action *action, const char *value)
 {
 	handover_option = action->name;
@@ -343,6 +353,7 @@ static const struct action actions[] = {
 	{OPT_READY_TIMEOUT, take_number, "--ready-timeout", SETTINGS_READY_TIMEOUT, 1},
 	{OPT_RETIRE_SIGNAL, take_signal, "--retire-signal", SETTINGS_RETIRE_SIGNAL, 0},
 	{OPT_RESTART_SIGNAL, take_signal, "--restart-signal", SETTINGS_RESTART_SIGNAL, 0},
+	{OPT_IO_URING, take_io_uring, "--io-uring", SETTINGS_IO_URING, 0},
 	{OPT_READY_HTTP, take_ready_http, "--ready-http", NULL, 0},
 	{OPT_READY_COMMAND, take_ready_command, "--ready-command", NULL, 0},
 	{OPT_GRACEFUL_SIGNAL, take_graceful_signal, "--graceful-signal", NULL, 0},

@@ -19,7 +19,10 @@
 /* An array that most processes never touch, apart from the variables that each does: see shim/libcpr.ld. */
 #define cpr_large __attribute__((section(".bss.large")))
 
-/* In the library's one page of initialised data, which every process has touched: to read it costs a forked child no page fault, as an untouched page would. */
+/*
+ * In the library's one page of initialised data, which every process has touched. So reading it costs a forked
+ * child no page fault.
+ */
 #define cpr_touched __attribute__((section(".data")))
 
 /* Ends ownership by a cleanup attribute: reads the variable and leaves the empty value behind. */

@@ -8,17 +8,21 @@
 #include <sys/resource.h>
 
 /*
- * Calls `each` with every open descriptor (but the one that this reads with), by /proc/self/fd, and where that is not mounted by asking for
- * each number below the soft limit (65,536 at most). A signal handler may call it. `each` may close the descriptor it is given.
+ * Calls `each` with every open descriptor (but the one that this reads with), by /proc/self/fd, and where that is
+ * not mounted by asking for each number below the soft limit (65,536 at most). A signal handler may call it. `each`
+ * may close the descriptor it is given.
  */
 void fds_walk(void (*each)(int fd, void *arg), void *arg);
 
-/* The same with the numbers that are names in another directory of /proc: descriptors, threads, processes. False: it cannot be read. */
+/*
+ * The same with the numbers that are names in another directory of /proc: descriptors, threads, processes. False:
+ * it cannot be read.
+ */
 bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *arg);
 
 /*
- * Marks descriptors close-on-exec. Those in a row by one call; most are, since what a program opens at its start it opens one after the other. The last ones only
- * at fds_row_end.
+ * Marks descriptors close-on-exec. Those in a row by one call; most are, since what a program opens at its start it
+ * opens one after the other. The last ones only at fds_row_end.
  */
 struct fds_row {
 	int first, last; /* first -1: none */
@@ -30,12 +34,16 @@ void fds_row_close_at_exec(struct fds_row *row, int fd);
 void fds_row_end(struct fds_row *row);
 
 /*
- * Sets the soft limit of open files to the hard one (`on`), or back to what was found then (*before, the caller's; zeroed, nothing was found). A program may
- * have few numbers left, and what comes out of a message and finds none is lost. Numbers above a limit stay good when that is as it was.
+ * Sets the soft limit of open files to the hard one (`on`), or back to what was found then (*before, the caller's;
+ * zeroed, nothing was found). A program may have few numbers left, and what comes out of a message and finds none
+ * is lost. Numbers above a limit stay good when that is as it was.
  */
 void fds_lift_limit(bool on, struct rlimit *before);
 
-/* socket(2), close-on-exec, also where the program has all numbers in use up to its soft limit: while it waits in accept(), it has one more. -1 and errno. */
+/*
+ * socket(2), close-on-exec, also where the program has all numbers in use up to its soft limit: while it waits in
+ * accept(), it has one more. -1 and errno.
+ */
 int fds_socket(int domain, int type, int protocol);
 
 #endif

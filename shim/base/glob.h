@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 /*
- * Is `name` one that `glob` names? `*` also matches a slash. Not fnmatch(3) itself: glibc's takes over 2 KiB of stack and mallocs for long names, a program may define its own, and the
- * answer hangs on the locale. For any handler.
+ * Is `name` one that `glob` names? `*` also matches a slash. Not fnmatch(3) itself: glibc's takes over 2 KiB of
+ * stack and mallocs for long names, a program may define its own, and the answer hangs on the locale. For any
+ * handler.
  */
 bool glob_matches(const char *glob, const char *name);
 

@@ -25,9 +25,9 @@ enum { IO_FDS_MAX = 128 };
 int io_send_fds(int sock, const void *bytes, size_t n, const int *fds, size_t count);
 
 /*
- * One message into `bytes`; a descriptor that came with it goes to *passed (close-on-exec, the caller's to close), else -1.
- * `passed` may be NULL: then descriptors are refused by the kernel. Bytes, 0 at end of file, or -errno; -EMSGSIZE when
- * the message was longer.
+ * One message into `bytes`; a descriptor that came with it goes to *passed (close-on-exec, the caller's to close),
+ * else -1. `passed` may be NULL: then descriptors are refused by the kernel. Bytes, 0 at end of file, or -errno;
+ * -EMSGSIZE when the message was longer.
  */
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed);
 
@@ -40,7 +40,10 @@ ssize_t io_peek(int sock, void *bytes, size_t n, int *passed);
 /* A sealable close-on-exec memfd. The descriptor, or -errno. */
 int io_memfd(const char *name);
 
-/* Moves fd to a number at or above `least`, close-on-exec; the old number is closed. The new one, or fd where there is no room. */
+/*
+ * Moves fd to a number at or above `least`, close-on-exec; the old number is closed. The new one, or fd where there
+ * is no room.
+ */
 int io_move_up(int fd, int least);
 
 /* Is there something to read, or an end, within so many ms? Signals do not cut that short. */

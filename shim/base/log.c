@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { LOG_LINE = 1024 };
@@ -59,8 +60,11 @@ void log_begin(void)
 		socket_at_start = st.st_ino;
 }
 
-/* A daemon that has closed its standard error gets a connection of a client by that number, and no client is told what we have to say. A supervisor's socket is there from the start. */
-static bool is_somebody_elses(void)
+/*
+ * Is standard error another socket than at the start? A daemon that has closed it may get a client's connection at
+ * that number, and no client may read our log. A supervisor's socket is there from the start.
+ */
+static bool is_not_ours(void)
 {
 	struct stat st;
 
@@ -68,7 +72,27 @@ static bool is_somebody_elses(void)
 }
 
 /*
- * Nobody may read it: then there would be a SIGPIPE, which the program has done nothing for. Or he is slow: a handler waits for no reader.
+ * Writes without waiting. A pipe or a socket may be full by now, however empty poll() found it: other processes
+ * write there, too. O_NONBLOCK would change it for them as well. A kernel that does not know RWF_NOWAIT for pipes
+ * (before Linux 6.4) gets a plain write. 0, or -errno.
+ */
+static int write_at_once(int fd, const char *line, size_t n)
+{
+	struct iovec iov = {(char *)line, n};
+	struct stat st;
+
+	if (!fstat(fd, &st) && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))) {
+		if (next_sys(SYS_pwritev2, fd, &iov, 1, -1, -1, RWF_NOWAIT) >= 0)
+			return 0;
+		if (errno != EOPNOTSUPP && errno != ENOSYS)
+			return -errno;
+	}
+	return io_write_all(fd, line, n);
+}
+
+/*
+ * Without a reader the kernel sends SIGPIPE, for which the program has done nothing: it is taken back. A slow
+ * reader loses the line.
  */
 static void write_line(int fd, const char *line, size_t n)
 {
@@ -80,7 +104,7 @@ static void write_line(int fd, const char *line, size_t n)
 		return;
 	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
 	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &pipe, &before, sizeof(before));
-	if (io_write_all(fd, line, n) && errno == EPIPE && !(pending & pipe))
+	if (write_at_once(fd, line, n) == -EPIPE && !(pending & pipe))
 		next_sys(SYS_rt_sigtimedwait, &pipe, NULL, &none, sizeof(pipe));
 	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
 }
@@ -103,10 +127,10 @@ void log_line(enum log_level level, const char *format, ...)
 		t.used = LOG_LINE - 2;
 	line[t.used++] = '\n';
 	if (file)
-		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+		fd = raw_open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 	if (fd >= 0)
 		write_line(fd, line, t.used);
-	else if (!is_somebody_elses())
+	else if (!is_not_ours())
 		write_line(STDERR_FILENO, line, t.used);
 	if (fd >= 0)
 		raw_close(fd);

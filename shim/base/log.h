@@ -15,7 +15,10 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  */
 void log_to(enum log_level level, const char *path);
 
-/* What standard error is at the start, in a stranger's process: if it is a socket later, and was not this one, nothing is said there. */
+/*
+ * Notes what standard error is at the start, in a process that is not ours. If it is another socket later, nothing
+ * is logged there.
+ */
 void log_begin(void);
 
 /* "error", "warn", "info", "debug" into *level; 0, or -EINVAL and *level untouched. */

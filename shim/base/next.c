@@ -6,8 +6,8 @@
 #include <errno.h>
 
 /*
- * A row whose function this libc does not have (an older glibc lacks closefrom): nobody was linked against it, so
- * nobody calls it; should somebody find it all the same, it says ENOSYS as the kernel would.
+ * A row whose function this libc does not have: an older glibc lacks closefrom. No program was linked against it, so
+ * none calls it. A call that finds it all the same gets ENOSYS, as from the kernel.
  */
 static long missing(void)
 {
@@ -25,7 +25,7 @@ static void *resolve(const char *name)
 }
 
 /*
- * Variadic functions (open, fcntl, ioctl, syscall) stand here with the arguments that they can have: on every Linux ABI that
+ * Variadic functions (open, fcntl, ioctl, syscall) have all their possible arguments here. On every Linux ABI that
  * we build for, integer and pointer arguments travel the same way whether or not the callee is variadic.
  */
 #define ROW(ret, name, params, args)                                                                                   \

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A pool with a free list per size: steps of a cache line for what is small, powers of two above; what it maps stays mapped. */
+/*
+ * A pool with a free list per size: steps of a cache line for what is small, powers of two above; what it maps
+ * stays mapped.
+ */
 #define _GNU_SOURCE
 #include "base/pool.h"
 
@@ -54,7 +57,7 @@ static size_t whole_pages(size_t size)
 	return (size + PAGE - 1) & ~(size_t)(PAGE - 1);
 }
 
-/* From the top downwards; what is left at the bottom is nobody's. */
+/* From the top downwards. What is left at the bottom stays unused. */
 static void *take_reserve(size_t size)
 {
 	size_t left = atomic_load_explicit(&reserve_left, memory_order_acquire);
@@ -98,7 +101,7 @@ void pool_unmap(void *memory, size_t size)
 	errno = saved_errno;
 }
 
-/* Its free list, and the size of the blocks there; -1: nobody has that much. */
+/* Its free list, and the size of the blocks there. -1: no list has blocks that large. */
 static int list_for(size_t size, size_t *rounded)
 {
 	size_t lines = (size + (1 << LINE_SHIFT) - 1) >> LINE_SHIFT;
@@ -116,8 +119,8 @@ static int list_for(size_t size, size_t *rounded)
 }
 
 /*
- * What is large is asked for in huge pages: a lookup among a hundred thousand entries has its every address on another page, and would wait for the processor's
- * table of pages longer than for the entry.
+ * Large blocks come in huge pages. A lookup among a hundred thousand entries touches another page with each
+ * address; with small pages it waits longer for the processor's page table than for the entry.
  */
 static void *map_large(size_t size)
 {

@@ -6,11 +6,11 @@
 #include <stddef.h>
 
 /*
- * size bytes, zeroed, beginning with a cache line (64 bytes); NULL when the kernel gives no more. Freed with the same size.
- * Not locked: the caller holds the guard, with all signals blocked. Keeps errno.
+ * size bytes, zeroed, beginning with a cache line (64 bytes); NULL when the kernel gives no more. Freed with the
+ * same size. Not locked: the caller holds the guard, with all signals blocked. Keeps errno.
  *
- * What was freed is given out again for the same size, or lies idle (of large blocks the pages go back to the kernel); it never stops being mapped, since
- * somebody who reads the table without the lock (table_peek) may still look at it.
+ * A freed block is given out again for the same size, or lies idle; the pages of large ones go back to the kernel.
+ * It stays mapped for ever: a thread that reads the table without the lock (table_peek) may still look at it.
  */
 void *pool_alloc(size_t size);
 void pool_free(void *memory, size_t size);
@@ -18,12 +18,16 @@ void pool_free(void *memory, size_t size);
 /* About this many bytes will be asked for in small blocks: their pages all at once, and not by a fault for each. */
 void pool_reserve(size_t size);
 /*
- * The first of all that is mapped, at the start: what pool_alloc and pool_page give out comes from here until it is used up. One mapping, and most often not even that: the kernel
- * joins it to libc's memory for the first thread, which was mapped last. Every fork copies each mapping.
+ * Maps the reserve, at the start: pool_alloc and pool_page give it out first. It is one mapping, and most often
+ * none of its own: the kernel joins it to libc's memory for the first thread, which was mapped last. Every fork
+ * copies each mapping.
  */
 void pool_begin(void);
 
-/* Whole pages, zeroed, that stay mapped; NULL when there are none. Takes no lock: any thread and any signal handler may call it, and give back with pool_unpage what it does not need. */
+/*
+ * Whole pages, zeroed, that stay mapped; NULL when there are none. Takes no lock: any thread and any signal handler
+ * may call it, and may give pages back with pool_unpage.
+ */
 void *pool_page(size_t size);
 void pool_unpage(void *memory, size_t size);
 

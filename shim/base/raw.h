@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What libc's functions of these names do, by raw system calls: for all that is ours. Libc's are cancellation points, which would end the thread in the middle of what it does here; and while a
- * pthread_cancel() of it is on its way, glibc's do not return before that has come, whether cancellation is disabled or not, and in a handler it may not come. The
- * program's own calls go on by next_close() and its like: for it they are to be cancellation points. -1 and errno. For any handler.
+ * What libc's functions of these names do, by raw system calls: for our own calls. Libc's are cancellation points,
+ * and would end the thread in the middle of our work. While a pthread_cancel() is on its way, glibc's do not return
+ * before it has come, even if cancellation is disabled; in a handler it may never come. The program's own calls use
+ * next_close() and its like: there they must be cancellation points. -1 and errno. For any handler.
  */
 #ifndef CPR_BASE_RAW_H
 #define CPR_BASE_RAW_H

@@ -26,8 +26,9 @@ void readable_pause(bool on)
 cpr_thread struct readable_stack readable_stack;
 
 /*
- * futex(2), since whoever has threads and a seccomp filter allows it: process_vm_readv(2) and pipes are refused there, or end the process. This operation compares
- * the word at `at` with a number, and wakes and moves nothing whether they are equal or not.
+ * By futex(2): a seccomp filter of a program with threads allows it. process_vm_readv(2) is often refused there, or
+ * ends the process. This operation compares the word at `at` with a number. Equal or not, it wakes and moves
+ * nothing.
  */
 static bool can_read(uintptr_t at)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Can the program's memory be read there? The kernel is asked, so that a bad pointer costs the program EFAULT, and not its life. */
+/*
+ * Can the program's memory be read there? The kernel is asked, so that a bad pointer costs the program EFAULT, and
+ * not its life.
+ */
 #ifndef CPR_BASE_READABLE_H
 #define CPR_BASE_READABLE_H
 
@@ -9,11 +12,12 @@
 #include <stdint.h>
 
 /*
- * For what a wrapper must look at before the kernel does: a mask from which the doorbell is taken, the control data of a message. What can wait is looked at after the
- * kernel has accepted the call. Where this says false, the wrapper passes the pointer on as it is, and the kernel refuses it.
+ * For what a wrapper must read before the kernel does: a mask from which the doorbell is taken, the control data of
+ * a message. All else is read after the kernel has accepted the call. Where this says false, the wrapper passes the
+ * pointer on as it is, and the kernel refuses it.
  *
- * A thread's own stack is remembered, and the last pages elsewhere: so what a program calls again and again costs no system call. (A page that is unmapped in between
- * is read all the same, and the program ends as it would without the remembering if we did not ask at all: that is the price.) For any handler; keeps errno.
+ * A thread's own stack is remembered, and the last pages elsewhere, so that a call in a loop costs no system call.
+ * The price: a remembered page that is unmapped since ends the program. For any handler; keeps errno.
  */
 static inline bool readable(const void *at, size_t n);
 

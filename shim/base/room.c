@@ -9,7 +9,10 @@
 
 enum { IDLE = 8 };
 
-/* A thread that ends with one in its hands, or a child that is born meanwhile, takes it along: it is lost, and another is mapped. */
+/*
+ * A thread that is cancelled while it has a room loses it, and so does a child that is born meanwhile: another is
+ * mapped.
+ */
 static _Atomic(char *) idle[IDLE];
 
 char *room_take(void)

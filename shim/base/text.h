@@ -23,7 +23,10 @@ void text_add_bytes(struct text *t, const void *bytes, size_t n);
 void text_add_int(struct text *t, int64_t value);
 void text_add_hex(struct text *t, uint64_t value);
 
-/* %s %d %u %ld %lu %lld %llu %zu %zd %x %llx %c %% and %m (errno's name would need a table: its number), nothing else. */
+/*
+ * %s %d %u %ld %lu %lld %llu %zu %zd %x %llx %c %% and %m (errno's name would need a table: its number), nothing
+ * else.
+ */
 void text_format(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_vformat(struct text *t, const char *format, __builtin_va_list args) __attribute__((format(printf, 2, 0)));
 

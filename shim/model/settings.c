@@ -22,6 +22,18 @@ const char *settings_env(char *const envp[], const char *name)
 	return NULL;
 }
 
+void settings_env_remove(char **envp, const char *name)
+{
+	size_t n = strlen(name);
+	char **to = envp;
+
+	for (; envp && *envp; envp++)
+		if (strncmp(*envp, name, n) || (*envp)[n] != '=')
+			*to++ = *envp;
+	if (to)
+		*to = NULL;
+}
+
 static char *copy(const char *string)
 {
 	size_t n = strlen(string) + 1;
@@ -81,6 +93,15 @@ static bool is_meant(char *const envp[])
 	return settings_env(envp, SETTINGS_STATE_FD) || number(envp, SETTINGS_PID, 1, INT32_MAX, getpid()) == getpid();
 }
 
+static bool read_io_uring(char *const envp[])
+{
+	const char *word = settings_env(envp, SETTINGS_IO_URING);
+
+	if (word && *word && strcmp(word, "allow") && strcmp(word, "deny"))
+		log_warn("%s=%s is neither allow nor deny; deny it is", SETTINGS_IO_URING, word);
+	return word && !strcmp(word, "allow");
+}
+
 static void read_supervisor(struct settings *settings, char *const envp[])
 {
 	const char *word = settings_env(envp, SETTINGS_SUPERVISOR), *gate = settings_env(envp, SETTINGS_GATE);
@@ -103,6 +124,7 @@ void settings_read(struct settings *settings, char *const envp[])
 		.drain_s = number(envp, SETTINGS_DRAIN, 0, 86400, 5),
 		.grace_s = number(envp, SETTINGS_GRACE, 0, 86400, 30),
 		.ready_timeout_s = number(envp, SETTINGS_READY_TIMEOUT, 1, 86400, 60),
+		.io_uring = read_io_uring(envp),
 		.signal = number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX),
 		.retire_signal = number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
 		.restart_signal = number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),

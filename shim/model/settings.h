@@ -16,6 +16,7 @@
 #define SETTINGS_SIGNAL "CPR_SIGNAL"                 /* the doorbell's number; SIGRTMAX-5 */
 #define SETTINGS_RETIRE_SIGNAL "CPR_RETIRE_SIGNAL"   /* to workers of an old generation; SIGTERM */
 #define SETTINGS_RESTART_SIGNAL "CPR_RESTART_SIGNAL" /* a signal that restarts, 0: none */
+#define SETTINGS_IO_URING "CPR_IO_URING"             /* deny (the default) or allow */
 #define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
 #define SETTINGS_PID "CPR_PID"                       /* of cpr-exec, and so of the program: what it starts in turn inherits all these */
 #define SETTINGS_SUPERVISOR "CPR_SUPERVISOR"         /* PID:NONCE of the supervisor: handover mode */
@@ -29,6 +30,7 @@ struct settings {
 	const char *test, *unlink, *pidfile; /* NULL: none */
 	int supervisor;            /* its pid; 0: exec mode */
 	uint64_t supervisor_nonce; /* it listens at protocol_address() of this */
+	bool io_uring;             /* allowed */
 	bool gated;                /* begin behind the gate */
 };
 
@@ -38,7 +40,11 @@ struct settings {
  */
 void settings_read(struct settings *settings, char *const envp[]);
 
-/* The value of NAME in envp, or NULL. getenv's twin for an environment that is not ours. */
+/*
+ * The value of NAME in envp, or NULL; and without NAME from here on, in place. getenv(3) and unsetenv(3) are not for us: bash has functions of its own by these names, which look at its
+ * variables and leave the environment as it is.
+ */
 const char *settings_env(char *const envp[], const char *name);
+void settings_env_remove(char **envp, const char *name);
 
 #endif

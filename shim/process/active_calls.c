@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads inside calls that take bytes or connections: each has a place, in which it says on which descriptor it is at it. */
+/* Threads inside calls that take bytes or connections. Each has a place, which holds the descriptor of its call. */
 #define _GNU_SOURCE
 #include "process/active_calls.h"
 
@@ -14,7 +14,7 @@
 
 enum {
 	CALLERS = 4096, /* what is beyond is served, but may be cut */
-	PROBES = 4,     /* of their places, by who looks for one */
+	PROBES = 4,     /* places that a thread looks at before it takes a new one */
 };
 
 /* A child finds it empty: its one thread has another tid than its parent's had. */
@@ -82,8 +82,9 @@ static struct active_call *take_place(int i, int there, int tid)
 }
 
 /*
- * The place of a thread that is dead, or one at the end. The obvious code asks of each place whether its thread still lives, which costs the thousandth connection of a server
- * with a thread for each a thousand system calls: a few are asked, others the next time.
+ * The place of a dead thread, or a new one at the end. The obvious code asks of every place whether its thread
+ * still lives. In a server with a thread for each connection, the thousandth costs a thousand system calls. So each
+ * search asks a few places, and the next one goes on from there.
  */
 struct active_call *active_calls_join(void)
 {

@@ -17,7 +17,10 @@ struct active_call {
 extern cpr_thread struct active_call *active_calls_self;
 extern cpr_thread int active_calls_self_tid; /* in a child it is not what stands in *active_calls_self: that is to become its own */
 
-/* Is a drain on? Then threads come out of such calls when they are rung (process/doorbell.c), and ask again whether they may make them. */
+/*
+ * Is a drain on? Then threads come out of such calls when they are rung (process/doorbell.c), and ask again whether
+ * they may make them.
+ */
 extern _Atomic bool active_calls_come_out;
 
 static inline bool active_calls_this_comes_out(void)

@@ -9,8 +9,9 @@
 #include <stdbool.h>
 
 /*
- * Has this process installed one? Its filter may end it for a gettid(2) that it has not foreseen (memcached: "caught syscall 186"). So the guard is not given, nothing is
- * tagged, no task is started and nothing is logged any more. A restart would be refused anyway: the next generation cannot be without the filter.
+ * Has this process installed a filter? It may end the process at a system call that it does not know (memcached at
+ * gettid: "caught syscall 186"). So from then on the guard is not given, nothing is tagged or logged, and no task
+ * is started. A restart would be refused anyway: the next generation could not lose the filter.
  */
 extern _Atomic bool sandbox_on;
 

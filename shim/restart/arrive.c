@@ -61,7 +61,7 @@ int64_t arrive_started_at(void)
 
 static int state_fd(void)
 {
-	const char *value = getenv(SETTINGS_STATE_FD);
+	const char *value = settings_env(environ, SETTINGS_STATE_FD);
 	int fd = 0;
 
 	if (!value)
@@ -74,7 +74,7 @@ static int state_fd(void)
 		}
 		fd = fd * 10 + (*at - '0');
 	}
-	unsetenv(SETTINGS_STATE_FD);
+	settings_env_remove(environ, SETTINGS_STATE_FD);
 	return fd;
 }
 

@@ -11,8 +11,9 @@
 #include <sys/wait.h>
 
 /*
- * Only a wait for any child, or for any of a group, can meet one of those; a program that asks for a pid by number means it, and is told what the kernel says. The
- * kernel says ECHILD when there are no children, and here when there are none of the program's own: it would wait for a stranger's end else.
+ * Only a wait for any child, or for any of a group, can meet a child of the last generation. A program that asks
+ * for a pid by number is told what the kernel says. With no children the kernel says ECHILD. So does this when the
+ * program has none of its own: it would wait for a stranger's end.
  */
 static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int options, struct rusage *usage)
 {
@@ -31,8 +32,8 @@ static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int 
 }
 
 /*
- * A master that waits for its workers has done all that it does at its start. One that only looks (WNOHANG) waits for nothing: a handler of
- * SIGCHLD does so at any time, and a generation was called ready before it accepted.
+ * A master that waits for its workers has finished its start. One that only looks (WNOHANG) waits for nothing: a
+ * SIGCHLD handler does so at any time, and a generation was called ready before it accepted.
  */
 static inline bool may_meet(pid_t pid, int options)
 {
@@ -76,7 +77,10 @@ static bool has_ended(const siginfo_t *info)
 	return info->si_code == CLD_EXITED || info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED;
 }
 
-/* A dead one that was only looked at (WNOWAIT) would be met again: children_reap waits for it. What else was only looked at is taken. */
+/*
+ * A dead child that was only looked at (WNOWAIT) would be met again: children_reap waits for it. Any other state
+ * that was only looked at is taken here.
+ */
 static void take(const siginfo_t *info, int options)
 {
 	siginfo_t taken;
@@ -96,7 +100,7 @@ static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t
 			errno = ECHILD;
 			return -1;
 		}
-		r = next_waitid(kind, id, said, options); /* with WNOHANG and nobody there, si_pid is 0 */
+		r = next_waitid(kind, id, said, options); /* with WNOHANG, si_pid 0 says that there is none */
 		if (!r && said->si_pid && children_swallow(said->si_pid, has_ended(said) && !(options & WNOWAIT)))
 			take(said, options);
 		else

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* exec: into a stranger, who gets nothing of ours, or into the program's own next generation, which gets the state. */
+/*
+ * exec: into a stranger, which gets nothing of ours, or into the program's own next generation, which gets the
+ * state.
+ */
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "process/doorbell.h"
 #include "process/guard.h"
+#include "process/page.h"
 #include "process/roster.h"
 #include "restart/leave.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "base/room.h"
+#include "model/settings.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -16,11 +21,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /*
- * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us of children, and restart/exec.c for
- * why none of them can be born with a descriptor that it should not have.
+ * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us
+ * of children, and restart/exec.c for why none of them can be born with a descriptor that it should not have.
  */
 
 static bool is_list(char *const list[])
@@ -46,17 +52,61 @@ static int leave(const char *path, char *const argv[], char *const envp[])
 }
 
 /*
- * Around an exec into a stranger: a worker that becomes a CGI script is no worker. A ring that its owner had decided on by then comes before the next image has a handler for it, and would
- * end it: so it is ignored from here on, which survives exec, until the library is there again.
+ * Will the next image have the library, and with it a handler? The kernel refuses an environment that cannot be
+ * read.
  */
-#define FOREIGN(call)                                                                                                  \
+static bool comes_again(char *const envp[])
+{
+	const char *preload = envp == environ || (envp && is_list(envp)) ? settings_env(envp, "LD_PRELOAD") : NULL;
+
+	return preload && strstr(preload, "libcpr.so");
+}
+
+enum { RING_NS = 2000000 };
+
+/*
+ * The owner may just have decided to ring this process, which is no worker any more. The ring takes some
+ * microseconds; 2 ms are awaited.
+ */
+static void await_last_ring(void)
+{
+	struct page_drain *drain = page_shared_drain();
+	struct timespec pause = {0, RING_NS};
+
+	if (drain && (atomic_load(&drain->nonce) || atomic_load(&drain->survey)))
+		next_sys(SYS_nanosleep, &pause, NULL);
+}
+
+/*
+ * Before an exec into a stranger: a worker that becomes a CGI script is no worker. A late ring would end the next
+ * image, which has no handler yet. So the signal is ignored from here on, which survives exec, until the library is
+ * there again. An image without the library would ignore it for good, and so would all its children: there the last
+ * ring is awaited instead.
+ */
+static bool before_stranger(char *const envp[])
+{
+	bool mutes = comes_again(envp);
+
+	roster_worker_leaves();
+	if (mutes)
+		doorbell_mute(true);
+	else
+		await_last_ring();
+	return mutes;
+}
+
+static void no_stranger(bool muted)
+{
+	if (muted)
+		doorbell_mute(false);
+	roster_worker_stays();
+}
+
+#define FOREIGN(envp, call)                                                                                                  \
 	({                                                                                                             \
-		int r_;                                                                                                \
-		roster_worker_leaves();                                                                                 \
-		doorbell_mute(true);                                                                                   \
-		r_ = (call);                                                                                           \
-		doorbell_mute(false);                                                                                  \
-		roster_worker_stays();                                                                                  \
+		bool muted_ = before_stranger(envp);                                                                   \
+		int r_ = (call);                                                                                       \
+		no_stranger(muted_);                                                                                   \
 		r_;                                                                                                    \
 	})
 
@@ -64,7 +114,7 @@ __attribute__((hot)) int cpr__execve(const char *path, char *const argv[], char 
 {
 	if (is_own(path, argv, envp))
 		return leave(path, argv, envp);
-	return FOREIGN(next_execve(path, argv, envp));
+	return FOREIGN(envp, next_execve(path, argv, envp));
 }
 
 CPR_EXPORT __attribute__((hot)) int execve(const char *path, char *const argv[], char *const envp[])
@@ -80,7 +130,7 @@ CPR_EXPORT int execv(const char *path, char *const argv[])
 /* The first executable of that name in $PATH, as execvp looks for it. */
 static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
 {
-	const char *at = getenv("PATH");
+	const char *at = settings_env(environ, "PATH");
 
 	if (!file || strchr(file, '/'))
 		return file;
@@ -119,7 +169,7 @@ static int by_own_file(const char *file, char *const argv[], char *const envp[])
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
 {
-	return roster_elect() ? by_own_file(file, argv, envp) : FOREIGN(next_execvpe(file, argv, envp));
+	return roster_elect() ? by_own_file(file, argv, envp) : FOREIGN(envp, next_execvpe(file, argv, envp));
 }
 
 CPR_EXPORT int execvp(const char *file, char *const argv[])
@@ -196,7 +246,7 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 
 CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	return roster_elect() ? at_own(dir, path, argv, envp, flags) : FOREIGN(next_execveat(dir, path, argv, envp, flags));
+	return roster_elect() ? at_own(dir, path, argv, envp, flags) : FOREIGN(envp, next_execveat(dir, path, argv, envp, flags));
 }
 
 CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
@@ -207,5 +257,5 @@ CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 	text_format(&t, "/proc/self/fd/%d", fd);
 	if (fd >= 0 && is_own(link, argv, envp))
 		return leave(link, argv, envp);
-	return FOREIGN(next_fexecve(fd, argv, envp));
+	return FOREIGN(envp, next_fexecve(fd, argv, envp));
 }

@@ -46,7 +46,7 @@ CPR_EXPORT int fclose(FILE *stream)
 	return next_fclose(stream);
 }
 
-/* Daemons close everything at the start: what is between the orphans. */
+/* Daemons close everything at the start. Closes what lies between the orphans. */
 static int close_between(unsigned first, unsigned last, int flags)
 {
 	int fd = first > INT32_MAX ? -1 : table_next_fd(cpr__table, (int)first);
@@ -67,7 +67,10 @@ CPR_EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
 	int r;
 
-	/* orphans are close-on-exec already, and a private copy of the table (UNSHARE) is a child's that is about to exec */
+	/*
+	 * orphans are close-on-exec already, and a private copy of the table (UNSHARE) is a child's that is about
+	 * to exec
+	 */
 	if (!cpr__table || first > last || flags & ~CLOSE_RANGE_UNSHARE)
 		return next_close_range(first, last, flags);
 	if (!birth_own_memory())
@@ -120,7 +123,7 @@ CPR_EXPORT int dup(int fd)
 	return to;
 }
 
-/* Or dup2 will fail, and leave what is at the other number as it is. */
+/* If not, dup2 fails, and leaves the other number as it is. */
 static bool is_open(int fd)
 {
 	int saved_errno = errno;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What is read and written: on connections it is noted, and held back while a drain is on; on everything else it costs a look. */
+/*
+ * Reading and writing. On a connection the bytes are counted, and held back during a drain; elsewhere a wrapper
+ * costs one lookup.
+ */
 #define _GNU_SOURCE
 #include "deliver/queue.h"
 #include "process/doorbell.h"
@@ -86,8 +89,8 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 }
 
 /*
- * A read on a connection: `call` is made, and `note` with its result r_, unless the connection is frozen. A ring that cut the call short (during a drain SA_RESTART
- * is off) makes it again: then it finds the drain.
+ * A read on a connection: makes `call`, and `note` with its result r_, unless the connection is frozen. After a
+ * ring that cut the call short it is made again, and finds the drain.
  */
 #define READ(fd, flags, size, call, note)                                                                              \
 	({                                                                                                             \
@@ -262,8 +265,8 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 }
 
 /*
- * A write on a connection. In a drain it is written to as always. (With SO_SNDTIMEO the kernel says EINTR whatever SA_RESTART says, and
- * during a drain SA_RESTART is off: a ring ends no write.)
+ * A write on a connection. A drain holds no write back, and a ring ends none: with SO_SNDTIMEO the kernel says
+ * EINTR whatever SA_RESTART says.
  */
 #define WRITE(fd, call, note)                                                                                          \
 	({                                                                                                             \
@@ -355,7 +358,10 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
 	return r;
 }
 
-/* Looked at before the kernel does: a connection is marked before it goes (drain/scm_send.c). A process that has none need not look. */
+/*
+ * This is read before the kernel reads it: a connection is marked before it is sent (drain/scm_send.c). A process
+ * without connections does not look.
+ */
 static inline bool has_connection(const struct msghdr *message)
 {
 	return unlikely(conn_any) && !sandboxed() && readable(message, sizeof(*message)) && unlikely(message->msg_control && message->msg_controllen) &&
@@ -397,7 +403,10 @@ CPR_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 	return WRITE(fd, next_sendmmsg(fd, messages, n, flags), wrote_messages(fd, c_, r_, messages));
 }
 
-/* Less than was asked for is the file's end as often as a full socket: the framing knows, and what is not framed is asked for its quiet. */
+/*
+ * A short count is the end of the file as often as a full socket. The framing knows which; an unframed connection
+ * counts as answered only after a pause.
+ */
 CPR_EXPORT ssize_t sendfile(int to, int from, off_t *at, size_t n)
 {
 	return WRITE(to, next_sendfile(to, from, at, n), wrote(to, c_, r_, NULL, (size_t)(r_ > 0 ? r_ : 0)));

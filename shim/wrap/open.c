@@ -31,8 +31,9 @@ static bool may_claim(const char *path)
 }
 
 /*
- * What follows an open, whichever it was: call is evaluated only if nothing was claimed. Not "inside the shim": opening a FIFO can block for
- * ever, and the doorbell must not wait for that. (A restart that comes between the open and its tag makes the next generation open anew.)
+ * Claims, or opens and tags: `call` is evaluated only if nothing was claimed. Not "inside the library": opening a
+ * FIFO can block for ever, and a restart must not wait for that. A restart between the open and its tag makes the
+ * next generation open anew.
  */
 #define OPENED(dir, path, flags, call)                                                                                 \
 	({                                                                                                             \
@@ -194,7 +195,10 @@ CPR_EXPORT FILE *fopen64(const char *path, const char *mode)
 	return stream ? stream : opened(next_fopen64(path, mode), path, mode);
 }
 
-/* freopen closes and opens inside libc: what stood at the old number is forgotten, what comes is tagged, nothing is claimed. */
+/*
+ * freopen closes and opens inside libc: what stood at the old number is forgotten, what comes is tagged, nothing is
+ * claimed.
+ */
 CPR_EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
 {
 	if (stream && fileno(stream) >= 0)

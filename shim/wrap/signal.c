@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The doorbell's signal is not the program's: handlers, masks and waits of the program leave it out, and nothing tells the program so. */
+/*
+ * The doorbell's signal is not the program's: handlers, masks and waits of the program leave it out, and nothing
+ * tells the program so.
+ */
 #define _GNU_SOURCE
 #include "restart/arrive.h"
 #include "process/doorbell.h"
@@ -100,6 +103,10 @@ static next_handler pretend_handler(int sig, next_handler handler)
 {
 	next_handler before = pretended[sig].sa_handler;
 
+	if (handler == SIG_ERR) {
+		errno = EINVAL;
+		return SIG_ERR;
+	}
 	pretended[sig] = (struct sigaction){.sa_handler = handler};
 	return before;
 }
@@ -149,7 +156,7 @@ CPR_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 	return next_pthread_sigmask(how, how == SIG_UNBLOCK ? set : cpr__spared(set, &room), old);
 }
 
-/* A program may wait for its signals only: that is waiting, and it is ready then. */
+/* A program that waits only for its signals is ready when it does so. */
 static const sigset_t *to_wait_for(const sigset_t *set, sigset_t *room)
 {
 	if (unlikely(arrive_watch))

@@ -23,7 +23,10 @@ const struct timespec *cpr__left(const struct timespec *timeout, int64_t began, 
 	return room;
 }
 
-/* The kernel says what is left, so that going on takes as long as it would have. It says so in the program's own memory, if that is there, and refuses what cannot be written. */
+/*
+ * The kernel says what is left, so that going on takes as long as it would have. It says so in the program's own
+ * memory, if that is there, and refuses what cannot be written.
+ */
 CPR_EXPORT int nanosleep(const struct timespec *time, struct timespec *left)
 {
 	struct timespec room, again, *rest = left ? left : &room;

@@ -81,7 +81,10 @@ CPR_EXPORT int listen(int fd, int backlog)
 	return r;
 }
 
-/* "Is one of me running?" To the program nobody is: what answers there is its own next generation's. */
+/*
+ * A program that connects asks "is one of me running?" The answer is no: the listener there is an orphan, which it
+ * will claim itself.
+ */
 static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	if (likely(!may_claim(addr, len) || !claim_guards_address(fd, addr, len)))
@@ -92,8 +95,11 @@ static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 
 static void connected(int fd, const struct sockaddr *addr, int r)
 {
-	if (!r || errno == EINPROGRESS)
-		tagging_socket_connected(fd, addr);
+	if (r && errno != EINPROGRESS)
+		return;
+	tagging_socket_connected(fd, addr);
+	if (unlikely(tagging_orphans()))
+		replay_forget_one(fd);
 }
 
 static bool goes_on_without(int fd, int64_t *since)
@@ -131,7 +137,7 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return CONNECT(fd, addr, len, next___connect);
 }
 
-/* In one piece: a restart in the middle of it would find a connection that nobody has a record of. */
+/* In one piece: a restart in the middle of it would find a connection without a record. */
 static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	sigset_t before;
@@ -146,8 +152,9 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 }
 
 /*
- * A connection: what stood at its number is forgotten, and its record begins. During a drain nobody accepts: the queue waits for the next generation. A knock
- * becomes the connection that was carried; one for which none is left was never there.
+ * accept: forgets what stood at the number, and begins a record. During a drain nothing is accepted: the queue
+ * waits for the next generation. A knock becomes the connection that was carried; one for which none is left is
+ * passed over.
  */
 #define ACCEPT(fd, flags, call)                                                                                        \
 	({                                                                                                             \
@@ -180,7 +187,10 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 		r_;                                                                                                    \
 	})
 
-/* What the program has room for: the kernel writes the length of a knock's address there, and must find this again. Without an address it looks at neither. */
+/*
+ * The room that the program has for the address. A knock's accept overwrites it, so it is put back before the next.
+ * Without an address the kernel looks at neither.
+ */
 static socklen_t room_for(const struct sockaddr *addr, const socklen_t *len)
 {
 	return addr && len && readable(len, sizeof(*len)) ? *len : 0;

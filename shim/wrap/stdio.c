@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams on connections: libc reads and writes for them inside itself, where nobody stands in front of it. */
+/* Streams on connections: libc reads and writes for them inside itself, past every wrapper. */
 #define _GNU_SOURCE
 #include "fd/conn.h"
 #include "base/next.h"
@@ -12,9 +12,11 @@
 #include <unistd.h>
 
 /*
- * The obvious answer, to let bytes pass that we do not see and to ask the kernel for its counts, tells that something came and went, and not what: no request could be known to be
- * answered before a pause of 50 ms, and nothing could be held back at a boundary, since the next request is taken inside libc, too. So such a stream is one of
- * fopencookie(3), with the very buffers and locks that it would have had, whose reads and writes are the calls that the program could have made.
+ * The obvious answer is to let the bytes pass unseen, and to ask the kernel for its counts. They tell that
+ * something came and went, and not what. A request would count as answered only after a pause of 50 ms. Nothing
+ * could be held back at a boundary, since the next request is read inside libc, too. So such a stream is one of
+ * fopencookie(3). It has the same buffers and locks, and its reads and writes are the calls that the program could
+ * have made.
  */
 
 static int fd_of(void *cookie)

@@ -26,15 +26,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void note_io_uring(void)
+/*
+ * What a ring accepts, reads and polls passes no wrapper. Without one, libuv takes epoll; with one, node 24 changes
+ * its epoll sets through the ring.
+ */
+static bool denies_io_uring(void)
 {
 	static atomic_flag said = ATOMIC_FLAG_INIT;
 
-	if (!atomic_flag_test_and_set(&said))
-		log_warn("the program uses io_uring: connections that it accepts there are not seen by cpr, and are closed at a restart");
+	if (!cpr__table || atomic_flag_test_and_set(&said))
+		;
+	else if (cpr__settings.io_uring)
+		log_info("the program uses io_uring: what it accepts, reads and polls there is not seen by cpr, and is cut by a restart");
+	else
+		log_info("the program has asked for an io_uring, and was told that there is none (--io-uring=allow)");
+	return cpr__table && !cpr__settings.io_uring;
 }
 
-/* The kernel's sets are shorter than libc's, and its struct of sigaction another: only what concerns the doorbell is done here. */
+/*
+ * The kernel's sets are shorter than libc's, and its struct sigaction is another one. Here only the doorbell is
+ * taken out.
+ */
 static long mask_by_number(long how, const void *set, void *old, long size)
 {
 	sigset_t room;
@@ -75,7 +87,7 @@ static long sockets(long nr, const long *a, bool *known)
 	}
 }
 
-/* What moves bytes: only of connections is there anything to note, and everything else stays the system call that was asked for. */
+/* What moves bytes: only connections are counted. Everything else stays the system call that was asked for. */
 static long transfers(long nr, const long *a, bool *known)
 {
 	int fd = (int)a[0];
@@ -122,7 +134,10 @@ static long transfers(long nr, const long *a, bool *known)
 	}
 }
 
-/* What waits is cut short by the doorbell, whatever it was called by. A mask of another size than the kernel's is the kernel's to refuse. */
+/*
+ * The doorbell cuts waits short, by whatever name they were called. The kernel refuses a mask of another size than
+ * its own.
+ */
 static long waits(long nr, const long *a, bool *known)
 {
 	const sigset_t *mask = (const sigset_t *)a[4];
@@ -155,7 +170,10 @@ static long waits(long nr, const long *a, bool *known)
 	return 0;
 }
 
-/* Calls that end with EINTR after any handler, and can be made again as they were but for a relative timeout, which is their argument `timeout` (-1: none). */
+/*
+ * Calls that end with EINTR after any handler, and can be made again as they were but for a relative timeout, which
+ * is their argument `timeout` (-1: none).
+ */
 static const struct again {
 	long nr;
 	int timeout;
@@ -334,8 +352,10 @@ static long by_number(long nr, const long *a)
 	if (nr == SYS_seccomp)
 		return cpr__seccomp_by_number(a);
 #ifdef SYS_io_uring_setup
-	if (nr == SYS_io_uring_setup)
-		note_io_uring();
+	if (nr == SYS_io_uring_setup && denies_io_uring()) {
+		errno = ENOSYS;
+		return -1;
+	}
 #endif
 	return next_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

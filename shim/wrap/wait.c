@@ -31,8 +31,9 @@ static inline unsigned waiting(void)
 enum { BEHIND_MS = 40 };
 
 /*
- * By the coarse clock, at a fifth of the price: it would be a twentieth of the whole call else. It is behind by a tick of the kernel's, or by some where those are
- * late; so a wait that a ring has cut, and no other, may last this much longer than it was asked to, but not shorter.
+ * By the coarse clock, at a fifth of the price: it would be a twentieth of the whole call else. It is behind by a
+ * tick of the kernel's, or by some where those are late; so a wait that a ring has cut, and no other, may last this
+ * much longer than it was asked to, but not shorter.
  */
 static int64_t deadline_in(int ms)
 {
@@ -141,7 +142,10 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	return WAIT_SPEC(timeout, ON(epfd, next_epoll_pwait2(epfd, events, max, timeout, mask)), ON(epfd, next_epoll_pwait2(epfd, events, max, left_, mask)));
 }
 
-/* During a drain, what is frozen is not ready, or the program would run in circles until its other connections are done. What cannot be read is the kernel's to refuse. */
+/*
+ * During a drain a frozen connection is never ready: the program would spin until the others are done. The kernel
+ * refuses what cannot be read.
+ */
 static bool drains(const struct pollfd *fds, nfds_t n)
 {
 	return drain_is_on() && n <= INT32_MAX && readable(fds, n * sizeof(*fds));
@@ -266,7 +270,7 @@ CPR_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct time
 	return WAIT_SPEC(timeout, pselected(n, r, w, x, timeout, mask), pselected(n, r, w, x, left_, mask));
 }
 
-/* ---- by syscall(2): the kernel writes what is left into the timeout, after a ring, too, so that the call can be made again as it was ---- */
+/* ---- by syscall(2): the kernel writes the rest into the timeout, so that the call can be repeated as it was ---- */
 
 /* The kernel's form of pselect's last argument. */
 struct mask_and_size {

@@ -18,17 +18,22 @@ int cpr__openat(int dir, const char *path, int flags, mode_t mode);
 int cpr__close(int fd);
 int cpr__execve(const char *path, char *const argv[], char *const envp[]);
 
-/* A mask that leaves the doorbell out, in *room; `mask` itself if that is NULL or cannot be read: the kernel refuses it. */
+/*
+ * A mask that leaves the doorbell out, in *room; `mask` itself if that is NULL or cannot be read: the kernel
+ * refuses it.
+ */
 const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room);
 
 /*
- * A call on a socket was cut short by rings alone, and would be made again, with its whole SO_RCVTIMEO (or SO_SNDTIMEO, `option`): has it had that already? `since` begins as 0; the
- * first of them is when the reckoning begins, so that it costs no call that is not rung. Then errno is EAGAIN.
+ * A call on a socket was cut short by rings alone, and is to be made again, with its whole SO_RCVTIMEO (or
+ * SO_SNDTIMEO: `option`). Has that time passed already? Then errno is EAGAIN. `since` begins as 0. The clock is
+ * first read after the first ring, so that a call without one costs nothing.
  */
 bool cpr__timed_out(int fd, int option, int64_t *since);
 
 /*
- * When a wait with a relative timeout (NULL: none) began; and, after a ring has cut it short, what is left of it, NULL for none. Only then is *timeout looked at: the kernel has accepted it.
+ * When a wait with a relative timeout (NULL: none) began; and what is left of it after a ring has cut it short,
+ * NULL for none. *timeout is read only then: the kernel has accepted it.
  */
 static inline int64_t cpr__began(const struct timespec *timeout);
 const struct timespec *cpr__left(const struct timespec *timeout, int64_t began, struct timespec *room);

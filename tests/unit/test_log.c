@@ -5,6 +5,12 @@
 #include "../support/files.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static char dir[4096];
 
@@ -107,6 +113,48 @@ Test(log, falls_back_to_stderr_when_its_file_cannot_be_opened)
 	log_warn("heard all the same");
 	file_text("err", text, sizeof(text));
 	cr_assert_str_eq(line_without_pid(text), "heard all the same\n");
+}
+
+Test(log, waits_for_nobody_to_read_a_fifo)
+{
+	char text[4096];
+	int fd = open("err", O_WRONLY | O_CREAT, 0600);
+
+	dup2(fd, STDERR_FILENO);
+	alarm(10);
+	cr_assert_eq(mkfifo("fifo", 0600), 0);
+	log_to(LOG_LEVEL_WARN, "fifo");
+	log_warn("to standard error");
+	file_text("err", text, sizeof(text));
+	cr_assert_str_eq(line_without_pid(text), "to standard error\n");
+}
+
+/* Another process writes to the same pipe: its one page may be gone between the look and the write. Nobody reads then. */
+Test(log, never_waits_for_a_full_pipe)
+{
+	static char page[4096];
+	int ends[2], child;
+
+	alarm(60);
+	cr_assert_eq(pipe(ends), 0);
+	cr_assert_geq(fcntl(ends[1], F_SETPIPE_SZ, 4096), 4096);
+	dup2(ends[1], STDERR_FILENO);
+	log_to(LOG_LEVEL_WARN, NULL);
+	child = fork();
+	if (!child) {
+		int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK);
+
+		alarm(15);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			(void)!write(fd, page, 1);
+	}
+	for (int i = 0; i < 3000; i++) {
+		log_warn("line %d", i);
+		(void)!read(ends[0], page, sizeof(page)); /* the writer keeps it from blocking */
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
 }
 
 Test(log, leaves_no_descriptor_open)

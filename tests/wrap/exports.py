@@ -32,6 +32,23 @@ LOOKS_LIKE = re.compile(
     r"|_?poll$|select|epoll|sleep|pause|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)|unlink|remove|rename|^_*wait(id|pid|3|4)?$")
 
 
+# Of the compiler's making: they come and go with its version and flags.
+OF_TOOLCHAIN = {"_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__", "__environ", "__assert_fail",
+                "__register_atfork", "__stack_chk_fail", "memrchr", "stat", "fstat", "in6addr_any", "in6addr_loopback"}
+
+
+def imports():
+    """What imports.txt allows."""
+    found = set()
+    for line in (HERE / "imports.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            names, colon, reason = line.partition(":")
+            if not colon or not reason.strip():
+                raise Wrong(f"imports.txt: no reason in {line!r}")
+            found |= set(names.split())
+    return found | OF_TOOLCHAIN
+
+
 def _output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -130,6 +147,12 @@ def the_api_is_exported_and_nothing_within(build):
     _must_be_empty("exported and not in cpr.h", exported - header)
 
 
+def only_what_has_a_reason_is_called(build):
+    """A function that the program defines itself, as bash does getenv, would be called in the place of libc's."""
+    wanted = _dynamic(build / "libcpr.so", "--undefined-only")
+    _must_be_empty("called without a reason in imports.txt", wanted - imports())
+
+
 def a_program_gains_no_library(build):
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", _output("readelf", "-dW", build / "libcpr.so"))
     _must_be_empty("libcpr.so needs", set(needed) - {"libc.so.6"})
@@ -166,6 +189,6 @@ def only_the_programs_own_calls_are_cancellation_points(_build):
         _must_be_empty(f"{name} calls", set() if PROGRAMS_OWN.fullmatch(name) else set(CANCELLATION_POINTS.findall(code)))
 
 
-CHECKS = {check.__name__: check for check in (rows_are_exports, the_api_is_exported_and_nothing_within, a_program_gains_no_library,
+CHECKS = {check.__name__: check for check in (rows_are_exports, the_api_is_exported_and_nothing_within, only_what_has_a_reason_is_called, a_program_gains_no_library,
                                               every_concern_has_a_row_or_a_reason, every_libc_function_that_looks_like_it_is_judged,
                                               servers_call_nothing_unjudged, only_the_programs_own_calls_are_cancellation_points)}

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -508,6 +509,24 @@ def a_script_by_its_first_line(build):
                 must(line.read().split(b"\0")[:2] == [b"/usr/bin/python3", b"-B"], "another command line")
 
 
+def a_shell_with_a_getenv_of_its_own_execs_itself(build):
+    """bash: its own unsetenv would leave CPR_STATE_FD where it is, for each of its children to complain of."""
+    script = 'test "$AGAIN" && { env; exec true; }; AGAIN=1 exec bash -c "$0" "$0"'
+    done = subprocess.run(["bash", "-c", script, script], env=dict(os.environ, LD_PRELOAD=str(build / "libcpr.so")), capture_output=True, text=True,
+                          check=True, timeout=WITHIN)
+    must("AGAIN=1" in done.stdout and "CPR_STATE_FD" not in done.stdout, "the state is in the environment")
+    must(not done.stderr, done.stderr)
+
+
+def a_stranger_without_the_library_ignores_no_signal(build):
+    """The doorbell is muted for an image that hangs it anew; any other would ignore its signal for good, and so would all that it starts."""
+    script = 'import os; os.fork() or os.execve("/bin/cat", ["cat", "/proc/self/status"], {}); os.wait()'
+    done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ, LD_PRELOAD=str(build / "libcpr.so")), capture_output=True, text=True, check=True,
+                          timeout=WITHIN, preexec_fn=lambda: signal.signal(signal.SIGRTMAX - 5, signal.SIG_DFL))
+    ignored = int(done.stdout.partition("SigIgn:")[2].split()[0], 16)
+    must(not ignored >> (signal.SIGRTMAX - 6) & 1, f"ignored: {ignored:x}")
+
+
 CHECKS = {check.__name__: check for check in (
     a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
@@ -516,4 +535,5 @@ CHECKS = {check.__name__: check for check in (
     a_pid_file_is_put_back_when_exec_fails,     another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
-    a_script_by_its_first_line)}
+    a_script_by_its_first_line, a_shell_with_a_getenv_of_its_own_execs_itself,
+    a_stranger_without_the_library_ignores_no_signal)}

@@ -4,7 +4,7 @@
 _cpr_exec() {
     local cur prev i word
     local with_value=' -m --mode -k --keep -x --drop -c --carry -f --rules -d --drain -g --grace -p --pidfile -u --unlink
-        -t --test --ready-timeout --retire-signal --restart-signal -l --log
+        -t --test --ready-timeout --retire-signal --restart-signal --io-uring -l --log
         --ready-http --ready-command --graceful-signal --generations --rollback --crash-limit '
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
@@ -46,6 +46,9 @@ _cpr_exec() {
     -l | --log)
         mapfile -t COMPREPLY < <(compgen -W 'error warn info debug' -- "$cur")
         ;;
+    --io-uring)
+        mapfile -t COMPREPLY < <(compgen -W 'deny allow' -- "$cur")
+        ;;
     -k | --keep | -x | --drop | -c | --carry)
         mapfile -t COMPREPLY < <(compgen -W 'tcp: udp: unix: dev: fifo: file: memfd:' -- "$cur")
         ;;
@@ -56,7 +59,7 @@ _cpr_exec() {
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W '--mode --keep --drop --carry --no-carry --rules --drain --grace --pidfile
-                --unlink --test --ready-timeout --retire-signal --restart-signal --ready-http
+                --unlink --test --ready-timeout --retire-signal --restart-signal --io-uring --ready-http
                 --ready-command --graceful-signal --no-defaults --generations --rollback --crash-limit --log --check --help --version' -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -c -- "$cur")
