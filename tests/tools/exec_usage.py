@@ -157,6 +157,11 @@ def rules_errors_name_file_and_line():
             expect(run(EXEC, "-f", path, "true"), 2,
                    rf"^cpr-exec: {path}:{line}: .*is not a rule; .*keep GLOB, drop GLOB, carry GLOB, no-carry")
         with open(path, "w") as file:
+            file.write("keep a\nkeep tcp:[::1\n")
+        expect(run(EXEC, "-f", path, "true"), 2, rf"^cpr-exec: {path}:2: .*bracket that is not closed")
+        for option in ("--keep", "--drop", "--carry"):
+            expect(run(EXEC, option, "tcp:[::1", "true"), 2, f"^cpr-exec: {option} .*not a glob; .*nor an open bracket")
+        with open(path, "w") as file:
             file.write("keep a\n" * 257)
         expect(run(EXEC, "-f", path, "true"), 2, f"{path}:257: there may be 256 rules")
         with open(path, "w") as file:
