@@ -20,6 +20,7 @@
 #include "restart/grace.h"
 #include "restart/ready.h"
 #include "restart/retire.h"
+#include "restart/surplus.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -225,6 +226,8 @@ static int settle(bool waited)
 	if (owner) {
 		write_pidfile();
 		ready_look(waited);
+		if (ready_reached())
+			surplus_close();
 	}
 	grace_look(now, carrying);
 	rest = await_rest(owner, carrying, now);
