@@ -124,6 +124,8 @@ static void adopt_all(struct state *state)
 			refuse(state, e);
 			continue;
 		}
+		if (e->flags & ENTRY_ORPHAN && state->passage != BY_OWN_EXEC)
+			e->flags |= ENTRY_STALE;
 		if (e->fd <= STDERR_FILENO) /* children count on those, and so does who prints an error */
 			e->flags |= ENTRY_INHERITED;
 		if (!(e->flags & ENTRY_INHERITED))
