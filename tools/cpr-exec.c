@@ -386,7 +386,7 @@ static void take_option(int option, const char *value, bool *only_check)
 }
 
 /* All that the program's environment must say; the pid file too. Ends this program if it cannot be. */
-static void prepare(void)
+static void prepare(const char *program)
 {
 	char library[PATH_MAX], reason[2 * PATH_MAX];
 	struct text why = TEXT_ON(reason);
@@ -397,7 +397,7 @@ static void prepare(void)
 
 	if (launch_library(library, &why))
 		errx(FAILED, "%s", reason);
-	r = launch_preload(library);
+	r = launch_preload(library, program);
 	if (r || (rulebook_text() && setenv(SETTINGS_RULES, rulebook_text(), 1)))
 		errx(FAILED, "out of memory");
 	unsetenv(SETTINGS_STATE_FD); /* only ever from one generation to the next */
@@ -416,7 +416,7 @@ static int start(const char *path, char **argv)
 {
 	int error;
 
-	prepare();
+	prepare(path);
 	execv(path, argv);
 	error = errno;
 	launch_pidfile_remove();
@@ -438,7 +438,7 @@ static int take_setting(const char *name, int fallback)
 
 static int supervise(const char *path, char **argv)
 {
-	prepare();
+	prepare(path);
 	supervisor.path = path;
 	supervisor.argv = argv;
 	supervisor.test = getenv(SETTINGS_TEST);

@@ -5,6 +5,7 @@
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "model/image.h"
 #include "own.h"
 #include "proc.h"
 
@@ -92,29 +93,53 @@ static bool is_library(const char *word)
 	return !strcmp(slash ? slash + 1 : word, library_name);
 }
 
-int launch_preload(const char *library)
+/* The words of LD_PRELOAD that are AddressSanitizer's, or those that are not; ours are in neither. */
+static int add_words(struct text *t, const char *from, bool asan)
 {
-	const char *old = getenv("LD_PRELOAD");
-	cleanup_free char *words = strdup(old ? old : "");
-	cleanup_free char *list = NULL;
+	cleanup_free char *words = strdup(from);
 	char *rest = words, *word;
-	struct text t;
-	size_t size;
 
 	if (!words)
 		return -ENOMEM;
-	size = strlen(library) + strlen(words) + 2;
-	list = malloc(size);
-	if (!list)
+	while ((word = strsep(&rest, " :"))) /* the loader parts at both */
+		if (*word && !is_library(word) && image_is_asan(word) == asan) {
+			text_add(t, t->used ? ":" : "");
+			text_add(t, word);
+		}
+	return 0;
+}
+
+static int let_asan_be_second(void)
+{
+	static const char word[] = "verify_asan_link_order=0";
+	const char *old = getenv("ASAN_OPTIONS");
+	cleanup_free char *options = NULL;
+
+	if (asprintf(&options, "%s%s%s", old ? old : "", old && *old ? ":" : "", word) < 0)
+		return -ENOMEM;
+	return setenv("ASAN_OPTIONS", options, 1) ? -errno : 0;
+}
+
+int launch_preload(const char *library, const char *path)
+{
+	const char *old = getenv("LD_PRELOAD") ? getenv("LD_PRELOAD") : "";
+	size_t size = strlen(library) + strlen(old) + 3;
+	cleanup_free struct image *image = malloc(sizeof(*image));
+	cleanup_free char *list = malloc(size);
+	struct text t;
+	int r;
+
+	if (!list || !image)
 		return -ENOMEM;
 	t = text_on(list, size);
+	r = add_words(&t, old, true);
+	text_add(&t, t.used ? ":" : "");
 	text_add(&t, library);
-	while ((word = strsep(&rest, " :"))) /* the loader parts at both */
-		if (*word && !is_library(word)) {
-			text_add(&t, ":");
-			text_add(&t, word);
-		}
-	return setenv("LD_PRELOAD", list, 1) ? -errno : 0;
+	if (!r)
+		r = add_words(&t, old, false);
+	if (!r && !image_read(path, image) && image->asan)
+		r = let_asan_be_second();
+	return r ? r : setenv("LD_PRELOAD", list, 1) ? -errno : 0;
 }
 
 static struct pidfh *pidfile;

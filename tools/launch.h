@@ -14,8 +14,11 @@
  */
 int launch_library(char path[PATH_MAX], struct text *why);
 
-/* Puts the library in front of what LD_PRELOAD holds; another libcpr.so there goes. 0, or -ENOMEM. */
-int launch_preload(const char *library);
+/*
+ * Puts the library in front of what LD_PRELOAD holds; another libcpr.so there goes. Only AddressSanitizer's runtime stays before it, and where
+ * the program at `path` is linked with that, it is told not to insist on being first. 0, or -ENOMEM.
+ */
+int launch_preload(const char *library, const char *path);
 
 /*
  * Writes our pid, which will be the program's. 0; -EEXIST: *other is running already, it holds a lock on the file or was started with

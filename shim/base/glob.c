@@ -127,3 +127,15 @@ bool glob_matches(const char *glob, const char *name)
 		glob++;
 	return !*glob;
 }
+
+bool glob_is_closed(const char *glob)
+{
+	bool matched;
+
+	while (glob && *glob)
+		if (*glob == '[')
+			glob = match_brackets(glob, 0, &matched);
+		else
+			glob += *glob == '\\' && glob[1] ? 2 : 1;
+	return glob;
+}

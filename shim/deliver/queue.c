@@ -223,6 +223,66 @@ void deliver_to(const char *name, int fd)
 	errno = saved_errno;
 }
 
+/* Knocks came in at the other listener, too: they are made anew. The others are clients; how many. */
+static size_t sort_out_knocks(struct family *f, int *fds, size_t n)
+{
+	size_t clients = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		enum knock_kind kind = knock_kind(fds[i]);
+
+		if (kind == KNOCK_NONE) {
+			fds[clients++] = fds[i];
+			continue;
+		}
+		if (kind == KNOCK_MADE) {
+			knock_accepted();
+			knock_served();
+			f->unknocked++;
+		}
+		raw_close(fds[i]);
+	}
+	return clients;
+}
+
+static bool has_room_for(struct family *f, size_t n)
+{
+	int *fds;
+
+	if (f->room - f->count >= n)
+		return true;
+	fds = pool_alloc((f->count + n) * sizeof(int));
+	if (!fds)
+		return false;
+	memcpy(fds, f->fds, f->count * sizeof(int));
+	pool_free(f->fds, f->room * sizeof(int));
+	f->fds = fds;
+	f->room = f->count + n;
+	return true;
+}
+
+void deliver_more(const char *name, int listener, int *fds, size_t n)
+{
+	struct family *f = deliver_family_for(name, n);
+	size_t unknocked;
+
+	if (f && !f->joined)
+		n = sort_out_knocks(f, fds, n);
+	if (!f || f->joined || (knock_shared() < 0 && !knock_prepare(n)) || !has_room_for(f, n)) {
+		for (size_t i = 0; i < n; i++)
+			raw_close(fds[i]);
+		return;
+	}
+	memcpy(f->fds + f->count, fds, n * sizeof(int));
+	f->count += n;
+	unknocked = f->unknocked;
+	f->unknocked = 0;
+	if (f->count && !put_in_flight(f)) /* they wait here, and are closed at the end of grace */
+		log_warn("%zu connections of %s find no way to the program: %m", f->count, name);
+	f->unknocked += unknocked;
+	deliver_to(name, listener);
+}
+
 /* Has its client asked for something already? Then the program is at work for it until it writes. */
 static void begin_service(int fd)
 {

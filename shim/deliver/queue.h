@@ -12,6 +12,12 @@
 /* Takes what was passed on: descriptors that are no longer what they were are left alone. The table must be there. */
 void deliver_adopt(const struct passed *passed, size_t n);
 
+/*
+ * More of them, which this process has accepted on another listener of that name: they come through accept() on `listener`. Not where workers
+ * were forked before. What cannot be carried is closed. Holding the guard.
+ */
+void deliver_more(const char *name, int listener, int *fds, size_t n);
+
 /* The listener of that name listens again: from now on, one local connection is made to it (a knock) for each that was carried from it. */
 void deliver_to(const char *name, int fd);
 

@@ -26,7 +26,7 @@
 #error "which ELF machine is this?"
 #endif
 
-enum { NOTES_MAX = 64 };
+enum { NOTES_MAX = 64, NEEDED_MAX = 64 };
 
 static const struct {
 	unsigned machine;
@@ -100,6 +100,55 @@ static void read_notes(int fd, const ElfW(Phdr) * segment, struct image *image)
 	}
 }
 
+bool image_is_asan(const char *name)
+{
+	const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+
+	return !strncmp(base, "libasan.so", 10) || !strncmp(base, "libclang_rt.asan", 16);
+}
+
+/* Where in the file an address of the image stands; 0: nowhere. */
+static uint64_t offset_of(int fd, const ElfW(Ehdr) * head, uint64_t address)
+{
+	for (unsigned i = 0; i < head->e_phnum; i++) {
+		ElfW(Phdr) segment;
+
+		if (read_at(fd, head->e_phoff + (uint64_t)i * sizeof(segment), &segment, sizeof(segment)))
+			return 0;
+		if (segment.p_type == PT_LOAD && address >= segment.p_vaddr && address - segment.p_vaddr < segment.p_filesz)
+			return segment.p_offset + (address - segment.p_vaddr);
+	}
+	return 0;
+}
+
+static bool is_asan_at(int fd, uint64_t at)
+{
+	char name[32] = "";
+
+	/* fewer bytes than asked for are fine: the file may end with the names */
+	return next_sys(SYS_pread64, fd, name, sizeof(name) - 1, (off_t)at) > 0 && image_is_asan(name);
+}
+
+/* The libraries that it names. Unsound entries are passed over: the loader is the one to complain. */
+static bool needs_asan(int fd, const ElfW(Ehdr) * head, const ElfW(Phdr) * dynamic)
+{
+	uint64_t needed[NEEDED_MAX], names = 0, n = 0;
+	ElfW(Dyn) entry;
+
+	for (uint64_t at = 0; at + sizeof(entry) <= dynamic->p_filesz && !read_at(fd, dynamic->p_offset + at, &entry, sizeof(entry)); at += sizeof(entry)) {
+		if (entry.d_tag == DT_NULL)
+			break;
+		if (entry.d_tag == DT_STRTAB)
+			names = offset_of(fd, head, entry.d_un.d_ptr);
+		if (entry.d_tag == DT_NEEDED && n < NEEDED_MAX)
+			needed[n++] = entry.d_un.d_val;
+	}
+	while (names && n > 0)
+		if (is_asan_at(fd, names + needed[--n]))
+			return true;
+	return false;
+}
+
 static int read_segments(int fd, const ElfW(Ehdr) * head, struct image *image)
 {
 	for (unsigned i = 0; i < head->e_phnum; i++) {
@@ -110,6 +159,8 @@ static int read_segments(int fd, const ElfW(Ehdr) * head, struct image *image)
 			r = read_loader(fd, &segment, image);
 		if (!r && segment.p_type == PT_NOTE)
 			read_notes(fd, &segment, image);
+		if (!r && segment.p_type == PT_DYNAMIC)
+			image->asan = needs_asan(fd, head, &segment);
 		if (r)
 			return r;
 	}

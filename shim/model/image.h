@@ -20,6 +20,7 @@ struct image {
 	unsigned machine;      /* e_machine */
 	int bits;              /* 32 or 64 */
 	bool go;               /* made by the Go toolchain */
+	bool asan;             /* linked with AddressSanitizer's shared runtime */
 	uint32_t format;       /* of our library: the newest version of the state that it reads (IMAGE_NOTE); 0: another file */
 	char loader[PATH_MAX]; /* PT_INTERP, "" when there is none: statically linked */
 	char line[256];        /* script: what follows "#!", blanks before and after cut off */
@@ -37,6 +38,9 @@ int image_read(const char *path, struct image *image);
 
 /* "x86_64", "aarch64" …, or NULL for one that has no name here. */
 const char *image_machine(unsigned machine);
+
+/* Is this library, by its file's name, AddressSanitizer's runtime? It insists on being the first of all that is loaded. */
+bool image_is_asan(const char *name);
 
 /* Can something be preloaded into this ELF program, as far as the file shows it? False: `why` says why not. */
 bool image_takes_preload(const struct image *image, const char *path, struct text *why);

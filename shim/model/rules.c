@@ -34,7 +34,7 @@ static int parse(char *line, enum rule_verb *verb, const char **glob)
 
 		if (n != strlen(verbs[i].word) || memcmp(line, verbs[i].word, n))
 			continue;
-		if (verbs[i].glob != (*rest != '\0') || strpbrk(rest, blanks))
+		if (verbs[i].glob != (*rest != '\0') || strpbrk(rest, blanks) || !glob_is_closed(rest))
 			return -EINVAL;
 		*verb = (enum rule_verb)i;
 		*glob = rest;

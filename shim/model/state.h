@@ -27,14 +27,14 @@ struct worker {
 	bool empty;       /* it serves connections, and has passed on all that it had */
 };
 
-/* A child of the process, dead or alive, that the next program did not make, and is not to be told of; or a child's child that shares a listener. */
+/* A child of the process, dead or alive, that the next program did not make and must not hear of; or a child's child that shares a listener. */
 struct child {
 	int pid;
 	uint64_t start_time;
 	bool shares; /* it was exec'ed, and accepts on a listener that is handed over */
 };
 
-/* A connection that goes with the state: to be carried to the listener of that number, or, -1, to be ended as its server would. */
+/* A connection that goes with the state: carried to the listener of that number, or, for -1, closed as its server would close it. */
 struct passed {
 	int fd;
 	int listener;
@@ -42,8 +42,8 @@ struct passed {
 };
 
 /*
- * What the first generation was started with. It is in the state only when the program exec'ed itself: the next image then has another environment and other arguments, which were
- * meant for it alone (haproxy's master is told so to wait only), and not for whoever a restart makes.
+ * What the first generation was started with. The state holds it only when the program exec'ed itself. The next image then has another
+ * environment and other arguments, which are for that image alone (haproxy tells its master so that it only waits). A restart uses these.
  */
 struct given {
 	char *path, *directory, *script; /* "" for none; path NULL: it is not told */
@@ -65,7 +65,7 @@ struct state {
 	enum passage passage;
 	uint32_t generation; /* of the one that wrote it; 1 is the first */
 	uint32_t cut;        /* connections that it had to close */
-	uint64_t nonce;      /* the restart that is under way (who asked is told so by this name), 0: nobody waits */
+	uint64_t nonce;      /* the caller that waits for the answer to this restart; 0: none */
 	int64_t asked_at;    /* CLOCK_MONOTONIC, ns: when the restart was asked for */
 	int64_t left_at;     /* … and when exec was called */
 	int64_t first_at;    /* … and when generation 1 started */
@@ -78,12 +78,12 @@ struct state {
 	size_t passed_count;
 	struct child *children;
 	size_t child_count;
-	int64_t drained_at;  /* … when everyone stood at a boundary */
+	int64_t drained_at;  /* … when every connection stood at a boundary */
 	uint32_t carried, closed;
 	uint64_t mask;       /* BY_OWN_EXEC: the program's signal mask (the kernel's form) */
 	struct given given;
-	bool unseen;         /* whoever left has not looked whether the API's descriptors are still what they were */
-	int page;            /* … and the memfd that its workers share with it; page_ino 0: none */
+	bool unseen;         /* the last generation did not check whether the API's descriptors are still what they were */
+	int page;            /* the memfd that its workers share with it; page_ino 0: none */
 	uint64_t page_ino;
 };
 

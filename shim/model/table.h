@@ -26,6 +26,7 @@ enum {
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
 	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
 	ENTRY_STARTED_WITH = 1 << 8,    /* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
+	ENTRY_STALE = 1 << 9,      /* an orphan that the last generation had not asked for either */
 	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 

@@ -20,6 +20,7 @@
 #include "restart/grace.h"
 #include "restart/ready.h"
 #include "restart/retire.h"
+#include "restart/surplus.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,6 +124,8 @@ static void adopt_all(struct state *state)
 			refuse(state, e);
 			continue;
 		}
+		if (e->flags & ENTRY_ORPHAN && state->passage != BY_OWN_EXEC)
+			e->flags |= ENTRY_STALE;
 		if (e->fd <= STDERR_FILENO) /* children count on those, and so does who prints an error */
 			e->flags |= ENTRY_INHERITED;
 		if (!(e->flags & ENTRY_INHERITED))
@@ -225,6 +228,8 @@ static int settle(bool waited)
 	if (owner) {
 		write_pidfile();
 		ready_look(waited);
+		if (ready_reached())
+			surplus_close();
 	}
 	grace_look(now, carrying);
 	rest = await_rest(owner, carrying, now);

@@ -58,6 +58,17 @@ static void mark_inherited(bool on)
 			e->flags &= (uint16_t)~ENTRY_INHERITED;
 }
 
+/*
+ * What two generations in a row have not asked for goes no further. Else the orphans of restarts that follow each other within grace add up:
+ * samba leaves five at each. What workers have claimed is an orphan in their owner, and stays.
+ */
+static void keep_stale(bool keep)
+{
+	for (struct entry *e = table_first(cpr__table); e && !roster_claims(); e = table_after(e))
+		if ((e->flags & (ENTRY_ORPHAN | ENTRY_STALE)) == (ENTRY_ORPHAN | ENTRY_STALE))
+			e->flags = (uint16_t)(keep ? e->flags | ENTRY_KEPT : e->flags & ~ENTRY_KEPT);
+}
+
 /* With one thread nothing changes before the exec. So the API's descriptors are looked at once, and by the next image, which must do so in any case. */
 static int collect_descriptors(struct crossing *c)
 {
@@ -65,6 +76,8 @@ static int collect_descriptors(struct crossing *c)
 	tagging_check_all(c->state.unseen);
 	if (is_own_exec(c))
 		mark_inherited(true);
+	else
+		keep_stale(false);
 	c->state.table = cpr__table;
 	return 0;
 }
@@ -73,6 +86,8 @@ static void undo_descriptors(struct crossing *c)
 {
 	if (is_own_exec(c))
 		mark_inherited(false);
+	else
+		keep_stale(true);
 }
 
 static int arrive_descriptors(struct crossing *c)

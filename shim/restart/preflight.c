@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a restart would lose for certain: looked for in the table, among the children, and in the memory map. */
+/* What a restart would certainly lose: looked for in the table, among the children, and in the memory map. */
 #define _GNU_SOURCE
 #include "restart/preflight.h"
 
@@ -38,7 +38,7 @@ static void count_child(int pid, void *arg)
 	}
 }
 
-/* A table that cannot be looked into says nothing: as if it had something. */
+/* If the table cannot be read, the answer is yes: it refuses nothing then. */
 static bool keeps_anything(void)
 {
 	struct guard_hold hold;
@@ -53,7 +53,10 @@ static bool keeps_anything(void)
 	return any;
 }
 
-/* A shell, a supervisor, a privileged parent: the next one would start its children a second time, beside the first, whose addresses are in use. */
+/*
+ * A shell, a supervisor, a privileged parent. The next generation would start its children a second time. They would run beside the first
+ * ones, and find their addresses in use.
+ */
 static bool is_only_a_parent(struct text *why)
 {
 	struct children children = {0};
@@ -88,7 +91,9 @@ static bool has_sysv_memory(void)
 	return false;
 }
 
-/* PostgreSQL: a server looks there for processes that its last life has left behind, and will not start (or recovers) while it finds them. */
+/*
+ * PostgreSQL looks in System V memory for processes of an earlier run. While it finds one, it does not start, or recovers as after a crash.
+ */
 static bool shares_sysv_memory(struct text *why)
 {
 	if (!roster_has_workers() || !has_sysv_memory())

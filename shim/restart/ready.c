@@ -14,6 +14,7 @@
 #include "restart/arrive.h"
 #include "restart/grace.h"
 #include "restart/retire.h"
+#include "restart/surplus.h"
 
 #include <stdatomic.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ enum {
 	 * second limit was 500 ms, and a JVM took longer. Its next restart was let in too soon, and a client waited 11 s through several.
 	 */
 	TAKEN_MS = 2000,
+	FEWER_MS = 100,
 };
 
 static struct {
@@ -172,6 +174,15 @@ static bool is_taken(size_t left, int64_t now)
 	return (since && now - since > TAKEN_MS * MS) || (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS);
 }
 
+/*
+ * All that is left are listeners of groups of which the program wants fewer now. A thread that waits may be the first of several, each
+ * with a listener of its own: the others have a moment.
+ */
+static bool wants_fewer(size_t left, int64_t now)
+{
+	return left && ready.waited_at && now - ready.waited_at > FEWER_MS * MS && left == surplus_count() && !roster_claims();
+}
+
 /* With everything claimed, a wait for events is readiness; the rest is for programs of which the library sees less. */
 void ready_look(bool waits)
 {
@@ -188,6 +199,8 @@ void ready_look(bool waits)
 	if (has_nothing_yet(left))
 		return;
 	if (!left && (waits || (ready.waited_at && roster_claims()))) /* a master waits before its workers have claimed */
+		become_ready(0, false);
+	else if (wants_fewer(left, now))
 		become_ready(0, false);
 	else if (is_taken(left, now))
 		become_ready(left, true);

@@ -111,6 +111,23 @@ def preload_is_in_front_and_once():
 
 
 @test
+def address_sanitizers_runtime_comes_first():
+    assert environment(env={"LD_PRELOAD": "/none/libasan.so.8"})["LD_PRELOAD"] == f"/none/libasan.so.8:{LIBRARY}"
+    with scratch() as d:
+        program = f"{d}/sanitized"
+        source = f"{d}/source.c"
+        with open(source, "w") as file:
+            file.write("#include <stdio.h>\nint main(void) { puts(\"served\"); return 0; }\n")
+        compiled = run("cc", "-fsanitize=address", "-o", program, source)
+        if compiled.status:
+            print("no AddressSanitizer here: not tested")
+            return
+        expect(run(EXEC, "--check", program), 0, "can be served", where="out")
+        expect(run(EXEC, program), 0, "^served$", where="out")
+        expect(run(EXEC, program, env={"ASAN_OPTIONS": "detect_leaks=0"}), 0, "^served$", where="out")
+
+
+@test
 def options_become_settings():
     with scratch() as d:
         got = environment("-d", "3", "-g", "4", "--ready-timeout", "7", "-t", "exit 0", "-p", "a.pid", "-u", "b.sock",
@@ -156,6 +173,11 @@ def rules_errors_name_file_and_line():
                 file.write(content)
             expect(run(EXEC, "-f", path, "true"), 2,
                    rf"^cpr-exec: {path}:{line}: .*is not a rule; .*keep GLOB, drop GLOB, carry GLOB, no-carry")
+        with open(path, "w") as file:
+            file.write("keep a\nkeep tcp:[::1\n")
+        expect(run(EXEC, "-f", path, "true"), 2, rf"^cpr-exec: {path}:2: .*bracket that is not closed")
+        for option in ("--keep", "--drop", "--carry"):
+            expect(run(EXEC, option, "tcp:[::1", "true"), 2, f"^cpr-exec: {option} .*not a glob; .*nor an open bracket")
         with open(path, "w") as file:
             file.write("keep a\n" * 257)
         expect(run(EXEC, "-f", path, "true"), 2, f"{path}:257: there may be 256 rules")

@@ -79,6 +79,16 @@ Test(rules, match_brackets_escapes_and_question_marks)
 	cr_assert(keeps("unix:/run/c.sock", ENTRY_STREAM, ENTRY_LISTENING));
 }
 
+Test(rules, with_closed_brackets_are_rules)
+{
+	static const char *const right[] = {"keep [a]", "keep []]", "drop [!]]x", "keep \\[", "carry a[[:digit:]]", "keep a]", "keep [\\]]"};
+
+	for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++) {
+		rules = (struct rules){0};
+		cr_assert_eq(rules_add(&rules, strdup(right[i])), 0, "\"%s\"", right[i]);
+	}
+}
+
 Test(rules, of_carrying_say_nothing_about_keeping)
 {
 	cr_assert_eq(parsed("carry *\nno-carry"), 0);
@@ -102,7 +112,8 @@ Test(rules, are_read_whatever_blanks_stand_around)
 Test(rules, refuse_what_is_no_rule_and_change_nothing)
 {
 	static const char *const wrong[] = {"",	      " ",	   "kepe a",  "keep",	       "keep ",	      "drop",	    "carry",
-					    "keep a b", "no-carry x", "Keep a", "keepa",       "keep\302\240a", "nocarry", "# keep a"};
+					    "keep a b", "no-carry x", "Keep a", "keepa",       "keep\302\240a", "nocarry", "# keep a",
+					    "keep tcp:[::1", "drop [", "carry a[]", "keep [!]b", "keep a[b\\]"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		rules = (struct rules){0};

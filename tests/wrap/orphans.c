@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 /* Generation 1 leaves a listener, and goes. What follows is generation 2: the orphan's number, and the same address to ask for. */
@@ -29,6 +30,19 @@ static void lives_on(void)
 	CHECK(is_connection(ask("connect tcp 127.0.0.1 %d", port(0))));
 	close(MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC)));
 	put("fd", fd);
+}
+
+/* Restarts that follow each other within grace. */
+TEST(what_two_generations_do_not_ask_for_goes_no_further, BELL)
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() < 3) { /* each leaves one that no other asks for */
+		CHECK_INT(API(cpr_save_fd)("left", (int)generation(), MUST(memfd_create("left", MFD_CLOEXEC))), 0);
+		next_generation();
+	}
+	if (generation() < 5)
+		next_generation();
+	CHECK(strstr(ask("status"), "orphans=0 "));
 }
 
 /* ---- hidden ---- */

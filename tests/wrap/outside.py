@@ -311,6 +311,76 @@ def a_pid_file_is_put_back_when_exec_fails(build):
         running.restart()
 
 
+# --- fewer listeners than before
+
+# As many listeners on one port as the file says.
+GROUP = """#!/usr/bin/python3 -B
+import os, select, socket, sys
+with open(os.path.dirname(sys.argv[0]) + "/count") as file:
+    count = int(file.read())
+poller, listeners = select.epoll(), {}
+for _ in range(count):
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen(64)
+    listener.setblocking(False)
+    listeners[listener.fileno()] = listener
+    poller.register(listener, select.EPOLLIN)
+first = next(iter(listeners))
+print(os.fstat(first).st_ino, flush=True)
+while True:
+    for fd, _ in poller.poll():
+        try:
+            peer, _ = listeners[fd].accept()
+            peer.send(b"x")
+            peer.close()
+        except BlockingIOError:
+            pass
+"""
+
+
+def clients_of_listeners_that_are_gone_are_served(build):
+    room = tempfile.mkdtemp(prefix="cpr-wrap-")
+    count = pathlib.Path(room) / "count"
+    count.write_text("4", encoding="ascii")
+    running = Server(build, room, script=GROUP)
+    waits, stop = [], threading.Event()
+
+    def client():
+        while not stop.is_set():
+            began = time.monotonic()
+            with socket.create_connection(("127.0.0.1", running.port), WITHIN) as peer:
+                must(peer.recv(1) == b"x", "a client was not answered")
+            waits.append(time.monotonic() - began)
+            time.sleep(0.005)
+
+    def fellow(failures):
+        try:
+            client()
+        except (Wrong, OSError) as error:
+            failures.append(str(error))
+    failures = []
+    clients = [threading.Thread(target=fellow, args=(failures,)) for _ in range(8)]
+    try:
+        for one in clients:
+            one.start()
+        for number in ("4", "2", "1"):
+            count.write_text(number, encoding="ascii")
+            running.restart()
+        time.sleep(0.5)     # none of the listeners that are left may be forgotten
+    finally:
+        stop.set()
+        for one in clients:
+            one.join()
+        running.process.kill()
+        running.process.wait()
+        running.process.stdout.close()
+        shutil.rmtree(room, ignore_errors=True)
+    must(not failures, f"{len(failures)} of 8 clients failed: {failures[:1]}")
+    must(max(waits) < 5, f"a client waited {max(waits):.1f} s")
+
+
 # --- other users
 
 def _other_users():
@@ -532,6 +602,7 @@ CHECKS = {check.__name__: check for check in (
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
     a_script_that_is_gone_is_refused, a_look_for_children_is_no_wait_for_work,
     one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_program_is_named_only_with_all_rights, a_pid_file_of_its_own_is_no_obstacle,
+    clients_of_listeners_that_are_gone_are_served,
     a_pid_file_is_put_back_when_exec_fails,     another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,

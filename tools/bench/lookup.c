@@ -70,7 +70,7 @@ static pid_t start_child(struct bench *bench, size_t size, int out)
 		return pid;
 	snprintf(number, sizeof(number), "%zu", size);
 	snprintf(of_which, sizeof(of_which), "%zu", open);
-	if (dup2(out, STDOUT_FILENO) >= 0 && !launch_preload(bench->library))
+	if (dup2(out, STDOUT_FILENO) >= 0 && !launch_preload(bench->library, "/proc/self/exe"))
 		execl(bench->self, bench->self, "--child", "lookup", number, of_which, bench->quick ? "quick" : "full", (char *)NULL);
 	_exit(127);
 }
