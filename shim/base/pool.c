@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "base/pool.h"
 
+#include "base/guarded.h"
 #include "base/attr.h"
 
 #include <errno.h>
@@ -14,6 +15,10 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#ifdef CPR_DEBUG
+void (*guarded_check)(const char *function);
+#endif
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -180,6 +185,7 @@ void pool_reserve(size_t size)
 
 void *pool_alloc(size_t size)
 {
+	assert_guarded();
 	size_t rounded;
 	int list = list_for(size, &rounded);
 	struct block *block;
@@ -207,6 +213,7 @@ void *pool_alloc(size_t size)
 
 void pool_free(void *memory, size_t size)
 {
+	assert_guarded();
 	size_t rounded;
 	int list = list_for(size, &rounded), saved_errno = errno;
 	struct block *block = memory;

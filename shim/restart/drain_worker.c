@@ -138,6 +138,18 @@ static int connect_to_owner(void)
 	return sock;
 }
 
+static size_t choose(struct carry_count *count)
+{
+	struct guard_hold hold;
+	size_t n;
+
+	if (!guard_lock(&hold))
+		return 0;
+	n = carry_choose(mine, deliver_take_back(mine, WORKER_PASSED_MAX), WORKER_PASSED_MAX, false, count);
+	guard_unlock(&hold);
+	return n;
+}
+
 static void pass_on(void)
 {
 	cleanup_fd int sock = connect_to_owner();
@@ -148,7 +160,7 @@ static void pass_on(void)
 	if (sock >= 0)
 		tell_listeners(sock);
 	if (mine && sock >= 0)
-		n = carry_choose(mine, deliver_take_back(mine, WORKER_PASSED_MAX), WORKER_PASSED_MAX, false, &count);
+		n = choose(&count);
 	for (mine_count = 0; mine_count < n && (told_now = tell(sock, &mine[mine_count], n - mine_count)); mine_count += told_now)
 		;
 	memset(&message, 0, sizeof(message));
@@ -192,7 +204,7 @@ static int64_t deadline(void)
 
 static bool owner_lives(void)
 {
-	uint64_t start = roster_start_time(told.nonce ? told.owner : roster_owner());
+	uint64_t start = procinfo_start_time(told.nonce ? told.owner : roster_owner());
 
 	return start && (!told.nonce || start == told.owner_start);
 }
@@ -351,7 +363,7 @@ const char *drain_worker_told(int sock, const struct protocol_request *request)
 	told.gone = false;
 	told.sock = sock;
 	told.owner = peer.pid;
-	told.owner_start = roster_start_time(peer.pid);
+	told.owner_start = procinfo_start_time(peer.pid);
 	told.deadline = request->drain.deadline;
 	told.soon = io_now() + SOON_NS;
 	told.nonce = nonce;

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/parts.h"
 
+#include "base/guarded.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -15,6 +16,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "process/page.h"
+#include "process/procinfo.h"
 #include "process/roster.h"
 #include "process/startup.h"
 #include "restart/arrive.h"
@@ -109,7 +111,7 @@ static int collect_page(struct crossing *c)
 static int arrive_page(struct crossing *c)
 {
 	if (c->state.page_ino && is_own_exec(c))
-		page_inherit(c->state.page, c->state.page_ino);
+		roster_inherit(c->state.page, c->state.page_ino);
 	else if (!is_own_exec(c))
 		page_let_go(c->state.page, c->state.page_ino);
 	return 0;
@@ -207,7 +209,7 @@ static size_t note_workers(void)
 	for (size_t i = 0; i < n && used < ROSTER_MAX; i++) {
 		int pid = lists->pids[i];
 
-		lists->workers[used] = (struct worker){.pid = pid, .start_time = roster_start_time(pid), .empty = drain_owner_is_empty(pid)};
+		lists->workers[used] = (struct worker){.pid = pid, .start_time = procinfo_start_time(pid), .empty = drain_owner_is_empty(pid)};
 		used += lists->workers[used].start_time != 0;
 	}
 	return used;
@@ -378,6 +380,7 @@ static void undo_first(struct crossing *c, size_t n)
 
 int parts_collect(struct crossing *c, struct text *why)
 {
+	assert_guarded();
 	lists = lists ? lists : pool_map(sizeof(*lists));
 	if (!lists) {
 		text_add(why, "out of memory");
@@ -398,6 +401,7 @@ int parts_collect(struct crossing *c, struct text *why)
 
 void parts_undo(struct crossing *c)
 {
+	assert_guarded();
 	undo_first(c, countof(parts));
 }
 

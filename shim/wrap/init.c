@@ -17,6 +17,7 @@
 #include "fd/gate.h"
 #include "fd/inherited.h"
 #include "process/birth.h"
+#include "process/forks.h"
 #include "process/page.h"
 #include "process/guard.h"
 #include "process/identity.h"
@@ -53,6 +54,8 @@ static int family(void)
 
 	if (!r)
 		r = page_init(identity_seccomp_filters());
+	if (!r)
+		r = forks_init();
 	if (!r)
 		r = roster_init();
 	if (!r)
@@ -99,6 +102,7 @@ static int start(void)
 		r = doorbell_init();
 	}
 	state_free(&crossing.state);
+	guard_begin();
 	if (!r)
 		task_begin(arrive_watch);
 	return r;
