@@ -49,6 +49,16 @@ void callers_ring(struct supervisor *s, uint64_t nonce)
 
 /* ---- status ---- */
 
+static void refuse(struct caller *c, const char *result, const char *reason)
+{
+	char answer[2 * REASON_SIZE];
+	struct text t = TEXT_ON(answer);
+
+	protocol_put(&t, "result", result);
+	protocol_put(&t, "reason", reason);
+	say(c, answer, t.used, true);
+}
+
 static void put_command(struct text *t, char *const *argv)
 {
 	char command[512];
@@ -102,23 +112,27 @@ static void answer_status(struct supervisor *s, struct caller *c)
 		protocol_put_int(&t, "last_restart_gate_us", s->last_gate_us);
 	}
 	protocol_put_int(&t, "arriving", handover_under_way(s) || (s->serving && !s->serving->ready));
+	if (s->options.graceful_signal)
+		protocol_put(&t, "graceful_signal", sigabbrev_np(s->options.graceful_signal) ? sigabbrev_np(s->options.graceful_signal) : "RT");
 	protocol_put_int(&t, "signal", s->options.doorbell);
 	protocol_put(&t, "version", CPR_VERSION);
 	put_generations(s, &t);
 	say(c, answer, t.used, true);
 }
 
-/* ---- requests ---- */
-
-static void refuse(struct caller *c, const char *result, const char *reason)
+/* What it holds, by the number that it has here. */
+static void answer_list(struct supervisor *s, struct caller *c)
 {
-	char answer[2 * REASON_SIZE];
-	struct text t = TEXT_ON(answer);
+	static const char ok[] = "result=ok\n";
+	cleanup_fd int state = holdings_write(&s->holdings, s->serving ? s->serving->number : 0, 0, 0);
 
-	protocol_put(&t, "result", result);
-	protocol_put(&t, "reason", reason);
-	say(c, answer, t.used, true);
+	if (state < 0 || io_send(c->line, ok, sizeof(ok) - 1, state))
+		refuse(c, "failed", "the list could not be written");
+	else
+		hang_up(c);
 }
+
+/* ---- requests ---- */
 
 static void answer_restart(struct supervisor *s, struct caller *c, const struct protocol_request *request)
 {
@@ -156,6 +170,8 @@ static void answer(struct supervisor *s, struct caller *c, const struct protocol
 {
 	if (request->verb == PROTOCOL_STATUS)
 		answer_status(s, c);
+	else if (request->verb == PROTOCOL_LIST)
+		answer_list(s, c);
 	else if (request->verb == PROTOCOL_RESTART)
 		answer_restart(s, c, request);
 	else if (request->verb == PROTOCOL_ROLLBACK)

@@ -218,7 +218,7 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 	io_close(&c->line);
 	io_close(&c->listener);
 	c->line = c->listener = -1;
-	c->asked = false;
+	c->asked = c->holds = false;
 	c->speaker = 0;
 	c->request = *request;
 	c->request.magic = PROTOCOL_MAGIC;
@@ -257,7 +257,7 @@ static void answer_the_door(struct client *c)
 
 	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !welcome(c, &peer))
 		return;
-	if (!c->asked) {
+	if (!c->asked && !c->holds) {
 		if (io_send(line, &c->request, sizeof(c->request), -1))
 			return;
 		c->asked = true;
@@ -265,6 +265,44 @@ static void answer_the_door(struct client *c)
 	io_close(&c->line);
 	c->line = steal_fd(&line);
 	c->speaker = peer.pid;
+}
+
+/* Milliseconds to wait, rounded up; 0: the time has come. */
+static int wait_ms(int64_t until)
+{
+	int64_t left = until - io_now();
+
+	return left > 0 ? (int)((left + 999999) / 1000000) : 0;
+}
+
+enum outcome client_meet(struct client *c, const struct protocol_request *request, int64_t until, struct text *why)
+{
+	enum outcome outcome = client_ring(c, request, why);
+
+	c->holds = true;
+	while (!outcome && c->line < 0) {
+		struct pollfd on[] = {{.fd = c->listener, .events = POLLIN}, {.fd = c->pidfd, .events = POLLIN}};
+		int n = poll(on, countof(on), wait_ms(until));
+
+		if (n < 0 && errno != EINTR)
+			return fail(OUTCOME_FAILED, why, "poll: %m");
+		if (n > 0 && on[0].revents)
+			answer_the_door(c);
+		else if (n > 0)
+			return fail(OUTCOME_ABSENT, why, "PID %d has ended", (int)c->pid);
+		else if (io_now() >= until)
+			return fail(OUTCOME_SILENT, why, "PID %d does not answer", (int)c->pid);
+	}
+	return outcome;
+}
+
+enum outcome client_ask_now(struct client *c, struct text *why)
+{
+	int r = io_send(c->line, &c->request, sizeof(c->request), -1);
+
+	c->holds = false;
+	c->asked = !r;
+	return r ? fail(OUTCOME_FAILED, why, "PID %d cannot be asked: %s", (int)c->pid, strerror(-r)) : OUTCOME_DONE;
 }
 
 /* True: a message is in *answer. Otherwise the line has ended. */
@@ -285,14 +323,6 @@ static bool take_message(struct client *c, struct answer *answer)
 	io_close(&answer->fd);
 	answer->fd = passed;
 	return true;
-}
-
-/* Milliseconds to wait, rounded up; 0: the time has come. */
-static int wait_ms(int64_t until)
-{
-	int64_t left = until - io_now();
-
-	return left > 0 ? (int)((left + 999999) / 1000000) : 0;
 }
 
 static int64_t earlier(int64_t a, int64_t b)

@@ -30,6 +30,7 @@ struct client {
 	bool asked;    /* the request went out */
 	uint64_t nonce;
 	int64_t rung_at; /* io_now() */
+	bool holds;    /* … and is not to yet: client_meet */
 	bool supervisor; /* it is the supervisor of a server, and not the server */
 	int64_t died;  /* when the process was seen to be dead, 0: it lives */
 	struct protocol_request request;
@@ -54,6 +55,13 @@ void client_close(struct client *client);
 /* Rings: the request goes to the process when it connects. May be called again for a next request. OUTCOME_DONE or OUTCOME_FAILED
    (or OUTCOME_ABSENT: it died). */
 enum outcome client_ring(struct client *client, const struct protocol_request *request, struct text *why);
+
+/*
+ * Rings, and waits for the process to connect, without a word to it yet: client_ask_now sends the request. Two that are met first can be asked one after the other without the
+ * time that a signal takes. OUTCOME_DONE, or another and `why`.
+ */
+enum outcome client_meet(struct client *client, const struct protocol_request *request, int64_t until, struct text *why);
+enum outcome client_ask_now(struct client *client, struct text *why);
 
 /*
  * The next message, heard before `until` (io_now). OUTCOME_DONE; OUTCOME_SILENT; OUTCOME_ABSENT: the process died, and nobody took

@@ -57,6 +57,7 @@ static const struct field {
 	{"last_restart_cut", "last restart cut", NUMBER},
 	{"last_restart_gate_us", "nobody accepted for (us)", NUMBER},
 	{"test", "test", TEXT},
+	{"graceful_signal", "graceful signal", TEXT},
 	{"signal", "doorbell signal", NUMBER},
 	{"version", "version", TEXT},
 };

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 enum { FAILED = 1, USAGE = 2, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
-enum { SECONDS_MAX = 86400, GENERATIONS_MAX = 100, HANDOVER_DRAIN_DEFAULT = 3600, READY_TIMEOUT_DEFAULT = 60 };
+enum { SECONDS_MAX = 86400, GENERATIONS_MAX = 100, HANDOVER_DRAIN_DEFAULT = 3600, READY_TIMEOUT_DEFAULT = 60, GRACE_DEFAULT = 30 };
 
 static const char usage_text[] =
 	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
@@ -427,6 +427,9 @@ static int take_setting(const char *name, int fallback)
 
 static int supervise(const char *path, char **argv)
 {
+	char digits[16];
+	int grace;
+
 	prepare();
 	supervisor.path = path;
 	supervisor.argv = argv;
@@ -434,7 +437,11 @@ static int supervise(const char *path, char **argv)
 	supervisor.doorbell = doorbell();
 	supervisor.drain_s = take_setting(SETTINGS_DRAIN, HANDOVER_DRAIN_DEFAULT);
 	supervisor.ready_timeout_s = take_setting(SETTINGS_READY_TIMEOUT, READY_TIMEOUT_DEFAULT);
+	grace = take_setting(SETTINGS_GRACE, GRACE_DEFAULT) + supervisor.ready_timeout_s;
+	snprintf(digits, sizeof(digits), "%d", grace < SECONDS_MAX ? grace : SECONDS_MAX);
+	set(SETTINGS_GRACE, digits); /* it counts from the start, and a generation may be behind its gate for so long */
 	supervisor.retire_signal = take_setting(SETTINGS_RETIRE_SIGNAL, SIGTERM);
+	supervisor.retire_signal = supervisor.retire_signal ? supervisor.retire_signal : SIGTERM;
 	supervisor.restart_signal = take_setting(SETTINGS_RESTART_SIGNAL, 0);
 	if (!supervisor.graceful_signal && !no_defaults)
 		supervisor.graceful_signal = defaults_graceful_signal(path, argv);

@@ -212,7 +212,7 @@ int64_t generation_left(const struct generation *g)
 {
 	int64_t left = 0;
 
-	if (!g->passing.count)
+	if (!g->passing.count || g->passing.mute)
 		return -1;
 	for (size_t i = 0; i < g->passing.count; i++)
 		left += g->passing.lines[i].fd >= 0 ? g->passing.lines[i].left : 0;

@@ -43,6 +43,7 @@ struct passing {
 	struct line *lines;
 	size_t count;
 	bool swept; /* what was idle at first has been given */
+	bool mute;  /* one of them has ended its line before it said how many are left */
 };
 
 struct member {

@@ -127,31 +127,60 @@ void handover_fail(struct supervisor *s, const char *why)
 
 /* ---- go ---- */
 
-static enum outcome ask_gate(struct client *client, enum protocol_verb verb, struct text *why)
+static int64_t in_time(void)
+{
+	return io_now() + GATE_PATIENCE_MS * MS;
+}
+
+/* Opens a client, and has the process at the other end of its line, which waits for our word. */
+static enum outcome meet(struct client *client, const struct generation *g, enum protocol_verb verb, struct text *why)
+{
+	const struct protocol_request request = {.verb = verb};
+	enum outcome outcome = client_open(client, g->owner, true, why);
+
+	return outcome ? outcome : client_meet(client, &request, in_time(), why);
+}
+
+/* Says it, and hears that it is done. */
+static enum outcome swing(struct client *client, struct text *why)
 {
 	cleanup_answer struct answer answer = ANSWER_NONE;
+	enum outcome outcome = client_ask_now(client, why);
 
-	return client_call_again(client, verb, io_now() + GATE_PATIENCE_MS * MS, &answer, why);
+	if (!outcome)
+		outcome = client_hear(client, in_time(), &answer, why);
+	if (outcome || answer_is(answer.text, "ok"))
+		return outcome;
+	answer_reason(answer.text, why);
+	return OUTCOME_FAILED;
+}
+
+static void open_again(struct client *client)
+{
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (client_call_again(client, PROTOCOL_OPEN, in_time(), &answer, &why))
+		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
 }
 
 /* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one takes work as before. */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
 {
 	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
-	char more[REASON_SIZE];
-	struct text undone = TEXT_ON(more);
 	int64_t began;
 
-	if (client_open(&opening, next->owner, true, why) || (old && client_open(&closing, old->owner, true, why)))
+	if (meet(&opening, next, PROTOCOL_OPEN, why) || (old && meet(&closing, old, PROTOCOL_CLOSE, why)))
 		return -ESRCH;
 	began = io_now();
-	if (old && ask_gate(&closing, PROTOCOL_CLOSE, why)) {
-		ask_gate(&closing, PROTOCOL_OPEN, &undone);
+	if (old && swing(&closing, why)) {
+		open_again(&closing); /* its answer may only be late */
 		return -ECANCELED;
 	}
-	if (ask_gate(&opening, PROTOCOL_OPEN, why)) {
+	if (swing(&opening, why)) {
 		if (old)
-			ask_gate(&closing, PROTOCOL_OPEN, &undone);
+			open_again(&closing);
 		return -ECANCELED;
 	}
 	*gate_us = (io_now() - began) / 1000;

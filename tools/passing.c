@@ -176,6 +176,7 @@ void passing_take(struct supervisor *s, struct generation *from, int fd)
 	if (r > 0) {
 		take_batch(s, from, line, &batch);
 	} else {
+		from->passing.mute |= !line->known; /* it lives, or died with what it had: how much that is nobody knows */
 		io_close(&line->fd);
 		line->fd = -1;
 	}

@@ -83,6 +83,29 @@ def a_restart_takes_either_pid_and_says_the_gate():
 
 
 @test
+def list_shows_what_a_supervisor_holds():
+    with Supervised() as server:
+        expect(run(CTL, "list", server.pid), 0, rf"(?m)^tcp:127.0.0.1:{server.port} ", where="out")
+
+
+@test
+def a_killed_supervisor_leaves_its_server_serving():
+    """One whose standard error went through it, too."""
+    code = SERVER.replace('connection.sendall(b"hello', 'print("one", file=sys.stderr, flush=True)\n    connection.sendall(b"hello')
+    with Supervised(code=code) as server:
+        assert server.restart().status == 0
+        child = server.status()["server"]
+        server.process.kill()
+        server.process.wait()
+        try:
+            for _ in range(3):
+                assert server.serves()
+            expect(run(CTL, "rollback", str(child)), 3, f"PID {child} has no supervisor")
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@test
 def ps_shows_generations_below_their_supervisor():
     with Supervised() as server:
         child = server.status()["server"]
