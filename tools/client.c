@@ -275,6 +275,33 @@ static int wait_ms(int64_t until)
 	return left > 0 ? (int)((left + 999999) / 1000000) : 0;
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals is full. So it is rung again until
+ * it has been asked. It knows the nonce of a caller that it has heard.
+ */
+static int64_t next_ring(struct client *c, int64_t until)
+{
+	int64_t due = c->rung_at + RING_AGAIN_NS;
+
+	if (c->asked || c->died || c->supervisor)
+		return until;
+	if (io_now() >= due) {
+		char reason[256];
+		struct text why = TEXT_ON(reason);
+
+		if (look(c, &why) == OUTCOME_DONE) /* still: it may have become another program */
+			queue_signal(c, c->nonce);
+		c->rung_at = io_now();
+		due = c->rung_at + RING_AGAIN_NS;
+	}
+	return earlier(due, until);
+}
+
 enum outcome client_meet(struct client *c, const struct protocol_request *request, int64_t until, struct text *why)
 {
 	enum outcome outcome = client_ring(c, request, why);
@@ -282,7 +309,7 @@ enum outcome client_meet(struct client *c, const struct protocol_request *reques
 	c->holds = true;
 	while (!outcome && c->line < 0) {
 		struct pollfd on[] = {{.fd = c->listener, .events = POLLIN}, {.fd = c->pidfd, .events = POLLIN}};
-		int n = poll(on, countof(on), wait_ms(until));
+		int n = poll(on, countof(on), wait_ms(next_ring(c, until)));
 
 		if (n < 0 && errno != EINTR)
 			return fail(OUTCOME_FAILED, why, "poll: %m");
@@ -323,33 +350,6 @@ static bool take_message(struct client *c, struct answer *answer)
 	io_close(&answer->fd);
 	answer->fd = passed;
 	return true;
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-/*
- * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals is full. So it is rung again until
- * it has been asked. It knows the nonce of a caller that it has heard.
- */
-static int64_t next_ring(struct client *c, int64_t until)
-{
-	int64_t due = c->rung_at + RING_AGAIN_NS;
-
-	if (c->asked || c->died || c->supervisor)
-		return until;
-	if (io_now() >= due) {
-		char reason[256];
-		struct text why = TEXT_ON(reason);
-
-		if (look(c, &why) == OUTCOME_DONE) /* still: it may have become another program */
-			queue_signal(c, c->nonce);
-		c->rung_at = io_now();
-		due = c->rung_at + RING_AGAIN_NS;
-	}
-	return earlier(due, until);
 }
 
 enum outcome client_hear(struct client *c, int64_t until, struct answer *answer, struct text *why)
