@@ -42,7 +42,8 @@ void callers_ring(struct supervisor *s, uint64_t nonce)
 		return;
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		if (s->callers[i].line < 0) {
-			s->callers[i] = (struct caller){.line = steal_fd(&line), .until = io_now() + PROTOCOL_TIMEOUT_MS * MS};
+			s->callers[i] =
+				(struct caller){.line = steal_fd(&line), .until = io_now() + PROTOCOL_TIMEOUT_MS * MS};
 			return;
 		}
 }
@@ -79,7 +80,8 @@ static void put_generations(const struct supervisor *s, struct text *t)
 		char line[128];
 		struct text l = TEXT_ON(line);
 
-		text_format(&l, "%d %d %d %s", g->number, (int)g->owner, (int)generation_left(g), generation_phase_word(g));
+		text_format(&l, "%d %d %d %s", g->number, (int)g->owner, (int)generation_left(g),
+			    generation_phase_word(g));
 		protocol_put(t, "one", line);
 	}
 }
@@ -113,7 +115,9 @@ static void answer_status(struct supervisor *s, struct caller *c)
 	}
 	protocol_put_int(&t, "arriving", handover_under_way(s) || (s->serving && !s->serving->ready));
 	if (s->options.graceful_signal)
-		protocol_put(&t, "graceful_signal", sigabbrev_np(s->options.graceful_signal) ? sigabbrev_np(s->options.graceful_signal) : "RT");
+		protocol_put(&t, "graceful_signal",
+			     sigabbrev_np(s->options.graceful_signal) ? sigabbrev_np(s->options.graceful_signal)
+								      : "RT");
 	protocol_put_int(&t, "signal", s->options.doorbell);
 	protocol_put(&t, "version", CPR_VERSION);
 	put_generations(s, &t);

@@ -30,7 +30,8 @@ enum { BACKLOG = 8 };
 
 static const int64_t successor_time = 3 * SECOND; /* for the child of a daemonising process that died to report */
 
-static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...)
 {
 	va_list args;
@@ -51,7 +52,8 @@ static enum outcome not_permitted(pid_t pid, uid_t uid, struct text *why)
 	return OUTCOME_FAILED;
 }
 
-/* Seccomp filters of our own: a container has them, and what they forbid is forbidden to its processes and not a surprise to them. */
+/* Seccomp filters of our own: a container has them, and what they forbid is forbidden to its processes and not a
+ * surprise to them. */
 static int own_filters(void)
 {
 	struct proc own;
@@ -74,7 +76,8 @@ static int read_settled(pid_t pid, struct proc *proc)
 	return r;
 }
 
-/* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is just starting. */
+/* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is
+ * just starting. */
 static enum outcome look(struct client *c, struct text *why)
 {
 	struct proc_page page = {.signo = SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX, .filters = -1};
@@ -84,9 +87,11 @@ static enum outcome look(struct client *c, struct text *why)
 	if (r)
 		return fail(OUTCOME_ABSENT, why, "no process has the PID %d", (int)c->pid);
 	if (proc.tgid != c->pid)
-		return fail(OUTCOME_ABSENT, why, "%d is a thread of process %d: give that one", (int)c->pid, (int)proc.tgid);
+		return fail(OUTCOME_ABSENT, why, "%d is a thread of process %d: give that one", (int)c->pid,
+			    (int)proc.tgid);
 	if (proc.state == 'Z' || proc.state == 'X')
-		return fail(OUTCOME_ABSENT, why, "PID %d has ended, its parent has not taken note of it yet", (int)c->pid);
+		return fail(OUTCOME_ABSENT, why, "PID %d has ended, its parent has not taken note of it yet",
+			    (int)c->pid);
 	c->uid = proc.uid;
 	c->gid = proc.gid;
 	r = proc_page(c->pid, &page);
@@ -98,7 +103,8 @@ static enum outcome look(struct client *c, struct text *why)
 	c->supervisor = page.supervisor;
 	if (!r && proc.filters > (page.filters >= 0 ? page.filters : own_filters()))
 		return fail(OUTCOME_FAILED, why,
-			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left alone; start it "
+			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left "
+			    "alone; start it "
 			    "anew to restart it",
 			    (int)c->pid);
 	if (!r && proc_has_signal(proc.caught, page.signo))
@@ -106,8 +112,10 @@ static enum outcome look(struct client *c, struct text *why)
 	if (proc_has_signal(proc.blocked, page.signo))
 		return OUTCOME_SILENT;
 	if (r)
-		return fail(OUTCOME_ABSENT, why, "PID %d is not under cpr: start it with cpr-exec, `cprctl ps` shows what is", (int)c->pid);
-	return fail(OUTCOME_FAILED, why, "PID %d is under cpr, but does not listen: it does not catch signal %d", (int)c->pid, c->signo);
+		return fail(OUTCOME_ABSENT, why,
+			    "PID %d is not under cpr: start it with cpr-exec, `cprctl ps` shows what is", (int)c->pid);
+	return fail(OUTCOME_FAILED, why, "PID %d is under cpr, but does not listen: it does not catch signal %d",
+		    (int)c->pid, c->signo);
 }
 
 enum outcome client_open(struct client *client, pid_t pid, bool patient, struct text *why)
@@ -123,10 +131,12 @@ enum outcome client_open(struct client *client, pid_t pid, bool patient, struct 
 	while ((outcome = look(&c, why)) == OUTCOME_SILENT && io_now() < until)
 		nanosleep(&pause, NULL);
 	if (outcome == OUTCOME_SILENT)
-		outcome = fail(OUTCOME_ABSENT, why, "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked",
+		outcome = fail(OUTCOME_ABSENT, why,
+			       "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked",
 			       (int)pid);
 	if (!outcome && c.pidfd < 0)
-		outcome = fail(OUTCOME_FAILED, why, "PID %d: the kernel gives no pidfd of it; Linux 5.11 or newer is needed", (int)pid);
+		outcome = fail(OUTCOME_FAILED, why,
+			       "PID %d: the kernel gives no pidfd of it; Linux 5.11 or newer is needed", (int)pid);
 	if (outcome) {
 		io_close(&c.pidfd);
 		return outcome;
@@ -166,7 +176,8 @@ static int socket_in_network_of(pid_t pid)
 	sock = socket(AF_UNIX, type, 0);
 	if (sock < 0)
 		sock = -errno;
-	if (theirs >= 0 && setns(ours, CLONE_NEWNET)) { /* nothing else here minds the wrong network, but let it not go on unseen */
+	if (theirs >= 0 &&
+	    setns(ours, CLONE_NEWNET)) { /* nothing else here minds the wrong network, but let it not go on unseen */
 		int error = errno;
 
 		if (sock >= 0)
@@ -224,7 +235,8 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 	c->request.magic = PROTOCOL_MAGIC;
 	r = listen_for(c, &c->nonce);
 	if (r == -EPERM)
-		return fail(OUTCOME_FAILED, why, "PID %d is in another network namespace: only root may enter it to ask", (int)c->pid);
+		return fail(OUTCOME_FAILED, why,
+			    "PID %d is in another network namespace: only root may enter it to ask", (int)c->pid);
 	if (!r)
 		r = queue_signal(c, c->nonce);
 	c->rung_at = io_now();
@@ -241,8 +253,8 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 /* ---- hearing ---- */
 
 /*
- * The first to talk must be the process itself. After that its next generation may be another process: a server that becomes a
- * daemon. Who guessed the address is neither, unless it is the same user's or root's, who could do worse.
+ * The first to talk must be the process itself. After that its next generation may be another process: a server that
+ * becomes a daemon. Who guessed the address is neither, unless it is the same user's or root's, who could do worse.
  */
 static bool welcome(const struct client *c, const struct ucred *peer)
 {
@@ -281,8 +293,8 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /*
- * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals is full. So it is rung again until
- * it has been asked. It knows the nonce of a caller that it has heard.
+ * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals
+ * is full. So it is rung again until it has been asked. It knows the nonce of a caller that it has heard.
  */
 static int64_t next_ring(struct client *c, int64_t until)
 {
@@ -361,7 +373,8 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			{.fd = c->died ? -1 : c->pidfd, .events = POLLIN},
 		};
 		int64_t patience = c->request.verb == PROTOCOL_RESTART && !c->supervisor ? successor_time : 0;
-		int n = poll(on, countof(on), wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
+		int n = poll(on, countof(on),
+			     wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
 
 		if (n < 0 && errno != EINTR)
 			return fail(OUTCOME_FAILED, why, "poll: %m");
@@ -382,7 +395,8 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 	}
 }
 
-enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why)
+enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer,
+			       struct text *why)
 {
 	const struct protocol_request request = {.verb = verb};
 	enum outcome outcome = client_ring(client, &request, why);
@@ -395,14 +409,16 @@ enum outcome client_call_again(struct client *client, enum protocol_verb verb, i
 	return OUTCOME_FAILED;
 }
 
-enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why)
+enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until,
+			 struct answer *answer, struct text *why)
 {
 	enum outcome outcome = client_open(client, pid, true, why);
 
 	return outcome ? outcome : client_call_again(client, verb, until, answer, why);
 }
 
-enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why)
+enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer,
+			struct text *why)
 {
 	cleanup_client struct client client = CLIENT_NONE;
 	const struct protocol_request request = {.verb = verb};

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Starts a program under cpr: says how it is to be served, puts the library in front, and becomes the program. */
 #define _GNU_SOURCE
+#include "base/log.h"
 #include "check.h"
 #include "defaults.h"
 #include "launch.h"
-#include "base/log.h"
+#include "model/protocol.h"
+#include "model/settings.h"
 #include "own.h"
 #include "rulebook.h"
-#include "model/settings.h"
 #include "signame.h"
 #include "supervisor.h"
-#include "model/protocol.h"
 
 #include <bsd/stdlib.h>
 #include <err.h>
@@ -21,21 +21,28 @@
 #include <unistd.h>
 
 enum { FAILED = 1, USAGE = 2, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
-enum { SECONDS_MAX = 86400, GENERATIONS_MAX = 100, HANDOVER_DRAIN_DEFAULT = 3600, READY_TIMEOUT_DEFAULT = 60, GRACE_DEFAULT = 30 };
+enum {
+	SECONDS_MAX = 86400,
+	GENERATIONS_MAX = 100,
+	HANDOVER_DRAIN_DEFAULT = 3600,
+	READY_TIMEOUT_DEFAULT = 60,
+	GRACE_DEFAULT = 30
+};
 
 static const char usage_text[] =
 	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
 	"       cpr-exec --check COMMAND\n"
 	"Starts COMMAND so that `cprctl restart PID` can restart it without any client noticing.\n"
 	"\n"
-	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default), or beside the old one, under a supervisor\n"
+	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default),\n"
+	"                            or beside the old one, under a supervisor\n"
 	"  -k, --keep=GLOB           descriptors of such a name survive a restart\n"
 	"  -x, --drop=GLOB           ... and such ones do not\n"
 	"  -c, --carry=GLOB          idle connections of such listeners are carried over\n"
 	"      --no-carry            no connection is carried over\n"
 	"  -f, --rules=FILE          rules like the four above, one a line; the first that matches counts\n"
-	"  -d, --drain=SEC           how long a restart waits for requests under way (5); handover: how long the old generation\n"
-	"                            goes on with what it has (3600)\n"
+	"  -d, --drain=SEC           how long a restart waits for requests under way (5);\n"
+	"                            handover: how long the old one goes on with what it has (3600)\n"
 	"  -g, --grace=SEC           when a descriptor that nobody asked for again is closed (30)\n"
 	"  -p, --pidfile=FILE        holds the program's pid\n"
 	"  -u, --unlink=FILE         is removed before the program is started again\n"
@@ -44,13 +51,16 @@ static const char usage_text[] =
 	"      --retire-signal=SIG   ends the workers of an old generation (TERM)\n"
 	"      --restart-signal=SIG  a signal that restarts the program (none)\n"
 	"Handover mode only:\n"
-	"      --ready-http=PATH[=STATUS]  the next generation must answer a GET of PATH like this (any 2xx) before it takes over\n"
-	"      --ready-command=CMD   ... or this command must succeed, which finds it at CPR_DOOR_ADDRESS, CPR_DOOR_PORT, CPR_DOOR_PATH\n"
-	"      --graceful-signal=SIG tells an old generation to end what it has in its own way (by the program's name, or none)\n"
+	"      --ready-http=PATH[=STATUS]\n"
+	"                            the next generation must answer a GET of PATH like this (any 2xx)\n"
+	"      --ready-command=CMD   ... or this must succeed, which finds it at CPR_DOOR_ADDRESS,\n"
+	"                            CPR_DOOR_PORT, CPR_DOOR_PATH\n"
+	"      --graceful-signal=SIG tells an old one to end what it has (by the program's name, or none)\n"
 	"      --no-defaults         takes nothing by the program's name\n"
 	"      --generations=N       so many old generations may drain at a time (3)\n"
-	"      --rollback=SEC        the old generation is kept so long, for \"cprctl rollback\", or for when the new one dies (0)\n"
+	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
+	"Both:\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
 	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
 	"  -h, --help                this text\n"
@@ -75,7 +85,8 @@ enum {
 	OPT_ROLLBACK,
 };
 
-static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV"; /* +: the first word that is no option is the command */
+/* +: the first word that is no option is the command */
+static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV";
 
 static const struct option long_options[] = {
 	{"mode", required_argument, NULL, 'm'},
@@ -127,14 +138,15 @@ static void set(const char *name, const char *value)
 		err(FAILED, "%s", name);
 }
 
-/* The name of a file, absolute: the library, and the next generation, may stand elsewhere. The result is the caller's. */
+/* The name of a file, absolute: the library, and the next generation, may stand elsewhere. To be freed. */
 static char *absolute(const char *option, const char *file)
 {
 	cleanup_free char *cwd = *file == '/' ? NULL : getcwd(NULL, 0);
 	char *path;
 
 	if (!*file || strchr(file, '\n'))
-		errx(USAGE, "%s \"%s\" is not a file name that can be used: it is empty or holds a newline", option, file);
+		errx(USAGE, "%s \"%s\" is not a file name that can be used: it is empty or holds a newline", option,
+		     file);
 	if (*file != '/' && !cwd)
 		err(FAILED, "%s %s: the working directory", option, file);
 	if (asprintf(&path, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", file) < 0)
@@ -167,7 +179,8 @@ static void take_number(const struct action *action, const char *value)
 	long long number = strtonum(value, action->least, SECONDS_MAX, &error);
 
 	if (error)
-		errx(USAGE, "%s \"%s\" is %s: give seconds, from %d to %d", action->name, value, error, action->least, (int)SECONDS_MAX);
+		errx(USAGE, "%s \"%s\" is %s: give seconds, from %d to %d", action->name, value, error, action->least,
+		     (int)SECONDS_MAX);
 	snprintf(digits, sizeof(digits), "%lld", number); /* as the library reads it: no blanks, no + */
 	set(action->word, digits);
 }
@@ -214,8 +227,8 @@ static void take_log(const struct action *action, const char *value)
 	if (file)
 		*file++ = '\0';
 	if (log_level_parse(level, &parsed))
-		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon", action->name,
-		     value);
+		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon",
+		     action->name, value);
 	path = file ? absolute(action->name, file) : NULL;
 	if (asprintf(&setting, "%s%s%s", level, path ? ":" : "", path ? path : "") < 0)
 		err(FAILED, NULL);
@@ -236,12 +249,13 @@ static int parse_signal(const struct action *action, const char *value)
 	int signo = signame_parse(value);
 
 	if (signo < 0)
-		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`", action->name,
-		     value);
+		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`",
+		     action->name, value);
 	if (signo == SIGSTOP || (signo == SIGKILL && action->option == OPT_RESTART_SIGNAL))
 		errx(USAGE, "%s %s: no program can catch that signal", action->name, value);
 	if (signo == doorbell())
-		errx(USAGE, "%s %s: that is the signal that cprctl rings with (%s changes it)", action->name, value, SETTINGS_SIGNAL);
+		errx(USAGE, "%s %s: that is the signal that cprctl rings with (%s changes it)", action->name, value,
+		     SETTINGS_SIGNAL);
 	return signo;
 }
 
@@ -274,8 +288,10 @@ static void take_ready_http(const struct action *action, const char *value)
 	if (!word)
 		err(FAILED, NULL);
 	if (health_parse(word, &supervisor.health))
-		errx(USAGE, "%s \"%s\": give a path that begins with /, without blanks, and perhaps =STATUS behind it, from 100 to 599: /health=200", action->name,
-		     value);
+		errx(USAGE,
+		     "%s \"%s\": give a path that begins with /, without blanks, and perhaps =STATUS behind it, from "
+		     "100 to 599: /health=200",
+		     action->name, value);
 }
 
 static void take_ready_command(const struct action *action, const char *value)
@@ -293,8 +309,8 @@ static void take_generations(const struct action *action, const char *value)
 
 	handover_option = action->name;
 	if (error)
-		errx(USAGE, "%s \"%s\" is %s: give how many old generations may drain at a time, from %d to %d", action->name, value, error, action->least,
-		     (int)GENERATIONS_MAX);
+		errx(USAGE, "%s \"%s\" is %s: give how many old generations may drain at a time, from %d to %d",
+		     action->name, value, error, action->least, (int)GENERATIONS_MAX);
 	supervisor.generations = (int)number;
 }
 
@@ -305,7 +321,8 @@ static void take_rollback(const struct action *action, const char *value)
 
 	handover_option = action->name;
 	if (error)
-		errx(USAGE, "%s \"%s\" is %s: give seconds, from 0 to %d", action->name, value, error, (int)SECONDS_MAX);
+		errx(USAGE, "%s \"%s\" is %s: give seconds, from 0 to %d", action->name, value, error,
+		     (int)SECONDS_MAX);
 	supervisor.rollback_s = (int)seconds;
 }
 
@@ -323,7 +340,10 @@ static void take_crash_limit(const struct action *action, const char *value)
 		seconds = strtonum(slash, 1, SECONDS_MAX, &error_too);
 	}
 	if (error || error_too)
-		errx(USAGE, "%s \"%s\": give N/SEC, so often in so many seconds, like 5/60; 0/60 starts no server that crashed again", action->name, value);
+		errx(USAGE,
+		     "%s \"%s\": give N/SEC, so often in so many seconds, like 5/60; 0/60 starts no server that "
+		     "crashed again",
+		     action->name, value);
 	supervisor.crash_limit = (int)n;
 	supervisor.crash_window_s = (int)seconds;
 }
@@ -472,7 +492,9 @@ int main(int argc, char **argv)
 	if (r)
 		warnx("%s", reason);
 	if (only_check && !r && check_shell_stays(path, argv + optind))
-		printf("%s: a restart would be of the shell, and not of what it starts, and is refused while that runs: write exec before the server's command\n", path);
+		printf("%s: a restart would be of the shell, and not of what it starts, and is refused while that "
+		       "runs: write exec before the server's command\n",
+		       path);
 	if (only_check && !r)
 		printf("%s can be served\n", path);
 	if (only_check)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One handover: the next generation starts behind its gate, proves itself, and takes over; or is ended, and the old one never noticed. */
+/* One handover: the next generation starts behind its gate, proves itself, and takes over; or is ended, and the old one
+ * never noticed. */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
@@ -11,9 +12,9 @@
 
 enum {
 	GIVE_PATIENCE_MS = 3000,
-	GATE_PATIENCE_MS = 1500,  /* a generation answers within 1 s, or calls it off itself */
+	GATE_PATIENCE_MS = 1500, /* a generation answers within 1 s, or calls it off itself */
 	CHECK_PAUSE_MS = 200,
-	PASS_PATIENCE_MS = 1000,  /* for what is idle to be carried, before the answer goes out */
+	PASS_PATIENCE_MS = 1000, /* for what is idle to be carried, before the answer goes out */
 	DOORS_PATIENCE_MS = 1000,
 };
 
@@ -165,7 +166,8 @@ static void open_again(struct client *client)
 		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
 }
 
-/* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one takes work as before. */
+/* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one
+ * takes work as before. */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
 {
 	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
@@ -241,7 +243,8 @@ static void go(struct supervisor *s)
 	if (old) {
 		step_down(old);
 		old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
-		old->leave_by = io_now() + (s->options.rollback_s ? s->options.rollback_s : s->options.drain_s) * SECOND;
+		old->leave_by =
+			io_now() + (s->options.rollback_s ? s->options.rollback_s : s->options.drain_s) * SECOND;
 		passing_begin(s, old, next);
 		if (s->options.rollback_s)
 			rollback_watch(s, h->listener);
@@ -358,10 +361,14 @@ static void collect(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	if (s->serving && holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why))
-		note(&s->handover, "the old generation, PID %d, did not give its descriptors (%s): those that the supervisor had are used", (int)s->serving->owner,
-		     reason);
+		note(&s->handover,
+		     "the old generation, PID %d, did not give its descriptors (%s): those that the supervisor had are "
+		     "used",
+		     (int)s->serving->owner, reason);
 	if (s->holdings.refused)
-		note(&s->handover, "%zu descriptors of the old generation are not what they claim to be: not handed over", s->holdings.refused);
+		note(&s->handover,
+		     "%zu descriptors of the old generation are not what they claim to be: not handed over",
+		     s->holdings.refused);
 }
 
 static int start_next(struct supervisor *s, struct text *why)
@@ -422,7 +429,8 @@ static void too_late(struct supervisor *s)
 	if (h->phase == HANDOVER_STARTING)
 		text_format(&why, "the next generation was not ready within %d s", s->options.ready_timeout_s);
 	else
-		text_format(&why, "%s, for as long as --ready-timeout lets it (%d s)", *h->unhealthy ? h->unhealthy : "the health check gave no answer",
+		text_format(&why, "%s, for as long as --ready-timeout lets it (%d s)",
+			    *h->unhealthy ? h->unhealthy : "the health check gave no answer",
 			    s->options.ready_timeout_s);
 	handover_fail(s, reason);
 }

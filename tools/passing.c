@@ -79,8 +79,8 @@ static bool is_connection(int fd)
 	int type = 0, listens = 1;
 	socklen_t len = sizeof(int);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM && !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) &&
-	       !listens;
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM &&
+	       !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && !listens;
 }
 
 static bool is_sound(const struct batch *batch)
@@ -109,7 +109,8 @@ void passing_flush(struct supervisor *s)
 	s->has_pending = false;
 }
 
-/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle connections before. */
+/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle
+ * connections before. */
 static void swept(struct supervisor *s, struct generation *from)
 {
 	from->passing.swept = true;
@@ -176,7 +177,8 @@ void passing_take(struct supervisor *s, struct generation *from, int fd)
 	if (r > 0) {
 		take_batch(s, from, line, &batch);
 	} else {
-		from->passing.mute |= !line->known; /* it lives, or died with what it had: how much that is nobody knows */
+		from->passing.mute |=
+			!line->known; /* it lives, or died with what it had: how much that is nobody knows */
 		io_close(&line->fd);
 		line->fd = -1;
 	}

@@ -33,7 +33,8 @@ static int show_page(struct supervisor *s)
 	struct proc self;
 	cleanup_fd int memfd = -1;
 
-	snprintf(name, sizeof(name), PROTOCOL_SUPERVISOR_PAGE_NAME "%d.%d", s->options.doorbell, proc_read(getpid(), &self) ? 0 : self.filters);
+	snprintf(name, sizeof(name), PROTOCOL_SUPERVISOR_PAGE_NAME "%d.%d", s->options.doorbell,
+		 proc_read(getpid(), &self) ? 0 : self.filters);
 	memfd = io_memfd(name);
 	if (memfd < 0 || ftruncate(memfd, 1))
 		return -errno;
