@@ -214,7 +214,7 @@ void callers_tell(struct supervisor *s, const char *text, size_t n, bool last)
 			continue;
 		if (stays) {
 			c->waits = false;
-			c->drains = s->serving->number - 1;
+			c->drains = s->handover.old;
 		}
 		say(c, text, n, last && !stays);
 	}

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-	GIVE_PATIENCE_MS = 3000,
+	GIVE_PATIENCE_MS = 5000,
 	GATE_PATIENCE_MS = 1500, /* a generation answers within 1 s, or calls it off itself */
 	CHECK_PAUSE_MS = 200,
 	PASS_PATIENCE_MS = 1000, /* for what is idle to be carried, before the answer goes out */
@@ -89,7 +89,7 @@ static void tell_done(struct supervisor *s)
 	size_t draining = lives_draining(s, &connections);
 
 	for (const struct generation *g = s->generations; g; g = g->next)
-		if (g->number == h->next->number - 1)
+		if (g->number == h->old)
 			carried = g->carried;
 	s->last_restart_us = (io_now() - h->asked_at) / 1000;
 	s->last_gate_us = h->gate_us;
@@ -218,6 +218,38 @@ void handover_drain(struct supervisor *s, struct generation *old)
 	passing_settled(s, old);
 }
 
+/* It has no gate that could be closed: it is told to leave, since both accept until it does. */
+static void dismiss(struct supervisor *s, struct generation *old)
+{
+	int signo = s->options.graceful_signal ? s->options.graceful_signal : s->options.retire_signal;
+
+	old->phase = GENERATION_DRAINING;
+	old->signalled = true;
+	generation_signal(old, signo);
+	if (signo == s->options.retire_signal)
+		lives_retire(s, old, signo);
+	else
+		old->leave_by = io_now() + s->options.drain_s * SECOND;
+}
+
+static void leave_behind(struct supervisor *s, struct generation *old, struct generation *next)
+{
+	int seconds = s->options.rollback_s ? s->options.rollback_s : s->options.drain_s;
+
+	step_down(old);
+	if (s->handover.unreachable) {
+		dismiss(s, old);
+		return;
+	}
+	old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
+	old->leave_by = io_now() + seconds * SECOND;
+	passing_begin(s, old, next);
+	if (s->options.rollback_s)
+		rollback_watch(s, s->handover.listener);
+	else
+		forget(old);
+}
+
 static void go(struct supervisor *s)
 {
 	struct handover *h = &s->handover;
@@ -226,7 +258,7 @@ static void go(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	text_add(&why, "the gates could not be changed: ");
-	if (handover_swap_gates(old, next, &h->gate_us, &why)) {
+	if (handover_swap_gates(h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
@@ -240,19 +272,11 @@ static void go(struct supervisor *s)
 	}
 	h->phase = HANDOVER_PASSING;
 	h->report_by = io_now() + PASS_PATIENCE_MS * MS;
-	if (old) {
-		step_down(old);
-		old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
-		old->leave_by =
-			io_now() + (s->options.rollback_s ? s->options.rollback_s : s->options.drain_s) * SECOND;
-		passing_begin(s, old, next);
-		if (s->options.rollback_s)
-			rollback_watch(s, h->listener);
-		else
-			forget(old);
-	} else {
+	h->old = old ? old->number : 0;
+	if (old)
+		leave_behind(s, old, next);
+	if (!old || h->unreachable)
 		handover_passed(s);
-	}
 }
 
 void handover_passed(struct supervisor *s)
@@ -355,20 +379,26 @@ static void make_room(struct supervisor *s)
 		lives_retire(s, oldest, s->options.retire_signal);
 }
 
-static void collect(struct supervisor *s)
+/* What the old one holds; of one that does not answer (stopped, sandboxed), what the supervisor has. False, and `why`. */
+static bool collect(struct supervisor *s, struct text *why)
 {
+	struct handover *h = &s->handover;
 	char reason[REASON_SIZE];
-	struct text why = TEXT_ON(reason);
+	struct text inner = TEXT_ON(reason);
 
-	if (s->serving && holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why))
-		note(&s->handover,
-		     "the old generation, PID %d, did not give its descriptors (%s): those that the supervisor had are "
-		     "used",
+	if (holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &inner)) {
+		if (!holdings_count(&s->holdings)) {
+			text_format(why, "the old generation did not give its descriptors: %s", reason);
+			return false;
+		}
+		h->unreachable = true;
+		note(h, "the old generation, PID %d, did not give its descriptors (%s): nothing of it is carried",
 		     (int)s->serving->owner, reason);
+	}
 	if (s->holdings.refused)
-		note(&s->handover,
-		     "%zu descriptors of the old generation are not what they claim to be: not handed over",
+		note(h, "%zu descriptors of the old generation are not what they claim to be: not handed over",
 		     s->holdings.refused);
+	return true;
 }
 
 static int start_next(struct supervisor *s, struct text *why)
@@ -411,8 +441,7 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 	tell_phase(s, "starting");
 	rollback_give_up(s);
 	make_room(s);
-	collect(s);
-	r = start_next(s, why);
+	r = collect(s, why) ? start_next(s, why) : -EIO;
 	if (r)
 		reset(s);
 	return r;
@@ -445,7 +474,7 @@ void handover_tick(struct supervisor *s, int64_t now)
 		else if (h->check_at && now >= h->check_at)
 			begin_check(s);
 	} else if (h->phase == HANDOVER_PASSING && now >= h->report_by) {
-		int old = h->next->number - 1; /* what is told now ends the handover */
+		int old = h->old; /* what is told now ends the handover */
 
 		for (struct generation *g = s->generations; g; g = g->next)
 			if (g->number == old)

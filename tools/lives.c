@@ -183,11 +183,12 @@ static void tell_end(char *text, size_t size, const struct generation *g)
 	else
 		text_format(&t, "the next generation ended with status %d", WEXITSTATUS(g->status));
 	text_add(&t, g->ready ? ", after it had been ready" : " before it was ready");
+	text_add(&t, ". If it cannot run twice at a time, use exec mode for it");
 }
 
 static void generation_ended(struct supervisor *s, struct generation *g)
 {
-	char reason[128];
+	char reason[256];
 
 	g->ended = true;
 	g->search_until = 0;

@@ -32,6 +32,8 @@ struct handover {
 	struct generation *next; /* the one that is to serve */
 	int64_t asked_at, until;
 	int64_t gate_us;
+	int old;          /* the number of the one before, once the next one serves */
+	bool unreachable; /* the old one does not answer */
 	const char *path; /* --exec: the program of this one; the handover's own memory */
 	pid_t check;      /* the health check's child; 0: none runs */
 	int check_output;

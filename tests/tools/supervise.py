@@ -146,6 +146,17 @@ def a_next_generation_that_hangs_is_ended_in_time():
 
 
 @test
+def an_old_generation_that_does_not_answer_is_replaced():
+    with Supervised() as server:
+        first = server.status()["server"]
+        os.kill(first, signal.SIGSTOP)
+        said = server.restart()
+        expect(said, 0, "did not give its descriptors .*: nothing of it is carried")
+        assert server.serves() and server.status()["server"] != first
+        until("the old one to be killed", lambda: not os.path.exists(f"/proc/{first}"))
+
+
+@test
 def sigterm_ends_everything_at_any_time():
     with Supervised() as server:
         server.touch("dawdle")
