@@ -45,6 +45,28 @@ static bool open_take(struct generation *to)
 	return to->take >= 0;
 }
 
+/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle
+ * connections before. */
+static void swept(struct supervisor *s, struct generation *from)
+{
+	from->passing.swept = true;
+	passing_settled(s, from);
+	handover_passed(s);
+}
+
+void passing_settled(struct supervisor *s, struct generation *from)
+{
+	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
+		return;
+	if (!generation_left(from)) {
+		lives_retire(s, from, s->options.retire_signal);
+	} else if (s->options.graceful_signal && !from->graceful) {
+		generation_note_members(from);
+		from->graceful = from->signalled = true;
+		generation_signal(from, s->options.graceful_signal);
+	}
+}
+
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to)
 {
 	cleanup_client struct client client = CLIENT_NONE;
@@ -52,7 +74,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	int64_t processes = 1;
 
 	if (!open_take(to) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
-		handover_passed(s);
+		swept(s, from); /* how many it has, nobody knows: it is told to end them, or its time to drain ends */
 		return;
 	}
 	protocol_get_int(answer.text, "processes", &processes);
@@ -107,28 +129,6 @@ void passing_flush(struct supervisor *s)
 	}
 	batch_close(&s->pending);
 	s->has_pending = false;
-}
-
-/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle
- * connections before. */
-static void swept(struct supervisor *s, struct generation *from)
-{
-	from->passing.swept = true;
-	passing_settled(s, from);
-	handover_passed(s);
-}
-
-void passing_settled(struct supervisor *s, struct generation *from)
-{
-	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
-		return;
-	if (!generation_left(from)) {
-		lives_retire(s, from, s->options.retire_signal);
-	} else if (s->options.graceful_signal && !from->graceful) {
-		generation_note_members(from);
-		from->graceful = from->signalled = true;
-		generation_signal(from, s->options.graceful_signal);
-	}
 }
 
 /* Something is known anew of how many are left. */
