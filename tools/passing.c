@@ -115,17 +115,18 @@ static bool is_sound(const struct batch *batch)
 
 void passing_flush(struct supervisor *s)
 {
+	struct generation *to = s->serving;
 	int r = -EPIPE;
 
-	if (!s->has_pending)
+	if (!s->has_pending || (!s->ending && (!to || !to->ready))) /* it has crashed, and is started again */
 		return;
-	if (s->serving && s->serving->take >= 0)
-		r = batch_send(s->serving->take, &s->pending);
+	if (to && !to->ended && open_take(to))
+		r = batch_send(to->take, &s->pending);
 	if (r == -EAGAIN)
 		return;
-	if (r && s->serving && s->serving->take >= 0) {
-		io_close(&s->serving->take);
-		s->serving->take = -1;
+	if (r && to) {
+		io_close(&to->take);
+		to->take = -1;
 	}
 	batch_close(&s->pending);
 	s->has_pending = false;

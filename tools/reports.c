@@ -48,6 +48,7 @@ static void become_ready(struct supervisor *s, struct generation *g)
 	if (g != s->serving)
 		return;
 	notify_ready(s);
+	passing_flush(s);
 	s->proven = true;
 	s->refreshes = 0;
 	reports_refresh_soon(s, io_now());
