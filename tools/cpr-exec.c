@@ -59,6 +59,7 @@ static const char usage_text[] =
 	"      --no-defaults         takes nothing by the program's name\n"
 	"      --generations=N       so many old generations may drain at a time (3)\n"
 	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
+	"      --watch=FILE          a change of FILE restarts the program, half a second later\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
 	"Both:\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
@@ -83,6 +84,7 @@ enum {
 	OPT_GENERATIONS,
 	OPT_CRASH_LIMIT,
 	OPT_ROLLBACK,
+	OPT_WATCH,
 };
 
 /* +: the first word that is no option is the command */
@@ -108,6 +110,7 @@ static const struct option long_options[] = {
 	{"graceful-signal", required_argument, NULL, OPT_GRACEFUL_SIGNAL},
 	{"no-defaults", no_argument, NULL, OPT_NO_DEFAULTS},
 	{"generations", required_argument, NULL, OPT_GENERATIONS},
+	{"watch", required_argument, NULL, OPT_WATCH},
 	{"rollback", required_argument, NULL, OPT_ROLLBACK},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
@@ -326,6 +329,19 @@ static void take_rollback(const struct action *action, const char *value)
 	supervisor.rollback_s = (int)seconds;
 }
 
+static void take_watch(const struct action *action, const char *file)
+{
+	char **longer = reallocarray(supervisor.watched, supervisor.watched_count + 1, sizeof(*longer));
+
+	handover_option = action->name;
+	if (!longer)
+		err(FAILED, NULL);
+	supervisor.watched = longer;
+	longer[supervisor.watched_count++] = absolute(action->name, file);
+	if (access(longer[supervisor.watched_count - 1], F_OK))
+		err(FAILED, "%s %s", action->name, file);
+}
+
 static void take_crash_limit(const struct action *action, const char *value)
 {
 	cleanup_free char *count = strdup(value);
@@ -369,6 +385,7 @@ static const struct action actions[] = {
 	{OPT_NO_DEFAULTS, take_no_defaults, "--no-defaults", NULL, 0},
 	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
 	{OPT_ROLLBACK, take_rollback, "--rollback", NULL, 0},
+	{OPT_WATCH, take_watch, "--watch", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };

@@ -5,6 +5,7 @@
 
 #include "launch.h"
 #include "proc.h"
+#include "watch.h"
 
 #include <err.h>
 #include <errno.h>
@@ -70,7 +71,7 @@ static int begin(struct supervisor *s)
 {
 	int r = holdings_begin(&s->holdings);
 
-	s->signals = s->address = s->notify.sock = -1;
+	s->signals = s->address = s->notify.sock = s->files = -1;
 	s->started_at = io_now();
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
@@ -87,6 +88,10 @@ static int begin(struct supervisor *s)
 		r = reports_listen(s);
 	if (!r)
 		r = notify_open(s);
+	if (!r && s->options.watched_count) {
+		s->files = watch_open(s->options.watched, s->options.watched_count);
+		r = s->files < 0 ? s->files : 0;
+	}
 	return r ? r : show_page(s);
 }
 
@@ -116,6 +121,18 @@ static void drain_tick(struct supervisor *s, struct generation *g, int64_t now)
 	}
 }
 
+/* One that is under way may have read the old content: another follows it. */
+static void restart_for_files(struct supervisor *s, int64_t now)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+	int r = handover_begin(s, NULL, &why);
+
+	s->changed_at = r == -EBUSY && !s->ending ? now + CHANGED_MS * MS : 0;
+	if (r && r != -EBUSY)
+		supervisor_say("the restart for a changed file was called off: %s", reason);
+}
+
 static void tick(struct supervisor *s)
 {
 	int64_t now = io_now();
@@ -132,6 +149,8 @@ static void tick(struct supervisor *s)
 		reports_refresh(s);
 	if (s->start_again_at && now >= s->start_again_at && !lives_start(s))
 		s->start_again_at = now + AGAIN_MS * MS;
+	if (s->changed_at && now >= s->changed_at)
+		restart_for_files(s, now);
 	handover_tick(s, now);
 	rollback_tick(s, now);
 	callers_tick(s, now);
@@ -153,6 +172,7 @@ static int timeout(const struct supervisor *s)
 	}
 	due(&at, s->refresh_at);
 	due(&at, s->start_again_at);
+	due(&at, s->changed_at);
 	due(&at, handover_due(s));
 	due(&at, s->watch.at);
 	due(&at, callers_due(s));
@@ -236,6 +256,8 @@ static void look_at(struct supervisor *s, int fd, const struct source *of)
 		reports_hear(s);
 	else if (fd == s->notify.sock)
 		notify_hear(s);
+	else if (fd == s->files && watch_changed())
+		s->changed_at = io_now() + CHANGED_MS * MS; /* after the last of several changes */
 }
 
 static void step(struct supervisor *s)
@@ -246,6 +268,7 @@ static void step(struct supervisor *s)
 	add_source(&all, s->signals, POLLIN, (struct source){0});
 	add_source(&all, s->address, POLLIN, (struct source){0});
 	add_source(&all, s->notify.sock, POLLIN, (struct source){0});
+	add_source(&all, s->files, POLLIN, (struct source){0});
 	for (struct generation *g = s->generations; g; g = g->next)
 		add_generation(s, g, &all);
 	for (size_t i = 0; i < CALLERS_MAX; i++)

@@ -17,6 +17,8 @@ struct supervisor_options {
 	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
 	struct health health;
+	char **watched; /* files at whose change it is restarted, absolute */
+	size_t watched_count;
 };
 
 /* Runs the server until it ends. Its status, as a shell tells it; a death by signal is died here as well. */

@@ -12,7 +12,7 @@
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
-enum { REASON_SIZE = 1024, CALLERS_MAX = 32, KILL_AFTER_S = 5 };
+enum { REASON_SIZE = 1024, CALLERS_MAX = 32, KILL_AFTER_S = 5, CHANGED_MS = 500 };
 
 /* A cprctl that rang. */
 struct caller {
@@ -72,9 +72,11 @@ struct supervisor {
 	struct watch watch;
 	struct notify notify;
 	struct caller callers[CALLERS_MAX];
-	int signals; /* signalfd */
-	int address; /* where generations report */
-	void *page;  /* by which the tools know us */
+	int signals;        /* signalfd */
+	int address;        /* where generations report */
+	int files;          /* inotify, of watch.h; -1 */
+	int64_t changed_at; /* a file has changed: restarted then; 0: none has */
+	void *page;         /* by which the tools know us */
 	int64_t started_at;
 	bool proven; /* a generation was ready once */
 	bool ending;

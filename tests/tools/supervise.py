@@ -256,6 +256,26 @@ def a_program_that_says_ready_is_waited_for_and_its_words_passed_on():
 
 
 @test
+def a_changed_file_restarts():
+    """Written anew, and through the swap of a link, as mounted configurations change."""
+    with scratch() as directory:
+        path = pathlib.Path(directory, "conf")
+        for name in "one", "two":
+            os.mkdir(os.path.join(directory, name))
+            pathlib.Path(directory, name, "conf").write_text(name)
+        os.symlink("one", os.path.join(directory, "data"))
+        os.symlink("data/conf", path)
+        with Supervised("--watch", str(path)) as server:
+            os.symlink("two", os.path.join(directory, "next"))
+            os.rename(os.path.join(directory, "next"), os.path.join(directory, "data"))
+            until("the first restart", lambda: server.status()["generation"] == 2)
+            pathlib.Path(directory, "two", "conf").write_text("something else")
+            until("the second restart", lambda: server.status()["generation"] == 3)
+            assert server.serves()
+    expect(run(EXEC, "-m", "handover", "--watch", "/nonexistent/file", "true"), 1, "--watch /nonexistent/file: No such file")
+
+
+@test
 def rollback_needs_a_generation_that_is_kept():
     with Supervised() as server:
         expect(run(CTL, "rollback", server.pid), 1, "no old generation is kept: start the supervisor with --rollback SEC")
