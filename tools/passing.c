@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LINE_PATIENCE_MS = 1000 };
+enum { LINE_PATIENCE_MS = 1000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
 
 static void add_line(struct generation *from, int fd)
 {
@@ -45,26 +45,49 @@ static bool open_take(struct generation *to)
 	return to->take >= 0;
 }
 
-/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle
- * connections before. */
+/* What was idle at first has come. */
 static void swept(struct supervisor *s, struct generation *from)
 {
 	from->passing.swept = true;
+	from->passing.swept_at = io_now();
+	from->passing.sweep_by = 0;
 	passing_settled(s, from);
 	handover_passed(s);
+}
+
+/*
+ * A server that is told to end gracefully ends its idle connections at once. So it is not, before what can be carried has been: nothing has come for
+ * two seconds, or half a minute is over.
+ */
+static void put_off(struct generation *from)
+{
+	int64_t quiet = io_now() + QUIET_MS * MS, last = from->passing.swept_at + LAST_MS * MS;
+
+	from->passing.graceful_at = quiet < last ? quiet : last;
 }
 
 void passing_settled(struct supervisor *s, struct generation *from)
 {
 	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
 		return;
-	if (!generation_left(from)) {
+	if (!generation_left(from))
 		lives_retire(s, from, s->options.retire_signal);
-	} else if (s->options.graceful_signal && !from->graceful) {
-		generation_note_members(from);
-		from->graceful = from->signalled = true;
-		generation_signal(from, s->options.graceful_signal);
-	}
+	else if (s->options.graceful_signal && !from->graceful && !from->passing.graceful_at)
+		put_off(from);
+}
+
+void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
+{
+	if (from->passing.sweep_by && now >= from->passing.sweep_by && !from->passing.swept)
+		swept(s, from); /* one of its processes hangs */
+	if (!from->passing.graceful_at || now < from->passing.graceful_at)
+		return;
+	from->passing.graceful_at = 0;
+	if (from->phase != GENERATION_DRAINING || from->ended)
+		return;
+	generation_note_members(from);
+	from->graceful = from->signalled = true;
+	generation_signal(from, s->options.graceful_signal);
 }
 
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to)
@@ -79,6 +102,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	}
 	protocol_get_int(answer.text, "processes", &processes);
 	from->passing.expected = processes > 0 ? (size_t)processes : 1;
+	from->passing.sweep_by = io_now() + SWEEP_MS * MS;
 	from->passing.listener = steal_fd(&client.listener);
 	add_line(from, steal_fd(&client.line));
 }
@@ -150,6 +174,8 @@ static void count(struct supervisor *s, struct generation *from)
 
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)
 {
+	if (from->passing.graceful_at)
+		put_off(from);
 	if (batch->head.kind == PROTOCOL_BATCH_LEFT) {
 		line->left = batch->head.left;
 		line->known = true;
@@ -184,11 +210,4 @@ void passing_take(struct supervisor *s, struct generation *from, int fd)
 		line->fd = -1;
 	}
 	count(s, from);
-}
-
-/* Its time to say more is over: one of its processes hangs. */
-void passing_give_up(struct supervisor *s, struct generation *from)
-{
-	if (!from->passing.swept && from->passing.listener >= 0)
-		swept(s, from);
 }

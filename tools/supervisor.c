@@ -142,6 +142,7 @@ static void tick(struct supervisor *s)
 		if (g->search_until)
 			lives_search(s, g, now);
 		drain_tick(s, g, now);
+		passing_tick(s, g, now);
 		if (g->phase == GENERATION_RETIRING || g->phase == GENERATION_FAILED)
 			leave_tick(s, g, now);
 	}
@@ -165,6 +166,8 @@ static int timeout(const struct supervisor *s)
 		bool leaves = g->phase == GENERATION_RETIRING || g->phase == GENERATION_FAILED;
 
 		due(&at, g->leave_by);
+		due(&at, g->passing.sweep_by);
+		due(&at, g->passing.graceful_at);
 		if (g->search_until)
 			due(&at, now + SEARCH_MS * MS);
 		if (g->ended && leaves)

@@ -146,7 +146,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 void passing_accept(struct supervisor *s, struct generation *from);
 void passing_take(struct supervisor *s, struct generation *from, int fd);
 void passing_settled(struct supervisor *s, struct generation *from); /* it may leave: what is due by now is done */
-void passing_give_up(struct supervisor *s, struct generation *from);
+void passing_tick(struct supervisor *s, struct generation *from, int64_t now);
 void passing_flush(struct supervisor *s);
 
 /* callers.c */

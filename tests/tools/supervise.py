@@ -94,7 +94,7 @@ def a_killed_supervisor_leaves_its_server_serving():
     code = SERVER.replace('connection.sendall(b"hello', 'print("one", file=sys.stderr, flush=True)\n    connection.sendall(b"hello')
     with Supervised(code=code) as server:
         assert server.restart().status == 0
-        child = server.status()["server"]
+        child, family = server.status()["server"], server.family()
         server.process.kill()
         server.process.wait()
         try:
@@ -102,7 +102,9 @@ def a_killed_supervisor_leaves_its_server_serving():
                 assert server.serves()
             expect(run(CTL, "rollback", str(child)), 3, f"PID {child} has no supervisor")
         finally:
-            os.kill(child, signal.SIGKILL)
+            for pid in family:
+                if os.path.exists(f"/proc/{pid}"):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @test
