@@ -43,10 +43,10 @@ struct passing {
 	size_t expected; /* processes */
 	struct line *lines;
 	size_t count;
-	bool swept; /* what was idle at first has been given */
-	int64_t sweep_by; /* … or it is not waited for any more */
+	bool swept;                    /* what was idle at first has been given */
+	int64_t sweep_by;              /* … or it is not waited for any more */
 	int64_t swept_at, graceful_at; /* it is told to end the rest in its own way then; 0: not, or it was */
-	bool mute;  /* one of them has ended its line before it said how many are left */
+	bool mute;                     /* one of them has ended its line before it said how many are left */
 };
 
 struct member {

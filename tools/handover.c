@@ -16,6 +16,7 @@ enum {
 	CHECK_PAUSE_MS = 200,
 	PASS_PATIENCE_MS = 1000, /* for what is idle to be carried, before the answer goes out */
 	DOORS_PATIENCE_MS = 1000,
+	FORGET_PATIENCE_MS = 5000,
 };
 
 bool handover_under_way(const struct supervisor *s)
@@ -205,7 +206,7 @@ static void forget(const struct generation *old)
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 
-	if (client_call(&client, old->owner, PROTOCOL_FORGET, io_now() + GATE_PATIENCE_MS * MS, &answer, &why))
+	if (client_call(&client, old->owner, PROTOCOL_FORGET, io_now() + FORGET_PATIENCE_MS * MS, &answer, &why))
 		supervisor_say("PID %d does not give up its listeners: %s", (int)old->owner, reason);
 }
 
@@ -379,7 +380,8 @@ static void make_room(struct supervisor *s)
 		lives_retire(s, oldest, s->options.retire_signal);
 }
 
-/* What the old one holds; of one that does not answer (stopped, sandboxed), what the supervisor has. False, and `why`. */
+/* What the old one holds; of one that does not answer (stopped, sandboxed), what the supervisor has. False, and `why`.
+ */
 static bool collect(struct supervisor *s, struct text *why)
 {
 	struct handover *h = &s->handover;

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LINE_PATIENCE_MS = 1000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
+enum { LINE_PATIENCE_MS = 5000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
 
 static void add_line(struct generation *from, int fd)
 {
@@ -56,8 +56,8 @@ static void swept(struct supervisor *s, struct generation *from)
 }
 
 /*
- * A server that is told to end gracefully ends its idle connections at once. So it is not, before what can be carried has been: nothing has come for
- * two seconds, or half a minute is over.
+ * A server that is told to end gracefully ends its idle connections at once. So it is not, before what can be carried
+ * has been: nothing has come for two seconds, or half a minute is over.
  */
 static void put_off(struct generation *from)
 {

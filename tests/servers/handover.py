@@ -157,6 +157,7 @@ def hand_over_again_and_again(setup, options, result):
         scene.judge(result)
         result.expect(scene.settles(processes), f"{len(children(server.pid))} processes, and {processes} before: an old generation stays")
         if first:
+            await_until(lambda: census(server)[0] <= first[0], GONE_WITHIN, step=0.05)
             last = census(server)
             result.expect(last[0] <= first[0], f"the supervisor's descriptors were {first[0]}, they are {last[0]}")
             result.expect(last[1] <= first[1] + 256, f"the supervisor grew from {first[1]} to {last[1]} KB")
