@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "deliver/pace.h"
+#include "deliver/take.h"
 #include "base/pool.h"
 #include "base/raw.h"
 #include "fd/tagging.h"
@@ -451,6 +452,7 @@ static void count_put_back(struct family *f)
 /* False: there is nothing left of it. */
 static bool settle_one(struct family *f, bool late)
 {
+	late = late && !deliver_expects;
 	hear(f, late);
 	if (late)
 		give_up(f);
@@ -458,6 +460,8 @@ static bool settle_one(struct family *f, bool late)
 		f->odd_at = 0;
 		if (f->held.count || (f->called_off && !late))
 			return true;
+		if (deliver_expects)
+			return false;
 		fdqueue_close(&f->flight);
 		deferred_close(&f->held);
 		f->unknocked = 0;
@@ -476,7 +480,7 @@ static int settle(bool late)
 	for (struct family *f = deliver_families; f; f = f->after)
 		if (!f->joined && settle_one(f, late))
 			over = false;
-	if ((!deliver_families || (over && done_knocking())) && !any_joined()) {
+	if (!deliver_expects && (!deliver_families || (over && done_knocking())) && !any_joined()) {
 		atomic_store(&deliver_waiting, false);
 		stop_sharing();
 	}

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 cpr_touched _Atomic bool drain_active;
+_Atomic bool drain_passes;
 static _Atomic bool drain_over_here; /* see drain_close */
 static _Atomic int parked_word; /* changes when a drain ends */
 
@@ -157,6 +158,17 @@ static void barrier(void)
 {
 	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
 		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+void drain_begin_passing(void)
+{
+	int saved_errno = errno;
+
+	atomic_store(&drain_passes, true);
+	atomic_store(&drain_active, true);
+	atomic_store(&active_calls_come_out, true);
+	barrier();
+	errno = saved_errno;
 }
 
 void drain_begin(void)

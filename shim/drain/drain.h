@@ -76,6 +76,13 @@ int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout
 /* The answer was written: during a drain the connection freezes at once. */
 void drain_wrote(int fd, struct conn *c);
 
+/*
+ * A drain of handover: what freezes goes to the next generation at once, and the program goes on with the rest, for hours. Listeners have nothing to do with it (fd/gate.h), and what is
+ * not carried is left alone.
+ */
+extern _Atomic bool drain_passes;
+void drain_begin_passing(void);
+
 /* ---- for the doorbell's handler, all signals blocked ---- */
 
 void drain_begin(void);

@@ -16,6 +16,7 @@
 
 enum {
 	WAITERS = 256, /* epoll sets that are waited on; on others nobody's waiting says anything */
+	PASSING_SLICE_MS = 500, /* the same where that goes on for hours */
 	SLICE_MS = 10, /* how long poll and select sleep at a time during a drain */
 };
 
@@ -61,7 +62,7 @@ void drain_waits(int epfd)
 {
 	int saved_errno = errno;
 
-	if (!waits_alone(epfd))
+	if (atomic_load(&drain_passes) || !waits_alone(epfd)) /* only a frame of HTTP counts then */
 		return;
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
@@ -79,6 +80,8 @@ static bool is_frozen(int fd)
 
 	if (c && c->flags & CONN_EXEMPT)
 		return false;
+	if (atomic_load(&drain_passes))
+		return c && c->flags & CONN_FROZEN;
 	if (c) /* one with a request in it is served once more: see freeze() */
 		return c->flags & CONN_FROZEN || (conn_at_boundary(c, io_now()) && !conn_has_unread(fd));
 	e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
@@ -88,9 +91,10 @@ static bool is_frozen(int fd)
 /* ms of this slice; less when the program's own time ends before */
 static int slice(int64_t deadline)
 {
-	int64_t left = deadline < 0 ? SLICE_MS : (deadline - io_now() + 999999) / 1000000;
+	int most = atomic_load(&drain_passes) ? PASSING_SLICE_MS : SLICE_MS;
+	int64_t left = deadline < 0 ? most : (deadline - io_now() + 999999) / 1000000;
 
-	return left < 0 ? 0 : left < SLICE_MS ? (int)left : SLICE_MS;
+	return left < 0 ? 0 : left < most ? (int)left : most;
 }
 
 static int poll_ms(struct pollfd *fds, nfds_t n, int ms, const sigset_t *mask)

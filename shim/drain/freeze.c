@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/next.h"
 #include "fd/tagging.h"
+#include "process/task.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -92,6 +93,8 @@ bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *m
 	if (c->flags & CONN_EXEMPT)
 		return false;
 	carried = carry_may(c, fd);
+	if (!carried && atomic_load(&drain_passes))
+		return false;
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
@@ -104,6 +107,8 @@ bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *m
 	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told once only (and may have been) does not spin */
 	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
 		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
+	if (me && atomic_load(&drain_passes))
+		task_wake(); /* its client waits until it is passed */
 	if (atomic_load(&drain_active))
 		return true;
 	freeze_undo(c); /* the drain was called off meanwhile, and its thaw may have passed here already */

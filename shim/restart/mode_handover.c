@@ -7,12 +7,16 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "deliver/take.h"
 #include "fd/gate.h"
 #include "process/birth.h"
+#include "process/caller.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "process/task.h"
 #include "restart/give.h"
+#include "restart/pass.h"
+#include "restart/take.h"
 #include "restart/threads.h"
 
 #include <errno.h>
@@ -39,6 +43,13 @@ static struct {
 	int result; /* of this process's own part */
 } asked = {.sock = -1};
 
+/* What was asked while all processes were told of something for which nobody waits. */
+static struct {
+	int sock;
+	uint64_t nonce;
+	uint32_t verb;
+} queued = {.sock = -1};
+
 static void answer(int sock, const char *result, const char *reason, size_t processes)
 {
 	char bytes[512];
@@ -54,6 +65,16 @@ static void answer(int sock, const char *result, const char *reason, size_t proc
 
 /* ---- in each process ---- */
 
+static void pass_to(uint64_t line)
+{
+	int sock = caller_connect(line);
+
+	if (sock >= 0)
+		pass_begin(sock);
+	else
+		log_warn("this worker could not pass its connections on: they stay with it");
+}
+
 /* 0, or -errno. */
 static int fulfil(uint32_t verb, uint64_t line)
 {
@@ -65,6 +86,7 @@ static int fulfil(uint32_t verb, uint64_t line)
 		threads_look_again();
 		break;
 	case PROTOCOL_OPEN:
+		pass_end(); /* what stands frozen is known by the listener as it is now */
 		gate_open();
 		threads_look_again();
 		break;
@@ -74,6 +96,13 @@ static int fulfil(uint32_t verb, uint64_t line)
 	case PROTOCOL_GIVE:
 		if (!roster_elect())
 			give_to(line);
+		break;
+	case PROTOCOL_PASS:
+		if (!roster_elect())
+			pass_to(line);
+		break;
+	case PROTOCOL_TAKE: /* the end of it */
+		deliver_expect_no_more();
 		break;
 	}
 	return r;
@@ -109,8 +138,10 @@ static void wish_for(uint32_t verb, uint64_t line)
 
 static void end(const char *result, const char *reason, size_t processes)
 {
-	answer(asked.sock, result, reason, processes);
-	raw_close(asked.sock);
+	if (asked.sock >= 0) {
+		answer(asked.sock, result, reason, processes);
+		raw_close(asked.sock);
+	}
 	asked.sock = -1;
 	asked.wish = 0;
 }
@@ -174,8 +205,8 @@ static int look_as_owner(void)
 		undo();
 		return STEP_MS;
 	} else if (left) {
-		log_warn("%zu workers have not opened their gate in time", left);
-		end("failed", "a process of this generation did not open its gate in time", 0);
+		log_warn("%zu workers have not answered in time to a part of a handover", left);
+		end("failed", "a process of this generation did not answer in time", 0);
 	} else {
 		lower_at = asked.verb == PROTOCOL_OPEN ? now + RAISED_NS : 0;
 		end("ok", NULL, roster_worker_count() + 1);
@@ -198,11 +229,13 @@ static const char *refusal(uint32_t verb)
 {
 	if (!roster_elect())
 		return "this process is a worker";
-	if (asked.wish)
+	if (asked.wish && (asked.sock >= 0 || queued.sock >= 0))
 		return "another part of a handover is under way";
 	if (verb == PROTOCOL_GIVE && gate_is_closed)
 		return "this generation is behind its gate";
-	if (verb == PROTOCOL_FORGET && !gate_has_left)
+	if (verb == PROTOCOL_TAKE && gate_is_closed)
+		return "this generation is behind its gate";
+	if ((verb == PROTOCOL_FORGET || verb == PROTOCOL_PASS) && !gate_has_left)
 		return "this generation has not closed its gate";
 	if (verb == PROTOCOL_OPEN && gate_has_left && !gate_is_closed)
 		return "this generation has given its listeners up";
@@ -218,8 +251,19 @@ void handover_asked(int sock, uint64_t nonce, uint32_t verb)
 		raw_close(sock);
 		return;
 	}
+	if (asked.wish) {
+		queued.sock = sock;
+		queued.nonce = nonce;
+		queued.verb = verb;
+		return;
+	}
 	if (verb == PROTOCOL_DOORS) {
 		answer_doors(sock);
+		return;
+	}
+	if (verb == PROTOCOL_TAKE) {
+		answer(sock, "ok", NULL, 0);
+		take_begin(sock);
 		return;
 	}
 	asked.sock = sock;
@@ -235,7 +279,33 @@ void handover_asked(int sock, uint64_t nonce, uint32_t verb)
 		roster_workers_not_gated(fulfilled, true);
 		return;
 	}
+	if (verb == PROTOCOL_PASS) {
+		answer(sock, "ok", NULL, roster_worker_count() + 1);
+		pass_begin(sock);
+		asked.sock = -1;
+	}
 	wish_for(verb, nonce);
+}
+
+static void ask_queued(void)
+{
+	int sock = queued.sock;
+
+	queued.sock = -1;
+	handover_asked(sock, queued.nonce, queued.verb);
+}
+
+/* Workers look at each client that they accept whether it is a knock: no more. */
+static void end_taking(void)
+{
+	asked.verb = PROTOCOL_TAKE;
+	asked.asked_at = io_now();
+	wish_for(PROTOCOL_TAKE, 0);
+}
+
+static int sooner(int a, int b)
+{
+	return !a || (b && b < a) ? b : a;
 }
 
 /* ---- */
@@ -246,16 +316,23 @@ static int look(void)
 
 	if (!drain)
 		return 0;
-	if (roster_elect())
-		return look_as_owner();
-	look_as_worker();
-	return 0;
+	if (!roster_elect()) {
+		look_as_worker();
+		return pass_look();
+	}
+	if (!asked.wish && queued.sock >= 0)
+		ask_queued();
+	if (!asked.wish && take_is_done())
+		end_taking();
+	return sooner(look_as_owner(), sooner(pass_look(), take_look()));
 }
 
 static void forget(void)
 {
+	pass_forget();
+	take_forget();
 	asked.wish = 0;
-	asked.sock = -1;
+	asked.sock = queued.sock = -1;
 }
 
 void handover_init(void)

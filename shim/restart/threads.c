@@ -11,19 +11,25 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static void signal_thread(int tid, void *arg)
+void threads_ring(int tid)
+{
+	if (tid > 0)
+		next_sys(SYS_tgkill, getpid(), tid, cpr__settings.signal);
+}
+
+static void ring_other(int tid, void *arg)
 {
 	const int *own = arg;
 
-	if (tid != own[1])
-		next_sys(SYS_tgkill, own[0], tid, cpr__settings.signal);
+	if (tid != *own)
+		threads_ring(tid);
 }
 
 void threads_look_again(void)
 {
-	int own[2] = {getpid(), (int)next_sys(SYS_gettid)}, saved_errno = errno;
+	int own = (int)next_sys(SYS_gettid), saved_errno = errno;
 
-	if (!fds_walk_in("/proc/self/task", signal_thread, own)) /* no /proc: the first thread is the one that most likely waits */
-		signal_thread(own[0], own);
+	if (!fds_walk_in("/proc/self/task", ring_other, &own)) /* no /proc: the first thread is the one that most likely waits */
+		threads_ring(getpid());
 	errno = saved_errno;
 }

@@ -9,4 +9,7 @@
  */
 void threads_look_again(void);
 
+/* One of them. */
+void threads_ring(int tid);
+
 #endif

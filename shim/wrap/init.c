@@ -10,6 +10,7 @@
 #include "restart/restart.h"
 #include "restart/verbs.h"
 #include "deliver/queue.h"
+#include "deliver/take.h"
 #include "drain/drain.h"
 #include "drain/freeze.h"
 #include "fd/claim.h"
@@ -85,6 +86,8 @@ static int start(void)
 		arrive_begin();
 		deliver_to_inherited();
 		gate_add_inherited();
+		if (gate_claims())
+			deliver_expect();
 		pending_init();
 		drain_init();
 		drain_owner_init();

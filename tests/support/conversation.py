@@ -27,7 +27,7 @@ class Conversation:
         self.process, self.pid, self.cprctl = process, process.pid, cprctl
         self.until = time.monotonic() + SECONDS
         self.peers, self.restarts, self.rings, self.call, self.daemon = [], [], None, None, None
-        self.begin_next = self.next = self.next_talk = None
+        self.begin_next = self.next = self.next_talk = self.passing = None
         self._buffer = b""
 
     def hold(self):
@@ -50,6 +50,8 @@ class Conversation:
     def close(self):
         for peer in self.peers:
             peer.close()
+        if self.passing:
+            self.passing.close()
         if self.next:
             with contextlib.suppress(OSError):
                 os.killpg(self.next.pid, signal.SIGKILL)
@@ -149,6 +151,19 @@ class Conversation:
 
     def do_hand_back(self):
         handover.hand_over(self.next, self)
+        return "ok"
+
+    def do_pass(self, left):
+        """Idle connections go to the next generation from now on: how many are left, once it are so many."""
+        self.passing = handover.Passing(self, self.next)
+        return f"left {self.passing.await_left(int(left))}"
+
+    def do_passed(self):
+        return str(self.passing.carried)
+
+    def do_pass_no_more(self):
+        self.passing.close()
+        self.passing = None
         return "ok"
 
     def do_end_of_next(self):

@@ -4,11 +4,13 @@
 import array
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import ring
@@ -152,6 +154,72 @@ class Generation:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+class Passing:
+    """Carries what the old generation passes to the next one, as the supervisor does, until it is closed."""
+
+    def __init__(self, old, new):
+        self.carried, self.closed, self.left = 0, False, {}
+        self.take = self._line_to(new.pid, TAKE)
+        self.source = self._line_to(old.pid, PASS)
+        self.lines = [self.source.line]
+        self.relay = threading.Thread(target=self._relay, daemon=True)
+        self.relay.start()
+
+    @staticmethod
+    def _line_to(pid, verb):
+        call = ring.Call(pid)
+        call.ring()
+        if not call.answered(5.0):
+            raise ring.Silence(f"process {pid} did not answer the doorbell")
+        call.send(ring.request(verb))
+        fields = ring.fields(call.hear(5.0))
+        if fields.get("result") != "ok":
+            raise Refused(fields)
+        return call
+
+    def _relay(self):
+        while not self.closed:
+            for ready in select.select([*self.lines, self.source.listener], [], [], 0.05)[0]:
+                if ready is self.source.listener:
+                    self.lines.append(ready.accept()[0])
+                elif not self._hear(ready):
+                    self.lines.remove(ready)
+                    self.left[ready] = 0
+
+    def _hear(self, line):
+        try:
+            message, fds = receive(line)
+        except OSError:
+            return False
+        if len(message) == BATCH.size:
+            _, kind, count, left, *_ = BATCH.unpack(message)
+            if kind == LEFT:
+                self.left[line] = left
+            else:
+                assert kind == CARRY and count == len(fds), (kind, count, len(fds))
+                self.take.line.settimeout(5.0)
+                self.take.line.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+                self.carried += count
+                for fd in fds:
+                    os.close(fd)
+        return bool(message)
+
+    def await_left(self, number, seconds=10.0):
+        """Until so many connections are left in all processes of the old generation; how many are."""
+        until = time.monotonic() + seconds
+        while (len(self.left) < len(self.lines) or sum(self.left.values()) != number) and time.monotonic() < until:
+            time.sleep(0.005)
+        return sum(self.left.values())
+
+    def close(self):
+        self.closed = True
+        self.relay.join()
+        for line in self.lines:
+            line.close()
+        self.source.__exit__()
+        self.take.__exit__()
 
 
 def hand_over(old, new):

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* Take: queues that are there before the fork, and filled after it. */
+#define _GNU_SOURCE
+#include "deliver/take.h"
+
+#include "base/log.h"
+#include "base/raw.h"
+#include "deliver/pace.h"
+#include "deliver/queue_inside.h"
+#include "fd/conn.h"
+#include "fd/gate.h"
+#include "fd/tagging.h"
+#include "process/birth.h"
+#include "process/guard.h"
+#include "process/roster.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	FAMILIES_MAX = 64, /* with a queue made before the fork: two descriptors each */
+	ROOM = 1,          /* in a family's own list, which is not used here */
+};
+
+_Atomic bool deliver_expects;
+
+static struct family *family_of(const struct entry *listener)
+{
+	struct family *f = deliver_family_for(listener->name, ROOM);
+
+	if (!f || f->flight.pair_count)
+		return f;
+	if (!fdqueue_open(&f->flight, FDQUEUE_PER_PAIR))
+		return NULL;
+	f->flight.fed = true;
+	return f;
+}
+
+static bool is_listener(const struct entry *e)
+{
+	return e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
+}
+
+/* A child can take from a queue only if it was there when the child was born. */
+static void before_fork(void)
+{
+	struct guard_hold hold;
+	int n = 0;
+
+	if (likely(!deliver_expects) || !guard_lock(&hold))
+		return;
+	for (const struct entry *e = table_first(cpr__table); e && n < FAMILIES_MAX; e = table_after(e))
+		n += is_listener(e) && family_of(e);
+	atomic_store(&deliver_waiting, true);
+	guard_unlock(&hold);
+}
+
+void deliver_expect(void)
+{
+	if (!knock_prepare(1))
+		return;
+	tagging_hide("", knock_shared());
+	atomic_store(&deliver_expects, true);
+	birth_around_fork(before_fork, NULL);
+}
+
+void deliver_expect_no_more(void)
+{
+	atomic_store(&deliver_expects, false);
+}
+
+static bool holds_back(struct family *f, int fd)
+{
+	return f->door.deferred && !conn_has_unread(fd) && deferred_keep(&f->held, &fd, 1);
+}
+
+bool deliver_take(const struct entry *listener, int fd)
+{
+	struct family *f = deliver_expects ? deliver_family_named(listener->name) : NULL;
+	bool asks = conn_has_unread(fd);
+
+	if (deliver_expects && (!f || !f->flight.pair_count)) /* a process alone makes it when it needs it */
+		f = roster_has_workers() ? NULL : family_of(listener);
+	if (!f) {
+		log_warn("a connection of %s could not be taken: closed", listener->name);
+		raw_close(fd);
+		return true;
+	}
+	if (!f->door.len)
+		f->door = knock_door_of(listener->fd);
+	f->claimer = getpid();
+	atomic_store(&deliver_waiting, true);
+	if (holds_back(f, fd))
+		return true;
+	if (!fdqueue_put_anywhere(&f->flight, fd))
+		return false;
+	f->unknocked++;
+	f->asking += asks && f->asking + 1 >= f->unknocked; /* those are the first of the queue */
+	return true;
+}

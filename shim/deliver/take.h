@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Take: connections that come one by one from a generation that goes on beside this one, to be accepted by this program in whichever of its processes. */
+#ifndef CPR_DELIVER_TAKE_H
+#define CPR_DELIVER_TAKE_H
+
+#include "model/table.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* More may come: what is empty stays open, and nobody gives up. */
+extern _Atomic bool deliver_expects;
+
+/* Once, behind a closed gate: makes what all processes of this generation must share before the first fork. */
+void deliver_expect(void);
+
+/* No more come. In each process. */
+void deliver_expect_no_more(void);
+
+/* Knocks for one more at its listener. False: there is no room now. The descriptor is taken then. Holding the guard. */
+bool deliver_take(const struct entry *listener, int fd);
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* Pass: freeze, send, and leave an ended socket behind. */
+#define _GNU_SOURCE
+#include "restart/pass.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/raw.h"
+#include "drain/carry.h"
+#include "drain/drain.h"
+#include "drain/freeze.h"
+#include "fd/conn.h"
+#include "fd/gate.h"
+#include "fd/tagging.h"
+#include "model/protocol.h"
+#include "process/active_calls.h"
+#include "restart/give.h"
+#include "restart/threads.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#define MS INT64_C(1000000)
+#define TOLD_NS (1000 * MS)
+#define FIRST_TOLD_NS (100 * MS) /* the first number is told behind the first sweep */
+
+/* A look costs some microseconds for each connection: so the fewer there are to pass, the rarer. What freezes by itself, behind its answer, wakes the task. */
+enum { FIRST_STEP_MS = 1, FULL_STEP_MS = 2, MOST_STEP_MS = 1000 };
+
+static struct {
+	int sock; /* -1: none */
+	int step;
+	size_t told;
+	bool waits;      /* for a connection that stands at a boundary, and whose thread has still to come out of its read */
+	int64_t begun_at;
+	int64_t told_at; /* 0: nothing was told yet */
+} line = {.sock = -1};
+
+/* One message, and the connections that go with it. */
+struct parcel {
+	struct protocol_batch batch;
+	int fds[PROTOCOL_BATCH_MAX];
+};
+
+void pass_begin(int sock)
+{
+	if (line.sock >= 0)
+		pass_end();
+	line.sock = sock;
+	line.step = FIRST_STEP_MS;
+	line.told_at = 0;
+	line.begun_at = io_now();
+	tagging_resolve();
+	drain_begin_passing();
+}
+
+void pass_end(void)
+{
+	if (line.sock < 0)
+		return;
+	io_close(&line.sock);
+	line.sock = -1;
+	drain_thaw();
+}
+
+void pass_forget(void)
+{
+	if (line.sock >= 0)
+		raw_close(line.sock);
+	line.sock = -1;
+}
+
+static bool is_over(void)
+{
+	char byte;
+	ssize_t n = raw_recv(line.sock, &byte, 1, MSG_DONTWAIT);
+
+	return !n || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* ---- an ended socket in its place: the program finds the end of its connection, and closes it ---- */
+
+/* -1: no number is free for it. */
+static int make_end(void)
+{
+	int pair[2];
+
+	if (next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+		return -1;
+	raw_close(pair[1]);
+	return pair[0];
+}
+
+/*
+ * Each number has one of its own. The obvious code puts one for all there: then its registration in an epoll set survives the program's close(), since the socket stays open at the
+ * other numbers, and goes on to tell of a connection that the program does not know any more. False: it is the one for all (no number was free), which must not be registered.
+ */
+static bool put_end_at(int fd)
+{
+	static int spare = -1;
+	int flags = next_fcntl(fd, F_GETFD, NULL) & FD_CLOEXEC ? O_CLOEXEC : 0;
+	cleanup_fd int own = -1;
+
+	if (spare < 0) {
+		spare = make_end();
+		spare = spare < 0 ? spare : io_move_up(spare, PROTOCOL_HIGH);
+	}
+	own = make_end();
+	if (own < 0 && spare < 0)
+		raw_close(fd);
+	else
+		next_dup3(own < 0 ? spare : own, fd, flags);
+	return own >= 0;
+}
+
+/*
+ * The registration goes with what stood at the number, and is made again for what stands there now, so that the program's loop hears of the end. (One with EPOLLONESHOT was left
+ * in its set by the freeze: it would go on to tell of a connection that another process has.)
+ */
+static void leave_end(int fd, struct conn *c)
+{
+	struct epoll_event event = {.events = c->events, .data.u64 = c->data};
+	int epfd = c->epfd, polled = c->polled;
+	bool was_polled = c->flags & CONN_POLLED;
+
+	if (was_polled)
+		next_epoll_ctl(epfd, EPOLL_CTL_DEL, polled, NULL);
+	for (int twin = c->dups ? conn_next_dup(fd, 0) : -1; twin >= 0; twin = conn_next_dup(fd, twin + 1)) {
+		conn_end(twin);
+		put_end_at(twin);
+	}
+	conn_end(fd);
+	if (put_end_at(fd) && was_polled)
+		next_epoll_ctl(epfd, EPOLL_CTL_ADD, polled, &event);
+}
+
+/* ---- passing ---- */
+
+/* False: it stays for now. A thread that sleeps in a read of it comes out, and freezes it itself. */
+static bool freezes(int fd, struct conn *c, int64_t now)
+{
+	enum conn_view view;
+
+	if (c->flags & CONN_FROZEN)
+		return true;
+	if (!conn_may_stop(c, fd, now) || !carry_may(c, fd))
+		return false;
+	view = conn_look(c, fd, now);
+	if (view == CONN_GONE)
+		conn_end(fd);
+	if (view < CONN_AT_BOUNDARY)
+		return false;
+	if (freeze_conn(fd, c, view == CONN_QUIET, NULL))
+		return true;
+	line.waits = true;
+	for (int i = 0; i < active_calls_top(); i++)
+		if (conn_at(atomic_load(&active_calls_at(i)->fd)) == c)
+			threads_ring(atomic_load(&active_calls_at(i)->tid));
+	return false;
+}
+
+static int send_parcel(struct parcel *p)
+{
+	int r = p->batch.count ? give_send(line.sock, &p->batch, sizeof(p->batch), p->fds, p->batch.count, 0) : 0;
+
+	for (uint32_t i = 0; i < p->batch.count && !r; i++) {
+		struct conn *c = conn_at(p->fds[i]);
+
+		if (c)
+			leave_end(p->fds[i], c);
+	}
+	p->batch.count = 0;
+	return r;
+}
+
+static void pack(struct parcel *p, int fd, const struct entry *listener)
+{
+	p->fds[p->batch.count] = fd;
+	p->batch.value[p->batch.count++] = gate_inode(listener);
+}
+
+/* How many were passed; *left: how many are this generation's still. -errno when the line takes nothing now. */
+static int pass_all(size_t *left)
+{
+	static struct parcel p; /* the task's alone */
+	int64_t now = io_now();
+	int passed = 0, r = 0;
+
+	p.batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY};
+	*left = 0;
+	line.waits = false;
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+		const struct entry *listener = c && !(c->flags & CONN_EXEMPT) ? tagging_listener(c->listener) : NULL;
+
+		if (!c || c->flags & CONN_EXEMPT)
+			continue;
+		*left += 1;
+		if (r || !listener || !freezes(fd, c, now))
+			continue;
+		if (!carry_may(c, fd)) { /* its client has ended it meanwhile: the program is to see that */
+			freeze_undo(c);
+			continue;
+		}
+		pack(&p, fd, listener);
+		if (p.batch.count < PROTOCOL_BATCH_MAX)
+			continue;
+		r = send_parcel(&p);
+		passed += r ? 0 : PROTOCOL_BATCH_MAX;
+	}
+	passed += r ? 0 : (int)p.batch.count;
+	r = r ? r : send_parcel(&p);
+	*left -= (size_t)passed;
+	return r ? r : passed;
+}
+
+static void tell_left(size_t left, int64_t now)
+{
+	struct protocol_batch batch = {.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_LEFT, .left = (uint32_t)left};
+
+	if (!line.told_at && line.waits && now - line.begun_at < FIRST_TOLD_NS)
+		return;
+	if (line.told_at && (left == line.told || (left && now - line.told_at < TOLD_NS)))
+		return;
+	if (give_send(line.sock, &batch, sizeof(batch), NULL, 0, 0))
+		return;
+	line.told = left;
+	line.told_at = now;
+}
+
+int pass_look(void)
+{
+	size_t left;
+	int passed;
+
+	if (line.sock < 0)
+		return 0;
+	if (is_over()) {
+		pass_end();
+		return 0;
+	}
+	passed = pass_all(&left);
+	if (passed > 0)
+		drain_wake(); /* threads that are parked on one of them find its end */
+	if (passed == -EAGAIN || passed == -ETOOMANYREFS)
+		return FULL_STEP_MS;
+	tell_left(left, io_now());
+	line.step = passed > 0 ? FIRST_STEP_MS : line.step < MOST_STEP_MS / 2 ? line.step * 2 : MOST_STEP_MS;
+	return line.step;
+}

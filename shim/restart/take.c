@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* Take: batches of connections, each to the listener of its inode. */
+#define _GNU_SOURCE
+#include "restart/take.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/next.h"
+#include "base/raw.h"
+#include "deliver/linger.h"
+#include "deliver/queue.h"
+#include "deliver/take.h"
+#include "fd/tagging.h"
+#include "model/protocol.h"
+#include "process/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How often the line is looked at: it does not wake the task. */
+enum { STEP_MS = 2, MOST_STEP_MS = 50, BATCHES = 8 };
+
+static int line = -1;
+static bool ended; /* the line has, and not all that came is accepted */
+static int step;
+
+/* What has come, and is not in a queue yet. */
+static struct {
+	struct protocol_batch batch;
+	int fds[PROTOCOL_BATCH_MAX];
+	uint32_t at;
+} had;
+
+void take_begin(int sock)
+{
+	if (line >= 0)
+		raw_close(line);
+	line = sock;
+	step = STEP_MS;
+	ended = false;
+}
+
+void take_forget(void)
+{
+	for (; had.at < had.batch.count; had.at++)
+		raw_close(had.fds[had.at]);
+	if (line >= 0)
+		raw_close(line);
+	line = -1;
+	ended = false;
+}
+
+/* Are there numbers for a whole batch? What comes out of a message and finds none is lost. */
+static bool has_numbers(void)
+{
+	int spare[PROTOCOL_BATCH_MAX], n = 0;
+
+	while (n < PROTOCOL_BATCH_MAX && (spare[n] = next_fcntl(line, F_DUPFD_CLOEXEC, NULL)) >= 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		raw_close(spare[i]);
+	return n == PROTOCOL_BATCH_MAX;
+}
+
+static size_t passed_with(struct msghdr *message, int *fds)
+{
+	struct cmsghdr *head = CMSG_FIRSTHDR(message);
+	size_t n = head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS ? (head->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+
+	if (n)
+		memcpy(fds, CMSG_DATA(head), n * sizeof(int));
+	return n;
+}
+
+/* One batch. False: there is none now. */
+static bool receive(void)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(PROTOCOL_BATCH_MAX * sizeof(int))];
+	} control;
+	struct iovec iov = {&had.batch, sizeof(had.batch)};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+	ssize_t n;
+	size_t count;
+
+	if (!has_numbers())
+		return false;
+	had.at = had.batch.count = 0;
+	n = raw_recvmsg(line, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		io_close(&line);
+		line = -1;
+		ended = true;
+	}
+	if (n <= 0)
+		return false;
+	count = passed_with(&message, had.fds);
+	if (!protocol_batch_is_sound(&had.batch, (size_t)n, count) || had.batch.kind != PROTOCOL_BATCH_CARRY) {
+		log_warn("the supervisor has sent something that is no batch of connections");
+		had.batch.count = (uint32_t)count;
+		for (; had.at < count; had.at++)
+			raw_close(had.fds[had.at]);
+		return false;
+	}
+	return true;
+}
+
+static const struct entry *listener_of(uint64_t ino)
+{
+	static const struct entry *last; /* most come for one */
+
+	if (last && table_by_fd(cpr__table, last->fd) == last && last->object.ino == ino)
+		return last;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
+			return last = e;
+	return last = NULL;
+}
+
+/* A listener that this generation has given up: its clients are told so by the end of their connections. */
+static void end_connection(int fd)
+{
+	next_shutdown(fd, SHUT_WR);
+	raw_close(fd);
+}
+
+/* False: the queues are full. */
+static bool deliver_all(void)
+{
+	for (; had.at < had.batch.count; had.at++) {
+		const struct entry *listener = listener_of(had.batch.value[had.at]);
+
+		if (!listener)
+			end_connection(had.fds[had.at]);
+		else if (!deliver_take(listener, had.fds[had.at]))
+			return false;
+	}
+	return true;
+}
+
+static bool take_some(void)
+{
+	struct guard_hold hold;
+	bool any = false;
+
+	for (int i = 0; i < BATCHES; i++) {
+		bool room;
+
+		if (!guard_lock(&hold))
+			return any;
+		room = deliver_all();
+		guard_unlock(&hold);
+		if (!room || line < 0 || !receive())
+			return any || !room;
+		any = true;
+	}
+	return any;
+}
+
+int take_look(void)
+{
+	int knocks;
+	bool any;
+
+	if (line < 0 && !ended)
+		return 0;
+	any = take_some();
+	knocks = deliver_settle(false);
+	step = any ? STEP_MS : step < MOST_STEP_MS / 2 ? step * 2 : MOST_STEP_MS;
+	return knocks && knocks < step ? knocks : step;
+}
+
+bool take_is_done(void)
+{
+	if (!ended || had.at < had.batch.count || deliver_count())
+		return false;
+	ended = false;
+	return true;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Take: the supervisor's line, on which connections of an old generation come to this one. */
+#ifndef CPR_RESTART_TAKE_H
+#define CPR_RESTART_TAKE_H
+
+#include <stdbool.h>
+
+/* From here on connections come on `sock`, which is this module's to close. */
+void take_begin(int sock);
+
+/* Takes what has come, and knocks for it. ms until the next look; 0: nothing comes. */
+int take_look(void);
+
+/* Has the line ended, and all that came on it been accepted? Said once. */
+bool take_is_done(void);
+
+/* In a forked child, which has no part in it. */
+void take_forget(void);
+
+#endif
