@@ -61,7 +61,7 @@ static struct entry *shown_of(const struct entry *hidden)
 {
 	struct entry *e = table_find(cpr__table, hidden->name + strlen(GATE_NAME), hidden->id);
 
-	return e && !(e->flags & ENTRY_ORPHAN) && object_still(&e->object, e->fd) ? e : NULL;
+	return e && (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED) && object_still(&e->object, e->fd) ? e : NULL;
 }
 
 /* The listener at `fd` is e's, and waits there. */
@@ -78,6 +78,7 @@ static struct entry *hide(const struct entry *e, int fd, const struct object *ob
 	hidden->kind = e->kind;
 	hidden->path_dev = e->path_dev;
 	hidden->path_ino = e->path_ino;
+	hidden->flags |= ENTRY_KEPT; /* it goes on with the program's own exec */
 	table_make_orphan(cpr__table, hidden);
 	atomic_store(&gate_is_closed, true);
 	return hidden;
@@ -241,12 +242,20 @@ void gate_add_inherited(void)
 {
 	struct guard_hold hold;
 
-	if (!claims || !guard_lock(&hold))
+	if (!guard_lock(&hold))
 		return;
-	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_STARTED_WITH && e->flags & ENTRY_LISTENING)
+	for (struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		if (gate_hides(e))
+			atomic_store(&gate_is_closed, true);
+		else if (claims && e->flags & ENTRY_STARTED_WITH && e->flags & ENTRY_LISTENING)
 			add_door(e);
+	}
 	guard_unlock(&hold);
+}
+
+bool gate_has_door(const struct entry *e)
+{
+	return gate_is_closed && hidden_of(e);
 }
 
 /* ---- opening ---- */

@@ -39,7 +39,10 @@ int gate_claim(struct entry *e, int fd, const struct object *fresh);
 /* listen() of a socket that no generation before had is about to come: clients wait for this one until its gate opens. Any thread. */
 void gate_listens(int fd);
 
-/* The same for what the program was started with. Once, at the start, with the table there. */
+/* Is this orphan a door? The program has exec'ed itself behind its gate, and asks anew. Holding the guard. */
+bool gate_has_door(const struct entry *e);
+
+/* The same for what the program was started with; and what it has behind the gate since before its own exec. Once, at the start, with the table there. */
 void gate_add_inherited(void);
 
 /* Each listener takes its door's place. How many. Keeps errno. */
