@@ -17,6 +17,9 @@ void freeze_init(void);
  */
 bool freeze_conn(int fd, struct conn *c, bool quiet, const struct active_call *me);
 
+/* Is a thread (other than `me`) inside a read on it? */
+bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call *me);
+
 /* As it was before; nothing happens to one that is not frozen. */
 void freeze_undo(struct conn *c);
 

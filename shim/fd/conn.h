@@ -32,6 +32,7 @@ enum {
 	CONN_EOF_READ = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
 	CONN_PASSED = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
 	CONN_NOT_OURS = 1 << 10, /* it came by message, and nobody's drain has to do with it */
+	CONN_LEAVING = 1 << 11, /* frozen, and about to go to the next generation: nobody lets it go on any more */
 	CONN_EXEMPT = CONN_PASSED | CONN_NOT_OURS,
 };
 
