@@ -176,8 +176,19 @@ void freeze_move_out(void)
 	}
 }
 
+_Atomic unsigned freeze_moves;
+
+void freeze_register_anew(int epfd, int fd, struct epoll_event event)
+{
+	int saved_errno = errno;
+
+	put_back(epfd, fd, event);
+	errno = saved_errno;
+}
+
 void freeze_move_in(void)
 {
+	atomic_fetch_add(&freeze_moves, 1);
 	for (int i = 0; i < count(); i++) {
 		struct registration *r = &own->all[i];
 		struct object object;

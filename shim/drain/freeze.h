@@ -30,6 +30,12 @@ void freeze_listeners(bool on);
 void freeze_move_out(void);
 void freeze_move_in(void);
 
+/*
+ * How often that was. A registration that began before and ended behind it may have been made for what stood there before, and be gone: then it is made anew.
+ */
+extern _Atomic unsigned freeze_moves;
+void freeze_register_anew(int epfd, int fd, struct epoll_event event);
+
 /* Has this process a listener in an epoll set? */
 bool freeze_knows_listeners(void);
 

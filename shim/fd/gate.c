@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "process/guard.h"
+#include "process/roster.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define GATE_NAME TAGGING_HIDDEN "gate:"
 
@@ -511,12 +513,30 @@ bool gate_name(int fd, struct sockaddr *addr, socklen_t *len)
 	return named;
 }
 
+/* A pid file that names another process than this family's: a next generation has written it. */
+static bool is_pid_file_of_another(const char *path, const struct stat *st)
+{
+	char bytes[16];
+	int pid = 0;
+
+	if (!S_ISREG(st->st_mode) || !st->st_size || st->st_size >= (off_t)sizeof(bytes) || io_read_file(path, bytes, sizeof(bytes)) <= 0)
+		return false;
+	for (const char *at = bytes; *at && *at != '\n'; at++) {
+		if (*at < '0' || *at > '9' || pid > 100000000)
+			return false;
+		pid = pid * 10 + (*at - '0');
+	}
+	return pid && pid != getpid() && pid != roster_owner();
+}
+
 bool gate_guards_path(const char *path)
 {
 	struct stat st;
 
 	if (stat(path, &st))
 		return false;
+	if (gate_has_left && is_pid_file_of_another(path, &st))
+		return true;
 	for (size_t i = 0; i < left_count; i++)
 		if (left[i].path_ino == st.st_ino && left[i].path_dev == st.st_dev)
 			return true;

@@ -69,7 +69,10 @@ bool gate_stands_at(int fd);
 /* getsockname(2) of a door is its listener's. False: it is none. */
 bool gate_name(int fd, struct sockaddr *addr, socklen_t *len);
 
-/* Does this path belong to a socket that stands behind this process's gate, or that it has given up? Then another generation has it: it is not to be unlinked. Holding the guard. */
+/*
+ * Does this path belong to a socket that stands behind this process's gate, or that it has given up; or is it, once the gate was closed, a pid file that names a process of another
+ * generation? Then it is not to be unlinked. Holding the guard.
+ */
 bool gate_guards_path(const char *path);
 extern _Atomic bool gate_has_left;
 

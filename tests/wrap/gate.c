@@ -257,6 +257,27 @@ TEST(gate_swaps_a_listener_of_ipv6, ONCE)
 }
 
 
+/* An old generation that ends takes its own pid file away, and no other's. */
+TEST(gate_keeps_the_pid_file_of_the_next_generation, ONCE)
+{
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	put("pid", getpid());
+	if (generation() == 2) {
+		serve_in_thread(serve_by_accept);
+		return;
+	}
+	char door[256];
+	strcpy(door, place_of_door(ask("next")));
+	CHECK(!strcmp(ask("wish CLOSE"), "ok"));
+	MUST(unlink(in_room("pid")));
+	CHECK(get("pid") != getpid());
+	put("pid", getpid());
+	MUST(unlink(in_room("pid")));
+	CHECK_FAILS(unlink(in_room("pid")), ENOENT);
+	end_at(door);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
+
 TEST(gate_swaps_a_unix_socket_and_keeps_its_path, ONCE)
 {
 	char where[512];
