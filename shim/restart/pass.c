@@ -221,6 +221,25 @@ static void pack(struct parcel *p, int fd, const struct entry *listener)
 	p->batch.value[p->batch.count++] = gate_inode(listener);
 }
 
+/*
+ * Threads inside accept(): what they have taken has no record yet, and the supervisor ends a generation that says that nothing is left. They come out, and park. How many there are.
+ */
+static size_t accepting(void)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < active_calls_top(); i++) {
+		int tid = atomic_load(&active_calls_at(i)->tid), fd = atomic_load(&active_calls_at(i)->fd);
+
+		if (!tid || fd < 0 || conn_at(fd))
+			continue;
+		threads_ring(tid);
+		line.waits = true;
+		n++;
+	}
+	return n;
+}
+
 /* How many were passed; *left: how many are this generation's still. -errno when the line takes nothing now. */
 static int pass_all(size_t *left)
 {
@@ -229,8 +248,8 @@ static int pass_all(size_t *left)
 	int passed = 0, r = 0, n;
 
 	p.batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY};
-	*left = 0;
 	line.waits = false;
+	*left = accepting(); /* before the records are looked at */
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 		const struct entry *listener = c && !(c->flags & CONN_EXEMPT) ? tagging_listener(c->listener) : NULL;
