@@ -36,7 +36,8 @@ int batch_receive(int line, struct batch *batch)
 {
 	union control control;
 	struct iovec bytes = {&batch->head, sizeof(batch->head)};
-	struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr message = {
+		.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	size_t got;
 	ssize_t n;
 
@@ -80,7 +81,8 @@ int batch_send(int line, const struct batch *batch)
 		memset(&control, 0, sizeof(control));
 		message.msg_control = &control;
 		message.msg_controllen = CMSG_SPACE(batch->head.count * sizeof(int));
-		*CMSG_FIRSTHDR(&message) = (struct cmsghdr){CMSG_LEN(batch->head.count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+		*CMSG_FIRSTHDR(&message) =
+			(struct cmsghdr){CMSG_LEN(batch->head.count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), batch->fds, batch->head.count * sizeof(int));
 	}
 	do

@@ -12,7 +12,8 @@ struct batch {
 	int fds[PROTOCOL_BATCH_MAX]; /* -1: none, or taken */
 };
 
-/* One batch that is there. 1; 0: the line has ended; -EAGAIN: none yet; -ENOMSG: words ("result="); -EBADMSG: something else, or cut by our limit of descriptors; -errno. */
+/* One batch that is there. 1; 0: the line has ended; -EAGAIN: none yet; -ENOMSG: words ("result="); -EBADMSG: something
+ * else, or cut by our limit of descriptors; -errno. */
 int batch_receive(int line, struct batch *batch);
 
 /* The same, awaited until `until` (io_now): -ETIME. */

@@ -42,12 +42,23 @@ void callers_ring(struct supervisor *s, uint64_t nonce)
 		return;
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		if (s->callers[i].line < 0) {
-			s->callers[i] = (struct caller){.line = steal_fd(&line), .until = io_now() + PROTOCOL_TIMEOUT_MS * MS};
+			s->callers[i] =
+				(struct caller){.line = steal_fd(&line), .until = io_now() + PROTOCOL_TIMEOUT_MS * MS};
 			return;
 		}
 }
 
 /* ---- status ---- */
+
+static void refuse(struct caller *c, const char *result, const char *reason)
+{
+	char answer[2 * REASON_SIZE];
+	struct text t = TEXT_ON(answer);
+
+	protocol_put(&t, "result", result);
+	protocol_put(&t, "reason", reason);
+	say(c, answer, t.used, true);
+}
 
 static void put_command(struct text *t, char *const *argv)
 {
@@ -69,7 +80,8 @@ static void put_generations(const struct supervisor *s, struct text *t)
 		char line[128];
 		struct text l = TEXT_ON(line);
 
-		text_format(&l, "%d %d %d %s", g->number, (int)g->owner, (int)generation_left(g), generation_phase_word(g));
+		text_format(&l, "%d %d %d %s", g->number, (int)g->owner, (int)generation_left(g),
+			    generation_phase_word(g));
 		protocol_put(t, "one", line);
 	}
 }
@@ -102,23 +114,29 @@ static void answer_status(struct supervisor *s, struct caller *c)
 		protocol_put_int(&t, "last_restart_gate_us", s->last_gate_us);
 	}
 	protocol_put_int(&t, "arriving", handover_under_way(s) || (s->serving && !s->serving->ready));
+	if (s->options.graceful_signal)
+		protocol_put(&t, "graceful_signal",
+			     sigabbrev_np(s->options.graceful_signal) ? sigabbrev_np(s->options.graceful_signal)
+								      : "RT");
 	protocol_put_int(&t, "signal", s->options.doorbell);
 	protocol_put(&t, "version", CPR_VERSION);
 	put_generations(s, &t);
 	say(c, answer, t.used, true);
 }
 
-/* ---- requests ---- */
-
-static void refuse(struct caller *c, const char *result, const char *reason)
+/* What it holds, by the number that it has here. */
+static void answer_list(struct supervisor *s, struct caller *c)
 {
-	char answer[2 * REASON_SIZE];
-	struct text t = TEXT_ON(answer);
+	static const char ok[] = "result=ok\n";
+	cleanup_fd int state = holdings_write(&s->holdings, s->serving ? s->serving->number : 0, 0, 0);
 
-	protocol_put(&t, "result", result);
-	protocol_put(&t, "reason", reason);
-	say(c, answer, t.used, true);
+	if (state < 0 || io_send(c->line, ok, sizeof(ok) - 1, state))
+		refuse(c, "failed", "the list could not be written");
+	else
+		hang_up(c);
 }
+
+/* ---- requests ---- */
 
 static void answer_restart(struct supervisor *s, struct caller *c, const struct protocol_request *request)
 {
@@ -156,6 +174,8 @@ static void answer(struct supervisor *s, struct caller *c, const struct protocol
 {
 	if (request->verb == PROTOCOL_STATUS)
 		answer_status(s, c);
+	else if (request->verb == PROTOCOL_LIST)
+		answer_list(s, c);
 	else if (request->verb == PROTOCOL_RESTART)
 		answer_restart(s, c, request);
 	else if (request->verb == PROTOCOL_ROLLBACK)
@@ -194,7 +214,7 @@ void callers_tell(struct supervisor *s, const char *text, size_t n, bool last)
 			continue;
 		if (stays) {
 			c->waits = false;
-			c->drains = s->serving->number - 1;
+			c->drains = s->handover.old;
 		}
 		say(c, text, n, last && !stays);
 	}

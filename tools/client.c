@@ -30,7 +30,8 @@ enum { BACKLOG = 8 };
 
 static const int64_t successor_time = 3 * SECOND; /* for the child of a daemonising process that died to report */
 
-static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 static enum outcome fail(enum outcome outcome, struct text *why, const char *format, ...)
 {
 	va_list args;
@@ -51,7 +52,8 @@ static enum outcome not_permitted(pid_t pid, uid_t uid, struct text *why)
 	return OUTCOME_FAILED;
 }
 
-/* Seccomp filters of our own: a container has them, and what they forbid is forbidden to its processes and not a surprise to them. */
+/* Seccomp filters of our own: a container has them, and what they forbid is forbidden to its processes and not a
+ * surprise to them. */
 static int own_filters(void)
 {
 	struct proc own;
@@ -74,7 +76,8 @@ static int read_settled(pid_t pid, struct proc *proc)
 	return r;
 }
 
-/* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is just starting. */
+/* The signal's default action ends a process, so it is only sent where it is caught. OUTCOME_SILENT: try again, it is
+ * just starting. */
 static enum outcome look(struct client *c, struct text *why)
 {
 	struct proc_page page = {.signo = SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX, .filters = -1};
@@ -84,9 +87,11 @@ static enum outcome look(struct client *c, struct text *why)
 	if (r)
 		return fail(OUTCOME_ABSENT, why, "no process has the PID %d", (int)c->pid);
 	if (proc.tgid != c->pid)
-		return fail(OUTCOME_ABSENT, why, "%d is a thread of process %d: give that one", (int)c->pid, (int)proc.tgid);
+		return fail(OUTCOME_ABSENT, why, "%d is a thread of process %d: give that one", (int)c->pid,
+			    (int)proc.tgid);
 	if (proc.state == 'Z' || proc.state == 'X')
-		return fail(OUTCOME_ABSENT, why, "PID %d has ended, its parent has not taken note of it yet", (int)c->pid);
+		return fail(OUTCOME_ABSENT, why, "PID %d has ended, its parent has not taken note of it yet",
+			    (int)c->pid);
 	c->uid = proc.uid;
 	c->gid = proc.gid;
 	r = proc_page(c->pid, &page);
@@ -98,7 +103,8 @@ static enum outcome look(struct client *c, struct text *why)
 	c->supervisor = page.supervisor;
 	if (!r && proc.filters > (page.filters >= 0 ? page.filters : own_filters()))
 		return fail(OUTCOME_FAILED, why,
-			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left alone; start it "
+			    "PID %d has put itself under a seccomp filter, which may kill it for answering: it is left "
+			    "alone; start it "
 			    "anew to restart it",
 			    (int)c->pid);
 	if (!r && proc_has_signal(proc.caught, page.signo))
@@ -106,8 +112,10 @@ static enum outcome look(struct client *c, struct text *why)
 	if (proc_has_signal(proc.blocked, page.signo))
 		return OUTCOME_SILENT;
 	if (r)
-		return fail(OUTCOME_ABSENT, why, "PID %d is not under cpr: start it with cpr-exec, `cprctl ps` shows what is", (int)c->pid);
-	return fail(OUTCOME_FAILED, why, "PID %d is under cpr, but does not listen: it does not catch signal %d", (int)c->pid, c->signo);
+		return fail(OUTCOME_ABSENT, why,
+			    "PID %d is not under cpr: start it with cpr-exec, `cprctl ps` shows what is", (int)c->pid);
+	return fail(OUTCOME_FAILED, why, "PID %d is under cpr, but does not listen: it does not catch signal %d",
+		    (int)c->pid, c->signo);
 }
 
 enum outcome client_open(struct client *client, pid_t pid, bool patient, struct text *why)
@@ -123,10 +131,12 @@ enum outcome client_open(struct client *client, pid_t pid, bool patient, struct 
 	while ((outcome = look(&c, why)) == OUTCOME_SILENT && io_now() < until)
 		nanosleep(&pause, NULL);
 	if (outcome == OUTCOME_SILENT)
-		outcome = fail(OUTCOME_ABSENT, why, "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked",
+		outcome = fail(OUTCOME_ABSENT, why,
+			       "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked",
 			       (int)pid);
 	if (!outcome && c.pidfd < 0)
-		outcome = fail(OUTCOME_FAILED, why, "PID %d: the kernel gives no pidfd of it; Linux 5.11 or newer is needed", (int)pid);
+		outcome = fail(OUTCOME_FAILED, why,
+			       "PID %d: the kernel gives no pidfd of it; Linux 5.11 or newer is needed", (int)pid);
 	if (outcome) {
 		io_close(&c.pidfd);
 		return outcome;
@@ -166,7 +176,8 @@ static int socket_in_network_of(pid_t pid)
 	sock = socket(AF_UNIX, type, 0);
 	if (sock < 0)
 		sock = -errno;
-	if (theirs >= 0 && setns(ours, CLONE_NEWNET)) { /* nothing else here minds the wrong network, but let it not go on unseen */
+	if (theirs >= 0 &&
+	    setns(ours, CLONE_NEWNET)) { /* nothing else here minds the wrong network, but let it not go on unseen */
 		int error = errno;
 
 		if (sock >= 0)
@@ -218,13 +229,14 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 	io_close(&c->line);
 	io_close(&c->listener);
 	c->line = c->listener = -1;
-	c->asked = false;
+	c->asked = c->holds = false;
 	c->speaker = 0;
 	c->request = *request;
 	c->request.magic = PROTOCOL_MAGIC;
 	r = listen_for(c, &c->nonce);
 	if (r == -EPERM)
-		return fail(OUTCOME_FAILED, why, "PID %d is in another network namespace: only root may enter it to ask", (int)c->pid);
+		return fail(OUTCOME_FAILED, why,
+			    "PID %d is in another network namespace: only root may enter it to ask", (int)c->pid);
 	if (!r)
 		r = queue_signal(c, c->nonce);
 	c->rung_at = io_now();
@@ -241,8 +253,8 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 /* ---- hearing ---- */
 
 /*
- * The first to talk must be the process itself. After that its next generation may be another process: a server that becomes a
- * daemon. Who guessed the address is neither, unless it is the same user's or root's, who could do worse.
+ * The first to talk must be the process itself. After that its next generation may be another process: a server that
+ * becomes a daemon. Who guessed the address is neither, unless it is the same user's or root's, who could do worse.
  */
 static bool welcome(const struct client *c, const struct ucred *peer)
 {
@@ -257,7 +269,7 @@ static void answer_the_door(struct client *c)
 
 	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !welcome(c, &peer))
 		return;
-	if (!c->asked) {
+	if (!c->asked && !c->holds) {
 		if (io_send(line, &c->request, sizeof(c->request), -1))
 			return;
 		c->asked = true;
@@ -265,6 +277,71 @@ static void answer_the_door(struct client *c)
 	io_close(&c->line);
 	c->line = steal_fd(&line);
 	c->speaker = peer.pid;
+}
+
+/* Milliseconds to wait, rounded up; 0: the time has come. */
+static int wait_ms(int64_t until)
+{
+	int64_t left = until - io_now();
+
+	return left > 0 ? (int)((left + 999999) / 1000000) : 0;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals
+ * is full. So it is rung again until it has been asked. It knows the nonce of a caller that it has heard.
+ */
+static int64_t next_ring(struct client *c, int64_t until)
+{
+	int64_t due = c->rung_at + RING_AGAIN_NS;
+
+	if (c->asked || c->died || c->supervisor)
+		return until;
+	if (io_now() >= due) {
+		char reason[256];
+		struct text why = TEXT_ON(reason);
+
+		if (look(c, &why) == OUTCOME_DONE) /* still: it may have become another program */
+			queue_signal(c, c->nonce);
+		c->rung_at = io_now();
+		due = c->rung_at + RING_AGAIN_NS;
+	}
+	return earlier(due, until);
+}
+
+enum outcome client_meet(struct client *c, const struct protocol_request *request, int64_t until, struct text *why)
+{
+	enum outcome outcome = client_ring(c, request, why);
+
+	c->holds = true;
+	while (!outcome && c->line < 0) {
+		struct pollfd on[] = {{.fd = c->listener, .events = POLLIN}, {.fd = c->pidfd, .events = POLLIN}};
+		int n = poll(on, countof(on), wait_ms(next_ring(c, until)));
+
+		if (n < 0 && errno != EINTR)
+			return fail(OUTCOME_FAILED, why, "poll: %m");
+		if (n > 0 && on[0].revents)
+			answer_the_door(c);
+		else if (n > 0)
+			return fail(OUTCOME_ABSENT, why, "PID %d has ended", (int)c->pid);
+		else if (io_now() >= until)
+			return fail(OUTCOME_SILENT, why, "PID %d does not answer", (int)c->pid);
+	}
+	return outcome;
+}
+
+enum outcome client_ask_now(struct client *c, struct text *why)
+{
+	int r = io_send(c->line, &c->request, sizeof(c->request), -1);
+
+	c->holds = false;
+	c->asked = !r;
+	return r ? fail(OUTCOME_FAILED, why, "PID %d cannot be asked: %s", (int)c->pid, strerror(-r)) : OUTCOME_DONE;
 }
 
 /* True: a message is in *answer. Otherwise the line has ended. */
@@ -287,41 +364,6 @@ static bool take_message(struct client *c, struct answer *answer)
 	return true;
 }
 
-/* Milliseconds to wait, rounded up; 0: the time has come. */
-static int wait_ms(int64_t until)
-{
-	int64_t left = until - io_now();
-
-	return left > 0 ? (int)((left + 999999) / 1000000) : 0;
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-/*
- * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals is full. So it is rung again until
- * it has been asked. It knows the nonce of a caller that it has heard.
- */
-static int64_t next_ring(struct client *c, int64_t until)
-{
-	int64_t due = c->rung_at + RING_AGAIN_NS;
-
-	if (c->asked || c->died || c->supervisor)
-		return until;
-	if (io_now() >= due) {
-		char reason[256];
-		struct text why = TEXT_ON(reason);
-
-		if (look(c, &why) == OUTCOME_DONE) /* still: it may have become another program */
-			queue_signal(c, c->nonce);
-		c->rung_at = io_now();
-		due = c->rung_at + RING_AGAIN_NS;
-	}
-	return earlier(due, until);
-}
-
 enum outcome client_hear(struct client *c, int64_t until, struct answer *answer, struct text *why)
 {
 	for (;;) {
@@ -331,7 +373,8 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			{.fd = c->died ? -1 : c->pidfd, .events = POLLIN},
 		};
 		int64_t patience = c->request.verb == PROTOCOL_RESTART && !c->supervisor ? successor_time : 0;
-		int n = poll(on, countof(on), wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
+		int n = poll(on, countof(on),
+			     wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
 
 		if (n < 0 && errno != EINTR)
 			return fail(OUTCOME_FAILED, why, "poll: %m");
@@ -352,7 +395,8 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 	}
 }
 
-enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why)
+enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer,
+			       struct text *why)
 {
 	const struct protocol_request request = {.verb = verb};
 	enum outcome outcome = client_ring(client, &request, why);
@@ -365,14 +409,16 @@ enum outcome client_call_again(struct client *client, enum protocol_verb verb, i
 	return OUTCOME_FAILED;
 }
 
-enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why)
+enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until,
+			 struct answer *answer, struct text *why)
 {
 	enum outcome outcome = client_open(client, pid, true, why);
 
 	return outcome ? outcome : client_call_again(client, verb, until, answer, why);
 }
 
-enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why)
+enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer,
+			struct text *why)
 {
 	cleanup_client struct client client = CLIENT_NONE;
 	const struct protocol_request request = {.verb = verb};

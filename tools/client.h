@@ -30,8 +30,9 @@ struct client {
 	bool asked;    /* the request went out */
 	uint64_t nonce;
 	int64_t rung_at; /* io_now() */
+	bool holds;      /* … and is not to yet: client_meet */
 	bool supervisor; /* it is the supervisor of a server, and not the server */
-	int64_t died;  /* when the process was seen to be dead, 0: it lives */
+	int64_t died;    /* when the process was seen to be dead, 0: it lives */
 	struct protocol_request request;
 };
 
@@ -45,30 +46,42 @@ struct answer {
 #define CLIENT_NONE ((struct client){.pidfd = -1, .listener = -1, .line = -1})
 
 /*
- * A process that can be rung. `patient`: waits up to a second for one that is just between exec and its first instruction.
- * OUTCOME_DONE, or another with the reason in `why`; then there is nothing to close.
+ * A process that can be rung. `patient`: waits up to a second for one that is just between exec and its first
+ * instruction. OUTCOME_DONE, or another with the reason in `why`; then there is nothing to close.
  */
 enum outcome client_open(struct client *client, pid_t pid, bool patient, struct text *why);
 void client_close(struct client *client);
 
-/* Rings: the request goes to the process when it connects. May be called again for a next request. OUTCOME_DONE or OUTCOME_FAILED
-   (or OUTCOME_ABSENT: it died). */
+/* Rings: the request goes to the process when it connects. May be called again for a next request. OUTCOME_DONE or
+   OUTCOME_FAILED (or OUTCOME_ABSENT: it died). */
 enum outcome client_ring(struct client *client, const struct protocol_request *request, struct text *why);
 
 /*
- * The next message, heard before `until` (io_now). OUTCOME_DONE; OUTCOME_SILENT; OUTCOME_ABSENT: the process died, and nobody took
- * its place. `answer` is changed only by OUTCOME_DONE: a descriptor that it held before is closed.
+ * Rings, and waits for the process to connect, without a word to it yet: client_ask_now sends the request. Two that are
+ * met first can be asked one after the other without the time that a signal takes. OUTCOME_DONE, or another and `why`.
+ */
+enum outcome client_meet(struct client *client, const struct protocol_request *request, int64_t until,
+			 struct text *why);
+enum outcome client_ask_now(struct client *client, struct text *why);
+
+/*
+ * The next message, heard before `until` (io_now). OUTCOME_DONE; OUTCOME_SILENT; OUTCOME_ABSENT: the process died, and
+ * nobody took its place. `answer` is changed only by OUTCOME_DONE: a descriptor that it held before is closed.
  */
 enum outcome client_hear(struct client *client, int64_t until, struct answer *answer, struct text *why);
 
 /* A question to one process, which must answer "ok"; the line stays open in *client for what follows. */
-enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why);
+enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until,
+			 struct answer *answer, struct text *why);
 
 /* The same for a client that is open already. */
-enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer, struct text *why);
+enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer,
+			       struct text *why);
 
-/* One simple question from beginning to end: client_open, client_ring, client_hear, and the answer must be "ok" or "worker". */
-enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer, struct text *why);
+/* One simple question from beginning to end: client_open, client_ring, client_hear, and the answer must be "ok" or
+ * "worker". */
+enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer,
+			struct text *why);
 
 /* Appends the value of a key as it may be shown: what does not print as \xHH. Nothing if the key is missing. */
 void answer_show(const char *answer, const char *key, struct text *t);

@@ -59,7 +59,8 @@ pid_t cmd_pid(const char *word)
 	long long pid = strtonum(word, 1, INT32_MAX, &error);
 
 	if (error)
-		errx(OUTCOME_USAGE, "\"%s\" is not a process id: that is a number from 1; `cprctl ps` shows those under cpr", word);
+		errx(OUTCOME_USAGE,
+		     "\"%s\" is not a process id: that is a number from 1; `cprctl ps` shows those under cpr", word);
 	return (pid_t)pid;
 }
 
@@ -79,7 +80,8 @@ enum outcome cmd_supervisor_of(struct client *client, struct text *why)
 	outcome = client_call_again(client, PROTOCOL_STATUS, io_now() + TIMEOUT_MS * INT64_C(1000000), &answer, why);
 	if (outcome)
 		return outcome;
-	if (protocol_get_int(answer.text, "supervisor", &pid) || client_open(&supervisor, (pid_t)pid, false, &gone) || !supervisor.supervisor) {
+	if (protocol_get_int(answer.text, "supervisor", &pid) || client_open(&supervisor, (pid_t)pid, false, &gone) ||
+	    !supervisor.supervisor) {
 		text_format(why, "PID %d has no supervisor: it is not in handover mode", (int)client->pid);
 		return OUTCOME_ABSENT;
 	}
@@ -114,8 +116,9 @@ void cmd_duration(int64_t ms, struct text *t)
 const char *cmd_kind(enum entry_kind kind)
 {
 	static const char *const names[] = {
-		[ENTRY_STREAM] = "stream", [ENTRY_DATAGRAM] = "datagram", [ENTRY_FIFO] = "fifo", [ENTRY_DEVICE] = "device",
-		[ENTRY_FILE] = "file",     [ENTRY_MEMFD] = "memfd",       [ENTRY_API] = "api",
+		[ENTRY_STREAM] = "stream", [ENTRY_DATAGRAM] = "datagram", [ENTRY_FIFO] = "fifo",
+		[ENTRY_DEVICE] = "device", [ENTRY_FILE] = "file",         [ENTRY_MEMFD] = "memfd",
+		[ENTRY_API] = "api",
 	};
 
 	return (size_t)kind < countof(names) && names[kind] ? names[kind] : "?";

@@ -4,8 +4,8 @@
 #include "cmd.h"
 
 #include "base/attr.h"
-#include "grid.h"
 #include "base/io.h"
+#include "grid.h"
 #include "json.h"
 #include "model/state.h"
 
@@ -21,7 +21,8 @@ static const char usage_text[] =
 	"Usage: cprctl dump FILE|- [--json]\n"
 	"Decodes a state: a file that holds one, /proc/PID/fd/N for a memfd that does, or - for the standard input.\n";
 
-/* All of `from` in a memfd of our own: a pipe cannot be mapped, and a file may shrink while it is read. The memfd, or -errno. */
+/* All of `from` in a memfd of our own: a pipe cannot be mapped, and a file may shrink while it is read. The memfd, or
+ * -errno. */
 static int copy_of(int from)
 {
 	cleanup_fd int memfd = io_memfd("state");
@@ -83,8 +84,9 @@ static void print_tags(const struct state *state)
 
 static void print_human(const struct state *state)
 {
-	printf("generation %u, %zu tags, %zu heirlooms, %zu workers, %zu connections (%u carried, %u closed, %u cut)\n", state->generation,
-	       table_count(state->table), state->heirloom_count, state->worker_count, state->passed_count, state->carried, state->closed, state->cut);
+	printf("generation %u, %zu tags, %zu heirlooms, %zu workers, %zu connections (%u carried, %u closed, %u cut)\n",
+	       state->generation, table_count(state->table), state->heirloom_count, state->worker_count,
+	       state->passed_count, state->carried, state->closed, state->cut);
 	if (state->left_at)
 		printf("asked for at %lld ns, left at %lld ns (CLOCK_MONOTONIC); generation 1 started at %lld ns\n",
 		       (long long)state->asked_at, (long long)state->left_at, (long long)state->first_at);
@@ -94,7 +96,8 @@ static void print_human(const struct state *state)
 		printf("%sheirloom: fd %d, device %llx, inode %llu\n", i ? "" : "\n", state->heirlooms[i].fd,
 		       (unsigned long long)state->heirlooms[i].dev, (unsigned long long)state->heirlooms[i].ino);
 	for (size_t i = 0; i < state->passed_count; i++)
-		printf("%sconnection: fd %d, inode %llu, %s\n", i ? "" : "\n", state->passed[i].fd, (unsigned long long)state->passed[i].ino,
+		printf("%sconnection: fd %d, inode %llu, %s\n", i ? "" : "\n", state->passed[i].fd,
+		       (unsigned long long)state->passed[i].ino,
 		       state->passed[i].listener < 0 ? "to be closed" : "carried");
 	for (size_t i = 0; i < state->worker_count; i++)
 		printf("%sworker: PID %d, started at tick %llu\n", i ? "" : "\n", state->workers[i].pid,

@@ -17,7 +17,8 @@ enum { TIMEOUT_MS = 5000 };
 static const char usage_text[] =
 	"Usage: cprctl list PID [--json]\n"
 	"Shows the descriptors that a process under cpr has by name.\n"
-	"  STATE  kept: survives a restart; not kept; orphan: came over in the last restart, and the program has not asked for it yet;\n"
+	"  STATE  kept: survives a restart; not kept; orphan: came over in the last restart, and the program has not "
+	"asked for it yet;\n"
 	"         inherited: came through the program's own exec\n"
 	"  QUEUE  connections that wait for accept, and how many may (streams); bytes that wait (datagrams)\n";
 
@@ -66,9 +67,9 @@ static void print_human(const struct state *state)
 static void print_connections(const int64_t *n)
 {
 	if (n[CONNECTIONS_ALL])
-		printf("\n%lld connection%s: %lld fresh, %lld between requests, %lld busy\n", (long long)n[CONNECTIONS_ALL],
-		       n[CONNECTIONS_ALL] == 1 ? "" : "s", (long long)n[CONNECTIONS_FRESH], (long long)n[CONNECTIONS_IDLE],
-		       (long long)n[CONNECTIONS_BUSY]);
+		printf("\n%lld connection%s: %lld fresh, %lld between requests, %lld busy\n",
+		       (long long)n[CONNECTIONS_ALL], n[CONNECTIONS_ALL] == 1 ? "" : "s",
+		       (long long)n[CONNECTIONS_FRESH], (long long)n[CONNECTIONS_IDLE], (long long)n[CONNECTIONS_BUSY]);
 }
 
 static void print_json(pid_t pid, const struct state *state, const int64_t *connections)

@@ -18,11 +18,12 @@ enum { TIMEOUT_MS = 1000, COMMAND_SIZE = 4200, DEPTH_MAX = 2 }; /* supervisor, g
 static const char usage_text[] =
 	"Usage: cprctl ps [--json]\n"
 	"Shows the processes under cpr that you may see: all of them to root, your own otherwise.\n"
-	"Workers, the forked processes of a server, stand below their owner, which is the one to restart; generations below their supervisor.\n";
+	"Workers, the forked processes of a server, stand below their owner, which is the one to restart; generations "
+	"below their supervisor.\n";
 
 struct row {
 	pid_t pid;
-	pid_t owner; /* 0: it is an owner itself, or does not say */
+	pid_t owner;      /* 0: it is an owner itself, or does not say */
 	pid_t supervisor; /* 0: it has none */
 	char phase[48];   /* what its supervisor says of it */
 	uid_t uid;
@@ -120,7 +121,8 @@ static void take_phase(struct rows *rows, const char *line)
 static void take_phases(struct rows *rows)
 {
 	for (size_t i = 0; i < rows->count; i++)
-		for (const char *line = rows->row[i].answer.text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		for (const char *line = rows->row[i].answer.text; line && *line;
+		     line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
 			if (!strncmp(line, "one=", 4))
 				take_phase(rows, line);
 }
@@ -153,7 +155,8 @@ static void add_row(struct grid *grid, const struct row *row, int depth)
 	grid_add(grid, "%s", *mode ? mode : "-");
 	grid_add(grid, "%s", *uptime ? uptime : "-");
 	add_number(grid, row->answer.text, "descriptors");
-	grid_add(grid, "%*s%s%s%s%s%s", 4 * (depth > 1 ? depth - 1 : 0), "", depth ? " \\_ " : "", *row->phase ? "[" : "", row->phase, *row->phase ? "] " : "", command);
+	grid_add(grid, "%*s%s%s%s%s%s", 4 * (depth > 1 ? depth - 1 : 0), "", depth ? " \\_ " : "",
+		 *row->phase ? "[" : "", row->phase, *row->phase ? "] " : "", command);
 }
 
 static void add_below(struct grid *grid, const struct rows *rows, pid_t parent, int depth)
@@ -169,7 +172,8 @@ static void add_below(struct grid *grid, const struct rows *rows, pid_t parent, 
 static void print_human(const struct rows *rows)
 {
 	static const struct grid_column columns[] = {
-		{"PID", true}, {"USER", false}, {"GEN", true}, {"MODE", false}, {"UPTIME", true}, {"FDS", true}, {"COMMAND", false},
+		{"PID", true},    {"USER", false}, {"GEN", true},      {"MODE", false},
+		{"UPTIME", true}, {"FDS", true},   {"COMMAND", false},
 	};
 	cleanup_grid struct grid *grid = grid_new(columns, countof(columns));
 

@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 
-#include "check.h"
 #include "base/io.h"
+#include "check.h"
 #include "json.h"
 #include "trial.h"
 #include "utf8.h"
@@ -24,10 +24,12 @@ static const char usage_text[] =
 	"Restarts a process under cpr, or the server of a supervisor, and returns when its next generation serves.\n"
 	"  --timeout SEC  how long to wait for that (60; decimals are fine)\n"
 	"  --exec PATH    starts PATH in the place of the program, with its arguments\n"
-	"  --wait drained returns when the old generation is gone as well: its last connection has ended (ready: when the next one serves)\n"
+	"  --wait drained returns when the old generation is gone as well: its last connection has ended (ready: when "
+	"the next one serves)\n"
 	"  --json         says what happened in JSON\n"
 	"If the process was started with --test, that command must succeed first.\n"
-	"Exit status: 0 done; 1 failed, the old generation serves on; 3 not under cpr; 4 not ready in time; 5 failed, and nothing serves.\n";
+	"Exit status: 0 done; 1 failed, the old generation serves on; 3 not under cpr; 4 not ready in time; 5 failed, "
+	"and nothing serves.\n";
 
 struct restart {
 	pid_t pid;
@@ -35,9 +37,9 @@ struct restart {
 	int64_t until;
 	const char *exec; /* NULL: the same program */
 	bool json;
-	bool left;          /* the old generation is gone */
-	bool wait_drained;  /* wait until it is, in handover mode */
-	bool supervised;    /* by a supervisor: the pid is its */
+	bool left;         /* the old generation is gone */
+	bool wait_drained; /* wait until it is, in handover mode */
+	bool supervised;   /* by a supervisor: the pid is its */
 	pid_t speaker;
 	bool done;          /* the next generation serves: only the old one's end is awaited */
 	char phase[32];     /* what a supervisor said it does */
@@ -75,12 +77,9 @@ static bool parse_wait(const char *word)
 static void parse(int argc, char **argv, struct restart *r)
 {
 	static const struct option options[] = {
-		{"timeout", required_argument, NULL, 't'},
-		{"exec", required_argument, NULL, 'e'},
-		{"wait", required_argument, NULL, 'w'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
+		{"timeout", required_argument, NULL, 't'}, {"exec", required_argument, NULL, 'e'},
+		{"wait", required_argument, NULL, 'w'},    {"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 	};
 	int64_t timeout = TIMEOUT_DEFAULT * SECOND;
 	int option;
@@ -137,8 +136,8 @@ static enum outcome choose_program(const struct restart *r, struct protocol_requ
 }
 
 /*
- * In handover mode it is the supervisor that restarts. One that has been killed lets its server serve on: that one restarts by itself, as in exec mode. True: *client is the
- * supervisor now.
+ * In handover mode it is the supervisor that restarts. One that has been killed lets its server serve on: that one
+ * restarts by itself, as in exec mode. True: *client is the supervisor now.
  */
 static bool find_supervisor(const struct restart *r, struct client *client)
 {
@@ -147,8 +146,8 @@ static bool find_supervisor(const struct restart *r, struct client *client)
 	struct text gone = TEXT_ON(unused);
 	int64_t pid;
 
-	if (client->supervisor || protocol_get_int(r->answer.text, "supervisor", &pid) || client_open(&supervisor, (pid_t)pid, false, &gone) ||
-	    !supervisor.supervisor)
+	if (client->supervisor || protocol_get_int(r->answer.text, "supervisor", &pid) ||
+	    client_open(&supervisor, (pid_t)pid, false, &gone) || !supervisor.supervisor)
 		return false;
 	client_close(client);
 	*client = supervisor;
@@ -172,8 +171,8 @@ static enum outcome look_first(struct restart *r, struct client *client, struct 
 		return look_first(r, client, why);
 	}
 	if (!protocol_get_int(r->answer.text, "owner", &owner) && owner != r->pid) {
-		text_format(why, "PID %d is a worker of %lld; restart that one: cprctl restart %lld", (int)r->pid, (long long)owner,
-			    (long long)owner);
+		text_format(why, "PID %d is a worker of %lld; restart that one: cprctl restart %lld", (int)r->pid,
+			    (long long)owner, (long long)owner);
 		return OUTCOME_FAILED;
 	}
 	if (!answer_is(r->answer.text, "ok")) {
@@ -196,13 +195,17 @@ static void show_progress(struct restart *r)
 	if (seconds < 1 || !isatty(STDERR_FILENO))
 		return;
 	if (r->done)
-		fprintf(stderr, "\r\033[Kgeneration %lld serves, %lld s; waiting for the old one's last connection ...", (long long)r->generation + 1, seconds);
+		fprintf(stderr, "\r\033[Kgeneration %lld serves, %lld s; waiting for the old one's last connection ...",
+			(long long)r->generation + 1, seconds);
 	else if (*r->phase)
-		fprintf(stderr, "\r\033[Kgeneration %lld: %s, %lld s ...", (long long)r->generation + 1, r->phase, seconds);
+		fprintf(stderr, "\r\033[Kgeneration %lld: %s, %lld s ...", (long long)r->generation + 1, r->phase,
+			seconds);
 	else if (r->left)
-		fprintf(stderr, "\r\033[Kwaiting for generation %lld to be ready, %lld s ...", (long long)r->generation + 1, seconds);
+		fprintf(stderr, "\r\033[Kwaiting for generation %lld to be ready, %lld s ...",
+			(long long)r->generation + 1, seconds);
 	else
-		fprintf(stderr, "\r\033[Kwaiting for generation %lld to leave, %lld s ...", (long long)r->generation, seconds);
+		fprintf(stderr, "\r\033[Kwaiting for generation %lld to leave, %lld s ...", (long long)r->generation,
+			seconds);
 	r->shown = true;
 }
 
@@ -253,10 +256,11 @@ static void print_draining(const struct restart *r)
 {
 	int64_t generations, connections;
 
-	if (protocol_get_int(r->answer.text, "draining", &generations) || protocol_get_int(r->answer.text, "draining_connections", &connections) ||
-	    !connections)
+	if (protocol_get_int(r->answer.text, "draining", &generations) ||
+	    protocol_get_int(r->answer.text, "draining_connections", &connections) || !connections)
 		return;
-	printf("; %lld %s on in %lld old %s", (long long)connections, connections == 1 ? "connection goes" : "connections go", (long long)generations,
+	printf("; %lld %s on in %lld old %s", (long long)connections,
+	       connections == 1 ? "connection goes" : "connections go", (long long)generations,
 	       generations == 1 ? "generation" : "generations");
 }
 
@@ -284,8 +288,19 @@ static void print_human(const struct restart *r, pid_t pid)
 
 static void print_json(const struct restart *r, pid_t pid)
 {
-	static const char *const keys[] = {"generation", "descriptors", "carried", "closed", "cut", "orphans", "drain_us", "leave_us", "exec_us", "gate_us", "ready_us",
-					   "draining", "draining_connections"};
+	static const char *const keys[] = {"generation",
+					   "descriptors",
+					   "carried",
+					   "closed",
+					   "cut",
+					   "orphans",
+					   "drain_us",
+					   "leave_us",
+					   "exec_us",
+					   "gate_us",
+					   "ready_us",
+					   "draining",
+					   "draining_connections"};
 	struct json json = {.out = stdout};
 	int64_t number;
 
@@ -305,8 +320,9 @@ static void report(struct restart *r)
 	int64_t orphans;
 
 	if (!protocol_get_int(r->answer.text, "orphans", &orphans) && orphans > 0)
-		warnx("%lld %s of the generation before %s not been asked for yet: see cprctl list %d", (long long)orphans,
-		      orphans == 1 ? "descriptor" : "descriptors", orphans == 1 ? "has" : "have", (int)pid);
+		warnx("%lld %s of the generation before %s not been asked for yet: see cprctl list %d",
+		      (long long)orphans, orphans == 1 ? "descriptor" : "descriptors", orphans == 1 ? "has" : "have",
+		      (int)pid);
 	if (r->json)
 		print_json(r, pid);
 	else
@@ -316,8 +332,9 @@ static void report(struct restart *r)
 
 static enum outcome not_in_time(const struct restart *r, struct text *why)
 {
-	const char *stands = r->done ? "its old generation goes on with what it has" : r->left || *r->phase ? "its next generation is not ready" :
-			     "it has not left: it may still do so";
+	const char *stands = r->done                ? "its old generation goes on with what it has"
+			     : r->left || *r->phase ? "its next generation is not ready"
+						    : "it has not left: it may still do so";
 
 	begin_anew(why);
 	text_format(why, "PID %d: %s after ", (int)r->pid, stands);

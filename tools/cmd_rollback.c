@@ -14,7 +14,8 @@ enum { TIMEOUT_S = 10 };
 
 static const char usage_text[] =
 	"Usage: cprctl rollback PID [--json]\n"
-	"Gives the work back to the generation before: PID is that of its supervisor (cpr-exec --mode=handover --rollback=SEC), or of its server.\n"
+	"Gives the work back to the generation before: PID is that of its supervisor (cpr-exec --mode=handover "
+	"--rollback=SEC), or of its server.\n"
 	"The way back takes no start. It is there for --rollback seconds after a restart.\n"
 	"Exit status: 0 done; 1 there is no way back, or it failed; 3 no supervisor; 4 no answer in time.\n";
 
@@ -27,8 +28,8 @@ static void print(const struct answer *answer, pid_t pid, bool as_json)
 	protocol_get_int(answer->text, "pid", &server);
 	protocol_get_int(answer->text, "gate_us", &gate_us);
 	if (!as_json) {
-		printf("rolled back %d: generation %lld, PID %lld, serves again; nobody accepted for %lld us\n", (int)pid, (long long)generation, (long long)server,
-		       (long long)gate_us);
+		printf("rolled back %d: generation %lld, PID %lld, serves again; nobody accepted for %lld us\n",
+		       (int)pid, (long long)generation, (long long)server, (long long)gate_us);
 		return;
 	}
 	json_object(&json, NULL);
@@ -51,7 +52,8 @@ enum outcome cmd_rollback(int argc, char **argv)
 	if (!outcome)
 		outcome = cmd_supervisor_of(&client, &why);
 	if (!outcome)
-		outcome = client_call_again(&client, PROTOCOL_ROLLBACK, io_now() + TIMEOUT_S * INT64_C(1000000000), &answer, &why);
+		outcome = client_call_again(&client, PROTOCOL_ROLLBACK, io_now() + TIMEOUT_S * INT64_C(1000000000),
+					    &answer, &why);
 	if (outcome)
 		return cmd_fail(outcome, &why);
 	print(&answer, client.pid, json);

@@ -57,6 +57,7 @@ static const struct field {
 	{"last_restart_cut", "last restart cut", NUMBER},
 	{"last_restart_gate_us", "nobody accepted for (us)", NUMBER},
 	{"test", "test", TEXT},
+	{"graceful_signal", "graceful signal", TEXT},
 	{"signal", "doorbell signal", NUMBER},
 	{"version", "version", TEXT},
 };
@@ -134,6 +135,20 @@ static void print_human(const struct status *status)
 	grid_print(grid, stdout);
 }
 
+/* Of a supervisor, those of the generation that serves. */
+static bool count_connections(pid_t pid, const char *text, int64_t n[CONNECTIONS_KINDS])
+{
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[PROTOCOL_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+	int64_t server;
+
+	if (protocol_get_int(text, "server", &server))
+		return connections_count(pid, text, n);
+	return server > 0 && !client_ask((pid_t)server, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) &&
+	       connections_count((pid_t)server, answer.text, n);
+}
+
 enum outcome cmd_status(int argc, char **argv)
 {
 	bool json = cmd_json_option(argc, argv, "PID", usage_text);
@@ -146,7 +161,7 @@ enum outcome cmd_status(int argc, char **argv)
 
 	if (outcome)
 		return cmd_fail(outcome, &why);
-	status.counted = connections_count(pid, answer.text, status.connections);
+	status.counted = count_connections(pid, answer.text, status.connections);
 	if (json)
 		print_json(&status);
 	else

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Starts a program under cpr: says how it is to be served, puts the library in front, and becomes the program. */
 #define _GNU_SOURCE
+#include "base/log.h"
 #include "check.h"
 #include "defaults.h"
 #include "launch.h"
-#include "base/log.h"
+#include "model/protocol.h"
+#include "model/settings.h"
 #include "own.h"
 #include "rulebook.h"
-#include "model/settings.h"
 #include "signame.h"
 #include "supervisor.h"
-#include "model/protocol.h"
 
 #include <bsd/stdlib.h>
 #include <err.h>
@@ -21,21 +21,28 @@
 #include <unistd.h>
 
 enum { FAILED = 1, USAGE = 2, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
-enum { SECONDS_MAX = 86400, GENERATIONS_MAX = 100, HANDOVER_DRAIN_DEFAULT = 3600, READY_TIMEOUT_DEFAULT = 60 };
+enum {
+	SECONDS_MAX = 86400,
+	GENERATIONS_MAX = 100,
+	HANDOVER_DRAIN_DEFAULT = 3600,
+	READY_TIMEOUT_DEFAULT = 60,
+	GRACE_DEFAULT = 30
+};
 
 static const char usage_text[] =
 	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
 	"       cpr-exec --check COMMAND\n"
 	"Starts COMMAND so that `cprctl restart PID` can restart it without any client noticing.\n"
 	"\n"
-	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default), or beside the old one, under a supervisor\n"
+	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default),\n"
+	"                            or beside the old one, under a supervisor\n"
 	"  -k, --keep=GLOB           descriptors of such a name survive a restart\n"
 	"  -x, --drop=GLOB           ... and such ones do not\n"
 	"  -c, --carry=GLOB          idle connections of such listeners are carried over\n"
 	"      --no-carry            no connection is carried over\n"
 	"  -f, --rules=FILE          rules like the four above, one a line; the first that matches counts\n"
-	"  -d, --drain=SEC           how long a restart waits for requests under way (5); handover: how long the old generation\n"
-	"                            goes on with what it has (3600)\n"
+	"  -d, --drain=SEC           how long a restart waits for requests under way (5);\n"
+	"                            handover: how long the old one goes on with what it has (3600)\n"
 	"  -g, --grace=SEC           when a descriptor that nobody asked for again is closed (30)\n"
 	"  -p, --pidfile=FILE        holds the program's pid\n"
 	"  -u, --unlink=FILE         is removed before the program is started again\n"
@@ -45,13 +52,17 @@ static const char usage_text[] =
 	"      --restart-signal=SIG  a signal that restarts the program (none)\n"
 	"      --io-uring=deny|allow deny: the program finds no io_uring, and takes epoll (deny)\n"
 	"Handover mode only:\n"
-	"      --ready-http=PATH[=STATUS]  the next generation must answer a GET of PATH like this (any 2xx) before it takes over\n"
-	"      --ready-command=CMD   ... or this command must succeed, which finds it at CPR_DOOR_ADDRESS, CPR_DOOR_PORT, CPR_DOOR_PATH\n"
-	"      --graceful-signal=SIG tells an old generation to end what it has in its own way (by the program's name, or none)\n"
+	"      --ready-http=PATH[=STATUS]\n"
+	"                            the next generation must answer a GET of PATH like this (any 2xx)\n"
+	"      --ready-command=CMD   ... or this must succeed, which finds it at CPR_DOOR_ADDRESS,\n"
+	"                            CPR_DOOR_PORT, CPR_DOOR_PATH\n"
+	"      --graceful-signal=SIG tells an old one to end what it has (by the program's name, or none)\n"
 	"      --no-defaults         takes nothing by the program's name\n"
 	"      --generations=N       so many old generations may drain at a time (3)\n"
-	"      --rollback=SEC        the old generation is kept so long, for \"cprctl rollback\", or for when the new one dies (0)\n"
+	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
+	"      --watch=FILE          a change of FILE restarts the program, half a second later\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
+	"Both:\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
 	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
 	"  -h, --help                this text\n"
@@ -75,9 +86,11 @@ enum {
 	OPT_GENERATIONS,
 	OPT_CRASH_LIMIT,
 	OPT_ROLLBACK,
+	OPT_WATCH,
 };
 
-static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV"; /* +: the first word that is no option is the command */
+/* +: the first word that is no option is the command */
+static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV";
 
 static const struct option long_options[] = {
 	{"mode", required_argument, NULL, 'm'},
@@ -100,6 +113,7 @@ static const struct option long_options[] = {
 	{"graceful-signal", required_argument, NULL, OPT_GRACEFUL_SIGNAL},
 	{"no-defaults", no_argument, NULL, OPT_NO_DEFAULTS},
 	{"generations", required_argument, NULL, OPT_GENERATIONS},
+	{"watch", required_argument, NULL, OPT_WATCH},
 	{"rollback", required_argument, NULL, OPT_ROLLBACK},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
@@ -130,14 +144,15 @@ static void set(const char *name, const char *value)
 		err(FAILED, "%s", name);
 }
 
-/* The name of a file, absolute: the library, and the next generation, may stand elsewhere. The result is the caller's. */
+/* The name of a file, absolute: the library, and the next generation, may stand elsewhere. To be freed. */
 static char *absolute(const char *option, const char *file)
 {
 	cleanup_free char *cwd = *file == '/' ? NULL : getcwd(NULL, 0);
 	char *path;
 
 	if (!*file || strchr(file, '\n'))
-		errx(USAGE, "%s \"%s\" is not a file name that can be used: it is empty or holds a newline", option, file);
+		errx(USAGE, "%s \"%s\" is not a file name that can be used: it is empty or holds a newline", option,
+		     file);
 	if (*file != '/' && !cwd)
 		err(FAILED, "%s %s: the working directory", option, file);
 	if (asprintf(&path, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", file) < 0)
@@ -170,7 +185,8 @@ static void take_number(const struct action *action, const char *value)
 	long long number = strtonum(value, action->least, SECONDS_MAX, &error);
 
 	if (error)
-		errx(USAGE, "%s \"%s\" is %s: give seconds, from %d to %d", action->name, value, error, action->least, (int)SECONDS_MAX);
+		errx(USAGE, "%s \"%s\" is %s: give seconds, from %d to %d", action->name, value, error, action->least,
+		     (int)SECONDS_MAX);
 	snprintf(digits, sizeof(digits), "%lld", number); /* as the library reads it: no blanks, no + */
 	set(action->word, digits);
 }
@@ -217,8 +233,8 @@ static void take_log(const struct action *action, const char *value)
 	if (file)
 		*file++ = '\0';
 	if (log_level_parse(level, &parsed))
-		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon", action->name,
-		     value);
+		errx(USAGE, "%s \"%s\": a level is one of error, warn, info, debug; a file may follow it after a colon",
+		     action->name, value);
 	path = file ? absolute(action->name, file) : NULL;
 	if (asprintf(&setting, "%s%s%s", level, path ? ":" : "", path ? path : "") < 0)
 		err(FAILED, NULL);
@@ -239,12 +255,13 @@ static int parse_signal(const struct action *action, const char *value)
 	int signo = signame_parse(value);
 
 	if (signo < 0)
-		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`", action->name,
-		     value);
+		errx(USAGE, "%s \"%s\" is not a signal: give a name (HUP, SIGUSR2, RTMIN+1) or a number, see `kill -l`",
+		     action->name, value);
 	if (signo == SIGSTOP || (signo == SIGKILL && action->option == OPT_RESTART_SIGNAL))
 		errx(USAGE, "%s %s: no program can catch that signal", action->name, value);
 	if (signo == doorbell())
-		errx(USAGE, "%s %s: that is the signal that cprctl rings with (%s changes it)", action->name, value, SETTINGS_SIGNAL);
+		errx(USAGE, "%s %s: that is the signal that cprctl rings with (%s changes it)", action->name, value,
+		     SETTINGS_SIGNAL);
 	return signo;
 }
 
@@ -284,8 +301,10 @@ static void take_ready_http(const struct action *action, const char *value)
 	if (!word)
 		err(FAILED, NULL);
 	if (health_parse(word, &supervisor.health))
-		errx(USAGE, "%s \"%s\": give a path that begins with /, without blanks, and perhaps =STATUS behind it, from 100 to 599: /health=200", action->name,
-		     value);
+		errx(USAGE,
+		     "%s \"%s\": give a path that begins with /, without blanks, and perhaps =STATUS behind it, from "
+		     "100 to 599: /health=200",
+		     action->name, value);
 }
 
 static void take_ready_command(const struct action *action, const char *value)
@@ -303,8 +322,8 @@ static void take_generations(const struct action *action, const char *value)
 
 	handover_option = action->name;
 	if (error)
-		errx(USAGE, "%s \"%s\" is %s: give how many old generations may drain at a time, from %d to %d", action->name, value, error, action->least,
-		     (int)GENERATIONS_MAX);
+		errx(USAGE, "%s \"%s\" is %s: give how many old generations may drain at a time, from %d to %d",
+		     action->name, value, error, action->least, (int)GENERATIONS_MAX);
 	supervisor.generations = (int)number;
 }
 
@@ -315,8 +334,22 @@ static void take_rollback(const struct action *action, const char *value)
 
 	handover_option = action->name;
 	if (error)
-		errx(USAGE, "%s \"%s\" is %s: give seconds, from 0 to %d", action->name, value, error, (int)SECONDS_MAX);
+		errx(USAGE, "%s \"%s\" is %s: give seconds, from 0 to %d", action->name, value, error,
+		     (int)SECONDS_MAX);
 	supervisor.rollback_s = (int)seconds;
+}
+
+static void take_watch(const struct action *action, const char *file)
+{
+	char **longer = reallocarray(supervisor.watched, supervisor.watched_count + 1, sizeof(*longer));
+
+	handover_option = action->name;
+	if (!longer)
+		err(FAILED, NULL);
+	supervisor.watched = longer;
+	longer[supervisor.watched_count++] = absolute(action->name, file);
+	if (access(longer[supervisor.watched_count - 1], F_OK))
+		err(FAILED, "%s %s", action->name, file);
 }
 
 static void take_crash_limit(const struct action *action, const char *value)
@@ -333,7 +366,10 @@ static void take_crash_limit(const struct action *action, const char *value)
 		seconds = strtonum(slash, 1, SECONDS_MAX, &error_too);
 	}
 	if (error || error_too)
-		errx(USAGE, "%s \"%s\": give N/SEC, so often in so many seconds, like 5/60; 0/60 starts no server that crashed again", action->name, value);
+		errx(USAGE,
+		     "%s \"%s\": give N/SEC, so often in so many seconds, like 5/60; 0/60 starts no server that "
+		     "crashed again",
+		     action->name, value);
 	supervisor.crash_limit = (int)n;
 	supervisor.crash_window_s = (int)seconds;
 }
@@ -360,6 +396,7 @@ static const struct action actions[] = {
 	{OPT_NO_DEFAULTS, take_no_defaults, "--no-defaults", NULL, 0},
 	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
 	{OPT_ROLLBACK, take_rollback, "--rollback", NULL, 0},
+	{OPT_WATCH, take_watch, "--watch", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };
@@ -438,6 +475,9 @@ static int take_setting(const char *name, int fallback)
 
 static int supervise(const char *path, char **argv)
 {
+	char digits[16];
+	int grace;
+
 	prepare(path);
 	supervisor.path = path;
 	supervisor.argv = argv;
@@ -445,7 +485,11 @@ static int supervise(const char *path, char **argv)
 	supervisor.doorbell = doorbell();
 	supervisor.drain_s = take_setting(SETTINGS_DRAIN, HANDOVER_DRAIN_DEFAULT);
 	supervisor.ready_timeout_s = take_setting(SETTINGS_READY_TIMEOUT, READY_TIMEOUT_DEFAULT);
+	grace = take_setting(SETTINGS_GRACE, GRACE_DEFAULT) + supervisor.ready_timeout_s;
+	snprintf(digits, sizeof(digits), "%d", grace < SECONDS_MAX ? grace : SECONDS_MAX);
+	set(SETTINGS_GRACE, digits); /* it counts from the start, and a generation may be behind its gate for so long */
 	supervisor.retire_signal = take_setting(SETTINGS_RETIRE_SIGNAL, SIGTERM);
+	supervisor.retire_signal = supervisor.retire_signal ? supervisor.retire_signal : SIGTERM;
 	supervisor.restart_signal = take_setting(SETTINGS_RESTART_SIGNAL, 0);
 	if (!supervisor.graceful_signal && !no_defaults)
 		supervisor.graceful_signal = defaults_graceful_signal(path, argv);
@@ -476,7 +520,9 @@ int main(int argc, char **argv)
 	if (r)
 		warnx("%s", reason);
 	if (only_check && !r && check_shell_stays(path, argv + optind))
-		printf("%s: a restart would be of the shell, and not of what it starts, and is refused while that runs: write exec before the server's command\n", path);
+		printf("%s: a restart would be of the shell, and not of what it starts, and is refused while that "
+		       "runs: write exec before the server's command\n",
+		       path);
 	if (only_check && !r)
 		printf("%s can be served\n", path);
 	if (only_check)

@@ -36,7 +36,8 @@ int defaults_graceful_signal(const char *path, char *const argv[])
 {
 	const struct server *server = find(path);
 
-	for (int i = 1; !server && argv[0] && argv[i] && i <= 2; i++) /* python3 /usr/bin/gunicorn, python3 -m uvicorn */
+	for (int i = 1; !server && argv[0] && argv[i] && i <= 2;
+	     i++) /* python3 /usr/bin/gunicorn, python3 -m uvicorn */
 		server = find(argv[i]);
 	return server ? server->graceful : 0;
 }

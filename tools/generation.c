@@ -48,7 +48,8 @@ static void set_environment(const struct recipe *recipe, int state, bool gated, 
 		setenv("NOTIFY_SOCKET", recipe->notify, 1);
 }
 
-__attribute__((noreturn)) static void become(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated, int writer, pid_t supervisor)
+__attribute__((noreturn)) static void become(const struct recipe *recipe, const struct holdings *holdings, int state,
+					     bool gated, int writer, pid_t supervisor)
 {
 	int error;
 
@@ -62,14 +63,16 @@ __attribute__((noreturn)) static void become(const struct recipe *recipe, const 
 	if (writer >= 0)
 		dup2(writer, STDERR_FILENO);
 	setrlimit(RLIMIT_NOFILE, &recipe->files);
-	sigprocmask(SIG_SETMASK, &recipe->mask, NULL); /* but for the doorbell: a ring before it is hung would end the program */
+	sigprocmask(SIG_SETMASK, &recipe->mask,
+		    NULL); /* but for the doorbell: a ring before it is hung would end the program */
 	execv(recipe->path, recipe->argv);
 	error = errno;
 	warnx("%s: %s", recipe->path, strerror(error));
 	_exit(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
 }
 
-struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated, bool watched, struct text *why)
+struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated,
+				    bool watched, struct text *why)
 {
 	struct generation *g = calloc(1, sizeof(*g));
 	pid_t supervisor = getpid();
@@ -183,7 +186,8 @@ size_t generation_signal_members(const struct generation *g, int signo)
 	for (size_t i = 0; i < g->member_count; i++) {
 		struct proc proc;
 
-		if (proc_start_ticks(g->members[i].pid) != g->members[i].start_time || proc_read(g->members[i].pid, &proc) || proc.state == 'Z')
+		if (proc_start_ticks(g->members[i].pid) != g->members[i].start_time ||
+		    proc_read(g->members[i].pid, &proc) || proc.state == 'Z')
 			continue;
 		alive++;
 		if (signo)
@@ -212,7 +216,7 @@ int64_t generation_left(const struct generation *g)
 {
 	int64_t left = 0;
 
-	if (!g->passing.count)
+	if (!g->passing.count || g->passing.mute)
 		return -1;
 	for (size_t i = 0; i < g->passing.count; i++)
 		left += g->passing.lines[i].fd >= 0 ? g->passing.lines[i].left : 0;
@@ -230,7 +234,8 @@ void generation_stop_passing(struct generation *g)
 
 const char *generation_phase_word(const struct generation *g)
 {
-	static const char *const words[] = {"behind the gate", "serving", "kept for rollback", "draining", "retiring", "failed"};
+	static const char *const words[] = {"behind the gate", "serving",  "kept for rollback",
+					    "draining",        "retiring", "failed"};
 
 	return words[g->phase];
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One generation of a server under a supervisor: the process that was started, the one that serves, and what is left of both. */
+/* One generation of a server under a supervisor: the process that was started, the one that serves, and what is left of
+ * both. */
 #ifndef CPR_GENERATION_H
 #define CPR_GENERATION_H
 
@@ -16,8 +17,8 @@ struct recipe {
 	const char *directory; /* by the path that led there; NULL: not known */
 	sigset_t mask;
 	struct rlimit files;
-	uint64_t nonce;        /* of the supervisor's address */
-	const char *notify;    /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
+	uint64_t nonce;     /* of the supervisor's address */
+	const char *notify; /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
 };
 
 enum generation_phase {
@@ -31,18 +32,21 @@ enum generation_phase {
 
 /* A process of a generation that drains, which gives its connections. */
 struct line {
-	int fd; /* -1: it has ended */
+	int fd;     /* -1: it has ended */
 	bool known; /* it has said how many are left */
 	uint32_t left;
 };
 
 /* All of them. */
 struct passing {
-	int listener; /* where the others of the generation than its owner connect; -1: nothing is passed */
+	int listener;    /* where the others of the generation than its owner connect; -1: nothing is passed */
 	size_t expected; /* processes */
 	struct line *lines;
 	size_t count;
-	bool swept; /* what was idle at first has been given */
+	bool swept;                    /* what was idle at first has been given */
+	int64_t sweep_by;              /* … or it is not waited for any more */
+	int64_t swept_at, graceful_at; /* it is told to end the rest in its own way then; 0: not, or it was */
+	bool mute;                     /* one of them has ended its line before it said how many are left */
 };
 
 struct member {
@@ -60,26 +64,27 @@ struct generation {
 	bool ready;
 	bool reported; /* the library has seen it ready, and what it said stands in `report` */
 	char report[1024];
-	bool notified; /* it has said READY=1 itself */
-	bool ended;     /* its owner has ended */
-	bool signalled; /* it was told to end by us, or through us */
-	int status;     /* how, as of waitpid */
+	bool notified;        /* it has said READY=1 itself */
+	bool ended;           /* its owner has ended */
+	bool signalled;       /* it was told to end by us, or through us */
+	int status;           /* how, as of waitpid */
 	int64_t search_until; /* the process that was started has ended well: a daemon of it is looked for */
 	int64_t leave_by;     /* it is killed then; 0: no limit yet */
-	bool graceful;  /* was told to end gracefully */
-	int take;         /* the line of PROTOCOL_TAKE, when it serves; -1 */
+	bool graceful;        /* was told to end gracefully */
+	int take;             /* the line of PROTOCOL_TAKE, when it serves; -1 */
 	struct passing passing;
-	uint32_t carried; /* connections that it gave */
-	struct tail tail; /* of its stderr */
+	uint32_t carried;       /* connections that it gave */
+	struct tail tail;       /* of its stderr */
 	struct member *members; /* its processes, when it was told to leave */
 	size_t member_count;
 };
 
 /*
- * Starts one. `state`: the memfd of holdings_write, or -1; `gated`: behind its gate. `watched`: its stderr goes through us. The generation is the
- * caller's (generation_free); NULL and `why`.
+ * Starts one. `state`: the memfd of holdings_write, or -1; `gated`: behind its gate. `watched`: its stderr goes through
+ * us. The generation is the caller's (generation_free); NULL and `why`.
  */
-struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated, bool watched, struct text *why);
+struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated,
+				    bool watched, struct text *why);
 void generation_free(struct generation *g);
 
 /* Signals its owner, or the process that was started. 0, or -errno. */

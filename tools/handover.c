@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One handover: the next generation starts behind its gate, proves itself, and takes over; or is ended, and the old one never noticed. */
+/* One handover: the next generation starts behind its gate, proves itself, and takes over; or is ended, and the old one
+ * never noticed. */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
@@ -10,11 +11,12 @@
 #include <string.h>
 
 enum {
-	GIVE_PATIENCE_MS = 3000,
-	GATE_PATIENCE_MS = 1500,  /* a generation answers within 1 s, or calls it off itself */
+	GIVE_PATIENCE_MS = 5000,
+	GATE_PATIENCE_MS = 1500, /* a generation answers within 1 s, or calls it off itself */
 	CHECK_PAUSE_MS = 200,
-	PASS_PATIENCE_MS = 1000,  /* for what is idle to be carried, before the answer goes out */
+	PASS_PATIENCE_MS = 1000, /* for what is idle to be carried, before the answer goes out */
 	DOORS_PATIENCE_MS = 1000,
+	FORGET_PATIENCE_MS = 5000,
 };
 
 bool handover_under_way(const struct supervisor *s)
@@ -88,7 +90,7 @@ static void tell_done(struct supervisor *s)
 	size_t draining = lives_draining(s, &connections);
 
 	for (const struct generation *g = s->generations; g; g = g->next)
-		if (g->number == h->next->number - 1)
+		if (g->number == h->old)
 			carried = g->carried;
 	s->last_restart_us = (io_now() - h->asked_at) / 1000;
 	s->last_gate_us = h->gate_us;
@@ -127,31 +129,61 @@ void handover_fail(struct supervisor *s, const char *why)
 
 /* ---- go ---- */
 
-static enum outcome ask_gate(struct client *client, enum protocol_verb verb, struct text *why)
+static int64_t in_time(void)
 {
-	cleanup_answer struct answer answer = ANSWER_NONE;
-
-	return client_call_again(client, verb, io_now() + GATE_PATIENCE_MS * MS, &answer, why);
+	return io_now() + GATE_PATIENCE_MS * MS;
 }
 
-/* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one takes work as before. */
+/* Opens a client, and has the process at the other end of its line, which waits for our word. */
+static enum outcome meet(struct client *client, const struct generation *g, enum protocol_verb verb, struct text *why)
+{
+	const struct protocol_request request = {.verb = verb};
+	enum outcome outcome = client_open(client, g->owner, true, why);
+
+	return outcome ? outcome : client_meet(client, &request, in_time(), why);
+}
+
+/* Says it, and hears that it is done. */
+static enum outcome swing(struct client *client, struct text *why)
+{
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	enum outcome outcome = client_ask_now(client, why);
+
+	if (!outcome)
+		outcome = client_hear(client, in_time(), &answer, why);
+	if (outcome || answer_is(answer.text, "ok"))
+		return outcome;
+	answer_reason(answer.text, why);
+	return OUTCOME_FAILED;
+}
+
+static void open_again(struct client *client)
+{
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (client_call_again(client, PROTOCOL_OPEN, in_time(), &answer, &why))
+		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
+}
+
+/* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one
+ * takes work as before. */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
 {
 	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
-	char more[REASON_SIZE];
-	struct text undone = TEXT_ON(more);
 	int64_t began;
 
-	if (client_open(&opening, next->owner, true, why) || (old && client_open(&closing, old->owner, true, why)))
+	if (meet(&opening, next, PROTOCOL_OPEN, why) || (old && meet(&closing, old, PROTOCOL_CLOSE, why)))
 		return -ESRCH;
 	began = io_now();
-	if (old && ask_gate(&closing, PROTOCOL_CLOSE, why)) {
-		ask_gate(&closing, PROTOCOL_OPEN, &undone);
+	if (old && swing(&closing, why)) {
+		open_again(&closing); /* its answer may only be late */
 		return -ECANCELED;
 	}
-	if (ask_gate(&opening, PROTOCOL_OPEN, why)) {
+	if (swing(&opening, why)) {
 		if (old)
-			ask_gate(&closing, PROTOCOL_OPEN, &undone);
+			open_again(&closing);
 		return -ECANCELED;
 	}
 	*gate_us = (io_now() - began) / 1000;
@@ -174,7 +206,7 @@ static void forget(const struct generation *old)
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 
-	if (client_call(&client, old->owner, PROTOCOL_FORGET, io_now() + GATE_PATIENCE_MS * MS, &answer, &why))
+	if (client_call(&client, old->owner, PROTOCOL_FORGET, io_now() + FORGET_PATIENCE_MS * MS, &answer, &why))
 		supervisor_say("PID %d does not give up its listeners: %s", (int)old->owner, reason);
 }
 
@@ -187,6 +219,38 @@ void handover_drain(struct supervisor *s, struct generation *old)
 	passing_settled(s, old);
 }
 
+/* It has no gate that could be closed: it is told to leave, since both accept until it does. */
+static void dismiss(struct supervisor *s, struct generation *old)
+{
+	int signo = s->options.graceful_signal ? s->options.graceful_signal : s->options.retire_signal;
+
+	old->phase = GENERATION_DRAINING;
+	old->signalled = true;
+	generation_signal(old, signo);
+	if (signo == s->options.retire_signal)
+		lives_retire(s, old, signo);
+	else
+		old->leave_by = io_now() + s->options.drain_s * SECOND;
+}
+
+static void leave_behind(struct supervisor *s, struct generation *old, struct generation *next)
+{
+	int seconds = s->options.rollback_s ? s->options.rollback_s : s->options.drain_s;
+
+	step_down(old);
+	if (s->handover.unreachable) {
+		dismiss(s, old);
+		return;
+	}
+	old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
+	old->leave_by = io_now() + seconds * SECOND;
+	passing_begin(s, old, next);
+	if (s->options.rollback_s)
+		rollback_watch(s, s->handover.listener);
+	else
+		forget(old);
+}
+
 static void go(struct supervisor *s)
 {
 	struct handover *h = &s->handover;
@@ -195,7 +259,7 @@ static void go(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	text_add(&why, "the gates could not be changed: ");
-	if (handover_swap_gates(old, next, &h->gate_us, &why)) {
+	if (handover_swap_gates(h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
@@ -209,18 +273,11 @@ static void go(struct supervisor *s)
 	}
 	h->phase = HANDOVER_PASSING;
 	h->report_by = io_now() + PASS_PATIENCE_MS * MS;
-	if (old) {
-		step_down(old);
-		old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
-		old->leave_by = io_now() + (s->options.rollback_s ? s->options.rollback_s : s->options.drain_s) * SECOND;
-		passing_begin(s, old, next);
-		if (s->options.rollback_s)
-			rollback_watch(s, h->listener);
-		else
-			forget(old);
-	} else {
+	h->old = old ? old->number : 0;
+	if (old)
+		leave_behind(s, old, next);
+	if (!old || h->unreachable)
 		handover_passed(s);
-	}
 }
 
 void handover_passed(struct supervisor *s)
@@ -323,16 +380,27 @@ static void make_room(struct supervisor *s)
 		lives_retire(s, oldest, s->options.retire_signal);
 }
 
-static void collect(struct supervisor *s)
+/* What the old one holds; of one that does not answer (stopped, sandboxed), what the supervisor has. False, and `why`.
+ */
+static bool collect(struct supervisor *s, struct text *why)
 {
+	struct handover *h = &s->handover;
 	char reason[REASON_SIZE];
-	struct text why = TEXT_ON(reason);
+	struct text inner = TEXT_ON(reason);
 
-	if (s->serving && holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why))
-		note(&s->handover, "the old generation, PID %d, did not give its descriptors (%s): those that the supervisor had are used", (int)s->serving->owner,
-		     reason);
+	if (holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &inner)) {
+		if (!holdings_count(&s->holdings)) {
+			text_format(why, "the old generation did not give its descriptors: %s", reason);
+			return false;
+		}
+		h->unreachable = true;
+		note(h, "the old generation, PID %d, did not give its descriptors (%s): nothing of it is carried",
+		     (int)s->serving->owner, reason);
+	}
 	if (s->holdings.refused)
-		note(&s->handover, "%zu descriptors of the old generation are not what they claim to be: not handed over", s->holdings.refused);
+		note(h, "%zu descriptors of the old generation are not what they claim to be: not handed over",
+		     s->holdings.refused);
+	return true;
 }
 
 static int start_next(struct supervisor *s, struct text *why)
@@ -375,8 +443,7 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 	tell_phase(s, "starting");
 	rollback_give_up(s);
 	make_room(s);
-	collect(s);
-	r = start_next(s, why);
+	r = collect(s, why) ? start_next(s, why) : -EIO;
 	if (r)
 		reset(s);
 	return r;
@@ -393,7 +460,8 @@ static void too_late(struct supervisor *s)
 	if (h->phase == HANDOVER_STARTING)
 		text_format(&why, "the next generation was not ready within %d s", s->options.ready_timeout_s);
 	else
-		text_format(&why, "%s, for as long as --ready-timeout lets it (%d s)", *h->unhealthy ? h->unhealthy : "the health check gave no answer",
+		text_format(&why, "%s, for as long as --ready-timeout lets it (%d s)",
+			    *h->unhealthy ? h->unhealthy : "the health check gave no answer",
 			    s->options.ready_timeout_s);
 	handover_fail(s, reason);
 }
@@ -408,12 +476,7 @@ void handover_tick(struct supervisor *s, int64_t now)
 		else if (h->check_at && now >= h->check_at)
 			begin_check(s);
 	} else if (h->phase == HANDOVER_PASSING && now >= h->report_by) {
-		int old = h->next->number - 1; /* what is told now ends the handover */
-
-		for (struct generation *g = s->generations; g; g = g->next)
-			if (g->number == old)
-				passing_give_up(s, g);
-		handover_passed(s);
+		handover_passed(s); /* what is carried later is not counted in the answer */
 	}
 }
 

@@ -6,11 +6,11 @@
 #include "base/attr.h"
 #include "base/io.h"
 
-#include <bsd/stdlib.h>
 #include <arpa/inet.h>
+#include <bsd/stdlib.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,19 +122,24 @@ static void ask_http(const struct health *health, const struct door *door)
 	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (sock < 0 || connect(sock, (const struct sockaddr *)&door->address, door->len))
 		unhealthy("%s: connect: %s", health->path, strerror(errno));
-	if (dprintf(sock, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: cpr\r\nAccept: */*\r\nConnection: close\r\n\r\n", health->path,
-		    *door->host ? door->host : "localhost") < 0)
+	if (dprintf(sock, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: cpr\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+		    health->path, *door->host ? door->host : "localhost") < 0)
 		unhealthy("%s: write: %s", health->path, strerror(errno));
-	while (used < (ssize_t)sizeof(answer) - 1 && (n = read(sock, answer + used, sizeof(answer) - 1 - (size_t)used)) > 0)
+	while (used < (ssize_t)sizeof(answer) - 1 &&
+	       (n = read(sock, answer + used, sizeof(answer) - 1 - (size_t)used)) > 0)
 		used += n;
 	answer[used] = '\0';
 	if (sscanf(answer, "HTTP/%*1[12].%*1[01] %3d", &status) != 1 && sscanf(answer, "HTTP/%*1[2] %3d", &status) != 1)
-		unhealthy("%s: no HTTP answer%s", health->path, used ? "" : n < 0 && errno == EAGAIN ? " in 5 s" : ", the connection ended");
+		unhealthy("%s: no HTTP answer%s", health->path,
+			  used                       ? ""
+			  : n < 0 && errno == EAGAIN ? " in 5 s"
+						     : ", the connection ended");
 	if (health->status ? status != health->status : status < 200 || status > 299)
 		unhealthy("%s: answered %d", health->path, status);
 }
 
-__attribute__((noreturn)) static void run_command(const struct health *health, const struct door *door, const sigset_t *mask)
+__attribute__((noreturn)) static void run_command(const struct health *health, const struct door *door,
+						  const sigset_t *mask)
 {
 	if (*door->path) {
 		setenv("CPR_DOOR_PATH", door->path, 1);
@@ -173,7 +178,8 @@ pid_t health_begin(const struct health *health, const char *door, const sigset_t
 		return -errno;
 	if (!pid) {
 		null = open("/dev/null", O_RDONLY);
-		if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(memfd, STDOUT_FILENO) < 0 || dup2(memfd, STDERR_FILENO) < 0)
+		if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(memfd, STDOUT_FILENO) < 0 ||
+		    dup2(memfd, STDERR_FILENO) < 0)
 			_exit(1);
 		setenv("LD_PRELOAD", "", 1); /* a check is no server */
 		look(health, door, mask);

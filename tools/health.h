@@ -24,8 +24,9 @@ static inline bool health_is_wanted(const struct health *health)
 int health_parse(char *word, struct health *health);
 
 /*
- * Begins one look, in a child that ends with 0 if all is well. `door`: the address as a tag (tcp:127.0.0.1:4000, unix:@name). What the child says goes
- * to *output, a memfd. `mask`: the signal mask for the command. The child's pid, or -errno.
+ * Begins one look, in a child that ends with 0 if all is well. `door`: the address as a tag (tcp:127.0.0.1:4000,
+ * unix:@name). What the child says goes to *output, a memfd. `mask`: the signal mask for the command. The child's pid,
+ * or -errno.
  */
 pid_t health_begin(const struct health *health, const char *door, const sigset_t *mask, int *output);
 

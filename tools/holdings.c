@@ -52,7 +52,8 @@ static const char *last_part(const char *name)
 	return slash ? slash + 1 : name;
 }
 
-/* The kernel's name of a socket against the tag. A tag names what was asked for: port 0 stays 0, and a path is absolute that may have been bound as a relative one. */
+/* The kernel's name of a socket against the tag. A tag names what was asked for: port 0 stays 0, and a path is absolute
+ * that may have been bound as a relative one. */
 static bool name_fits(const char *tag, const char *kernel)
 {
 	const char *port = strrchr(tag, ':');
@@ -60,7 +61,8 @@ static bool name_fits(const char *tag, const char *kernel)
 	if (!strcmp(tag, kernel))
 		return true;
 	if (!strncmp(tag, "unix", 4))
-		return !strncmp(kernel, "unix", 4) && !strcmp(last_part(strchr(tag, ':') + 1), last_part(strchr(kernel, ':') + 1)) &&
+		return !strncmp(kernel, "unix", 4) &&
+		       !strcmp(last_part(strchr(tag, ':') + 1), last_part(strchr(kernel, ':') + 1)) &&
 		       strncmp(strchr(kernel, ':'), ":/", 2);
 	return port && !strcmp(port, ":0") && !strncmp(tag, kernel, (size_t)(port - tag) + 1);
 }
@@ -76,8 +78,8 @@ static bool socket_fits(const struct entry *e, const struct object *object, int 
 		return false;
 	if (e->kind == ENTRY_API)
 		return true;
-	return !getsockname(fd, (struct sockaddr *)&address, &len) && !tag_socket(object, (struct sockaddr *)&address, len, kernel) &&
-	       name_fits(e->name, kernel);
+	return !getsockname(fd, (struct sockaddr *)&address, &len) &&
+	       !tag_socket(object, (struct sockaddr *)&address, len, kernel) && name_fits(e->name, kernel);
 }
 
 /* dev:, fifo:, file: and a path, which must still lead there. */
@@ -86,12 +88,13 @@ static bool path_fits(const struct entry *e, const struct object *object)
 	const char *path = strchr(e->name, ':');
 	struct stat st;
 
-	return path && path[1] == '/' && !stat(path + 1, &st) && (uint64_t)st.st_dev == object->dev && (uint64_t)st.st_ino == object->ino;
+	return path && path[1] == '/' && !stat(path + 1, &st) && (uint64_t)st.st_dev == object->dev &&
+	       (uint64_t)st.st_ino == object->ino;
 }
 
 /*
- * Is this what the tag says? The generation that gives it may have dropped rights since its start: it must not make its successor, which has them, take
- * another object for the one that it could not have bound or opened itself.
+ * Is this what the tag says? The generation that gives it may have dropped rights since its start: it must not make its
+ * successor, which has them, take another object for the one that it could not have bound or opened itself.
  */
 static bool fits(const struct entry *e, int fd)
 {
@@ -100,7 +103,8 @@ static bool fits(const struct entry *e, int fd)
 	if (object_of(fd, &object) || !object_same(&object, &e->object))
 		return false;
 	if (object.domain >= 0)
-		return (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_API) && socket_fits(e, &object, fd);
+		return (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_API) &&
+		       socket_fits(e, &object, fd);
 	if (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM)
 		return false;
 	return e->kind == ENTRY_API || e->kind == ENTRY_MEMFD || path_fits(e, &object);
@@ -145,12 +149,13 @@ static struct entry *held_already(struct table *held, const struct entry *e, boo
 {
 	struct entry *before = worker ? find_object(held, &e->object) : table_find(held, e->name, e->id);
 
-	return before && object_same(&before->object, &e->object) && object_still(&before->object, before->fd) ? before : NULL;
+	return before && object_same(&before->object, &e->object) && object_still(&before->object, before->fd) ? before
+													       : NULL;
 }
 
 /*
- * The entry with our descriptor in place of theirs. Workers count the ids of what they bound each for itself: of one that has the tag of another's, the id is the next of
- * that name.
+ * The entry with our descriptor in place of theirs. Workers count the ids of what they bound each for itself: of one
+ * that has the tag of another's, the id is the next of that name.
  */
 static int add(struct table *into, struct table *held, const struct entry *e, int *fd, bool worker)
 {
@@ -241,7 +246,8 @@ static enum outcome take_process(struct taking *t, int state_fd, int line, int64
 	return outcome;
 }
 
-/* A worker that connects by itself, and whose pid descends from the owner's: anybody may connect to an abstract name. -1: none does in time. */
+/* A worker that connects by itself, and whose pid descends from the owner's: anybody may connect to an abstract name.
+ * -1: none does in time. */
 static int await_worker(const struct client *client, int64_t until)
 {
 	for (;;) {
@@ -253,14 +259,16 @@ static int await_worker(const struct client *client, int64_t until)
 		if (left <= 0 || !io_await_input(client->listener, (int)left))
 			return -1;
 		line = accept4(client->listener, NULL, NULL, SOCK_CLOEXEC);
-		if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) && proc_descends(peer.pid, client->pid))
+		if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
+		    proc_descends(peer.pid, client->pid))
 			return line;
 		if (line >= 0)
 			close(line);
 	}
 }
 
-/* What workers have bound each for itself. One that does not answer has nothing, or is stuck: no reason to have nothing of the others. */
+/* What workers have bound each for itself. One that does not answer has nothing, or is stuck: no reason to have nothing
+ * of the others. */
 static void take_workers(struct taking *t, const struct client *client, int64_t workers, int64_t until)
 {
 	char text[PROTOCOL_ANSWER_MAX], reason[256];
@@ -317,8 +325,16 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at)
 {
 	int64_t now = io_now();
-	const struct state state = {.passage = BY_HANDOVER, .generation = (uint32_t)generation, .nonce = nonce, .asked_at = asked_at, .drained_at = asked_at, .left_at = now,
-				    .first_at = h->first_at, .table = h->table, .heirlooms = h->heirlooms, .heirloom_count = h->heirloom_count};
+	const struct state state = {.passage = BY_HANDOVER,
+				    .generation = (uint32_t)generation,
+				    .nonce = nonce,
+				    .asked_at = asked_at,
+				    .drained_at = asked_at,
+				    .left_at = now,
+				    .first_at = h->first_at,
+				    .table = h->table,
+				    .heirlooms = h->heirlooms,
+				    .heirloom_count = h->heirloom_count};
 
 	return state_write(&state, false);
 }

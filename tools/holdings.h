@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the supervisor holds for the next generation: a duplicate of every kept descriptor, each checked against the kernel. */
+/* What the supervisor holds for the next generation: a duplicate of every kept descriptor, each checked against the
+ * kernel. */
 #ifndef CPR_HOLDINGS_H
 #define CPR_HOLDINGS_H
 
@@ -13,15 +14,15 @@ struct holdings {
 	size_t refused;      /* of the last generation's: what was not what it claimed to be */
 	struct heirloom *heirlooms;
 	size_t heirloom_count;
-	int64_t first_at;    /* when generation 1 started (CLOCK_MONOTONIC, ns) */
+	int64_t first_at; /* when generation 1 started (CLOCK_MONOTONIC, ns) */
 };
 
 /* Notes the heirlooms: what is open now is what every generation gets. 0, or -ENOMEM. */
 int holdings_begin(struct holdings *h);
 
 /*
- * What a generation holds, asked of its owner by PROTOCOL_GIVE. On success *h is that and nothing else: what it no longer has is closed. On
- * failure *h is unchanged, and `why` says what was wrong.
+ * What a generation holds, asked of its owner by PROTOCOL_GIVE. On success *h is that and nothing else: what it no
+ * longer has is closed. On failure *h is unchanged, and `why` says what was wrong.
  */
 enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why);
 

@@ -82,7 +82,8 @@ void lives_retire(struct supervisor *s, struct generation *g, int signo)
 
 static int write_state(struct supervisor *s)
 {
-	return holdings_count(&s->holdings) ? holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now()) : -1;
+	return holdings_count(&s->holdings) ? holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now())
+					    : -1;
 }
 
 /* The first generation, or the next one after a crash: it serves from its start. */
@@ -113,7 +114,8 @@ static bool ended_well(int status)
 /* Was that what somebody wanted? Else it is a crash. */
 static bool was_wanted(const struct generation *g)
 {
-	return g->signalled || ended_well(g->status) || (WIFSIGNALED(g->status) && (WTERMSIG(g->status) == SIGTERM || WTERMSIG(g->status) == SIGINT));
+	return g->signalled || ended_well(g->status) ||
+	       (WIFSIGNALED(g->status) && (WTERMSIG(g->status) == SIGTERM || WTERMSIG(g->status) == SIGINT));
 }
 
 void lives_end_all(struct supervisor *s, int signo)
@@ -146,7 +148,8 @@ static void crashed(struct supervisor *s, const struct generation *g)
 		s->first_crash_at = now;
 	}
 	if (++s->crashes > s->options.crash_limit) {
-		supervisor_say("it has crashed %d times in %d s: not started again", s->crashes, s->options.crash_window_s);
+		supervisor_say("it has crashed %d times in %d s: not started again", s->crashes,
+			       s->options.crash_window_s);
 		holdings_close(&s->holdings);
 		lives_end_all(s, s->options.retire_signal);
 		return;
@@ -180,11 +183,12 @@ static void tell_end(char *text, size_t size, const struct generation *g)
 	else
 		text_format(&t, "the next generation ended with status %d", WEXITSTATUS(g->status));
 	text_add(&t, g->ready ? ", after it had been ready" : " before it was ready");
+	text_add(&t, ". If it cannot run twice at a time, use exec mode for it");
 }
 
 static void generation_ended(struct supervisor *s, struct generation *g)
 {
-	char reason[128];
+	char reason[256];
 
 	g->ended = true;
 	g->search_until = 0;
@@ -212,7 +216,8 @@ static enum daemon ask_daemon(struct generation *g, pid_t pid)
 
 	if (client_ask(pid, PROTOCOL_STATUS, 500, false, &answer, &why))
 		return DAEMON_SILENT;
-	if (protocol_get_int(answer.text, "generation", &number) || number != g->number || protocol_get_int(answer.text, "owner", &owner) || owner != pid)
+	if (protocol_get_int(answer.text, "generation", &number) || number != g->number ||
+	    protocol_get_int(answer.text, "owner", &owner) || owner != pid)
 		return DAEMON_NONE;
 	g->owner = pid;
 	return DAEMON_FOUND;
@@ -229,7 +234,8 @@ static enum daemon find_daemon(const struct supervisor *s, struct generation *g)
 		struct proc_page page;
 		enum daemon is;
 
-		if (proc_parent(pids[i]) != getpid() || generation_find(s->generations, pids[i]) || proc_page(pids[i], &page))
+		if (proc_parent(pids[i]) != getpid() || generation_find(s->generations, pids[i]) ||
+		    proc_page(pids[i], &page))
 			continue;
 		is = ask_daemon(g, pids[i]);
 		best = is > best ? is : best;
@@ -283,4 +289,3 @@ void lives_reap(struct supervisor *s)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		child_ended(s, pid, status);
 }
-

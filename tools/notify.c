@@ -35,7 +35,8 @@ int notify_open(struct supervisor *s)
 	const int on = 1;
 
 	snprintf(name, sizeof(name), "@cpr-notify.%llx", (unsigned long long)s->recipe.nonce);
-	if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) || bind(sock, (struct sockaddr *)&addr, parse_address(name, &addr)))
+	if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) ||
+	    bind(sock, (struct sockaddr *)&addr, parse_address(name, &addr)))
 		return -errno;
 	s->notify.manager = getenv("NOTIFY_SOCKET") ? strdup(getenv("NOTIFY_SOCKET")) : NULL;
 	s->recipe.notify = name;
@@ -81,7 +82,8 @@ static void take(struct supervisor *s, struct generation *g, char *text)
 
 	while ((line = strsep(&text, "\n"))) {
 		ready |= !strcmp(line, "READY=1");
-		if (!*line || begins(line, "READY=") || begins(line, "MAINPID=") || begins(line, "FDSTORE") || begins(line, "BARRIER="))
+		if (!*line || begins(line, "READY=") || begins(line, "MAINPID=") || begins(line, "FDSTORE") ||
+		    begins(line, "BARRIER="))
 			continue;
 		text_add(&t, line);
 		text_add(&t, "\n");
@@ -95,7 +97,8 @@ static void take(struct supervisor *s, struct generation *g, char *text)
 static void close_passed(struct msghdr *message)
 {
 	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head))
-		for (size_t at = 0; head->cmsg_type == SCM_RIGHTS && at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+		for (size_t at = 0; head->cmsg_type == SCM_RIGHTS && at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0);
+		     at += sizeof(int)) {
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
@@ -121,7 +124,8 @@ void notify_hear(struct supervisor *s)
 		struct cmsghdr align;
 	} control;
 	struct iovec bytes = {text, sizeof(text) - 1};
-	struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr message = {
+		.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(s->notify.sock, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct generation *g;
 

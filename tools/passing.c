@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LINE_PATIENCE_MS = 1000 };
+enum { LINE_PATIENCE_MS = 5000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
 
 static void add_line(struct generation *from, int fd)
 {
@@ -45,6 +45,51 @@ static bool open_take(struct generation *to)
 	return to->take >= 0;
 }
 
+/* What was idle at first has come. */
+static void swept(struct supervisor *s, struct generation *from)
+{
+	from->passing.swept = true;
+	from->passing.swept_at = io_now();
+	from->passing.sweep_by = 0;
+	passing_settled(s, from);
+	handover_passed(s);
+}
+
+/*
+ * A server that is told to end gracefully ends its idle connections at once. So it is not, before what can be carried
+ * has been: nothing has come for two seconds, or half a minute is over.
+ */
+static void put_off(struct generation *from)
+{
+	int64_t quiet = io_now() + QUIET_MS * MS, last = from->passing.swept_at + LAST_MS * MS;
+
+	from->passing.graceful_at = quiet < last ? quiet : last;
+}
+
+void passing_settled(struct supervisor *s, struct generation *from)
+{
+	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
+		return;
+	if (!generation_left(from))
+		lives_retire(s, from, s->options.retire_signal);
+	else if (s->options.graceful_signal && !from->graceful && !from->passing.graceful_at)
+		put_off(from);
+}
+
+void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
+{
+	if (from->passing.sweep_by && now >= from->passing.sweep_by && !from->passing.swept)
+		swept(s, from); /* one of its processes hangs */
+	if (!from->passing.graceful_at || now < from->passing.graceful_at)
+		return;
+	from->passing.graceful_at = 0;
+	if (from->phase != GENERATION_DRAINING || from->ended)
+		return;
+	generation_note_members(from);
+	from->graceful = from->signalled = true;
+	generation_signal(from, s->options.graceful_signal);
+}
+
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to)
 {
 	cleanup_client struct client client = CLIENT_NONE;
@@ -52,11 +97,12 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	int64_t processes = 1;
 
 	if (!open_take(to) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
-		handover_passed(s);
+		swept(s, from); /* how many it has, nobody knows: it is told to end them, or its time to drain ends */
 		return;
 	}
 	protocol_get_int(answer.text, "processes", &processes);
 	from->passing.expected = processes > 0 ? (size_t)processes : 1;
+	from->passing.sweep_by = io_now() + SWEEP_MS * MS;
 	from->passing.listener = steal_fd(&client.listener);
 	add_line(from, steal_fd(&client.line));
 }
@@ -79,8 +125,8 @@ static bool is_connection(int fd)
 	int type = 0, listens = 1;
 	socklen_t len = sizeof(int);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM && !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) &&
-	       !listens;
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM &&
+	       !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && !listens;
 }
 
 static bool is_sound(const struct batch *batch)
@@ -93,41 +139,21 @@ static bool is_sound(const struct batch *batch)
 
 void passing_flush(struct supervisor *s)
 {
+	struct generation *to = s->serving;
 	int r = -EPIPE;
 
-	if (!s->has_pending)
+	if (!s->has_pending || (!s->ending && (!to || !to->ready))) /* it has crashed, and is started again */
 		return;
-	if (s->serving && s->serving->take >= 0)
-		r = batch_send(s->serving->take, &s->pending);
+	if (to && !to->ended && open_take(to))
+		r = batch_send(to->take, &s->pending);
 	if (r == -EAGAIN)
 		return;
-	if (r && s->serving && s->serving->take >= 0) {
-		io_close(&s->serving->take);
-		s->serving->take = -1;
+	if (r && to) {
+		io_close(&to->take);
+		to->take = -1;
 	}
 	batch_close(&s->pending);
 	s->has_pending = false;
-}
-
-/* What was idle at first has come: now the server may be told to end the rest in its own way. It would have ended idle connections before. */
-static void swept(struct supervisor *s, struct generation *from)
-{
-	from->passing.swept = true;
-	passing_settled(s, from);
-	handover_passed(s);
-}
-
-void passing_settled(struct supervisor *s, struct generation *from)
-{
-	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
-		return;
-	if (!generation_left(from)) {
-		lives_retire(s, from, s->options.retire_signal);
-	} else if (s->options.graceful_signal && !from->graceful) {
-		generation_note_members(from);
-		from->graceful = from->signalled = true;
-		generation_signal(from, s->options.graceful_signal);
-	}
 }
 
 /* Something is known anew of how many are left. */
@@ -148,6 +174,8 @@ static void count(struct supervisor *s, struct generation *from)
 
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)
 {
+	if (from->passing.graceful_at)
+		put_off(from);
 	if (batch->head.kind == PROTOCOL_BATCH_LEFT) {
 		line->left = batch->head.left;
 		line->known = true;
@@ -176,15 +204,10 @@ void passing_take(struct supervisor *s, struct generation *from, int fd)
 	if (r > 0) {
 		take_batch(s, from, line, &batch);
 	} else {
+		from->passing.mute |=
+			!line->known; /* it lives, or died with what it had: how much that is nobody knows */
 		io_close(&line->fd);
 		line->fd = -1;
 	}
 	count(s, from);
-}
-
-/* Its time to say more is over: one of its processes hangs. */
-void passing_give_up(struct supervisor *s, struct generation *from)
-{
-	if (!from->passing.swept && from->passing.listener >= 0)
-		swept(s, from);
 }

@@ -30,7 +30,8 @@ void reports_refresh(struct supervisor *s)
 	if (!s->serving || s->serving->ended || handover_under_way(s))
 		return;
 	if (!holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why) && s->holdings.refused)
-		supervisor_say("%zu descriptors of PID %d are not what they claim to be: not held", s->holdings.refused, (int)s->serving->owner);
+		supervisor_say("%zu descriptors of PID %d are not what they claim to be: not held", s->holdings.refused,
+			       (int)s->serving->owner);
 	if (s->refreshes < (int)countof(after_s))
 		s->refresh_at = io_now() + after_s[s->refreshes++] * SECOND;
 }
@@ -47,12 +48,14 @@ static void become_ready(struct supervisor *s, struct generation *g)
 	if (g != s->serving)
 		return;
 	notify_ready(s);
+	passing_flush(s);
 	s->proven = true;
 	s->refreshes = 0;
 	reports_refresh_soon(s, io_now());
 }
 
-/* The library has seen that it has everything and waits. One whose predecessor has said READY=1 knows better when it is ready. */
+/* The library has seen that it has everything and waits. One whose predecessor has said READY=1 knows better when it is
+ * ready. */
 static void seen_ready(struct supervisor *s, struct generation *g, const char *said)
 {
 	struct text report = TEXT_ON(g->report);
@@ -108,7 +111,8 @@ void reports_hear(struct supervisor *s)
 	socklen_t len = sizeof(peer);
 	ssize_t n;
 
-	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !io_await_input(line, REPORT_PATIENCE_MS))
+	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
+	    !io_await_input(line, REPORT_PATIENCE_MS))
 		return;
 	n = io_receive(line, said, sizeof(said) - 1, NULL);
 	if (n <= 0)
@@ -116,7 +120,6 @@ void reports_hear(struct supervisor *s)
 	said[n] = '\0';
 	take_report(s, peer.pid, said);
 }
-
 
 /* Where they report, for the supervisor's whole life. */
 int reports_listen(struct supervisor *s)

@@ -70,7 +70,8 @@ int rollback(struct supervisor *s, int64_t *gate_us, struct text *why)
 		return -1;
 	}
 	if (!old && s->options.rollback_s)
-		text_format(why, "no old generation is kept: it is for %d s after a restart (--rollback)", s->options.rollback_s);
+		text_format(why, "no old generation is kept: it is for %d s after a restart (--rollback)",
+			    s->options.rollback_s);
 	else if (!old)
 		text_add(why, "no old generation is kept: start the supervisor with --rollback SEC");
 	if (!old || handover_swap_gates(s->serving, old, gate_us, why))
@@ -93,7 +94,8 @@ bool rollback_after_end(struct supervisor *s)
 		return false;
 	}
 	take_back(s, old);
-	supervisor_say("the new generation has ended: generation %d, PID %d, serves again", old->number, (int)old->owner);
+	supervisor_say("the new generation has ended: generation %d, PID %d, serves again", old->number,
+		       (int)old->owner);
 	return true;
 }
 
@@ -127,7 +129,8 @@ void rollback_checked(struct supervisor *s, int status)
 	if (rollback(s, &gate_us, &failed))
 		supervisor_say("%s; the old generation cannot take over again: %s", reason, more);
 	else
-		supervisor_say("%s: generation %d, PID %d, serves again", reason, s->serving->number, (int)s->serving->owner);
+		supervisor_say("%s: generation %d, PID %d, serves again", reason, s->serving->number,
+			       (int)s->serving->owner);
 }
 
 void rollback_tick(struct supervisor *s, int64_t now)

@@ -58,7 +58,8 @@ static void nothing(int signo)
 	(void)signo;
 }
 
-/* All signals are blocked from here on, and come by a descriptor. The doorbell has a handler, by which the tools see that it is heard. */
+/* All signals are blocked from here on, and come by a descriptor. The doorbell has a handler, by which the tools see
+ * that it is heard. */
 int signals_open(struct supervisor *s)
 {
 	struct sigaction heard = {.sa_handler = nothing};
@@ -78,4 +79,3 @@ int signals_open(struct supervisor *s)
 	s->signals = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 	return s->signals < 0 ? -errno : 0;
 }
-

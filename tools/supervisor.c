@@ -5,6 +5,7 @@
 
 #include "launch.h"
 #include "proc.h"
+#include "watch.h"
 
 #include <err.h>
 #include <errno.h>
@@ -33,7 +34,8 @@ static int show_page(struct supervisor *s)
 	struct proc self;
 	cleanup_fd int memfd = -1;
 
-	snprintf(name, sizeof(name), PROTOCOL_SUPERVISOR_PAGE_NAME "%d.%d", s->options.doorbell, proc_read(getpid(), &self) ? 0 : self.filters);
+	snprintf(name, sizeof(name), PROTOCOL_SUPERVISOR_PAGE_NAME "%d.%d", s->options.doorbell,
+		 proc_read(getpid(), &self) ? 0 : self.filters);
 	memfd = io_memfd(name);
 	if (memfd < 0 || ftruncate(memfd, 1))
 		return -errno;
@@ -69,7 +71,7 @@ static int begin(struct supervisor *s)
 {
 	int r = holdings_begin(&s->holdings);
 
-	s->signals = s->address = s->notify.sock = -1;
+	s->signals = s->address = s->notify.sock = s->files = -1;
 	s->started_at = io_now();
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
@@ -86,6 +88,10 @@ static int begin(struct supervisor *s)
 		r = reports_listen(s);
 	if (!r)
 		r = notify_open(s);
+	if (!r && s->options.watched_count) {
+		s->files = watch_open(s->options.watched, s->options.watched_count);
+		r = s->files < 0 ? s->files : 0;
+	}
 	return r ? r : show_page(s);
 }
 
@@ -115,6 +121,18 @@ static void drain_tick(struct supervisor *s, struct generation *g, int64_t now)
 	}
 }
 
+/* One that is under way may have read the old content: another follows it. */
+static void restart_for_files(struct supervisor *s, int64_t now)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+	int r = handover_begin(s, NULL, &why);
+
+	s->changed_at = r == -EBUSY && !s->ending ? now + CHANGED_MS * MS : 0;
+	if (r && r != -EBUSY)
+		supervisor_say("the restart for a changed file was called off: %s", reason);
+}
+
 static void tick(struct supervisor *s)
 {
 	int64_t now = io_now();
@@ -124,6 +142,7 @@ static void tick(struct supervisor *s)
 		if (g->search_until)
 			lives_search(s, g, now);
 		drain_tick(s, g, now);
+		passing_tick(s, g, now);
 		if (g->phase == GENERATION_RETIRING || g->phase == GENERATION_FAILED)
 			leave_tick(s, g, now);
 	}
@@ -131,6 +150,8 @@ static void tick(struct supervisor *s)
 		reports_refresh(s);
 	if (s->start_again_at && now >= s->start_again_at && !lives_start(s))
 		s->start_again_at = now + AGAIN_MS * MS;
+	if (s->changed_at && now >= s->changed_at)
+		restart_for_files(s, now);
 	handover_tick(s, now);
 	rollback_tick(s, now);
 	callers_tick(s, now);
@@ -145,6 +166,8 @@ static int timeout(const struct supervisor *s)
 		bool leaves = g->phase == GENERATION_RETIRING || g->phase == GENERATION_FAILED;
 
 		due(&at, g->leave_by);
+		due(&at, g->passing.sweep_by);
+		due(&at, g->passing.graceful_at);
 		if (g->search_until)
 			due(&at, now + SEARCH_MS * MS);
 		if (g->ended && leaves)
@@ -152,6 +175,7 @@ static int timeout(const struct supervisor *s)
 	}
 	due(&at, s->refresh_at);
 	due(&at, s->start_again_at);
+	due(&at, s->changed_at);
 	due(&at, handover_due(s));
 	due(&at, s->watch.at);
 	due(&at, callers_due(s));
@@ -235,6 +259,8 @@ static void look_at(struct supervisor *s, int fd, const struct source *of)
 		reports_hear(s);
 	else if (fd == s->notify.sock)
 		notify_hear(s);
+	else if (fd == s->files && watch_changed())
+		s->changed_at = io_now() + CHANGED_MS * MS; /* after the last of several changes */
 }
 
 static void step(struct supervisor *s)
@@ -245,6 +271,7 @@ static void step(struct supervisor *s)
 	add_source(&all, s->signals, POLLIN, (struct source){0});
 	add_source(&all, s->address, POLLIN, (struct source){0});
 	add_source(&all, s->notify.sock, POLLIN, (struct source){0});
+	add_source(&all, s->files, POLLIN, (struct source){0});
 	for (struct generation *g = s->generations; g; g = g->next)
 		add_generation(s, g, &all);
 	for (size_t i = 0; i < CALLERS_MAX; i++)

@@ -8,15 +8,17 @@
 struct supervisor_options {
 	const char *path; /* of the program, absolute */
 	char **argv;
-	const char *test; /* for cprctl; NULL: none */
-	int doorbell;     /* the signal that cprctl rings with */
-	int restart_signal; /* 0: none */
+	const char *test;    /* for cprctl; NULL: none */
+	int doorbell;        /* the signal that cprctl rings with */
+	int restart_signal;  /* 0: none */
 	int graceful_signal; /* 0: none */
 	int retire_signal;
 	int ready_timeout_s, drain_s, rollback_s;
-	int generations;  /* so many old ones may drain at a time */
+	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
 	struct health health;
+	char **watched; /* files at whose change it is restarted, absolute */
+	size_t watched_count;
 };
 
 /* Runs the server until it ends. Its status, as a shell tells it; a death by signal is died here as well. */

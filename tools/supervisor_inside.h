@@ -12,16 +12,16 @@
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
-enum { REASON_SIZE = 1024, CALLERS_MAX = 32, KILL_AFTER_S = 5 };
+enum { REASON_SIZE = 1024, CALLERS_MAX = 32, KILL_AFTER_S = 5, CHANGED_MS = 500 };
 
 /* A cprctl that rang. */
 struct caller {
-	int line; /* -1: this place is free */
-	bool asked;     /* its request has come */
-	bool waits;     /* for the restart that is under way */
+	int line;   /* -1: this place is free */
+	bool asked; /* its request has come */
+	bool waits; /* for the restart that is under way */
 	bool waits_for_drain;
-	int drains;     /* the number of the generation whose end it waits for; 0: none */
-	int64_t until;  /* its request must come before */
+	int drains;    /* the number of the generation whose end it waits for; 0: none */
+	int64_t until; /* its request must come before */
 };
 
 enum handover_phase { HANDOVER_NONE, HANDOVER_STARTING, HANDOVER_CHECKING, HANDOVER_PASSING };
@@ -32,11 +32,13 @@ struct handover {
 	struct generation *next; /* the one that is to serve */
 	int64_t asked_at, until;
 	int64_t gate_us;
-	const char *path;        /* --exec: the program of this one; the handover's own memory */
-	pid_t check;             /* the health check's child; 0: none runs */
+	int old;          /* the number of the one before, once the next one serves */
+	bool unreachable; /* the old one does not answer */
+	const char *path; /* --exec: the program of this one; the handover's own memory */
+	pid_t check;      /* the health check's child; 0: none runs */
 	int check_output;
-	int64_t check_at;        /* when the next one begins; 0: not due */
-	int64_t report_by;       /* the answer goes out then at the latest, whether carrying has begun or not */
+	int64_t check_at;  /* when the next one begins; 0: not due */
+	int64_t report_by; /* the answer goes out then at the latest, whether carrying has begun or not */
 	char door[128], listener[128];
 	char unhealthy[REASON_SIZE]; /* what the last check said */
 	char notes[REASON_SIZE];     /* "warning=" lines for the answer */
@@ -54,10 +56,10 @@ struct watch {
 
 /* sd_notify(3). */
 struct notify {
-	int sock;             /* where generations say it */
-	const char *manager;  /* the address of ours; NULL: none */
-	bool said_ready;      /* to the manager */
-	bool spoken;          /* a generation has said READY=1: so will the next, and is not ready before */
+	int sock;            /* where generations say it */
+	const char *manager; /* the address of ours; NULL: none */
+	bool said_ready;     /* to the manager */
+	bool spoken;         /* a generation has said READY=1: so will the next, and is not ready before */
 };
 
 struct supervisor {
@@ -70,16 +72,18 @@ struct supervisor {
 	struct watch watch;
 	struct notify notify;
 	struct caller callers[CALLERS_MAX];
-	int signals;  /* signalfd */
-	int address;  /* where generations report */
-	void *page;   /* by which the tools know us */
+	int signals;        /* signalfd */
+	int address;        /* where generations report */
+	int files;          /* inotify, of watch.h; -1 */
+	int64_t changed_at; /* a file has changed: restarted then; 0: none has */
+	void *page;         /* by which the tools know us */
 	int64_t started_at;
-	bool proven;  /* a generation was ready once */
+	bool proven; /* a generation was ready once */
 	bool ending;
-	int status;   /* of the server that ended */
+	int status; /* of the server that ended */
 	int restarts;
 	int64_t last_restart_us, last_gate_us;
-	int64_t refresh_at;  /* when the serving generation is asked again for what it holds; 0: not */
+	int64_t refresh_at; /* when the serving generation is asked again for what it holds; 0: not */
 	int refreshes;
 	int64_t start_again_at; /* after a crash; 0: nothing to do */
 	int crashes;
@@ -123,9 +127,10 @@ void handover_checked(struct supervisor *s, int status);     /* the health check
 void handover_fail(struct supervisor *s, const char *why);   /* calls it off: the next generation is ended */
 void handover_tick(struct supervisor *s, int64_t now);
 int64_t handover_due(const struct supervisor *s);
-void handover_passed(struct supervisor *s);                  /* the old generation has given what was idle */
+void handover_passed(struct supervisor *s); /* the old generation has given what was idle */
 bool handover_under_way(const struct supervisor *s);
-void handover_drain(struct supervisor *s, struct generation *old); /* there is no way back to it: it goes on with what it has only */
+void handover_drain(struct supervisor *s,
+		    struct generation *old); /* there is no way back to it: it goes on with what it has only */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why);
 
 /* rollback.c */
@@ -141,7 +146,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 void passing_accept(struct supervisor *s, struct generation *from);
 void passing_take(struct supervisor *s, struct generation *from, int fd);
 void passing_settled(struct supervisor *s, struct generation *from); /* it may leave: what is due by now is done */
-void passing_give_up(struct supervisor *s, struct generation *from);
+void passing_tick(struct supervisor *s, struct generation *from, int64_t now);
 void passing_flush(struct supervisor *s);
 
 /* callers.c */

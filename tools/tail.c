@@ -44,7 +44,8 @@ static void remember(struct tail_page *page, const char *bytes, size_t n)
 	page->used = used + n;
 }
 
-/* It keeps nothing of the supervisor's: a listener that it held would listen on. Its signals are blocked as the supervisor's are: it ends with what it reads. */
+/* It keeps nothing of the supervisor's: a listener that it held would listen on. Its signals are blocked as the
+ * supervisor's are: it ends with what it reads. */
 __attribute__((noreturn)) static void relay(struct tail_page *page, int reader)
 {
 	char bytes[4096];

@@ -93,12 +93,15 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 	for (;;) {
 		if (!drain_is_ours())
 			return 0;
+		if (c && c->flags & CONN_LEAVING)
+			goto frozen;
 		if (c && c->state == CONN_ANSWERED)
 			conn_set(c, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
 		if (c ? !freeze_conn(fd, c, CONN_IN_PROGRESS, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
+frozen:
 		drain_exit();
 		if (now || !blocks(fd))
 			return -EAGAIN;
@@ -159,6 +162,14 @@ static void barrier(void)
 {
 	if (next_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
 		next_sys(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+void drain_barrier(void)
+{
+	int saved_errno = errno;
+
+	barrier();
+	errno = saved_errno;
 }
 
 void drain_begin_passing(void)

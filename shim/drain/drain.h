@@ -83,6 +83,9 @@ void drain_wrote(int fd, struct conn *c);
 extern _Atomic bool drain_passes;
 void drain_begin_passing(void);
 
+/* Every thread that comes into a call from here on sees what was stored before; every other one is seen in its place (process/active_calls.h). */
+void drain_barrier(void);
+
 /* ---- for the doorbell's handler, all signals blocked ---- */
 
 void drain_begin(void);

@@ -57,7 +57,7 @@ bool freeze_knows_listeners(void)
  * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this thread is not asked, since it is about to read, and will not. (The
  * handler must ask it: the read that it has interrupted may have taken a request already.)
  */
-static bool is_being_read(int fd, const struct conn *c, const struct active_call *me)
+bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call *me)
 {
 	for (int i = 0; i < active_calls_top(); i++) {
 		int read = atomic_load_explicit(&active_calls_at(i)->fd, memory_order_acquire);
@@ -98,7 +98,7 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) || (!carried && !may_end(fd, c, now))) {
+	if (freeze_is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) || (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}
@@ -176,8 +176,19 @@ void freeze_move_out(void)
 	}
 }
 
+_Atomic unsigned freeze_moves;
+
+void freeze_register_anew(int epfd, int fd, struct epoll_event event)
+{
+	int saved_errno = errno;
+
+	put_back(epfd, fd, event);
+	errno = saved_errno;
+}
+
 void freeze_move_in(void)
 {
+	atomic_fetch_add(&freeze_moves, 1);
 	for (int i = 0; i < count(); i++) {
 		struct registration *r = &own->all[i];
 		struct object object;

@@ -17,6 +17,9 @@ void freeze_init(void);
  */
 bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct active_call *me);
 
+/* Is a thread (other than `me`) inside a read on it? */
+bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call *me);
+
 /* As it was before; nothing happens to one that is not frozen. */
 void freeze_undo(struct conn *c);
 
@@ -26,6 +29,12 @@ void freeze_listeners(bool on);
 /* What the gate can close on leaves its epoll sets, and comes back with what stands at its number then. Holding the guard. */
 void freeze_move_out(void);
 void freeze_move_in(void);
+
+/*
+ * How often that was. A registration that began before and ended behind it may have been made for what stood there before, and be gone: then it is made anew.
+ */
+extern _Atomic unsigned freeze_moves;
+void freeze_register_anew(int epfd, int fd, struct epoll_event event);
 
 /* Has this process a listener in an epoll set? */
 bool freeze_knows_listeners(void);

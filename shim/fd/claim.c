@@ -129,7 +129,7 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 /* Behind a closed gate it is not given yet. A bind() that cannot be, not even to a private address, fails as it would. */
 static bool claim(struct entry *e, int fd, const struct object *fresh)
 {
-	int r = gate_claims() ? gate_claim(e, fd, fresh) : -ENOTSUP;
+	int r = gate_claims() && !gate_has_door(e) ? gate_claim(e, fd, fresh) : -ENOTSUP;
 
 	if (r && r != -ENOTSUP && r != -EINVAL)
 		log_warn("no door could be made for %s: it is open before the gate is", e->name);

@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "process/guard.h"
+#include "process/roster.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define GATE_NAME TAGGING_HIDDEN "gate:"
 
@@ -61,7 +63,7 @@ static struct entry *shown_of(const struct entry *hidden)
 {
 	struct entry *e = table_find(cpr__table, hidden->name + strlen(GATE_NAME), hidden->id);
 
-	return e && !(e->flags & ENTRY_ORPHAN) && object_still(&e->object, e->fd) ? e : NULL;
+	return e && (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED) && object_still(&e->object, e->fd) ? e : NULL;
 }
 
 /* The listener at `fd` is e's, and waits there. */
@@ -78,6 +80,7 @@ static struct entry *hide(const struct entry *e, int fd, const struct object *ob
 	hidden->kind = e->kind;
 	hidden->path_dev = e->path_dev;
 	hidden->path_ino = e->path_ino;
+	hidden->flags |= ENTRY_KEPT; /* it goes on with the program's own exec */
 	table_make_orphan(cpr__table, hidden);
 	atomic_store(&gate_is_closed, true);
 	return hidden;
@@ -241,12 +244,20 @@ void gate_add_inherited(void)
 {
 	struct guard_hold hold;
 
-	if (!claims || !guard_lock(&hold))
+	if (!guard_lock(&hold))
 		return;
-	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_STARTED_WITH && e->flags & ENTRY_LISTENING)
+	for (struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		if (gate_hides(e))
+			atomic_store(&gate_is_closed, true);
+		else if (claims && e->flags & ENTRY_STARTED_WITH && e->flags & ENTRY_LISTENING)
 			add_door(e);
+	}
 	guard_unlock(&hold);
+}
+
+bool gate_has_door(const struct entry *e)
+{
+	return gate_is_closed && hidden_of(e);
 }
 
 /* ---- opening ---- */
@@ -502,12 +513,30 @@ bool gate_name(int fd, struct sockaddr *addr, socklen_t *len)
 	return named;
 }
 
+/* A pid file that names another process than this family's: a next generation has written it. */
+static bool is_pid_file_of_another(const char *path, const struct stat *st)
+{
+	char bytes[16];
+	int pid = 0;
+
+	if (!S_ISREG(st->st_mode) || !st->st_size || st->st_size >= (off_t)sizeof(bytes) || io_read_file(path, bytes, sizeof(bytes)) <= 0)
+		return false;
+	for (const char *at = bytes; *at && *at != '\n'; at++) {
+		if (*at < '0' || *at > '9' || pid > 100000000)
+			return false;
+		pid = pid * 10 + (*at - '0');
+	}
+	return pid && pid != getpid() && pid != roster_owner();
+}
+
 bool gate_guards_path(const char *path)
 {
 	struct stat st;
 
 	if (stat(path, &st))
 		return false;
+	if (gate_has_left && is_pid_file_of_another(path, &st))
+		return true;
 	for (size_t i = 0; i < left_count; i++)
 		if (left[i].path_ino == st.st_ino && left[i].path_dev == st.st_dev)
 			return true;

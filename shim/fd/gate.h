@@ -39,7 +39,10 @@ int gate_claim(struct entry *e, int fd, const struct object *fresh);
 /* listen() of a socket that no generation before had is about to come: clients wait for this one until its gate opens. Any thread. */
 void gate_listens(int fd);
 
-/* The same for what the program was started with. Once, at the start, with the table there. */
+/* Is this orphan a door? The program has exec'ed itself behind its gate, and asks anew. Holding the guard. */
+bool gate_has_door(const struct entry *e);
+
+/* The same for what the program was started with; and what it has behind the gate since before its own exec. Once, at the start, with the table there. */
 void gate_add_inherited(void);
 
 /* Each listener takes its door's place. How many. Keeps errno. */
@@ -66,7 +69,10 @@ bool gate_stands_at(int fd);
 /* getsockname(2) of a door is its listener's. False: it is none. */
 bool gate_name(int fd, struct sockaddr *addr, socklen_t *len);
 
-/* Does this path belong to a socket that stands behind this process's gate, or that it has given up? Then another generation has it: it is not to be unlinked. Holding the guard. */
+/*
+ * Does this path belong to a socket that stands behind this process's gate, or that it has given up; or is it, once the gate was closed, a pid file that names a process of another
+ * generation? Then it is not to be unlinked. Holding the guard.
+ */
 bool gate_guards_path(const char *path);
 extern _Atomic bool gate_has_left;
 

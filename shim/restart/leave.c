@@ -9,6 +9,7 @@
 #include "base/pool.h"
 #include "base/raw.h"
 #include "base/room.h"
+#include "fd/gate.h"
 #include "fd/tagging.h"
 #include "process/birth.h"
 #include "process/guard.h"
@@ -185,6 +186,7 @@ static bool has(char *const envp[], const char *variable)
 static char **own_environment(char *const envp[], size_t *size)
 {
 	static char *const nothing[] = {NULL};
+	static char gate_variable[] = SETTINGS_GATE "=closed";
 	size_t n = 0, ours = 0, used = 0;
 	char **room;
 
@@ -193,7 +195,7 @@ static char **own_environment(char *const envp[], size_t *size)
 		n++;
 	while (cpr__startup.envp[ours])
 		ours++;
-	*size = (n + ours + 2) * sizeof(char *);
+	*size = (n + ours + 3) * sizeof(char *);
 	room = pool_map(*size);
 	if (!room)
 		return NULL;
@@ -203,6 +205,8 @@ static char **own_environment(char *const envp[], size_t *size)
 	for (size_t i = 0; i < ours; i++)
 		if (is_ours(cpr__startup.envp[i]) && !has(envp, cpr__startup.envp[i]))
 			room[used++] = cpr__startup.envp[i];
+	if (gate_claims())
+		room[used++] = gate_variable;
 	room[used] = state_variable;
 	return room;
 }

@@ -26,13 +26,14 @@
 #define FIRST_TOLD_NS (100 * MS) /* the first number is told behind the first sweep */
 
 /* A look costs some microseconds for each connection: so the fewer there are to pass, the rarer. What freezes by itself, behind its answer, wakes the task. */
-enum { FIRST_STEP_MS = 1, FULL_STEP_MS = 2, MOST_STEP_MS = 1000 };
+enum { FIRST_STEP_MS = 1, FULL_STEP_MS = 2, MOST_STEP_MS = 1000, WAITED_MAX = 50 };
 
 static struct {
 	int sock; /* -1: none */
 	int step;
 	size_t told;
 	bool waits;      /* for a connection that stands at a boundary, and whose thread has still to come out of its read */
+	int waited;      /* looks, one behind the other */
 	int64_t begun_at;
 	int64_t told_at; /* 0: nothing was told yet */
 } line = {.sock = -1};
@@ -144,14 +145,14 @@ static bool freezes(int fd, struct conn *c, int64_t now)
 
 	if (c->flags & CONN_FROZEN)
 		return true;
-	if (!conn_may_stop(c, fd, now) || !carry_may(c, fd))
+	if (!conn_may_stop(c, fd, now) || carry_fate(c, fd, false) != FATE_CARRY)
 		return false;
 	view = conn_look(c, fd, now);
 	if (view == CONN_GONE)
 		conn_end(fd);
 	if (view < CONN_AT_BOUNDARY)
 		return false;
-	if (freeze_conn(fd, c, view == CONN_QUIET, NULL))
+	if (freeze_conn(fd, c, view, NULL))
 		return true;
 	line.waits = true;
 	for (int i = 0; i < active_calls_top(); i++)
@@ -160,24 +161,83 @@ static bool freezes(int fd, struct conn *c, int64_t now)
 	return false;
 }
 
+/* Drops the i-th of a parcel. */
+static void unpack(struct parcel *p, uint32_t i)
+{
+	struct conn *c = conn_at(p->fds[i]);
+
+	if (c)
+		conn_clear(c, CONN_LEAVING);
+	p->batch.count--;
+	p->fds[i] = p->fds[p->batch.count];
+	p->batch.value[i] = p->batch.value[p->batch.count];
+}
+
+/*
+ * A thread that finds a request on a frozen connection lets it go on, and reads (drain_hold_back). One that was there before CONN_LEAVING was set is seen in its place, and keeps
+ * the connection; one that comes later sees that flag. Without this, one request in some thousands was read here and answered to nobody.
+ */
+static void keep_what_is_read(struct parcel *p)
+{
+	drain_barrier();
+	for (uint32_t i = 0; i < p->batch.count;) {
+		struct conn *c = conn_at(p->fds[i]);
+
+		if (c && c->flags & CONN_FROZEN && !freeze_is_being_read(p->fds[i], c, NULL)) {
+			i++;
+			continue;
+		}
+		line.waits = true;
+		unpack(p, i);
+	}
+}
+
+/* How many went; or -errno: none. */
 static int send_parcel(struct parcel *p)
 {
-	int r = p->batch.count ? give_send(line.sock, &p->batch, sizeof(p->batch), p->fds, p->batch.count, 0) : 0;
+	int r = 0, n;
 
-	for (uint32_t i = 0; i < p->batch.count && !r; i++) {
+	if (p->batch.count)
+		keep_what_is_read(p);
+	n = (int)p->batch.count;
+	if (n)
+		r = give_send(line.sock, &p->batch, sizeof(p->batch), p->fds, (size_t)n, 0);
+	for (int i = 0; i < n && !r; i++) {
 		struct conn *c = conn_at(p->fds[i]);
 
 		if (c)
 			leave_end(p->fds[i], c);
 	}
+	while (r && p->batch.count)
+		unpack(p, 0);
 	p->batch.count = 0;
-	return r;
+	return r ? r : n;
 }
 
 static void pack(struct parcel *p, int fd, const struct entry *listener)
 {
+	conn_set(conn_at(fd), CONN_LEAVING);
 	p->fds[p->batch.count] = fd;
 	p->batch.value[p->batch.count++] = gate_inode(listener);
+}
+
+/*
+ * Threads inside accept(): what they have taken has no record yet, and the supervisor ends a generation that says that nothing is left. They come out, and park. How many there are.
+ */
+static size_t accepting(void)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < active_calls_top(); i++) {
+		int tid = atomic_load(&active_calls_at(i)->tid), fd = atomic_load(&active_calls_at(i)->fd);
+
+		if (!tid || fd < 0 || conn_at(fd))
+			continue;
+		threads_ring(tid);
+		line.waits = true;
+		n++;
+	}
+	return n;
 }
 
 /* How many were passed; *left: how many are this generation's still. -errno when the line takes nothing now. */
@@ -185,11 +245,11 @@ static int pass_all(size_t *left)
 {
 	static struct parcel p; /* the task's alone */
 	int64_t now = io_now();
-	int passed = 0, r = 0;
+	int passed = 0, r = 0, n;
 
 	p.batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY};
-	*left = 0;
 	line.waits = false;
+	*left = accepting(); /* before the records are looked at */
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 		const struct entry *listener = c && !(c->flags & CONN_EXEMPT) ? tagging_listener(c->listener) : NULL;
@@ -197,9 +257,9 @@ static int pass_all(size_t *left)
 		if (!c || c->flags & CONN_EXEMPT)
 			continue;
 		*left += 1;
-		if (r || !listener || !freezes(fd, c, now))
+		if (r < 0 || !listener || !freezes(fd, c, now))
 			continue;
-		if (!carry_may(c, fd)) { /* its client has ended it meanwhile: the program is to see that */
+		if (carry_fate(c, fd, false) != FATE_CARRY) { /* its client has ended it meanwhile: the program is to see that */
 			freeze_undo(c);
 			continue;
 		}
@@ -207,12 +267,12 @@ static int pass_all(size_t *left)
 		if (p.batch.count < PROTOCOL_BATCH_MAX)
 			continue;
 		r = send_parcel(&p);
-		passed += r ? 0 : PROTOCOL_BATCH_MAX;
+		passed += r < 0 ? 0 : r;
 	}
-	passed += r ? 0 : (int)p.batch.count;
-	r = r ? r : send_parcel(&p);
+	n = r < 0 ? r : send_parcel(&p);
+	passed += n < 0 ? 0 : n;
 	*left -= (size_t)passed;
-	return r ? r : passed;
+	return n < 0 ? n : passed;
 }
 
 static void tell_left(size_t left, int64_t now)
@@ -246,6 +306,7 @@ int pass_look(void)
 	if (passed == -EAGAIN || passed == -ETOOMANYREFS)
 		return FULL_STEP_MS;
 	tell_left(left, io_now());
-	line.step = passed > 0 ? FIRST_STEP_MS : line.step < MOST_STEP_MS / 2 ? line.step * 2 : MOST_STEP_MS;
+	line.waited = line.waits && !passed ? line.waited + 1 : 0;
+	line.step = passed > 0 || (line.waits && line.waited < WAITED_MAX) ? FIRST_STEP_MS : line.step < MOST_STEP_MS / 2 ? line.step * 2 : MOST_STEP_MS;
 	return line.step;
 }

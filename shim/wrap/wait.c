@@ -100,6 +100,7 @@ CPR_EXPORT int epoll_create1(int flags)
 
 CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
+	unsigned moves = freeze_moves;
 	int saved_errno = errno, r;
 
 	if (unlikely(tagging_hidden(fd))) {
@@ -113,6 +114,11 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return 0;
 	}
 	r = next_epoll_ctl(epfd, op, fd, event);
+	if (unlikely(freeze_moves != moves) && (!r || errno == EEXIST || errno == ENOENT) && op != EPOLL_CTL_DEL && tagging_knows(fd)) {
+		freeze_register_anew(epfd, fd, *event);
+		errno = saved_errno;
+		r = 0;
+	}
 	if (!r && unlikely(tagging_orphans()))
 		replay_note_epoll(epfd, op, fd, event);
 	return r;

@@ -30,6 +30,14 @@ def descriptors(pid):
     return found
 
 
+def command(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as words:
+            return words.read().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def memfds(targets):
     return [target for target in targets if target.startswith("/memfd:")]
 

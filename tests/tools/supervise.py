@@ -83,6 +83,31 @@ def a_restart_takes_either_pid_and_says_the_gate():
 
 
 @test
+def list_shows_what_a_supervisor_holds():
+    with Supervised() as server:
+        expect(run(CTL, "list", server.pid), 0, rf"(?m)^tcp:127.0.0.1:{server.port} ", where="out")
+
+
+@test
+def a_killed_supervisor_leaves_its_server_serving():
+    """One whose standard error went through it, too."""
+    code = SERVER.replace('connection.sendall(b"hello', 'print("one", file=sys.stderr, flush=True)\n    connection.sendall(b"hello')
+    with Supervised(code=code) as server:
+        assert server.restart().status == 0
+        child, family = server.status()["server"], server.family()
+        server.process.kill()
+        server.process.wait()
+        try:
+            for _ in range(3):
+                assert server.serves()
+            expect(run(CTL, "rollback", str(child)), 3, f"PID {child} has no supervisor")
+        finally:
+            for pid in family:
+                if os.path.exists(f"/proc/{pid}"):
+                    os.kill(pid, signal.SIGKILL)
+
+
+@test
 def ps_shows_generations_below_their_supervisor():
     with Supervised() as server:
         child = server.status()["server"]
@@ -120,6 +145,17 @@ def a_next_generation_that_hangs_is_ended_in_time():
         expect(server.restart(), 1, "failed: the next generation was not ready within 1 s")
         until("it to be ended", lambda: len(server.family()) == 1)
         assert server.serves()
+
+
+@test
+def an_old_generation_that_does_not_answer_is_replaced():
+    with Supervised() as server:
+        first = server.status()["server"]
+        os.kill(first, signal.SIGSTOP)
+        said = server.restart()
+        expect(said, 0, "did not give its descriptors .*: nothing of it is carried")
+        assert server.serves() and server.status()["server"] != first
+        until("the old one to be killed", lambda: not os.path.exists(f"/proc/{first}"))
 
 
 @test
@@ -219,6 +255,26 @@ def a_program_that_says_ready_is_waited_for_and_its_words_passed_on():
             server.touch("go")
             assert asking.wait(PATIENCE) == 0 and server.serves()
             asking.stdout.close()
+
+
+@test
+def a_changed_file_restarts():
+    """Written anew, and through the swap of a link, as mounted configurations change."""
+    with scratch() as directory:
+        path = pathlib.Path(directory, "conf")
+        for name in "one", "two":
+            os.mkdir(os.path.join(directory, name))
+            pathlib.Path(directory, name, "conf").write_text(name)
+        os.symlink("one", os.path.join(directory, "data"))
+        os.symlink("data/conf", path)
+        with Supervised("--watch", str(path)) as server:
+            os.symlink("two", os.path.join(directory, "next"))
+            os.rename(os.path.join(directory, "next"), os.path.join(directory, "data"))
+            until("the first restart", lambda: server.status()["generation"] == 2)
+            pathlib.Path(directory, "two", "conf").write_text("something else")
+            until("the second restart", lambda: server.status()["generation"] == 3)
+            assert server.serves()
+    expect(run(EXEC, "-m", "handover", "--watch", "/nonexistent/file", "true"), 1, "--watch /nonexistent/file: No such file")
 
 
 @test

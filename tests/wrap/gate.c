@@ -145,31 +145,37 @@ static void check_serves(const char *where, const char *number)
 		CHECK(!strcmp(generation_at(where), number));
 }
 
-/* Both generations' part; `where`: as the runner connects to the listener. */
-static void is_handed_over(struct address a, const char *where, bool (*serve)(void), void (*prepare)(void))
+/* The part of the generations by these numbers; `where`: as the runner connects to the listener. */
+static void is_handed_over_in(int first, int second, struct address a, const char *where, bool (*serve)(void), void (*prepare)(void))
 {
+	char old[] = {(char)('0' + first), 0}, new[] = {(char)('0' + second), 0};
 	pthread_t server;
 
 	listener = listening(a, SOCK_STREAM);
 	if (prepare)
 		prepare();
-	if (generation() == 2) {
+	if (generation() == second) {
 		serve_in_thread(serve);
 		return;
 	}
 	MUST(-pthread_create(&server, NULL, serve_in_thread, serve));
-	check_serves(where, "1");
-	check_serves(place_of_door(ask("next")), "2");
-	check_serves(where, "1");
+	check_serves(where, old);
+	check_serves(place_of_door(ask("next")), new);
+	check_serves(where, old);
 	CHECK(!strcmp(ask("hand-over"), "ok"));
-	check_serves(where, "2");
+	check_serves(where, new);
 	CHECK(!strcmp(ask("hand-back"), "ok"));
-	check_serves(where, "1");
+	check_serves(where, old);
 	CHECK(!strcmp(ask("hand-over"), "ok"));
 	CHECK(!strcmp(ask("wish FORGET"), "ok"));
-	check_serves(where, "2");
+	check_serves(where, new);
 	end_at(where);
 	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
+
+static void is_handed_over(struct address a, const char *where, bool (*serve)(void), void (*prepare)(void))
+{
+	is_handed_over_in(1, 2, a, where, serve, prepare);
 }
 
 static void tcp(bool (*serve)(void), void (*prepare)(void))
@@ -250,6 +256,27 @@ TEST(gate_swaps_a_listener_of_ipv6, ONCE)
 	is_handed_over(inet6("::1", port(0)), where, serve_by_epoll, level);
 }
 
+
+/* An old generation that ends takes its own pid file away, and no other's. */
+TEST(gate_keeps_the_pid_file_of_the_next_generation, ONCE)
+{
+	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	put("pid", getpid());
+	if (generation() == 2) {
+		serve_in_thread(serve_by_accept);
+		return;
+	}
+	char door[256];
+	strcpy(door, place_of_door(ask("next")));
+	CHECK(!strcmp(ask("wish CLOSE"), "ok"));
+	MUST(unlink(in_room("pid")));
+	CHECK(get("pid") != getpid());
+	put("pid", getpid());
+	MUST(unlink(in_room("pid")));
+	CHECK_FAILS(unlink(in_room("pid")), ENOENT);
+	end_at(door);
+	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
 
 TEST(gate_swaps_a_unix_socket_and_keeps_its_path, ONCE)
 {
@@ -419,6 +446,19 @@ TEST(gate_stands_before_a_new_listener_too, ONCE)
 	end_at(where);
 	CHECK(!strcmp(ask("end-of-next"), "0"));
 	close(old);
+}
+
+/* It goes on with its doors, and with what waits behind them. */
+TEST(gate_stays_closed_over_the_programs_own_exec, ONCE)
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(0));
+	if (generation() == 2)
+		put("bound", inode_of(listening(inet4("127.0.0.1", port(0)), SOCK_STREAM)));
+	if (generation() == 2)
+		MUST(execv(arguments[0], arguments));
+	is_handed_over_in(1, 3, inet4("127.0.0.1", port(0)), where, serve_by_epoll, level);
 }
 
 /* ---- datagrams ---- */
