@@ -15,7 +15,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { CALLERS_MAX = 512 }; /* at once; a caller beyond that gets no answer in time, and says so */
+enum { CALLERS_MAX = 64 }; /* at once; a caller beyond that gets no answer in time, and says so */
 
 cpr_thread unsigned doorbell_rings;
 
@@ -62,6 +62,14 @@ bool doorbell_next(uint64_t *nonce)
 {
 	for (int i = 0; rung && i < CALLERS_MAX; i++)
 		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) && (*nonce = atomic_exchange(&rung->nonces[i], 0)))
+			return true;
+	return false;
+}
+
+bool doorbell_waits(void)
+{
+	for (int i = 0; rung && i < CALLERS_MAX; i++)
+		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed))
 			return true;
 	return false;
 }

@@ -37,6 +37,9 @@ void doorbell_spare(sigset_t *set);
 /* The nonce of a caller that has rung and was not taken yet. False: there is none. The task's. */
 bool doorbell_next(uint64_t *nonce);
 
+/* Is there one? For any thread. */
+bool doorbell_waits(void);
+
 /* Was a restart asked for by CPR_RESTART_SIGNAL since the last call? The task's. */
 bool doorbell_took_restart(void);
 
