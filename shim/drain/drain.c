@@ -226,7 +226,7 @@ size_t drain_call_out(void)
 			continue;
 		if (c && !conn_may_stop(c, fd, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
-		if (next_sys(SYS_tgkill, pid, tid, cpr__settings.signal) && errno == ESRCH) {
+		if (!doorbell_call_out(pid, tid)) {
 			atomic_store(&active_calls_at(i)->tid, 0);
 			continue;
 		}

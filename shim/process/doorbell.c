@@ -15,7 +15,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { CALLERS_MAX = 512 }; /* at once; a caller beyond that gets no answer in time, and says so */
+enum { CALLERS_MAX = 64 }; /* at once; a caller beyond that gets no answer in time, and says so */
 
 cpr_thread unsigned doorbell_rings;
 
@@ -26,16 +26,50 @@ static cpr_touched struct rung {
 } *rung;
 
 static void (*when_heard)(int fd);
+static void (*when_foreign)(int sig, siginfo_t *info, void *context);
 
 void doorbell_when_heard(void (*heard)(int fd))
 {
 	when_heard = heard;
 }
 
+void doorbell_when_foreign(void (*deliver)(int sig, siginfo_t *info, void *context))
+{
+	when_foreign = deliver;
+}
+
+/* A thread of ours that is to come out of a blocking call: told from the program's own use of this signal by an address that only we know. */
+static const char call_out;
+
+bool doorbell_call_out(int pid, int tid)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_code = SI_QUEUE;
+	info.si_value.sival_ptr = (void *)&call_out;
+	return !next_sys(SYS_rt_tgsigqueueinfo, pid, tid, cpr__settings.signal, &info) || errno != ESRCH;
+}
+
+/* The program's own raise(), timers and queues: they are none of ours, though the number is. */
+static bool is_foreign(const siginfo_t *info)
+{
+	return info->si_code == SI_TIMER || info->si_code == SI_ASYNCIO || info->si_code == SI_MESGQ ||
+	       ((info->si_code == SI_TKILL || info->si_code == SI_USER || info->si_code == SI_QUEUE) && info->si_pid == birth_self->pid);
+}
+
 bool doorbell_next(uint64_t *nonce)
 {
 	for (int i = 0; rung && i < CALLERS_MAX; i++)
 		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) && (*nonce = atomic_exchange(&rung->nonces[i], 0)))
+			return true;
+	return false;
+}
+
+bool doorbell_waits(void)
+{
+	for (int i = 0; rung && i < CALLERS_MAX; i++)
+		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed))
 			return true;
 	return false;
 }
@@ -124,14 +158,20 @@ static void cut_short(ucontext_t *context)
 static void rang(int sig, siginfo_t *info, void *context)
 {
 	int saved_errno = errno;
+	bool called_out = info->si_code == SI_QUEUE && info->si_value.sival_ptr == &call_out;
 
+	if (when_foreign && sig == cpr__settings.signal && !called_out && is_foreign(info)) {
+		when_foreign(sig, info, context);
+		errno = saved_errno;
+		return;
+	}
 	if (sig != cpr__settings.signal)
 		atomic_store(&rung->restart, true);
-	else if (info->si_code == SI_QUEUE)
+	else if (info->si_code == SI_QUEUE && !called_out)
 		note_caller((uint64_t)(uintptr_t)info->si_value.sival_ptr);
 	else if (info->si_code >= POLL_IN && info->si_code <= POLL_HUP && when_heard)
 		when_heard(info->si_fd);
-	if (info->si_code != SI_TKILL) /* our own, for a thread in a blocking call */
+	if (!called_out)
 		task_wake_in_handler();
 	if (active_calls_this_comes_out())
 		cut_short(context);

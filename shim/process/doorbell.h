@@ -16,6 +16,15 @@ int doorbell_init(void);
 /* What to call for a descriptor for which the kernel rang (fcntl(2), F_SETSIG): in the handler, lock-free. Once, when the library starts. */
 void doorbell_when_heard(void (*heard)(int fd));
 
+/*
+ * What to call for a signal of the doorbell's number that this process has sent itself: raise(), timers and the like of a program that uses the number too. In the
+ * handler. Once, when the library starts.
+ */
+void doorbell_when_foreign(void (*deliver)(int sig, siginfo_t *info, void *context));
+
+/* Rings one thread of this process, so that it comes out of a blocking call (process/active_calls.h). False: there is no such thread. */
+bool doorbell_call_out(int pid, int tid);
+
 /* Ignored, from before an exec into a stranger on; and heard again, if that has failed. Keeps errno. */
 void doorbell_mute(bool on);
 
@@ -27,6 +36,9 @@ void doorbell_spare(sigset_t *set);
 
 /* The nonce of a caller that has rung and was not taken yet. False: there is none. The task's. */
 bool doorbell_next(uint64_t *nonce);
+
+/* Is there one? For any thread. */
+bool doorbell_waits(void);
 
 /* Was a restart asked for by CPR_RESTART_SIGNAL since the last call? The task's. */
 bool doorbell_took_restart(void);

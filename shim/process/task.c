@@ -8,6 +8,7 @@
 #include "base/next.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "process/sandbox.h"
 #include "process/task_arch.h"
 
 #include <errno.h>
@@ -40,7 +41,7 @@ static cpr_touched struct own {
 	_Atomic int thread; /* the tid of the last one, also when it has ended */
 	_Atomic int pauses;
 	_Atomic bool wanted;  /* it was woken, or ended, in a pause */
-	_Atomic bool forbidden;
+	_Atomic bool forbidden; /* the library has not started yet */
 } *own;
 
 static int (*errands[ERRANDS_MAX])(void);
@@ -70,13 +71,6 @@ int task_init(void)
 bool task_is_this(void)
 {
 	return is_task;
-}
-
-void task_begin(bool at_once)
-{
-	atomic_store(&own->forbidden, false);
-	if (at_once)
-		task_wake();
 }
 
 /* ---- its life ---- */
@@ -227,7 +221,7 @@ static void note_for_later(void)
 /* In a child that has not asked for anything yet, libc tells by this thread whether it is one of vfork: the task is not known to libc. */
 static bool may_start(void)
 {
-	return own && !atomic_load(&own->forbidden) && (likely(birth_self->pid) || birth_is_own());
+	return own && !sandboxed() && !atomic_load(&own->forbidden) && (likely(birth_self->pid) || birth_is_own());
 }
 
 void task_wake_in_handler(void)
@@ -246,7 +240,7 @@ void task_wake(void)
 {
 	sigset_t before;
 
-	if (!own || atomic_load(&own->forbidden))
+	if (!may_start())
 		return;
 	if (atomic_load(&own->word) & ALIVE) { /* most often: to wake it takes no mask */
 		unsigned was = atomic_fetch_add(&own->word, WOKEN);
@@ -292,8 +286,19 @@ void task_resume(void)
 		task_wake();
 }
 
-void task_forbid(void)
+/* What it had to do waits for the next wake, which does nothing in a sandbox. */
+static void end_for_sandbox(void)
 {
+	task_pause();
 	if (own)
-		atomic_store(&own->forbidden, true);
+		atomic_store(&own->wanted, false);
+	task_resume();
+}
+
+void task_begin(bool at_once)
+{
+	sandbox_when_entering(end_for_sandbox);
+	atomic_store(&own->forbidden, false);
+	if (at_once)
+		task_wake();
 }

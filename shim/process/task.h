@@ -27,7 +27,8 @@ void task_begin(bool at_once);
 
 /*
  * Has the task make a round now: starts it, or wakes it. One atomic operation and one system call (clone or futex). Any thread and any signal
- * handler may call it; keeps errno. Nothing happens after task_forbid; a task that cannot be started (EAGAIN) is tried again by the next call.
+ * handler may call it; keeps errno. Nothing happens in a sandbox (process/sandbox.h), whose filter
+ * the task would have too; a task that cannot be started (EAGAIN) is tried again by the next call.
  */
 void task_wake(void);
 
@@ -41,9 +42,5 @@ void task_wake_in_handler(void);
  */
 void task_pause(void);
 void task_resume(void);
-
-/* The program has installed a seccomp filter: a task would have it too, and end the program by a call that the filter does not know. For good. */
-void task_forbid(void);
-
 
 #endif

@@ -372,23 +372,35 @@ static int go_on(struct call *call)
 	return 0;
 }
 
-/* The errand: ms until the next look. A caller that says nothing holds up nobody: it is looked at, and not waited for. */
-static int look(void)
+static void take_new_callers(void)
 {
 	uint64_t nonce;
-	int soonest = 0;
 
 	while (has_room() && doorbell_next(&nonce))
 		if (!was_heard(nonce))
 			open_call(nonce);
-	for (size_t i = 0; i < CALLS_MAX; i++) {
-		int ms = calls[i] ? go_on(calls[i]) : 0;
+}
 
-		if (!ms)
-			calls[i] = NULL;
-		else if (!soonest || ms < soonest)
-			soonest = ms;
-	}
+/*
+ * The errand: ms until the next look. A caller that says nothing holds up nobody: it is looked at, and not waited for. More may have rung than there is
+ * room for: whoever is answered or gone makes room for the next.
+ */
+static int look(void)
+{
+	int soonest;
+
+	do {
+		soonest = 0;
+		take_new_callers();
+		for (size_t i = 0; i < CALLS_MAX; i++) {
+			int ms = calls[i] ? go_on(calls[i]) : 0;
+
+			if (!ms)
+				calls[i] = NULL;
+			else if (!soonest || ms < soonest)
+				soonest = ms;
+		}
+	} while (has_room() && doorbell_waits());
 	return soonest;
 }
 

@@ -347,6 +347,8 @@ static long by_number(long nr, const long *a)
 	if (nr == SYS_landlock_restrict_self)
 		return landlock(a);
 #endif
+	if (cpr__is_of_credentials(nr))
+		return cpr__without_task(nr, a);
 	if (nr == SYS_prctl)
 		return prctl((int)a[0], a[1], a[2], a[3], a[4]);
 	if (nr == SYS_seccomp)

@@ -53,4 +53,8 @@ long cpr__seccomp_by_number(const long *a);
 long cpr__poll_by_number(const long *a);
 long cpr__select_by_number(const long *a);
 
+/* By syscall(2): a call that belongs to wrap/credentials.c, and how it is made. */
+bool cpr__is_of_credentials(long nr);
+long cpr__without_task(long nr, const long *a);
+
 #endif
