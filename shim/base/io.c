@@ -3,14 +3,17 @@
 #define _GNU_SOURCE
 #include "base/io.h"
 
+#include "base/attr.h"
 #include "base/next.h"
 #include "base/raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -154,6 +157,50 @@ int io_memfd(const char *name)
 	int fd = next_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	return fd < 0 ? -errno : fd;
+}
+
+static void take_signal(int sig)
+{
+	uint64_t set = UINT64_C(1) << (sig - 1);
+	struct timespec now = {0};
+
+	next_sys(SYS_rt_sigtimedwait, &set, NULL, &now, sizeof(set));
+}
+
+/* ftruncate() beyond the limit: -EFBIG, and no signal but one that was pending before. */
+static int resize(int fd, size_t size)
+{
+	uint64_t xfsz = UINT64_C(1) << (SIGXFSZ - 1), mask, pending = 0;
+	struct rlimit before = {RLIM_INFINITY, RLIM_INFINITY}, lifted;
+	int r;
+
+	next_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &before);
+	if (before.rlim_cur >= size)
+		return ftruncate(fd, (off_t)size) ? -errno : 0;
+	lifted = (struct rlimit){before.rlim_max, before.rlim_max};
+	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &xfsz, &mask, sizeof(mask));
+	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
+	next_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, &lifted, NULL);
+	r = ftruncate(fd, (off_t)size) ? -errno : 0;
+	next_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, &before, NULL);
+	if (r == -EFBIG && !(pending & xfsz))
+		take_signal(SIGXFSZ);
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	return r;
+}
+
+int io_memfd_sized(const char *name, size_t size, int seals)
+{
+	int saved_errno = errno, r;
+	cleanup_fd int fd = io_memfd(name);
+
+	if (fd < 0)
+		return fd;
+	r = resize(fd, size);
+	if (!r && next_fcntl(fd, F_ADD_SEALS, (void *)(long)seals))
+		r = -errno;
+	errno = saved_errno;
+	return r ? r : steal_fd(&fd);
 }
 
 int io_move_up(int fd, int least)

@@ -33,6 +33,12 @@ ssize_t io_peek(int sock, void *bytes, size_t n, int *passed);
 /* A sealable close-on-exec memfd. The descriptor, or -errno. */
 int io_memfd(const char *name);
 
+/*
+ * The same with so many bytes, all zero, and with these seals. RLIMIT_FSIZE holds for it as for a file, and its signal would end the program: the soft limit is lifted meanwhile, and beyond the hard
+ * one this is -EFBIG. What is shared with another process is sealed against shrinking: a mapping of what was cut off is SIGBUS.
+ */
+int io_memfd_sized(const char *name, size_t size, int seals);
+
 /* Moves fd to a number at or above `least`, close-on-exec; the old number is closed. The new one, or fd where there is no room. */
 int io_move_up(int fd, int least);
 

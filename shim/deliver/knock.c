@@ -52,16 +52,25 @@ static struct record {
 	struct knock knocks[];
 } *record;
 static int record_fd = -1;
+static size_t knocks_room; /* of this process's own: a worker can write any number into the record */
+
+static size_t knocks_made(void)
+{
+	size_t n = record ? record->count : 0;
+
+	return n < knocks_room ? n : knocks_room;
+}
 
 bool knock_prepare(size_t n)
 {
-	cleanup_fd int fd = io_memfd("knocks");
+	cleanup_fd int fd = -1;
 	size_t size;
 	void *memory;
 
 	n += MORE; /* who queued while nobody accepted, and is carried on by a restart that comes at once */
 	size = sizeof(*record) + n * sizeof(struct knock);
-	if (fd < 0 || ftruncate(fd, (off_t)size))
+	fd = io_memfd_sized("knocks", size, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	if (fd < 0)
 		return false;
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
@@ -72,7 +81,7 @@ bool knock_prepare(size_t n)
 		munmap(memory, size);
 		return false;
 	}
-	record->room = n;
+	record->room = knocks_room = n;
 	record_fd = io_move_up(steal_fd(&fd), PROTOCOL_HIGH);
 	return true;
 }
@@ -94,13 +103,15 @@ bool knock_join(int fd)
 	struct record *memory;
 	size_t size;
 
-	if (fstat(fd, &st) || (size = (size_t)st.st_size) < sizeof(*record))
+	if (fstat(fd, &st) || (size = (size_t)st.st_size) < sizeof(*record) || !(next_fcntl(fd, F_GET_SEALS, NULL) & F_SEAL_SHRINK))
 		return false;
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		return false;
-	if (memory->room > (size - sizeof(*record)) / sizeof(struct knock)) {
+	knocks_room = memory->room;
+	if (knocks_room > (size - sizeof(*record)) / sizeof(struct knock)) {
 		munmap(memory, size);
+		knocks_room = 0;
 		return false;
 	}
 	record = memory; /* an earlier one stays mapped: a thread may be looking at it */
@@ -200,20 +211,20 @@ bool knock_at(const struct knock_door *door)
 	cleanup_fd int sock = -1;
 	struct knock *made;
 
-	if (record && record->count == record->room && !knock_unaccepted())
+	if (record && knocks_made() == knocks_room && !knock_unaccepted())
 		knock_forget_all();
-	if (!record || record->count == record->room || !door->len)
+	if (!record || knocks_made() == knocks_room || !door->len)
 		return false;
+	made = &record->knocks[knocks_made()];
 	sock = fds_socket(door->addr.ss_family, door->type | SOCK_NONBLOCK, 0);
-	if (sock < 0 || !name_it(sock, door, &record->knocks[record->count]))
+	if (sock < 0 || !name_it(sock, door, made))
 		return false;
 	atomic_fetch_add(&record->count, 1);
 	if (comes_in(sock, door)) {
-		made = &record->knocks[record->count - 1];
 		atomic_compare_exchange_strong(&made->state, &(uint8_t){MADE}, SAID); /* else it is taken already */
 		return true;
 	}
-	give_up(&record->knocks[record->count - 1]);
+	give_up(made);
 	atomic_fetch_sub(&record->count, 1);
 	return false;
 }
@@ -222,7 +233,7 @@ bool knock_at(const struct knock_door *door)
 static struct knock *find(const struct knock *k, struct knock *made, size_t first, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		struct knock *it = &made[(first + i) % n];
+		struct knock *it = &made[(first % n + i) % n];
 
 		if (it->state == TAKEN)
 			continue;
@@ -238,7 +249,7 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
  */
 static bool says_the_word(int fd, const struct knock *k)
 {
-	struct knock *it = find(k, record->knocks, record->accepted, record->count);
+	struct knock *it = find(k, record->knocks, record->accepted, knocks_made());
 	char said[sizeof(record->word)];
 
 	if (!it || !io_await_input(fd, it->state == SAID ? WORD_MS : SAID_MS))
@@ -284,7 +295,7 @@ void knock_served(void)
 
 static size_t left(size_t done)
 {
-	size_t count = record ? record->count : 0;
+	size_t count = knocks_made();
 
 	return count > done ? count - done : 0;
 }

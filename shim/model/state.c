@@ -226,13 +226,11 @@ int state_write(const struct state *state, bool whole)
 	if (state->given.path)
 		size += given_length(put_strings(&state->given, NULL));
 	size += (state->page_ino ? sizeof(struct pair_record) : 0) + (state->unseen ? sizeof(struct pair_record) : 0);
-	fd = io_memfd("cpr.state");
-	if (fd < 0)
-		return fd;
 	if (size > STATE_SIZE_MAX)
 		return -E2BIG;
-	if (ftruncate(fd, (off_t)size))
-		return -errno;
+	fd = io_memfd_sized("cpr.state", size, 0);
+	if (fd < 0)
+		return fd;
 	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0); /* one call and not a fault for each page */
 	if (bytes == MAP_FAILED)
 		return -errno;

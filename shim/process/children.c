@@ -77,7 +77,7 @@ static void set_gone(struct unknown *child)
 
 static bool shares(const struct unknown *child)
 {
-	return child->sharer && roster_start_time(child->sharer) == child->start_time;
+	return child->sharer && procinfo_start_time(child->sharer) == child->start_time;
 }
 
 bool children_shares(int pid)

@@ -4,6 +4,7 @@
 #include "process/page.h"
 
 #include "base/io.h"
+#include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/raw.h"
@@ -13,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -22,11 +24,11 @@ cpr_touched struct page *page_shared;
 static cpr_touched int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
 static int page_filters;
 
-static bool is_page(int fd, uint64_t ino)
+static bool is_inode(int fd, uint64_t ino)
 {
 	struct stat st;
 
-	return fd >= 0 && !fstat(fd, &st) && st.st_ino == ino && st.st_size == sizeof(struct page);
+	return fd >= 0 && ino && !fstat(fd, &st) && st.st_ino == ino;
 }
 
 int page_fd_of(uint64_t *ino)
@@ -37,22 +39,42 @@ int page_fd_of(uint64_t *ino)
 	if (!known && page_fd >= 0 && !fstat(page_fd, &st))
 		known = st.st_ino;
 	*ino = known;
-	return is_page(page_fd, known) ? page_fd : -1; /* else somebody has closed what he does not know */
+	return is_inode(page_fd, known) ? page_fd : -1; /* else somebody has closed what he does not know */
 }
 
-void page_inherit(int fd, uint64_t ino)
+static void *map(void *at, size_t size, int protection, int flags, int fd)
+{
+	void *memory = mmap(at, size, protection, flags, fd, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* The page of a memfd that was handed on; NULL: it is of another version. What could still be cut off is none. */
+static struct page *page_of(int fd)
+{
+	struct page *page;
+	struct stat st;
+
+	if (fstat(fd, &st) || st.st_size != sizeof(*page) || !(next_fcntl(fd, F_GET_SEALS, NULL) & F_SEAL_SHRINK))
+		return NULL;
+	page = map(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	if (page && page->form != PAGE_FORM) {
+		munmap(page, sizeof(*page));
+		page = NULL;
+	}
+	return page;
+}
+
+bool page_inherit(int fd, uint64_t ino)
 {
 	struct page *page;
 
-	if (!is_page(fd, ino))
-		return;
-	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED)
-		return;
-	if (page->form != PAGE_FORM || atomic_load(&page->owner) != getpid()) {
-		munmap(page, sizeof(*page));
+	if (!is_inode(fd, ino))
+		return false;
+	page = page_of(fd);
+	if (!page) {
 		raw_close(fd);
-		return;
+		return false;
 	}
 	munmap(page_shared, sizeof(*page_shared));
 	page_shared = page;
@@ -61,52 +83,54 @@ void page_inherit(int fd, uint64_t ino)
 		raw_close(page_fd);
 	page_fd = fd;
 	atomic_store(&page_shared->drain.gate, 0);
+	atomic_store(&page_shared->owner, getpid());
 	atomic_store(&page_shared->drain.nonce, 0); /* a drain ends with the image that wanted it */
 	atomic_store(&page_shared->forks.unborn, 0);
+	return true;
 }
 
 void page_let_go(int fd, uint64_t ino)
 {
 	struct page *page;
 
-	if (!ino || !is_page(fd, ino))
+	if (!is_inode(fd, ino))
 		return;
-	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page != MAP_FAILED && page->form == PAGE_FORM && atomic_load(&page->owner) == getpid() && atomic_load(&page->drain.nonce))
+	page = page_of(fd);
+	if (page) {
 		atomic_store(&page->drain.nonce, PAGE_GONE);
-	if (page != MAP_FAILED)
 		munmap(page, sizeof(*page));
+	}
 	raw_close(fd);
 }
 
-/* The page, and its memfd into *fd; in the place of `old` if that is not NULL. */
-static struct page *make_page(int filters, struct page *old, int *fd)
+/* By a mapping of this name the tools know a process that is under cpr. */
+static void name_mapping(char name[32])
 {
-	char name[32];
-	struct text t = TEXT_ON(name);
-	cleanup_fd int made = -1;
-	void *page;
+	struct text t = text_on(name, 32);
 
-	text_format(&t, PROTOCOL_PAGE_NAME "%d.%d", cpr__settings.signal, filters);
-	made = io_memfd(name);
-	if (made < 0 || ftruncate(made, sizeof(struct page)))
-		return NULL;
-	if (old && io_write_all(made, old, sizeof(*old)))
-		return NULL;
-	page = mmap(old, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED | (old ? MAP_FIXED : 0), made, 0);
-	if (page == MAP_FAILED)
-		return NULL;
-	*fd = steal_fd(&made);
-	return page;
+	text_format(&t, PROTOCOL_PAGE_NAME "%d.%d", cpr__settings.signal, page_filters);
 }
 
-/*
- * The last number of the least table of descriptors that the kernel makes, if that is free: a higher one costs every fork another table, as large as the number says. -2: there is no
- * number left.
- */
+/* The hard limit of file sizes is so low that there is no memfd of this size: the page has none then, and the name stands on an empty one, for another mapping. */
+static struct page *make_nameless(const char *name)
+{
+	cleanup_fd int mark = io_memfd(name);
+
+	if (mark < 0 || !map(NULL, 1, PROT_NONE, MAP_SHARED, mark))
+		return NULL;
+	return map(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+}
+
+/* A worker could end the owner by cutting the page off. */
+static int make_memfd(const char *name)
+{
+	return io_memfd_sized(name, sizeof(struct page), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
+/* The number of a page's memfd: such a one leaves a table of 128, which costs a fork no more than the least one does, of 64; and the last of those is bash's, for <(...). -2: there is no number left. */
 static int out_of_the_way(int fd)
 {
-	enum { LAST = 63 };
+	enum { LAST = 127 };
 	int up = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)LAST);
 
 	if (up > LAST) {
@@ -116,6 +140,25 @@ static int out_of_the_way(int fd)
 	return up >= 0 ? up : -2;
 }
 
+/* Another page with the same in it, in the same place, and its descriptor. */
+static int make_again(void)
+{
+	char name[32];
+	cleanup_fd int fd = -1;
+	struct page *copy;
+
+	name_mapping(name);
+	fd = make_memfd(name);
+	copy = fd < 0 ? NULL : map(NULL, sizeof(*copy), PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	if (!copy)
+		return -2;
+	memcpy(copy, page_shared, sizeof(*copy));
+	munmap(copy, sizeof(*copy));
+	if (!map(page_shared, sizeof(*page_shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd))
+		return -2;
+	return out_of_the_way(fd);
+}
+
 /*
  * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks should not find a descriptor that it did not open. A program
  * that forks may exec itself afterwards, and must then have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. It takes the
@@ -123,15 +166,13 @@ static int out_of_the_way(int fd)
  */
 static __attribute__((noinline, cold)) void keep(void)
 {
-	int saved_errno = errno, fd;
+	int saved_errno = errno;
 
 	if (!birth_own_memory()) /* a vfork child: the descriptor would be its own */
 		return;
 	page_fd = -2; /* tried */
-	if (atomic_load(&page_shared->owner) == getpid() && make_page(page_filters, page_shared, &fd)) {
-		page_fd = out_of_the_way(fd);
-		raw_close(fd);
-	}
+	if (atomic_load(&page_shared->owner) == getpid())
+		page_fd = make_again();
 	errno = saved_errno;
 }
 
@@ -141,6 +182,70 @@ static __attribute__((hot)) void keep_before_fork(void)
 		keep();
 }
 
+/* ---- places ---- */
+
+enum { FIRST_PLACES = 128 }; /* which child takes which place: all of the first ones stand together */
+
+/* Places of the dead are free: most children end without a word. */
+static bool is_taken(int pid)
+{
+	int saved_errno = errno;
+	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
+
+	errno = saved_errno;
+	return taken;
+}
+
+int page_place_of(int pid)
+{
+	int top = atomic_load(&page_shared->top);
+
+	for (int slot = 0; slot < top && slot < PAGE_WORKERS; slot++)
+		if (atomic_load(&page_shared->worker[slot].pid) == pid)
+			return slot;
+	return -1;
+}
+
+static void claim_place(int slot, int parent, uint64_t now)
+{
+	int top = atomic_load(&page_shared->top);
+
+	while (top <= slot && !atomic_compare_exchange_weak(&page_shared->top, &top, slot + 1))
+		;
+	atomic_store(&page_shared->worker[slot].parent, parent);
+	page_shared->worker[slot].entered = now;
+	atomic_store(&page_shared->worker[slot].gated, 0);
+	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
+}
+
+static void warn_of_many(int pid)
+{
+	static _Atomic bool said; /* a child has a copy: it may say it once more */
+
+	if (!atomic_exchange(&said, true))
+		log_warn("more than %d processes forked: process %d will not be told of a restart", (int)PAGE_WORKERS, pid);
+}
+
+int page_enter(int pid, int parent, uint64_t now)
+{
+	int known = page_place_of(pid);
+
+	for (int i = 0; i < PAGE_WORKERS; i++) {
+		int slot = known >= 0 ? known : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
+
+		if (there && there != pid && is_taken(there))
+			continue;
+		if (!atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, pid))
+			continue;
+		claim_place(slot, parent, now);
+		return slot;
+	}
+	warn_of_many(pid);
+	return -1;
+}
+
+/* ---- begin ---- */
+
 struct page_drain *page_shared_drain(void)
 {
 	return page_shared ? &page_shared->drain : NULL;
@@ -148,14 +253,16 @@ struct page_drain *page_shared_drain(void)
 
 int page_init(int filters)
 {
-	int fd;
+	char name[32];
+	cleanup_fd int fd = -1;
 
-	page_shared = make_page(filters, NULL, &fd);
-	if (!page_shared)
-		return -errno;
-	raw_close(fd);
-	page_shared->form = PAGE_FORM;
 	page_filters = filters;
+	name_mapping(name);
+	fd = make_memfd(name);
+	page_shared = fd < 0 ? make_nameless(name) : map(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	if (!page_shared)
+		return fd < 0 ? fd : -errno;
+	page_shared->form = PAGE_FORM;
 	birth_around_fork(keep_before_fork, NULL);
 	return 0;
 }

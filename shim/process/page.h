@@ -4,6 +4,7 @@
 #define CPR_PROCESS_PAGE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -58,12 +59,18 @@ int page_init(int filters);
 
 /* The descriptor of the page, and its inode; -1 if it is not open any more. An image that the program has exec'ed itself goes on with it, and so knows its workers. */
 int page_fd_of(uint64_t *ino);
-void page_inherit(int fd, uint64_t ino);
+bool page_inherit(int fd, uint64_t ino);
 
 /* The page of the generation that a restart has ended: its workers read there that it is gone, and that what they passed on is not theirs any more. */
 void page_let_go(int fd, uint64_t ino);
 #define PAGE_GONE UINT64_MAX /* page_drain.nonce, then */
 
 struct page_drain *page_shared_drain(void);
+
+/* The place where a process stands among the workers; -1: nowhere. */
+int page_place_of(int pid);
+
+/* The place of a process from now on (clock ticks since boot): its own if it has one, or that of a dead one. -1: there is none left. */
+int page_enter(int pid, int parent, uint64_t now);
 
 #endif

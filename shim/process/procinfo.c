@@ -14,8 +14,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static uint64_t number_at(const char *at)
@@ -53,6 +56,52 @@ bool procinfo_look(int pid, struct procinfo *proc)
 	proc->start_time = at ? number_at(at + 1) : 0;
 	errno = saved_errno;
 	return proc->start_time != 0;
+}
+
+/* By its pidfd, which asks nothing of /proc. -1: there is no number for it, or no such call, or a filter against it. */
+static int has_ended(int pid)
+{
+	cleanup_fd int fd = (int)next_sys(SYS_pidfd_open, pid, 0);
+	struct pollfd end = {.fd = fd, .events = POLLIN};
+
+	if (fd < 0)
+		return errno == ESRCH ? 1 : -1;
+	return raw_poll(&end, 1, 0) > 0;
+}
+
+bool procinfo_is_gone(int pid)
+{
+	int saved_errno = errno;
+	struct procinfo proc;
+	bool gone;
+
+	if (kill(pid, 0) && errno == ESRCH)
+		gone = true;
+	else if (procinfo_look(pid, &proc))
+		gone = proc.dead;
+	else
+		gone = pid != getppid() && has_ended(pid) == 1; /* a dead parent is no parent any more */
+	errno = saved_errno;
+	return gone;
+}
+
+uint64_t procinfo_start_time(int pid)
+{
+	struct procinfo proc;
+
+	if (procinfo_look(pid, &proc))
+		return proc.dead ? 0 : proc.start_time;
+	return procinfo_is_gone(pid) ? 0 : PROCINFO_HIDDEN;
+}
+
+int64_t procinfo_cpu_time(int pid)
+{
+	struct timespec used = {0};
+	clockid_t clock;
+
+	if (!clock_getcpuclockid(pid, &clock))
+		clock_gettime(clock, &used);
+	return used.tv_sec * INT64_C(1000000000) + used.tv_nsec;
 }
 
 /* ---- children ---- */

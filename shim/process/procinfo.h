@@ -10,12 +10,25 @@ struct procinfo {
 	int parent;
 	unsigned flags;      /* the kernel's */
 	bool dead;           /* and not waited for yet */
-	uint64_t start_time; /* as roster_start_time, which knows none of the dead */
+	uint64_t start_time; /* as procinfo_start_time, which knows none of the dead */
 	char name[64];       /* the kernel's: 15 bytes */
 };
 
-/* False: there is no such process, or no /proc. */
+/* False: there is no such process, or no /proc, or it is hidden there. */
 bool procinfo_look(int pid, struct procinfo *proc);
+
+/* Has it ended, even if nobody has waited for it yet? False where that is not to be seen. */
+bool procinfo_is_gone(int pid);
+
+/*
+ * When a process started, in clock ticks since boot; 0 if it is gone or a zombie. /proc may hide other users' processes (hidepid): no answer there means "not known", not "dead", and a process that is
+ * there started at PROCINFO_HIDDEN.
+ */
+uint64_t procinfo_start_time(int pid);
+#define PROCINFO_HIDDEN UINT64_C(1)
+
+/* What a process has used of the processors, ns. (/proc/PID/stat tells it in steps of 10 ms: a few microseconds may look like as many.) */
+int64_t procinfo_cpu_time(int pid);
 
 /* Calls `each` with every child of a process, the dead ones too. */
 void procinfo_children(int pid, void (*each)(int child, void *arg), void *arg);
@@ -41,7 +54,7 @@ bool procinfo_catches(int pid, int sig);
 enum procinfo_known { PROCINFO_NEW, PROCINFO_KNOWN, PROCINFO_STRANGE };
 
 /*
- * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as roster_start_time), has not exec'ed, catches `sig`, and of which `is` says that it is new.
+ * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as procinfo_start_time), has not exec'ed, catches `sig`, and of which `is` says that it is new.
  * Strange ones are passed over, and so are their children. False: there may be more (who cannot be told from a child of vfork at the moment), so it is to be asked again.
  *
  * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program that it becomes. It has its parent wait in the kernel.

@@ -3,10 +3,14 @@
 #define _GNU_SOURCE
 #include "process/roster.h"
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
+#include "base/raw.h"
 #include "process/birth.h"
+#include "process/forks.h"
 #include "process/guard.h"
+#include "process/leaving.h"
 #include "process/procinfo.h"
 
 #include <errno.h>
@@ -19,9 +23,26 @@
 static cpr_touched struct own {
 	int place;   /* of the worker, + 1; 0: none */
 	int claimer; /* its number among those who claim, from 1 on; 0: none yet */
-	bool owns;   /* it is the owner, and so counts its forks here, not in the shared page: each page that a process touches after a fork costs it a little */
-	struct page_forks forks;
+	int owner;   /* its pid, if it is the owner: what stands in the page is for its workers */
+	size_t member_count;
+	unsigned seen; /* forks, when all workers were entered */
 } *own;
+
+static cpr_touched int last_owner; /* as it was when this process was forked, or as it has found since */
+static _Atomic bool looking;        /* at the members */
+static uint64_t since;             /* clock ticks since boot: who was there before is no worker */
+
+/*
+ * Workers that this process has seen. They write into the page, and may have less rights than the owner: what stands there is a hint, of which each is looked at before it is believed; and a worker that
+ * was seen is known until it ends, whatever stands there.
+ */
+static cpr_large struct member {
+	int pid;
+	uint64_t start_time;
+	int64_t leaves_since; /* CLOCK_MONOTONIC, ns: it is about to exec, as the page says; 0: it is not */
+	uint64_t calm, gated; /* the page's, when it was seen last */
+	bool gone;            /* it has ended: what it has passed on before is heard */
+} members[ROSTER_MAX];
 
 /* Clock ticks since boot, as start times are told. */
 __attribute__((hot)) static uint64_t ticks_now(void)
@@ -32,139 +53,152 @@ __attribute__((hot)) static uint64_t ticks_now(void)
 	return (uint64_t)now.tv_sec * 100 + (uint64_t)now.tv_nsec / 10000000;
 }
 
-/* Which child takes which place: all of the first ones stand together. */
-enum { FIRST_PLACES = 128 };
+enum {
+	LEAVES_MS = 500,
+	CLAIMS_MAX = (1 << 20) - 1, /* of what stands in the page */
+};
 
-/* Places of the dead are free: most children end without a word. */
-static bool is_taken(int pid)
+/* ---- who is a worker ---- */
+
+static struct member *member_of(int pid)
 {
-	int saved_errno = errno;
-	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
-
-	errno = saved_errno;
-	return taken;
+	for (size_t i = 0; i < own->member_count; i++)
+		if (members[i].pid == pid)
+			return &members[i];
+	return NULL;
 }
 
-static int place_of(int pid)
+static struct member *add_member(int pid, uint64_t start_time)
 {
-	int top = atomic_load(&page_shared->top);
+	struct member *m = member_of(pid);
 
-	for (int slot = 0; slot < top && slot < ROSTER_MAX; slot++)
-		if (atomic_load(&page_shared->worker[slot].pid) == pid)
-			return slot;
-	return -1;
+	if (!m && own->member_count == ROSTER_MAX)
+		return NULL;
+	if (!m)
+		m = &members[own->member_count++];
+	if (m->pid != pid || m->start_time != start_time)
+		*m = (struct member){.pid = pid, .start_time = start_time};
+	return m;
 }
 
-static void claim_place(int slot, int parent)
+/* The dead are kept while a drain may hear what they have said. */
+static void forget_gone(void)
 {
-	int top = atomic_load(&page_shared->top);
+	size_t left = 0;
 
-	while (top <= slot && !atomic_compare_exchange_weak(&page_shared->top, &top, slot + 1))
-		;
-	atomic_store(&page_shared->worker[slot].parent, parent);
-	page_shared->worker[slot].entered = ticks_now();
-	atomic_store(&page_shared->worker[slot].gated, 0);
-	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
+	for (size_t i = 0; i < own->member_count; i++)
+		if (members[i].pid && !members[i].gone)
+			members[left++] = members[i];
+	own->member_count = left;
 }
 
-/* The place of a process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
-static int enter_worker(int pid, int parent)
+/* /proc says nothing of it. It is a child of this process's, and lives; of an exec it has told by itself. */
+static bool is_hidden_child(int pid)
 {
-	int known = place_of(pid);
+	siginfo_t info = {0};
 
-	for (int i = 0; i < ROSTER_MAX; i++) {
-		int slot = known >= 0 ? known : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
-
-		if (there && there != pid && is_taken(there))
-			continue;
-		if (!atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, pid))
-			continue;
-		claim_place(slot, parent);
-		return slot;
-	}
-	log_warn("more than %d processes forked: process %d will not be told of a restart", (int)ROSTER_MAX, pid);
-	return -1;
-}
-
-uint64_t roster_start_time(int pid)
-{
-	struct procinfo proc;
-
-	return procinfo_look(pid, &proc) && !proc.dead ? proc.start_time : 0;
-}
-
-int64_t roster_cpu_time(int pid)
-{
-	struct timespec used = {0};
-	clockid_t clock;
-
-	if (!clock_getcpuclockid(pid, &clock))
-		clock_gettime(clock, &used);
-	return used.tv_sec * INT64_C(1000000000) + used.tv_nsec;
-}
-
-static bool is_gone(int pid)
-{
-	int saved_errno = errno;
-	bool gone = kill(pid, 0) && errno == ESRCH;
-
-	gone = gone || (!roster_start_time(pid) && roster_start_time(getpid())); /* without /proc nobody can tell a zombie */
-	errno = saved_errno;
-	return gone;
-}
-
-/* Is it in the middle of an exec, or by now another program? */
-static bool is_leaving(int pid, uint64_t start_time)
-{
-	int place = pid % PAGE_LEAVING;
-
-	return atomic_load(&page_shared->leaving[place].pid) == pid && start_time <= atomic_load(&page_shared->leaving[place].at);
-}
-
-void roster_await_exec(int pid)
-{
-	struct timespec ms = {0, 1000000};
-	struct procinfo proc;
-
-	for (int i = 0; page_shared && i < 20 && procinfo_look(pid, &proc) && !proc.dead && procinfo_is_forked(proc.flags) && is_leaving(pid, proc.start_time); i++)
-		next_sys(SYS_nanosleep, &ms, NULL);
-}
-
-__attribute__((hot)) static void note_leaving(int me)
-{
-	int place = me % PAGE_LEAVING;
-
-	atomic_store(&page_shared->leaving[place].at, ticks_now());
-	atomic_store(&page_shared->leaving[place].pid, me);
+	return !raw_waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) && !info.si_pid;
 }
 
 /*
- * A live worker of ours? The page is written by workers, who may have less rights than the owner, and a pid is given out again: before anything is sent to one, it
- * must have been there when it was entered, and descend from the owner; and not have exec'ed since, by whatever call.
+ * Is what stands in this place a live worker of ours? A pid is given out again: before anything is sent to one, it must have been there when it was entered, and descend from the owner; and not
+ * have exec'ed since, by whatever call. The pid is read once: a worker may write another one a moment later.
  */
-static bool is_worker(int slot, int owner)
+static struct member *look_at_place(int slot, int owner)
 {
 	int pid = atomic_load(&page_shared->worker[slot].pid), there = pid;
 	struct procinfo proc;
 
-	if (pid <= 1 || pid == owner || !procinfo_look(pid, &proc) || proc.dead || proc.start_time > page_shared->worker[slot].entered + 1 || is_leaving(pid, proc.start_time))
-		return false;
+	if (pid <= 1 || pid == owner)
+		return NULL;
+	if (!procinfo_look(pid, &proc))
+		return is_hidden_child(pid) ? add_member(pid, PROCINFO_HIDDEN) : NULL;
+	if (proc.dead || proc.start_time > page_shared->worker[slot].entered + 1)
+		return NULL;
 	if (proc.flags && !procinfo_is_forked(proc.flags)) {
 		atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, 0);
-		return false;
+		return NULL;
 	}
-	for (int depth = 0; depth < 16 && proc.parent > 1; depth++) {
-		if (proc.parent == owner)
-			return true;
-		if (!procinfo_look(proc.parent, &proc))
-			break;
-	}
-	return false;
+	return procinfo_descends(pid, owner) ? add_member(pid, proc.start_time) : NULL;
 }
 
+static void read_words(struct member *m, int slot)
+{
+	m->calm = atomic_load(&page_shared->worker[slot].calm);
+	m->gated = atomic_load(&page_shared->worker[slot].gated);
+}
+
+static void look_at_page(void)
+{
+	int owner = roster_owner(), top = atomic_load(&page_shared->top);
+
+	for (int slot = 0; slot < top && slot < ROSTER_MAX; slot++) {
+		int pid = atomic_load(&page_shared->worker[slot].pid);
+		struct member *m = pid ? member_of(pid) : NULL;
+
+		if (pid && (!m || m->gone))
+			m = look_at_place(slot, owner);
+		if (m)
+			read_words(m, slot);
+	}
+}
+
+/* It may say so for good, and never do it: then it is a worker all the same. */
+static bool is_about_to_exec(struct member *m)
+{
+	if (!leaving_is(m->pid, m->start_time)) {
+		m->leaves_since = 0;
+		return false;
+	}
+	m->leaves_since = m->leaves_since ? m->leaves_since : io_now();
+	return io_now() - m->leaves_since < LEAVES_MS * INT64_C(1000000);
+}
+
+static bool is_there(struct member *m)
+{
+	struct procinfo proc;
+	bool hidden = m->start_time == PROCINFO_HIDDEN, found;
+
+	if (!m->pid || m->gone || is_about_to_exec(m))
+		return false;
+	found = hidden ? is_hidden_child(m->pid) : procinfo_look(m->pid, &proc) && !proc.dead;
+	if (!found)
+		m->gone = true;
+	else if (hidden ? page_place_of(m->pid) < 0 : proc.start_time != m->start_time || (proc.flags && !procinfo_is_forked(proc.flags)))
+		m->pid = 0; /* another program */
+	return found && m->pid;
+}
+
+/* ---- who is the owner ---- */
+
+/* A worker may write any pid into the page: it is believed when the owner that was known is gone. */
 int roster_owner(void)
 {
-	return page_shared ? atomic_load(&page_shared->owner) : 0;
+	int there;
+
+	if (!page_shared)
+		return 0;
+	if (own->owner)
+		return own->owner;
+	there = atomic_load(&page_shared->owner);
+	if (there != last_owner && procinfo_is_gone(last_owner))
+		last_owner = there;
+	return last_owner;
+}
+
+static bool take_over(int owner, int me)
+{
+	int there = atomic_load(&page_shared->owner);
+
+	/* another child of it may have been quicker */
+	if ((there != owner && !procinfo_is_gone(there)) || !atomic_compare_exchange_strong(&page_shared->owner, &there, me))
+		return false;
+	last_owner = own->owner = me;
+	forks_of_owner();
+	if (own->place)
+		atomic_store(&page_shared->worker[own->place - 1].pid, 0);
+	log_info("the starting process %d is gone: this one is the owner now", owner);
+	return true;
 }
 
 __attribute__((hot)) bool roster_elect(void)
@@ -173,42 +207,17 @@ __attribute__((hot)) bool roster_elect(void)
 
 	if (!page_shared)
 		return false;
-	owner = atomic_load(&page_shared->owner);
-	if (me != birth_known_as && owner != me && getppid() == birth_known_as) /* a child that has not asked for anything yet, and most likely is about to exec */
-		return false;
-	if (!birth_own_memory())
-		return false;
-	if (owner == me)
+	if (own->owner == me)
 		return true;
-	if (getppid() == birth_self->parent || !is_gone(owner))
+	if (me != birth_known_as && getppid() == birth_known_as) /* a child that has not asked for anything yet, and most likely is about to exec */
 		return false;
-	if (!atomic_compare_exchange_strong(&page_shared->owner, &owner, me))
+	if (!birth_own_memory() || getppid() == birth_self->parent)
 		return false;
-	own->owns = !atomic_load(&page_shared->forks.unborn); /* a fork that is under way, maybe beneath this very handler, is to be counted where it began */
-	if (own->place)
-		atomic_store(&page_shared->worker[own->place - 1].pid, 0);
-	log_info("the starting process %d is gone: this one is the owner now", owner);
-	return true;
+	owner = roster_owner();
+	return procinfo_is_gone(owner) && take_over(owner, me);
 }
 
-static bool any_unborn(void)
-{
-	return atomic_load(&page_shared->forks.unborn) > 0 || atomic_load(&own->forks.unborn) > 0;
-}
-
-/* Forks that are under way are waited for, 100 ms at most (one whose process has died meanwhile would never be over). False: one still is. */
-static bool await_births(void)
-{
-	struct timespec ms = {0, 1000000};
-	int unborn;
-
-	for (int i = 0; i < 100 && any_unborn(); i++)
-		next_sys(SYS_nanosleep, &ms, NULL);
-	unborn = atomic_load(&page_shared->forks.unborn);
-	if (unborn)
-		atomic_compare_exchange_strong(&page_shared->forks.unborn, &unborn, 0);
-	return !any_unborn();
-}
+/* ---- workers that were never heard of ---- */
 
 static bool (*is_stranger)(int pid);
 
@@ -219,19 +228,27 @@ void roster_when_stranger(bool (*is)(int pid))
 
 static enum procinfo_known what_is(int pid, uint64_t start_time)
 {
-	if (is_leaving(pid, start_time) || (start_time == page_shared->since && is_stranger && is_stranger(pid)))
+	struct member *m = member_of(pid);
+
+	if (m && m->start_time == start_time && !m->gone)
+		return is_about_to_exec(m) ? PROCINFO_STRANGE : PROCINFO_KNOWN;
+	if (leaving_is(pid, start_time) || (start_time == since && is_stranger && is_stranger(pid)))
 		return PROCINFO_STRANGE;
-	return roster_is_worker(pid) ? PROCINFO_KNOWN : PROCINFO_NEW;
+	return PROCINFO_NEW;
 }
 
 static void enter_found(int pid, int parent)
 {
-	enter_worker(pid, parent);
-}
+	struct procinfo proc;
+	struct member *m;
+	int slot;
 
-unsigned roster_births(void)
-{
-	return page_shared ? atomic_load(&page_shared->forks.births) + atomic_load(&own->forks.births) : 0;
+	if (page_place_of(pid) < 0)
+		page_enter(pid, parent, ticks_now());
+	m = procinfo_look(pid, &proc) ? add_member(pid, proc.start_time) : NULL;
+	slot = page_place_of(pid);
+	if (m && slot >= 0)
+		read_words(m, slot);
 }
 
 static _Atomic bool look_anyway;
@@ -244,54 +261,97 @@ void roster_look_anyway(void)
 /* Workers that were forked and have not asked for anything since: most have nothing to do with us until they are told of a restart. */
 static void enter_forked(void)
 {
-	static atomic_flag looking = ATOMIC_FLAG_INIT;
-	static unsigned seen;
-	unsigned births = roster_births();
-	bool all_born;
+	unsigned births = forks_births();
+	bool anyway = atomic_exchange(&look_anyway, false), all_born;
 
-	if ((births == seen && !atomic_load(&look_anyway)) || atomic_flag_test_and_set(&looking))
+	if (anyway)
+		forget_gone();
+	else if (births == own->seen)
 		return;
-	atomic_store(&look_anyway, false);
-	all_born = await_births();
-	if (procinfo_find_forked(roster_owner(), page_shared->since, cpr__settings.signal, what_is, enter_found) && all_born)
-		seen = births;
-	atomic_flag_clear(&looking);
+	all_born = forks_await();
+	if (procinfo_find_forked(roster_owner(), since, cpr__settings.signal, what_is, enter_found) && all_born)
+		own->seen = births;
+}
+
+/*
+ * One thread at a time looks, with its signals blocked: its handlers may want to look. Beneath the guard, if that is held; nothing here takes it. Longer than 1 s no look takes: the thread may be one
+ * of this process's parent.
+ */
+static void lock(sigset_t *before)
+{
+	struct timespec turn = {0, 100000};
+
+	guard_block(before);
+	for (int i = 0; i < 10000 && atomic_exchange(&looking, true); i++)
+		next_sys(SYS_nanosleep, &turn, NULL);
+}
+
+static void unlock(const sigset_t *before)
+{
+	atomic_store(&looking, false);
+	guard_unblock(before);
+}
+
+static void look(void)
+{
+	look_at_page();
+	enter_forked();
 }
 
 bool roster_is_worker(int pid)
 {
-	return page_shared && place_of(pid) >= 0;
+	sigset_t before;
+	struct member *m;
+	bool is;
+
+	if (!page_shared || pid <= 1)
+		return false;
+	lock(&before);
+	m = member_of(pid);
+	if (!m) {
+		look();
+		m = member_of(pid);
+	}
+	is = m && (is_there(m) || m->gone);
+	unlock(&before);
+	return is;
 }
 
 size_t roster_workers(int *pids, size_t most)
 {
+	sigset_t before;
 	size_t n = 0;
 
 	if (!page_shared)
 		return 0;
-	enter_forked();
-	for (int i = 0; i < atomic_load(&page_shared->top) && n < most; i++)
-		if (atomic_load(&page_shared->worker[i].pid) && is_worker(i, roster_owner()))
-			pids[n++] = atomic_load(&page_shared->worker[i].pid);
+	lock(&before);
+	look();
+	for (size_t i = 0; i < own->member_count && n < most; i++)
+		if (is_there(&members[i]))
+			pids[n++] = members[i].pid;
+	unlock(&before);
 	return n;
 }
 
 size_t roster_worker_count(void)
 {
+	sigset_t before;
 	size_t n = 0;
 
 	if (!page_shared)
 		return 0;
-	enter_forked();
-	for (int i = 0; i < atomic_load(&page_shared->top); i++)
-		n += atomic_load(&page_shared->worker[i].pid) && is_worker(i, roster_owner());
+	lock(&before);
+	look();
+	for (size_t i = 0; i < own->member_count; i++)
+		n += is_there(&members[i]);
+	unlock(&before);
 	return n;
 }
 
 int roster_claimer(void)
 {
 	if (!own->claimer)
-		own->claimer = atomic_fetch_add(&page_shared->claimers, 1) + 1;
+		own->claimer = (atomic_fetch_add(&page_shared->claimers, 1) & CLAIMS_MAX) + 1;
 	return own->claimer - 1;
 }
 
@@ -302,7 +362,7 @@ void roster_claimed(void)
 
 int roster_claims(void)
 {
-	return page_shared ? atomic_load(&page_shared->claims) : 0;
+	return page_shared ? atomic_load(&page_shared->claims) & CLAIMS_MAX : 0;
 }
 
 void roster_worker_calm(uint64_t survey)
@@ -317,27 +377,23 @@ void roster_worker_gated(uint64_t wish)
 		atomic_store(&page_shared->worker[own->place - 1].gated, wish);
 }
 
-static bool has_said(int i, uint64_t number, bool gated)
-{
-	return atomic_load(gated ? &page_shared->worker[i].gated : &page_shared->worker[i].calm) == number;
-}
-
 static size_t not_said(uint64_t number, bool gated, bool ring)
 {
+	sigset_t before;
 	size_t n = 0;
 
 	if (!page_shared)
 		return 0;
-	enter_forked();
-	for (int i = 0; i < atomic_load(&page_shared->top); i++) {
-		int pid = atomic_load(&page_shared->worker[i].pid);
-
-		if (!pid || has_said(i, number, gated) || !is_worker(i, roster_owner()))
+	lock(&before);
+	look();
+	for (size_t i = 0; i < own->member_count; i++) {
+		if ((gated ? members[i].gated : members[i].calm) == number || !is_there(&members[i]))
 			continue;
 		if (ring)
-			kill(pid, cpr__settings.signal);
+			kill(members[i].pid, cpr__settings.signal);
 		n++;
 	}
+	unlock(&before);
 	return n;
 }
 
@@ -353,7 +409,7 @@ size_t roster_workers_not_gated(uint64_t wish, bool ring)
 
 bool roster_has_workers(void)
 {
-	return page_shared && (any_unborn() || roster_worker_count());
+	return page_shared && (forks_under_way() || roster_worker_count());
 }
 
 __attribute__((hot)) void roster_worker_leaves(void)
@@ -362,43 +418,28 @@ __attribute__((hot)) void roster_worker_leaves(void)
 
 	if (!page_shared)
 		return;
-	note_leaving(me);
+	leaving_begin(me, ticks_now());
 	if (me == birth_known_as && birth_own_memory() && own->place) /* else a child that has not asked for anything, or a vfork child */
 		atomic_store(&page_shared->worker[own->place - 1].pid, 0);
 }
 
 void roster_worker_stays(void)
 {
-	int me = getpid(), left = me, free = 0;
+	int me = getpid(), free = 0;
 
 	if (!page_shared)
 		return;
-	atomic_compare_exchange_strong(&page_shared->leaving[me % PAGE_LEAVING].pid, &left, 0);
+	leaving_call_off(me);
 	if (me == birth_known_as && birth_own_memory() && own->place && !atomic_compare_exchange_strong(&page_shared->worker[own->place - 1].pid, &free, me))
-		own->place = enter_worker(me, birth_self->parent) + 1;
+		own->place = page_enter(me, birth_self->parent, ticks_now()) + 1;
 }
 
-/* ---- forks ---- */
-
-static inline struct page_forks *forks(void)
-{
-	return likely(own->owns) ? &own->forks : &page_shared->forks;
-}
-
-static __attribute__((hot)) void before_fork(void)
-{
-	atomic_fetch_add(&forks()->unborn, 1);
-	atomic_fetch_add(&forks()->births, 1);
-}
-
-static __attribute__((hot)) void after_fork(void)
-{
-	atomic_fetch_sub(&forks()->unborn, 1);
-}
+/* ---- begin ---- */
 
 static void when_born(void)
 {
-	own->place = enter_worker(getpid(), birth_self->parent) + 1;
+	atomic_store(&looking, false);
+	own->place = page_enter(getpid(), birth_self->parent, ticks_now()) + 1;
 }
 
 int roster_init(void)
@@ -406,10 +447,15 @@ int roster_init(void)
 	own = birth_cleared(sizeof(*own));
 	if (!own)
 		return -ENOMEM;
-	own->owns = true;
-	page_shared->since = ticks_now();
+	own->owner = last_owner = getpid();
+	since = page_shared->since = ticks_now();
 	atomic_store(&page_shared->owner, getpid());
-	birth_around_fork(before_fork, after_fork);
 	birth_when_born(when_born);
 	return 0;
+}
+
+void roster_inherit(int fd, uint64_t ino)
+{
+	if (page_inherit(fd, ino) && page_shared->since < since)
+		since = page_shared->since;
 }

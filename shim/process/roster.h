@@ -23,11 +23,8 @@ void roster_when_stranger(bool (*is)(int pid));
 bool roster_elect(void);
 int roster_owner(void);
 
-/* When a process started, in clock ticks since boot; 0 if it is gone or a zombie. */
-uint64_t roster_start_time(int pid);
-
-/* What a process has used of the processors, ns. (/proc/PID/stat tells it in steps of 10 ms: a few microseconds may look like as many.) */
-int64_t roster_cpu_time(int pid);
+/* After a program's own exec: goes on with the page of the last image, and so knows its workers. */
+void roster_inherit(int fd, uint64_t ino);
 
 /* Was this pid entered as a worker, by itself or by roster_workers, and has not said that it execs? It may be dead. */
 bool roster_is_worker(int pid);
@@ -37,9 +34,6 @@ bool roster_is_worker(int pid);
  * fork since the last time. One that is forked in this very moment is waited for, 100 ms at the most.
  */
 size_t roster_workers(int *pids, size_t most);
-
-/* How many forks there were: no more workers than when this was the same. */
-unsigned roster_births(void);
 
 /* Workers alive, this process not among them if it is one. */
 size_t roster_worker_count(void);
@@ -65,9 +59,6 @@ bool roster_has_workers(void);
 
 /* Workers are looked for the next time even if nobody has called fork(): who was born by _Fork() or clone() has passed by us. */
 void roster_look_anyway(void);
-
-/* Is that process in the middle of its exec, with descriptors that this will close? Then that is waited for, 20 ms at the most. */
-void roster_await_exec(int pid);
 
 /* This worker becomes another program; and the way back. */
 void roster_worker_leaves(void);

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "restart/drain_owner.h"
 
+#include "process/forks.h"
+#include "process/procinfo.h"
 #include "process/roster.h"
 #include "process/page.h"
 #include "process/birth.h"
@@ -77,7 +79,7 @@ static void ring_new(void)
 	static cpr_large int now[ROSTER_MAX];
 	static unsigned seen;
 	static int turn;
-	unsigned births = roster_births();
+	unsigned births = forks_births();
 	size_t n;
 
 	if (rung_count && births == seen && ++turn % RING_TURNS) /* to look at each of a thousand takes longer than a step */
@@ -294,7 +296,7 @@ static size_t awaited(void)
 	for (size_t i = 0; i < LOOKED_AT && i < rung_count; i++) {
 		size_t at = looked_at++ % rung_count;
 
-		if (rung[at] && !roster_start_time(rung[at]))
+		if (rung[at] && !procinfo_start_time(rung[at]))
 			rung[at] = 0;
 	}
 	for (size_t i = 0; i < rung_count; i++)

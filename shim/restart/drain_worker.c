@@ -172,7 +172,7 @@ static int64_t deadline(void)
 
 static bool owner_lives(void)
 {
-	uint64_t start = roster_start_time(told.nonce ? told.owner : roster_owner());
+	uint64_t start = procinfo_start_time(told.nonce ? told.owner : roster_owner());
 
 	return start && (!told.nonce || start == told.owner_start);
 }
@@ -331,7 +331,7 @@ const char *drain_worker_told(int sock, const struct protocol_request *request)
 	told.gone = false;
 	told.sock = sock;
 	told.owner = peer.pid;
-	told.owner_start = roster_start_time(peer.pid);
+	told.owner_start = procinfo_start_time(peer.pid);
 	told.deadline = request->drain.deadline;
 	told.soon = io_now() + SOON_NS;
 	told.nonce = nonce;

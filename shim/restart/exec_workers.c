@@ -6,6 +6,7 @@
 #include "process/roster.h"
 #include "process/children.h"
 #include "process/guard.h"
+#include "process/leaving.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -70,7 +71,7 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 
 		if (roster_is_worker(family[i]) || skip(family[i], arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
 			continue;
-		roster_await_exec(family[i]);
+		leaving_await(family[i]);
 		procinfo_children(family[i], add_to_family, NULL);
 		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
 		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) && (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
@@ -270,7 +271,7 @@ static bool is_told(int pid, void *arg)
 	if (!is_among(to->worker, to->known, pid))
 		return false;
 	if (children_shares(pid))
-		mark(to->child, to->children, to->most, pid, roster_start_time(pid));
+		mark(to->child, to->children, to->most, pid, procinfo_start_time(pid));
 	return true;
 }
 

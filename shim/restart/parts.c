@@ -15,6 +15,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "process/page.h"
+#include "process/procinfo.h"
 #include "process/roster.h"
 #include "process/startup.h"
 #include "restart/arrive.h"
@@ -94,7 +95,7 @@ static int collect_page(struct crossing *c)
 static int arrive_page(struct crossing *c)
 {
 	if (c->state.page_ino && is_own_exec(c))
-		page_inherit(c->state.page, c->state.page_ino);
+		roster_inherit(c->state.page, c->state.page_ino);
 	else if (!is_own_exec(c))
 		page_let_go(c->state.page, c->state.page_ino);
 	return 0;
@@ -192,7 +193,7 @@ static size_t note_workers(void)
 	for (size_t i = 0; i < n && used < ROSTER_MAX; i++) {
 		int pid = lists->pids[i];
 
-		lists->workers[used] = (struct worker){.pid = pid, .start_time = roster_start_time(pid), .empty = drain_owner_is_empty(pid)};
+		lists->workers[used] = (struct worker){.pid = pid, .start_time = procinfo_start_time(pid), .empty = drain_owner_is_empty(pid)};
 		used += lists->workers[used].start_time != 0;
 	}
 	return used;

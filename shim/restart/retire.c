@@ -4,7 +4,6 @@
 #include "restart/retire.h"
 
 #include "process/procinfo.h"
-#include "process/roster.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -41,7 +40,7 @@ void retire_adopt(const struct worker *from, size_t n)
 
 static bool is_alive(const struct worker *w)
 {
-	return w->pid && roster_start_time(w->pid) == w->start_time;
+	return w->pid && procinfo_start_time(w->pid) == w->start_time;
 }
 
 void retire_ring(const struct worker *old, size_t n)
@@ -75,7 +74,7 @@ void retire_tell(void)
 		} else if (w->leave_by > now + drain_time()) {
 			w->leave_by = now + drain_time(); /* the state is wrong, or --drain was longer */
 		}
-		rests[i] = (struct rest){roster_cpu_time(w->pid), now};
+		rests[i] = (struct rest){procinfo_cpu_time(w->pid), now};
 	}
 	told = true;
 }
@@ -91,7 +90,7 @@ static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
 
 	if (!w->empty || now - rest->since < REST_MS * MS)
 		return false;
-	cpu = roster_cpu_time(w->pid);
+	cpu = procinfo_cpu_time(w->pid);
 	log_debug("worker %d of the last generation used the processor for %lld us of %lld", w->pid, (long long)(cpu - rest->cpu) / 1000, (long long)(now - rest->since) / 1000);
 	if (cpu - rest->cpu < (now - rest->since) / 100)
 		return true;

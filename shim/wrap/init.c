@@ -16,6 +16,7 @@
 #include "fd/gate.h"
 #include "fd/inherited.h"
 #include "process/birth.h"
+#include "process/forks.h"
 #include "process/page.h"
 #include "process/guard.h"
 #include "process/identity.h"
@@ -52,6 +53,8 @@ static int family(void)
 
 	if (!r)
 		r = page_init(identity_seccomp_filters());
+	if (!r)
+		r = forks_init();
 	if (!r)
 		r = roster_init();
 	if (!r)

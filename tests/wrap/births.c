@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -375,4 +376,84 @@ TEST(a_worker_of_clone_that_ran_a_program_by_vfork_is_heard, ONCE)
 TEST(a_worker_that_ran_a_program_by_posix_spawn_is_heard, ONCE)
 {
 	spawner_is_heard(by_fork, run_by_spawn);
+}
+
+/* ---- what a program must not notice ---- */
+
+static unsigned long open_numbers(void)
+{
+	unsigned long sum = 0;
+
+	for (int fd = 3; fd < 127; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			sum = sum * 131 + (unsigned long)fd;
+	return sum;
+}
+
+/* bash counts down from 63 for <(...), and a shell's saved descriptors begin at 10. */
+TEST(a_fork_takes_no_number_that_a_shell_uses, ONCE)
+{
+	unsigned long before = open_numbers();
+	int status, pid = MUST(fork());
+
+	if (!pid)
+		_exit(open_numbers() != before);
+	MUST(waitpid(pid, &status, 0));
+	CHECK_INT(status, 0);
+	CHECK(open_numbers() == before);
+}
+
+static void limit_file_sizes(rlim_t soft, rlim_t hard)
+{
+	MUST(setrlimit(RLIMIT_FSIZE, &(struct rlimit){soft, hard}));
+}
+
+/* A program that starts under cpr, a first fork, and a child that asks: none may be ended by SIGXFSZ. */
+static void small_files(rlim_t soft, rlim_t hard)
+{
+	int status, pid = MUST(fork());
+
+	if (!pid) {
+		char *argv[] = {(char *)"sh", (char *)"-c", (char *)"(true); (true)", NULL};
+
+		limit_file_sizes(soft, hard);
+		execv("/bin/sh", argv);
+		_exit(127);
+	}
+	MUST(waitpid(pid, &status, 0));
+	CHECK_INT(status, 0);
+}
+
+TEST(a_soft_limit_of_file_sizes_ends_nothing, ONCE)
+{
+	small_files(4096, RLIM_INFINITY);
+	small_files(0, RLIM_INFINITY);
+}
+
+TEST(a_hard_limit_of_file_sizes_ends_nothing, ONCE)
+{
+	small_files(4096, 4096);
+	small_files(0, 0);
+}
+
+TEST(a_soft_limit_of_file_sizes_is_no_reason_not_to_restart, BELL)
+{
+	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	if (generation() == 3)
+		return;
+	IN_CHILD wait_for_good();
+	limit_file_sizes(0, RLIM_INFINITY);
+	next_generation();
+}
+
+TEST(a_first_fork_with_a_hard_limit_of_file_sizes_goes_on, ONCE)
+{
+	int status, pid;
+
+	limit_file_sizes(0, 0);
+	pid = MUST(fork());
+	if (!pid)
+		_exit(use_table_in_threads(1));
+	MUST(waitpid(pid, &status, 0));
+	CHECK_INT(status, 0);
 }
