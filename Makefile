@@ -9,6 +9,7 @@
 #   make install PREFIX= DESTDIR=
 #   make deps                 installs the packages that building and testing take
 #   make SANITIZE=address,undefined | SANITIZE=thread      in build-asan, build-tsan
+#   make DEBUG=1              in build-debug: ends a process that touches the table without the guard
 #   make LTO=1 CFLAGS_EXTRA=-Werror V=1                    V=1 shows the commands
 
 VERSION := 0.1.0
@@ -20,7 +21,7 @@ includedir ?= $(PREFIX)/include
 datadir ?= $(PREFIX)/share
 INSTALL ?= install
 
-BUILD := $(if $(SANITIZE),$(if $(findstring thread,$(SANITIZE)),build-tsan,build-asan),build)
+BUILD := $(if $(SANITIZE),$(if $(findstring thread,$(SANITIZE)),build-tsan,build-asan),$(if $(DEBUG),build-debug,build))
 Q     := $(if $(V),,@)
 export BUILD SERVERS
 
@@ -55,7 +56,7 @@ DEMO     := $(BUILD)/demo/httpd-v1 $(BUILD)/demo/httpd-v2
 # --- flags ---------------------------------------------------------------------------------------
 
 CFLAGS   ?= -O2 -g
-BASE     := -std=gnu11 -D_GNU_SOURCE= -Wall -Wextra $(if $(LTO),-flto=auto) \
+BASE     := -std=gnu11 -D_GNU_SOURCE= -Wall -Wextra $(if $(LTO),-flto=auto) $(if $(DEBUG),-DCPR_DEBUG) \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 OURS     := -Ishim -DCPR_VERSION='"$(VERSION)"'
 DEPFLAGS  = -MMD -MP

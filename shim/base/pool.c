@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "base/pool.h"
 
+#include "base/guarded.h"
 #include "base/attr.h"
 
 #include <errno.h>
@@ -11,6 +12,10 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#ifdef CPR_DEBUG
+void (*guarded_check)(const char *function);
+#endif
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -177,6 +182,7 @@ void pool_reserve(size_t size)
 
 void *pool_alloc(size_t size)
 {
+	assert_guarded();
 	size_t rounded;
 	int list = list_for(size, &rounded);
 	struct block *block;
@@ -204,6 +210,7 @@ void *pool_alloc(size_t size)
 
 void pool_free(void *memory, size_t size)
 {
+	assert_guarded();
 	size_t rounded;
 	int list = list_for(size, &rounded), saved_errno = errno;
 	struct block *block = memory;

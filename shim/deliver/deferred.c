@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/deferred.h"
 
+#include "base/guarded.h"
 #include "process/guard.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -57,6 +58,7 @@ static void disarm(int fd)
 
 bool deferred_keep(struct deferred *h, const int *fds, size_t n)
 {
+	assert_guarded();
 	struct deferred_pair *pairs = pool_alloc((n / FDQUEUE_PER_PAIR + 1) * sizeof(*pairs));
 
 	if (!pairs)
@@ -151,6 +153,7 @@ static size_t hear(struct deferred *h, struct deferred_pair *p, bool rearm, bool
 
 size_t deferred_hear(struct deferred *h, struct fdqueue *into, enum deferred_whom whom)
 {
+	assert_guarded();
 	bool rearm = h->count && h->pid != getpid();
 	unsigned lost = atomic_load(&missed);
 	size_t spoke = 0;
@@ -169,6 +172,7 @@ size_t deferred_hear(struct deferred *h, struct fdqueue *into, enum deferred_who
 
 int deferred_take(struct deferred *h)
 {
+	assert_guarded();
 	int fd = h->count ? fdqueue_take(&h->flight) : -1;
 
 	if (fd >= 0)
@@ -179,6 +183,7 @@ int deferred_take(struct deferred *h)
 
 void deferred_close(struct deferred *h)
 {
+	assert_guarded();
 	fdqueue_close(&h->flight);
 	h->count = 0;
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/fdqueue.h"
 
+#include "base/guarded.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
@@ -28,6 +29,7 @@ static bool make_pair(int pair[2])
 
 bool fdqueue_open(struct fdqueue *f, size_t n)
 {
+	assert_guarded();
 	size_t pairs = n ? (n + FDQUEUE_PER_PAIR - 1) / FDQUEUE_PER_PAIR : 1;
 
 	f->pair_count = f->emptied = 0;
@@ -45,6 +47,7 @@ bool fdqueue_open(struct fdqueue *f, size_t n)
 
 bool fdqueue_put(struct fdqueue *f, size_t pair, int fd)
 {
+	assert_guarded();
 	if (io_send(f->pairs[pair][0], "", 1, fd))
 		return false;
 	raw_close(fd);
@@ -114,6 +117,7 @@ bool fdqueue_is_empty(struct fdqueue *f)
 
 void fdqueue_close(struct fdqueue *f)
 {
+	assert_guarded();
 	for (size_t i = 0; i < f->pair_count; i++) {
 		for (int end = 0; end < 2; end++) {
 			if (f->pairs[i][end] < 0)

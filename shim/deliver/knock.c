@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/knock.h"
 
+#include "base/guarded.h"
 #include "base/attr.h"
 #include "base/fds.h"
 #include "base/io.h"
@@ -63,6 +64,7 @@ static size_t knocks_made(void)
 
 bool knock_prepare(size_t n)
 {
+	assert_guarded();
 	cleanup_fd int fd = -1;
 	size_t size;
 	void *memory;
@@ -208,6 +210,7 @@ static void give_up(const struct knock *k)
 
 bool knock_at(const struct knock_door *door)
 {
+	assert_guarded();
 	cleanup_fd int sock = -1;
 	struct knock *made;
 
@@ -312,6 +315,7 @@ size_t knock_unserved(void)
 
 void knock_forget_all(void)
 {
+	assert_guarded();
 	if (record)
 		record->count = record->accepted = record->served = 0;
 }

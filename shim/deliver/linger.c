@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/linger.h"
 
+#include "base/guarded.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
@@ -30,6 +31,7 @@ bool linger_prepare(size_t n)
 
 void linger_begin(int fd)
 {
+	assert_guarded();
 	next_shutdown(fd, SHUT_WR);
 	next_fcntl(fd, F_SETFL, (void *)(long)(next_fcntl(fd, F_GETFL, NULL) | O_NONBLOCK));
 	ending[count++] = fd;
@@ -38,6 +40,7 @@ void linger_begin(int fd)
 
 bool linger_over(void)
 {
+	assert_guarded();
 	static cpr_large char dropped[4096]; /* the guard is held, and a handler's stack may be small */
 	bool late = io_now() >= until;
 	size_t left = 0;
@@ -64,6 +67,7 @@ bool linger_over(void)
 
 size_t linger_hand_on(struct passed *into, size_t most)
 {
+	assert_guarded();
 	size_t n = 0;
 
 	for (size_t i = 0; i < count && n < most; i++) {

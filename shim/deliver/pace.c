@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/pace.h"
 
+#include "base/guarded.h"
 #include "process/roster.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -27,6 +28,7 @@ static int64_t full_until; /* a queue was found full: no knock before */
 
 void pace_begin(void)
 {
+	assert_guarded();
 	batch = FIRST_KNOCKS;
 	knocked_at = io_now();
 }
@@ -89,6 +91,7 @@ static size_t wanted(const struct family *f, const struct entry *listener)
 
 void pace_knock(struct family *f, const struct entry *listener)
 {
+	assert_guarded();
 	size_t n = 0, most = f->unknocked && pace_knocks_for(f) ? wanted(f, listener) : 0, room = most ? room_in_queue(listener) : 0;
 
 	if (most > room)
@@ -109,6 +112,7 @@ void pace_knock(struct family *f, const struct entry *listener)
 
 int pace_next_look(void)
 {
+	assert_guarded();
 	int64_t ms = waited_ms() / 8;
 
 	return ms < PACE_TICK_MS ? PACE_TICK_MS : ms < PACE_SLOW_TICK_MS ? (int)ms : PACE_SLOW_TICK_MS;

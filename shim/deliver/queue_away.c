@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "deliver/queue_inside.h"
 
+#include "base/guarded.h"
 #include "deliver/linger.h"
 #include "process/roster.h"
 #include "process/guard.h"
@@ -97,6 +98,7 @@ static bool goes_back(struct family *f, const struct entry *e)
 
 size_t deliver_take_back(struct passed *into, size_t most)
 {
+	assert_guarded();
 	struct rlimit before = {0};
 	size_t n = 0;
 
@@ -119,6 +121,7 @@ size_t deliver_take_back(struct passed *into, size_t most)
 
 size_t deliver_hand_on(struct passed *into, size_t most)
 {
+	assert_guarded();
 	size_t n = 0;
 
 	if (!roster_has_workers())
@@ -139,6 +142,7 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 
 void deliver_call_off(void)
 {
+	assert_guarded();
 	struct rlimit before = {0};
 
 	fds_lift_limit(true, &before);

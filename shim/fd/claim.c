@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "fd/claim.h"
 
+#include "base/guarded.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "fd/gate.h"
@@ -111,6 +112,7 @@ static struct entry *fitting_after(struct entry *e, int fd, const struct object 
 /* The first; to a worker, of several, the one that is its turn: its brothers have copies of the same, and a queue that nobody took would swallow clients. Holding the guard. */
 static struct entry *fitting(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
 {
+	assert_guarded();
 	struct entry *first = fitting_after(table_orphan(cpr__table, name), fd, fresh, addr, len), *e = first;
 	int count = 0, turn;
 
@@ -281,6 +283,7 @@ static struct entry *orphan_of_path(const char *path, int flags)
 /* The orphan at the lowest free number, as open() would give it. Holding the guard. */
 static int take_as_new(struct entry *e, bool cloexec)
 {
+	assert_guarded();
 	int old = e->fd, fd = next_fcntl(old, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, NULL);
 
 	if (fd < 0)

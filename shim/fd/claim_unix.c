@@ -2,6 +2,7 @@
 /* Unix sockets have names in the file system: programs unlink, probe and rename them. */
 #define _GNU_SOURCE
 #include "process/guard.h"
+#include "base/guarded.h"
 #include "fd/claim.h"
 #include "fd/gate.h"
 
@@ -42,6 +43,7 @@ static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1]
 /* The orphan that was bound there, and whose file it still is. Holding the guard. */
 static struct entry *orphan_at(const char *path)
 {
+	assert_guarded();
 	cleanup_room char *name = room_take();
 
 	for (size_t i = 0; name && i < countof(types); i++)
@@ -104,6 +106,7 @@ static struct entry *own_at(const char *path)
 /* From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard. */
 static void rename_tag(struct entry *e, const char *path)
 {
+	assert_guarded();
 	struct entry old = *e, *renamed;
 	cleanup_room char *name = room_take();
 

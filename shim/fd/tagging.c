@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "fd/tagging.h"
 
+#include "base/guarded.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "process/birth.h"
@@ -49,6 +50,7 @@ bool tagging_is_hidden(int fd)
 
 void tagging_judge(struct entry *e)
 {
+	assert_guarded();
 	e->flags &= (uint16_t)~ENTRY_KEPT;
 	if (!(e->flags & ENTRY_STARTED_WITH) && rules_keep(&cpr__settings.rules, e))
 		e->flags |= ENTRY_KEPT;
@@ -56,6 +58,7 @@ void tagging_judge(struct entry *e)
 
 struct entry *tagging_add(const char *name, int fd, enum entry_kind kind, const struct object *object)
 {
+	assert_guarded();
 	struct entry *e;
 	int r;
 
@@ -245,6 +248,7 @@ void tagging_dup_noted(int from, int to)
 
 void tagging_hide(const char *given, int fd)
 {
+	assert_guarded();
 	cleanup_room char *name = room_take();
 	struct entry *e;
 	struct text t;
@@ -351,6 +355,7 @@ const struct entry *tagging_listener(int fd)
 
 const struct entry *tagging_listener_named(const char *name)
 {
+	assert_guarded();
 	const struct entry *e = table_find(cpr__table, name, 0);
 
 	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
@@ -426,6 +431,7 @@ static int socket_number(int fd, int option)
 
 void tagging_look_at_socket(struct entry *e, int backlog)
 {
+	assert_guarded();
 	if (is_v6only(e->fd, &e->object))
 		e->flags |= ENTRY_V6ONLY;
 	if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN)) {
@@ -498,6 +504,7 @@ static void check_open(struct entry *e)
 
 void tagging_check_all(bool unseen)
 {
+	assert_guarded();
 	struct entry *e, *after;
 	int saved_errno = errno;
 

@@ -12,6 +12,7 @@ static bool out_of_memory; /* as unlocked as the pool is */
 #define HASH_FUNCTION(name, len, hashv) ((hashv) = hash_of(name, len, 0))
 #include "model/table.h"
 
+#include "base/guarded.h"
 #include "base/attr.h"
 #include "base/pool.h"
 #include "model/table_index.h"
@@ -249,6 +250,7 @@ static int add_row(struct table *t, const char *name, size_t len, int id, int fd
 
 int table_add(struct table *t, const char *name, int id, int fd, struct entry **made)
 {
+	assert_guarded();
 	size_t len = strnlen(name, TAG_NAME_MAX + 1);
 	struct row *row;
 	unsigned hashv;
@@ -273,6 +275,7 @@ static int id_after(int id)
 
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made)
 {
+	assert_guarded();
 	size_t len = strnlen(name, TAG_NAME_MAX + 1);
 	struct family *family;
 	struct row *row;
@@ -300,6 +303,7 @@ int table_add_next(struct table *t, const char *name, int fd, struct entry **mad
 
 struct entry *table_find(const struct table *t, const char *name, int id)
 {
+	assert_guarded();
 	size_t len = strlen(name);
 
 	return entry_of(find_row(t, name, len, id, hash_of(name, len, id)));
@@ -322,6 +326,7 @@ int table_claim(struct table *t, const char *name, size_t len, int id)
 
 int table_alias(struct table *t, struct entry *e, int fd)
 {
+	assert_guarded();
 	slot *s = slot_at(t, fd, true);
 
 	if (!s)
@@ -367,6 +372,7 @@ static void clear_slot(struct table *t, int fd)
 
 bool table_forget_fd(struct table *t, int fd)
 {
+	assert_guarded();
 	struct row *row = row_at(t, fd);
 
 	if (!row)
@@ -407,6 +413,7 @@ static void free_or_put_off(struct table *t, struct row *row)
 
 void table_remove(struct table *t, struct entry *e)
 {
+	assert_guarded();
 	struct row *row = row_of(e);
 
 	table_index_expect(&t->view, hash_table(t), row->HH.hashv);
@@ -427,6 +434,7 @@ void table_remove(struct table *t, struct entry *e)
 
 int table_move(struct table *t, struct entry *e, int fd)
 {
+	assert_guarded();
 	slot *s = slot_at(t, fd, true);
 
 	if (!s)
@@ -466,6 +474,7 @@ bool table_hold(struct entry *e)
 
 void table_make_orphan(struct table *t, struct entry *e)
 {
+	assert_guarded();
 	struct row *row = row_of(e), *after;
 
 	if (e->flags & ENTRY_ORPHAN)
@@ -500,6 +509,7 @@ static bool is_listed(const struct row *row)
 
 void table_adopt(struct table *t, struct entry *e)
 {
+	assert_guarded();
 	struct row *row = row_of(e);
 
 	if (!table_hold(e))
@@ -517,6 +527,7 @@ void table_adopt(struct table *t, struct entry *e)
 
 struct entry *table_orphan(const struct table *t, const char *name)
 {
+	assert_guarded();
 	struct family *family = table_orphans(t) ? family_find(t, name) : NULL;
 
 	return family ? entry_of(family->first_orphan) : NULL;
@@ -530,6 +541,7 @@ struct entry *table_orphan_after(const struct table *t, const struct entry *e)
 
 struct entry *table_first(const struct table *t)
 {
+	assert_guarded();
 	return entry_of(t->rows);
 }
 

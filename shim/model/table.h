@@ -77,6 +77,8 @@ int table_peek(const struct table *t, const char *name, size_t len, int id);
 
 /* The same, and a loose orphan is the program's from here on: of several who ask at once, one claims it, and all get it. Not for a vfork child: it changes the table. */
 int table_claim(struct table *t, const char *name, size_t len, int id);
+
+/* May be asked without the guard: an entry's memory stays mapped, and what it says may be a moment old (a drain looks at its own listeners, which nothing removes then but the program's own close). */
 struct entry *table_by_fd(const struct table *t, int fd);
 
 /* What every wrapped call looks at, without a lock and without a call: the beginning of each table. Only model/table.c writes it. */

@@ -2,13 +2,16 @@
 /* The lock, and the depth "inside the library". */
 #define _GNU_SOURCE
 #include "process/guard.h"
+#include "base/guarded.h"
 
+#include "base/log.h"
 #include "base/next.h"
 #include "process/birth.h"
 #include "process/sandbox.h"
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -156,6 +159,37 @@ void guard_close(bool close)
 		wait_us(INSIDE_TURN_US);
 	errno = saved_errno;
 }
+
+/* ---- in a debug build ---- */
+
+#ifdef CPR_DEBUG
+
+/* Nobody else is there: the library starts, or a child runs the hooks of its birth. */
+static bool is_alone_by_nature(void)
+{
+	return !birth_self->pid || birth_self->asking == self();
+}
+
+static void check_held(const char *function)
+{
+	if (atomic_load(&holder) == self() || is_alone_by_nature() || broken || sandboxed())
+		return;
+	log_error("%s was called without the guard", function);
+	abort();
+}
+
+void guard_begin(void)
+{
+	guarded_check = check_held;
+}
+
+#else
+
+void guard_begin(void)
+{
+}
+
+#endif
 
 /* ---- forks ---- */
 

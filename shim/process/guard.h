@@ -21,6 +21,9 @@ struct guard_hold {
 /* Once, with births there. 0, or -errno. */
 int guard_init(void);
 
+/* Everything is there, and threads of the program may come: from here on base/guarded.h checks. */
+void guard_begin(void);
+
 /*
  * Takes the lock with every signal blocked, so that no handler of the program can meet a half-made change. False: this process must not
  * touch the table (no table yet; a vfork child, which runs on its parent's memory; a child that was born while another thread held the

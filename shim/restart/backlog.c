@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/backlog.h"
 
+#include "base/guarded.h"
 #include "base/next.h"
 #include "fd/tagging.h"
 #include "process/guard.h"
@@ -16,6 +17,7 @@ enum { GREATEST = 65535 }; /* the kernel cuts it to somaxconn */
  */
 void backlog_raise_all(bool raise)
 {
+	assert_guarded();
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && e->flags & ENTRY_KEPT)
 			next_listen(e->fd, raise || e->backlog < 0 ? GREATEST : e->backlog);

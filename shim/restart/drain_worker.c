@@ -118,6 +118,18 @@ static int connect_to_owner(void)
 	return sock;
 }
 
+static size_t choose(struct carry_count *count)
+{
+	struct guard_hold hold;
+	size_t n;
+
+	if (!guard_lock(&hold))
+		return 0;
+	n = carry_choose(mine, deliver_take_back(mine, WORKER_PASSED_MAX), WORKER_PASSED_MAX, false, count);
+	guard_unlock(&hold);
+	return n;
+}
+
 static void pass_on(void)
 {
 	cleanup_fd int sock = connect_to_owner();
@@ -128,7 +140,7 @@ static void pass_on(void)
 	if (sock >= 0)
 		tell_listeners(sock);
 	if (mine && sock >= 0)
-		n = carry_choose(mine, deliver_take_back(mine, WORKER_PASSED_MAX), WORKER_PASSED_MAX, false, &count);
+		n = choose(&count);
 	for (mine_count = 0; mine_count < n && tell(sock, &mine[mine_count]); mine_count++)
 		;
 	memset(&message, 0, sizeof(message));

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/exec.h"
 
+#include "base/guarded.h"
 #include "base/fds.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -185,5 +186,6 @@ static int exec_here(struct exec_plan *plan)
 
 int exec_next(struct exec_plan *plan)
 {
+	assert_guarded();
 	return may_exec_here(plan) ? exec_here(plan) : exec_in_task(plan);
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/exec_workers.h"
 
+#include "base/guarded.h"
 #include "process/roster.h"
 #include "process/children.h"
 #include "process/guard.h"
@@ -61,6 +62,7 @@ static bool is_listener(uint64_t ino, void *arg)
  */
 static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct procinfo *proc, const struct entry *e, void *arg), void *arg)
 {
+	assert_guarded();
 	note_listeners();
 	family_count = 0;
 	if (listener_count || atomic_load(&scm_send_any))
@@ -295,6 +297,7 @@ static void add(int pid, const struct procinfo *proc, const struct entry *e, voi
 
 void exec_workers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most)
 {
+	assert_guarded();
 	struct adding to = {worker, workers, *workers, child, children, most};
 
 	walk(is_told, add, &to);

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/leave.h"
 
+#include "base/guarded.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -92,6 +93,7 @@ static int write_state(struct state *state, struct exec_plan *plan, struct text 
 /* Collects, writes the state, execs. Returns only if that failed, with all undone. Holding the guard. */
 static int leave_now(struct crossing *crossing, struct exec_plan *plan, const struct leave_request *request, struct text *why)
 {
+	assert_guarded();
 	int r;
 
 	plan->check_at = io_now();

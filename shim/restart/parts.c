@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/parts.h"
 
+#include "base/guarded.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -364,6 +365,7 @@ static void undo_first(struct crossing *c, size_t n)
 
 int parts_collect(struct crossing *c, struct text *why)
 {
+	assert_guarded();
 	lists = lists ? lists : pool_map(sizeof(*lists));
 	if (!lists) {
 		text_add(why, "out of memory");
@@ -384,6 +386,7 @@ int parts_collect(struct crossing *c, struct text *why)
 
 void parts_undo(struct crossing *c)
 {
+	assert_guarded();
 	undo_first(c, countof(parts));
 }
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "cpr.h"
 
+#include "base/guarded.h"
 #include "restart/arrive.h"
 #include "fd/claim.h"
 #include "process/birth.h"
@@ -123,6 +124,7 @@ CPR_EXPORT int cpr_resave_fd(const char *name, int id, int fd)
 /* What was opened or bound a moment ago may not be in the table yet. Holding the guard. */
 static struct entry *find_tag(const char *name, int id)
 {
+	assert_guarded();
 	struct entry *e = table_find(cpr__table, name, id);
 
 	if (!e && pending_may_name(name)) {

@@ -99,6 +99,7 @@ static int start(void)
 		r = doorbell_init();
 	}
 	state_free(&crossing.state);
+	guard_begin();
 	if (!r)
 		task_begin(arrive_watch);
 	return r;
