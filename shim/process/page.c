@@ -4,6 +4,7 @@
 #include "process/page.h"
 
 #include "base/io.h"
+#include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/raw.h"
@@ -13,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -179,6 +181,70 @@ static __attribute__((hot)) void keep_before_fork(void)
 	if (unlikely(page_fd == -1))
 		keep();
 }
+
+/* ---- places ---- */
+
+enum { FIRST_PLACES = 128 }; /* which child takes which place: all of the first ones stand together */
+
+/* Places of the dead are free: most children end without a word. */
+static bool is_taken(int pid)
+{
+	int saved_errno = errno;
+	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
+
+	errno = saved_errno;
+	return taken;
+}
+
+int page_place_of(int pid)
+{
+	int top = atomic_load(&page_shared->top);
+
+	for (int slot = 0; slot < top && slot < PAGE_WORKERS; slot++)
+		if (atomic_load(&page_shared->worker[slot].pid) == pid)
+			return slot;
+	return -1;
+}
+
+static void claim_place(int slot, int parent, uint64_t now)
+{
+	int top = atomic_load(&page_shared->top);
+
+	while (top <= slot && !atomic_compare_exchange_weak(&page_shared->top, &top, slot + 1))
+		;
+	atomic_store(&page_shared->worker[slot].parent, parent);
+	page_shared->worker[slot].entered = now;
+	atomic_store(&page_shared->worker[slot].gated, 0);
+	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
+}
+
+static void warn_of_many(int pid)
+{
+	static _Atomic bool said; /* a child has a copy: it may say it once more */
+
+	if (!atomic_exchange(&said, true))
+		log_warn("more than %d processes forked: process %d will not be told of a restart", (int)PAGE_WORKERS, pid);
+}
+
+int page_enter(int pid, int parent, uint64_t now)
+{
+	int known = page_place_of(pid);
+
+	for (int i = 0; i < PAGE_WORKERS; i++) {
+		int slot = known >= 0 ? known : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
+
+		if (there && there != pid && is_taken(there))
+			continue;
+		if (!atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, pid))
+			continue;
+		claim_place(slot, parent, now);
+		return slot;
+	}
+	warn_of_many(pid);
+	return -1;
+}
+
+/* ---- begin ---- */
 
 struct page_drain *page_shared_drain(void)
 {

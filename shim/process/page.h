@@ -67,4 +67,10 @@ void page_let_go(int fd, uint64_t ino);
 
 struct page_drain *page_shared_drain(void);
 
+/* The place where a process stands among the workers; -1: nowhere. */
+int page_place_of(int pid);
+
+/* The place of a process from now on (clock ticks since boot): its own if it has one, or that of a dead one. -1: there is none left. */
+int page_enter(int pid, int parent, uint64_t now);
+
 #endif

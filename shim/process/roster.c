@@ -54,69 +54,9 @@ __attribute__((hot)) static uint64_t ticks_now(void)
 }
 
 enum {
-	FIRST_PLACES = 128, /* which child takes which place: all of the first ones stand together */
 	LEAVES_MS = 500,
 	CLAIMS_MAX = (1 << 20) - 1, /* of what stands in the page */
 };
-
-/* Places of the dead are free: most children end without a word. */
-static bool is_taken(int pid)
-{
-	int saved_errno = errno;
-	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
-
-	errno = saved_errno;
-	return taken;
-}
-
-static int place_of(int pid)
-{
-	int top = atomic_load(&page_shared->top);
-
-	for (int slot = 0; slot < top && slot < ROSTER_MAX; slot++)
-		if (atomic_load(&page_shared->worker[slot].pid) == pid)
-			return slot;
-	return -1;
-}
-
-static void claim_place(int slot, int parent)
-{
-	int top = atomic_load(&page_shared->top);
-
-	while (top <= slot && !atomic_compare_exchange_weak(&page_shared->top, &top, slot + 1))
-		;
-	atomic_store(&page_shared->worker[slot].parent, parent);
-	page_shared->worker[slot].entered = ticks_now();
-	atomic_store(&page_shared->worker[slot].gated, 0);
-	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
-}
-
-static void warn_of_many(int pid)
-{
-	static _Atomic bool said; /* a child has a copy: it may say it once more */
-
-	if (!atomic_exchange(&said, true))
-		log_warn("more than %d processes forked: process %d will not be told of a restart", (int)ROSTER_MAX, pid);
-}
-
-/* The place of a process: its own if it has one (or one of its pid, who is dead). -1: there is none left. */
-static int enter_worker(int pid, int parent)
-{
-	int known = place_of(pid);
-
-	for (int i = 0; i < ROSTER_MAX; i++) {
-		int slot = known >= 0 ? known : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
-
-		if (there && there != pid && is_taken(there))
-			continue;
-		if (!atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, pid))
-			continue;
-		claim_place(slot, parent);
-		return slot;
-	}
-	warn_of_many(pid);
-	return -1;
-}
 
 /* ---- who is a worker ---- */
 
@@ -182,8 +122,7 @@ static struct member *look_at_place(int slot, int owner)
 	return procinfo_descends(pid, owner) ? add_member(pid, proc.start_time) : NULL;
 }
 
-/* What it has said of itself. */
-static void take_words(struct member *m, int slot)
+static void read_words(struct member *m, int slot)
 {
 	m->calm = atomic_load(&page_shared->worker[slot].calm);
 	m->gated = atomic_load(&page_shared->worker[slot].gated);
@@ -200,7 +139,7 @@ static void look_at_page(void)
 		if (pid && (!m || m->gone))
 			m = look_at_place(slot, owner);
 		if (m)
-			take_words(m, slot);
+			read_words(m, slot);
 	}
 }
 
@@ -225,7 +164,7 @@ static bool is_there(struct member *m)
 	found = hidden ? is_hidden_child(m->pid) : procinfo_look(m->pid, &proc) && !proc.dead;
 	if (!found)
 		m->gone = true;
-	else if (hidden ? place_of(m->pid) < 0 : proc.start_time != m->start_time || (proc.flags && !procinfo_is_forked(proc.flags)))
+	else if (hidden ? page_place_of(m->pid) < 0 : proc.start_time != m->start_time || (proc.flags && !procinfo_is_forked(proc.flags)))
 		m->pid = 0; /* another program */
 	return found && m->pid;
 }
@@ -304,12 +243,12 @@ static void enter_found(int pid, int parent)
 	struct member *m;
 	int slot;
 
-	if (place_of(pid) < 0)
-		enter_worker(pid, parent);
+	if (page_place_of(pid) < 0)
+		page_enter(pid, parent, ticks_now());
 	m = procinfo_look(pid, &proc) ? add_member(pid, proc.start_time) : NULL;
-	slot = place_of(pid);
+	slot = page_place_of(pid);
 	if (m && slot >= 0)
-		take_words(m, slot);
+		read_words(m, slot);
 }
 
 static _Atomic bool look_anyway;
@@ -492,7 +431,7 @@ void roster_worker_stays(void)
 		return;
 	leaving_call_off(me);
 	if (me == birth_known_as && birth_own_memory() && own->place && !atomic_compare_exchange_strong(&page_shared->worker[own->place - 1].pid, &free, me))
-		own->place = enter_worker(me, birth_self->parent) + 1;
+		own->place = page_enter(me, birth_self->parent, ticks_now()) + 1;
 }
 
 /* ---- begin ---- */
@@ -500,7 +439,7 @@ void roster_worker_stays(void)
 static void when_born(void)
 {
 	atomic_store(&looking, false);
-	own->place = enter_worker(getpid(), birth_self->parent) + 1;
+	own->place = page_enter(getpid(), birth_self->parent, ticks_now()) + 1;
 }
 
 int roster_init(void)

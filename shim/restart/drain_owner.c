@@ -14,6 +14,7 @@
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/raw.h"
+#include "base/room.h"
 #include "drain/scm_recv.h"
 #include "restart/exec_workers.h"
 #include "fd/tagging.h"
@@ -172,6 +173,41 @@ static bool is_known(const struct object *object)
 	return false;
 }
 
+static bool ends_in_port_0(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 2 && !strcmp(name + n - 2, ":0");
+}
+
+/* What the program asked for, and what the kernel has bound: port 0 stands for any. */
+static bool is_named_so(char *name, char *bound)
+{
+	char *port = strrchr(bound, ':');
+
+	if (ends_in_port_0(name) && port)
+		memcpy(port, ":0", sizeof(":0"));
+	return !strcmp(name, bound);
+}
+
+/*
+ * A worker may have less rights than the next generation, which will find by this name what it asks for: a worker could give it a socket of its own in the place of one that it could not have bound.
+ */
+static bool is_what_it_says(int fd, const struct object *object)
+{
+	bool stream = message.kind == ENTRY_STREAM;
+	struct sockaddr_storage here = {0};
+	socklen_t len = sizeof(here), int_len = sizeof(int);
+	cleanup_room char *bound = room_take();
+	int listens = 0;
+
+	if (!bound || object->domain < 0 || (stream ? object->type == SOCK_DGRAM : message.kind != ENTRY_DATAGRAM || object->type == SOCK_STREAM))
+		return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) || (stream && message.flags & ENTRY_LISTENING && !listens))
+		return false;
+	return !getsockname(fd, (struct sockaddr *)&here, &len) && !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
+}
+
 /* A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the owner's, for the next generation. */
 static void adopt(int fd)
 {
@@ -180,7 +216,7 @@ static void adopt(int fd)
 	struct entry *e;
 	bool taken = false;
 
-	if (adopted_count < ADOPTED_MAX && message.kind < ENTRY_KINDS && !object_of(fd, &object) && object.domain >= 0 && guard_lock(&hold)) {
+	if (adopted_count < ADOPTED_MAX && !object_of(fd, &object) && is_what_it_says(fd, &object) && guard_lock(&hold)) {
 		fd = io_move_up(fd, PROTOCOL_HIGH);
 		taken = message.name[0] && !is_known(&object) && !table_add_next(cpr__table, message.name, fd, &e);
 		if (taken) {
@@ -227,29 +263,43 @@ static const struct entry *listener_of_message(void)
 	return NULL;
 }
 
-static void collect(int fd, const struct entry *e, uint64_t ino)
+/* The listener that a connection comes back from; -1: it does not. */
+static int comes_from(int fd)
 {
-	bool carried = e && carry_comes_again(e);
+	const struct entry *e = message.by_address ? scm_recv_listener(fd) : NULL;
+	struct guard_hold hold;
+	int listener = -1;
 
+	if (!guard_lock(&hold))
+		return -1;
+	e = message.by_address ? e : listener_of_message();
+	if (e && carry_comes_again(e))
+		listener = e->fd;
+	guard_unlock(&hold);
+	return listener;
+}
+
+static void collect(int fd, int listener, uint64_t ino)
+{
 	if (collected_count == WORKER_PASSED_MAX) {
 		raw_close(fd);
 		return;
 	}
-	*(carried ? &counts.carried : &counts.closed) += 1;
-	collected[collected_count++] = (struct passed){.fd = fd, .listener = carried ? e->fd : -1, .ino = ino};
+	*(listener >= 0 ? &counts.carried : &counts.closed) += 1;
+	collected[collected_count++] = (struct passed){.fd = fd, .listener = listener, .ino = ino};
 }
 
-/* What found no number free here ends with the worker. */
+/* What found no number free here ends with the worker. All of a batch come from one listener, or each is asked for its own. */
 static void collect_batch(const int *fds, size_t n)
 {
-	const struct entry *e = message.by_address ? NULL : listener_of_message();
+	int listener = n && !message.by_address ? comes_from(fds[0]) : -1;
 
 	if (message.count > IO_FDS_MAX)
 		message.count = IO_FDS_MAX;
 	if (message.count > n)
 		counts.cut += message.count - n;
 	for (size_t i = 0; i < n; i++)
-		collect(fds[i], message.by_address ? scm_recv_listener(fds[i]) : e, message.inos[i]);
+		collect(fds[i], message.by_address ? comes_from(fds[i]) : listener, message.inos[i]);
 }
 
 static void heard_last(int pid)
