@@ -229,7 +229,7 @@ static bool listens_at(const struct entry *e, const struct sockaddr *addr)
 	return in->sin_addr.s_addr == to->sin_addr.s_addr || (in->sin_addr.s_addr == htonl(INADDR_ANY) && is_this_machine(addr));
 }
 
-static __attribute__((noinline)) bool guards_inet(int fd, const struct sockaddr *addr)
+__attribute__((noinline)) bool claim_guards_inet(int fd, const struct sockaddr *addr)
 {
 	struct guard_hold hold;
 	struct object object;
@@ -241,17 +241,6 @@ static __attribute__((noinline)) bool guards_inet(int fd, const struct sockaddr 
 		guards = listens_at(e, addr);
 	guard_unlock(&hold);
 	return guards;
-}
-
-bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
-{
-	if (likely(!tagging_orphans()) || !addr || len < sizeof(sa_family_t))
-		return false;
-	if (addr->sa_family == AF_UNIX)
-		return claim_guards_local(addr, len);
-	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) || (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
-		return guards_inet(fd, addr);
-	return false;
 }
 
 /* ---- paths ---- */

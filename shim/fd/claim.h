@@ -5,7 +5,9 @@
 
 #include "fd/tagging.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 /* Registers the function that is called, with the guard held, for each socket that a bind() has claimed. One only. */
 void claim_on_listener(void (*claimed)(const char *name, int fd));
@@ -26,9 +28,6 @@ void claim_entry(struct entry *e);
 /* Is this the path of a unix socket that waits to be claimed? Then unlink() says yes and leaves it. */
 bool claim_guards_path(int dir, const char *path);
 
-/* connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one nobody is. */
-bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len);
-
 /* rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename has succeeded. */
 bool claim_rename(int fromdir, const char *from, int todir, const char *to);
 
@@ -41,9 +40,29 @@ void claim_renamed(int fromdir, const char *from, int todir, const char *to);
 bool claim_onto(struct entry *e, int fd, const struct object *fresh);
 
 /* Is the socket that was bound there the file at this path? */
-bool claim_path_is_its(const struct entry *e, const char *path);
+static inline bool claim_path_is_its(const struct entry *e, const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && st.st_dev == e->path_dev && st.st_ino == e->path_ino;
+}
 
 /* claim_guards_address of a unix socket. Not holding the guard. */
 bool claim_guards_local(const struct sockaddr *addr, socklen_t len);
+
+/* The same of TCP. Not holding the guard. */
+bool claim_guards_inet(int fd, const struct sockaddr *addr);
+
+/* connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one nobody is. */
+static inline bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (likely(!tagging_orphans()) || !addr || len < sizeof(sa_family_t))
+		return false;
+	if (addr->sa_family == AF_UNIX)
+		return claim_guards_local(addr, len);
+	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) || (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
+		return claim_guards_inet(fd, addr);
+	return false;
+}
 
 #endif

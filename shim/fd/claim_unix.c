@@ -6,6 +6,7 @@
 #include "fd/claim.h"
 #include "fd/gate.h"
 
+#include "fd/entry.h"
 #include "base/next.h"
 #include "base/room.h"
 
@@ -14,13 +15,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-
-bool claim_path_is_its(const struct entry *e, const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && st.st_dev == e->path_dev && st.st_ino == e->path_ino;
-}
 
 static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
 
@@ -113,14 +107,14 @@ static void rename_tag(struct entry *e, const char *path)
 	if (!name || !name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
 		return;
 	table_remove(cpr__table, e); /* its duplicates are no longer known: they end with the next exec */
-	renamed = tagging_add(name, old.fd, old.kind, &old.object);
+	renamed = entry_add(name, old.fd, old.kind, &old.object);
 	if (!renamed)
 		return;
 	renamed->flags = old.flags;
 	renamed->backlog = old.backlog;
 	renamed->path_dev = old.path_dev;
 	renamed->path_ino = old.path_ino;
-	tagging_judge(renamed);
+	entry_judge(renamed);
 }
 
 static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "fd/inherited.h"
 
+#include "fd/entry.h"
 #include "base/io.h"
 #include "process/guard.h"
 #include "process/birth.h"
@@ -63,7 +64,7 @@ static __attribute__((noinline)) bool look_at(int fd)
 		e->kind = ENTRY_STREAM;
 		e->object = object;
 		e->flags |= ENTRY_STARTED_WITH;
-		tagging_look_at_socket(e, -1);
+		entry_look_at_socket(e, -1);
 	}
 	guard_unlock(&hold);
 	return e;

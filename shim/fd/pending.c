@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "fd/pending.h"
 
+#include "fd/entry.h"
 #include "process/guard.h"
 #include "process/birth.h"
 #include "process/sandbox.h"
@@ -186,7 +187,7 @@ static __attribute__((noinline)) bool tag_path_of(int fd, const struct pending_p
 	tag_clean(p->path, name + len);
 	if (tag_stateless_device(name) || tagging_is_fd_path(name + len) || !names(name + len, st, fd))
 		return false;
-	e = tagging_add(name, fd, object.mode == S_IFIFO ? ENTRY_FIFO : ENTRY_DEVICE, &object);
+	e = entry_add(name, fd, object.mode == S_IFIFO ? ENTRY_FIFO : ENTRY_DEVICE, &object);
 	if (e)
 		e->access = p->access;
 	return true;
@@ -229,9 +230,9 @@ static __attribute__((noinline)) void settle_bound(int fd, struct noted *n)
 		return;
 	memcpy(addr.bytes, n->addr, sizeof(addr.bytes));
 	if (!object_of(fd, &object) && object.domain == addr.any.sa_family && is_bound_to(fd, &addr.any) && !tag_inet(&object, &addr.any, n->len, name, sizeof(name))) {
-		e = tagging_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+		e = entry_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 		if (e)
-			tagging_look_at_socket(e, n->backlog);
+			entry_look_at_socket(e, n->backlog);
 	}
 	if (atomic_compare_exchange_strong(&n->bound, &order, 0))
 		atomic_store(&n->fleeting, false);

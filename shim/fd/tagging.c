@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "fd/entry.h"
 #include "base/room.h"
 
 #include <errno.h>
@@ -48,41 +49,6 @@ bool tagging_is_hidden(int fd)
 	return hidden;
 }
 
-void tagging_judge(struct entry *e)
-{
-	assert_guarded();
-	e->flags &= (uint16_t)~ENTRY_KEPT;
-	if (!(e->flags & ENTRY_STARTED_WITH) && rules_keep(&cpr__settings.rules, e))
-		e->flags |= ENTRY_KEPT;
-}
-
-struct entry *tagging_add(const char *name, int fd, enum entry_kind kind, const struct object *object)
-{
-	assert_guarded();
-	struct entry *e;
-	int r;
-
-	table_forget_fd(cpr__table, fd);
-	r = table_add_next(cpr__table, name, fd, &e);
-	if (r) {
-		errno = -r;
-		log_warn("%s will not be kept: %m", name);
-		return NULL;
-	}
-	e->kind = kind;
-	e->object = *object;
-	tagging_judge(e);
-	return e;
-}
-
-static bool is_v6only(int fd, const struct object *object)
-{
-	int on = 0;
-	socklen_t len = sizeof(on);
-
-	return object->domain == AF_INET6 && !getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len) && on;
-}
-
 static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	cleanup_room char *name = room_take();
@@ -99,13 +65,13 @@ static __attribute__((noinline)) void tag_bound(int fd, const struct sockaddr *a
 		st = (struct stat){0};
 	if (!guard_lock(&hold))
 		goto out;
-	e = tagging_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
+	e = entry_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 	if (e) {
 		e->path_dev = st.st_dev;
 		e->path_ino = st.st_ino;
 		if (st.st_ino)
 			tagging_has_paths = true;
-		if (is_v6only(fd, &object))
+		if (entry_is_v6only(fd, &object))
 			e->flags |= ENTRY_V6ONLY;
 	}
 	guard_unlock(&hold);
@@ -136,7 +102,7 @@ void tagging_listening(int fd, int backlog)
 	if (e) {
 		e->flags |= ENTRY_LISTENING;
 		e->backlog = backlog;
-		tagging_judge(e);
+		entry_judge(e);
 	}
 	guard_unlock(&hold);
 }
@@ -164,7 +130,7 @@ static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *pa
 	if (!guard_lock(&hold))
 		goto out;
 	pending_resolve_all(); /* those of its name came before it */
-	e = tagging_add(name, fd, kind_of(object), object);
+	e = entry_add(name, fd, kind_of(object), object);
 	if (e)
 		e->access = flags & O_ACCMODE;
 	guard_unlock(&hold);
@@ -222,7 +188,7 @@ void tagging_memfd(int fd, const char *given)
 	text_add(&t, given);
 	if (t.cut || !guard_lock(&hold))
 		return;
-	tagging_add(name, fd, ENTRY_MEMFD, &object);
+	entry_add(name, fd, ENTRY_MEMFD, &object);
 	guard_unlock(&hold);
 }
 
@@ -421,26 +387,6 @@ void tagging_make_way(int fd)
 	guard_unlock(&hold);
 }
 
-static int socket_number(int fd, int option)
-{
-	int value = 0;
-	socklen_t len = sizeof(value);
-
-	return getsockopt(fd, SOL_SOCKET, option, &value, &len) ? 0 : value;
-}
-
-void tagging_look_at_socket(struct entry *e, int backlog)
-{
-	assert_guarded();
-	if (is_v6only(e->fd, &e->object))
-		e->flags |= ENTRY_V6ONLY;
-	if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN)) {
-		e->flags |= ENTRY_LISTENING;
-		e->backlog = backlog;
-	}
-	tagging_judge(e);
-}
-
 int tagging_queue_limit(const struct entry *e)
 {
 	struct tcp_info info;
@@ -498,7 +444,7 @@ static void check_open(struct entry *e)
 		table_remove(cpr__table, e);
 		return;
 	}
-	tagging_judge(e);
+	entry_judge(e);
 	note_cloexec(e, flags);
 }
 
@@ -518,9 +464,9 @@ void tagging_check_all(bool unseen)
 		if (!still_there(e))
 			continue;
 		if (!(e->flags & ENTRY_ORPHAN)) {
-			if (e->kind == ENTRY_STREAM && socket_number(e->fd, SO_ACCEPTCONN))
+			if (entry_listens(e))
 				e->flags |= ENTRY_LISTENING; /* by a worker, after the fork (varnish) */
-			tagging_judge(e);
+			entry_judge(e);
 			note_cloexec(e, next_fcntl(e->fd, F_GETFD, NULL));
 		}
 		e->queue = tagging_queue(e);

@@ -104,15 +104,6 @@ int tagging_queue(const struct entry *e);
 /* How many may wait in a TCP listener's queue; -1 if the kernel does not say. */
 int tagging_queue_limit(const struct entry *e);
 
-/* The entry's flags from the rules and the kernel. Holding the guard. */
-void tagging_judge(struct entry *e);
-
-/* Adds a tag; a stale entry at the number goes first. NULL: it cannot be, and the log says so. Holding the guard. */
-struct entry *tagging_add(const char *name, int fd, enum entry_kind kind, const struct object *object);
-
-/* A socket that was bound a while ago: is it v6-only, does it listen? Judges it. Holding the guard. */
-void tagging_look_at_socket(struct entry *e, int backlog);
-
 /* Is this clean path only another name for what a process has open? */
 static inline bool tagging_is_fd_path(const char *path)
 {
