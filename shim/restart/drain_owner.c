@@ -205,7 +205,7 @@ static bool is_what_it_says(int fd, const struct object *object)
 		return false;
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) || (stream && message.flags & ENTRY_LISTENING && !listens))
 		return false;
-	return !getsockname(fd, (struct sockaddr *)&here, &len) && !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
+	return !next_getsockname(fd, (struct sockaddr *)&here, &len) && !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
 }
 
 /* A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the owner's, for the next generation. */
