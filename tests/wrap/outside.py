@@ -381,6 +381,40 @@ def clients_of_listeners_that_are_gone_are_served(build):
     must(max(waits) < 5, f"a client waited {max(waits):.1f} s")
 
 
+# --- a call that fails
+
+# (system call, error): each fails once, the first time that a thread of the process makes it. Not those that an image makes before main().
+FAILURES = (("memfd_create", "EMFILE"), ("memfd_create", "ENOMEM"), ("ftruncate", "ENOSPC"), ("clone", "EAGAIN"), ("execve", "ENOMEM"),
+            ("execve", "E2BIG"), ("close_range", "ENOSYS"), ("getdents64", "ENOMEM"), ("connect", "ECONNREFUSED"), ("membarrier", "EPERM"),
+            ("prlimit64", "EPERM"), ("chdir", "EACCES"))
+
+
+def _restart_with_a_failure(build, call, error):
+    with server(build) as running:
+        trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when=1"]
+        with subprocess.Popen([*trace, "-p", str(running.pid)], stderr=subprocess.DEVNULL) as strace:
+            status = pathlib.Path(f"/proc/{running.pid}/status")
+            until = time.monotonic() + WITHIN
+            while "TracerPid:\t0\n" in status.read_text(encoding="ascii") and time.monotonic() < until:
+                time.sleep(0.01)
+            try:
+                result = ring.restart(running.pid, 3).get("result")
+            except ring.Silence:
+                result = None
+            strace.terminate()
+        running.serves()
+        generation = running.generation()
+        must(generation == (2 if result == "ready" else 1), f"{call} said {error}: {result}, and it is generation {generation}")
+        running.restart()
+
+
+def a_call_that_fails_once_loses_nothing(build):
+    if not shutil.which("strace"):
+        return
+    for call, error in FAILURES:
+        _restart_with_a_failure(build, call, error)
+
+
 # --- other users
 
 def _other_users():
@@ -602,7 +636,7 @@ CHECKS = {check.__name__: check for check in (
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
     a_script_that_is_gone_is_refused, a_look_for_children_is_no_wait_for_work,
     one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_program_is_named_only_with_all_rights, a_pid_file_of_its_own_is_no_obstacle,
-    clients_of_listeners_that_are_gone_are_served,
+    clients_of_listeners_that_are_gone_are_served, a_call_that_fails_once_loses_nothing,
     a_pid_file_is_put_back_when_exec_fails,     another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
     two_cprctl_restarts_at_once,
     a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
