@@ -268,8 +268,8 @@ int image_read(const char *path, struct image *into)
 	image.capabilities = fgetxattr(fd, "security.capability", NULL, 0) > 0;
 	if (n >= 2 && !memcmp(bytes, "#!", 2))
 		read_script((const char *)bytes, (size_t)n, &image);
-	else if (n >= (ssize_t)sizeof(Elf32_Ehdr) && !memcmp(bytes, ELFMAG, SELFMAG))
-		r = read_elf(fd, bytes, &image);
+	else if (n >= SELFMAG && !memcmp(bytes, ELFMAG, SELFMAG))
+		r = n < (ssize_t)sizeof(Elf32_Ehdr) ? -EBADMSG : read_elf(fd, bytes, &image);
 	if (!r)
 		*into = image;
 	return r;

@@ -105,7 +105,9 @@ static const struct probe {
 
 /* What libc itself looks at before it asks the kernel. */
 static const char *const of_libc[] = {"fopen", "fopen64", "freopen", "freopen64", "fclose", "fdopen", "dprintf", "vdprintf", "__dprintf_chk", "__vdprintf_chk",
-				      "sem_timedwait", "sem_clockwait", "signal", "bsd_signal", "ssignal", "sysv_signal", "__sysv_signal", "sigset"};
+				      "sem_timedwait", "sem_clockwait", "signal", "bsd_signal", "ssignal", "sysv_signal", "__sysv_signal", "sigset",
+				      /* handed on as they are, before and after: wrap/credentials.c */
+				      "setgroups", "initgroups", "capset"};
 
 /* ---- the scene ---- */
 

@@ -80,7 +80,7 @@ TEST(a_damaged_program_is_refused, ONCE, "WARNS=1")
 
 	serve();
 	is_refused(patched("segments", offsetof(ElfW(Ehdr), e_phnum), &none, sizeof(none)), "damaged");
-	is_refused(file_of("head", ELFMAG "and no more than so many bytes, and then some", 50), "another architecture");
+	is_refused(file_of("head", ELFMAG "and no more than so many bytes, and then some", 50), "damaged");
 }
 
 /* Where in this program its loader's name stands. */
