@@ -57,9 +57,13 @@ static void before_fork(void)
 
 void deliver_expect(void)
 {
-	if (!knock_prepare(1))
+	if (deliver_expects)
 		return;
-	tagging_hide("", knock_shared());
+	if (knock_shared() < 0) {
+		if (!knock_prepare(1))
+			return;
+		tagging_hide("", knock_shared());
+	}
 	atomic_store(&deliver_expects, true);
 	birth_around_fork(before_fork, NULL);
 }

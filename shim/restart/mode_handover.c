@@ -225,6 +225,20 @@ static void answer_doors(int sock)
 	raw_close(sock);
 }
 
+/*
+ * A generation that began behind its gate has expected them from its start. One that gets its work back (a rollback) has not, or has not any more. Where workers
+ * have forked by now, they have no queue to take from, and what comes is closed.
+ */
+static void expect_back(void)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	deliver_expect();
+	guard_unlock(&hold);
+}
+
 static const char *refusal(uint32_t verb)
 {
 	if (!roster_elect())
@@ -263,6 +277,7 @@ void handover_asked(int sock, uint64_t nonce, uint32_t verb)
 	}
 	if (verb == PROTOCOL_TAKE) {
 		answer(sock, "ok", NULL, 0);
+		expect_back();
 		take_begin(sock);
 		return;
 	}
