@@ -197,13 +197,14 @@ DocumentRoot {documents(room)}
 KeepAlive On
 KeepAliveTimeout 60
 MaxKeepAliveRequests 0
-# a fixed number of processes, so that they can be counted
+# A fixed number of processes, so that they can be counted; and in each more threads than there are clients: in the first moment of its start
+# apache ends idle connections when all its threads are busy ("All workers are busy or dying, will shutdown"), with cpr and without.
 ServerLimit 2
 StartServers 2
-ThreadsPerChild 25
-MaxRequestWorkers 50
+ThreadsPerChild 34
+MaxRequestWorkers 68
 MinSpareThreads 1
-MaxSpareThreads 50
+MaxSpareThreads 68
 """)
     return [program("apache2"), "-f", configuration, "-DFOREGROUND"]
 
