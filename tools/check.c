@@ -164,8 +164,8 @@ static int check_elf(const char *path, const struct image *image, struct text *w
 static int check_nested(const char *path, int depth, struct text *why);
 
 /*
- * What `env [-S] [OPTION...] [NAME=VALUE...] COMMAND` runs, as far as it stands in a script's first line. Without -S the kernel hands
- * all of `words` over as one argument; a script that would not start is not found here either.
+ * What `env [-S] [OPTION...] [NAME=VALUE...] COMMAND` runs, as far as it stands in a script's first line. Without -S
+ * the kernel hands all of `words` over as one argument; a script that would not start is not found here either.
  */
 static int find_for_env(char *words, char path[PATH_MAX], struct text *why)
 {

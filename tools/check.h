@@ -8,20 +8,21 @@
 #include <linux/limits.h>
 
 /*
- * The absolute path of a command: in PATH if it has no slash. 0; -ENOENT: there is none; -EACCES: it may not be executed;
- * -ENAMETOOLONG. On failure *path is untouched, and `why` says what is wrong.
+ * The absolute path of a command: in PATH if it has no slash. 0; -ENOENT: there is none; -EACCES: it may not be
+ * executed; -ENAMETOOLONG. On failure *path is untouched, and `why` says what is wrong.
  */
 int check_find(const char *command, char path[PATH_MAX], struct text *why);
 
 /*
- * Can the library get into what stands at `path`, or into the interpreter of this script? The answer does not depend on who asks.
- * 0; -ENOTSUP, or -errno of reading it, and `why` says why not.
+ * Can the library get into what stands at `path`, or into the interpreter of this script? The answer does not depend on
+ * who asks. 0; -ENOTSUP, or -errno of reading it, and `why` says why not.
  */
 int check_served(const char *path, struct text *why);
 
 /*
- * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would restart is the shell. Not if the script says exec somewhere: that
- * it does so for the server, in the end, nobody can see from here.
+ * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would
+ * restart is the shell. Not if the script says exec somewhere: that it does so for the server, in the end, nobody can
+ * see from here.
  */
 bool check_shell_stays(const char *path, char *const argv[]);
 

@@ -6,7 +6,10 @@
 #include "client.h"
 #include "model/table.h"
 
-/* Each takes its own words (argv[0] is "cprctl NAME") and returns cprctl's exit status; wrong usage exits with 2 by itself. */
+/*
+ * Each takes its own words (argv[0] is "cprctl NAME") and returns cprctl's exit status; wrong usage exits with 2 by
+ * itself.
+ */
 enum outcome cmd_ps(int argc, char **argv);
 enum outcome cmd_list(int argc, char **argv);
 enum outcome cmd_status(int argc, char **argv);
@@ -15,8 +18,8 @@ enum outcome cmd_rollback(int argc, char **argv);
 enum outcome cmd_dump(int argc, char **argv);
 
 /*
- * The options of a command that knows --json and --help only, and its word: the one called `word` in messages, which then is
- * argv[optind], or none if that is NULL. --help prints `usage` and exits. True: --json.
+ * The options of a command that knows --json and --help only, and its word: the one called `word` in messages, which
+ * then is argv[optind], or none if that is NULL. --help prints `usage` and exits. True: --json.
  */
 bool cmd_json_option(int argc, char **argv, const char *word, const char *usage);
 
@@ -29,7 +32,9 @@ void cmd_expect_word(int argc, char **argv, const char *word);
 /* A process id, or exit with 2. */
 pid_t cmd_pid(const char *word);
 
-/* *client becomes the supervisor of the server that it is, if it is no supervisor itself. OUTCOME_ABSENT: it has none. */
+/*
+ * *client becomes the supervisor of the server that it is, if it is no supervisor itself. OUTCOME_ABSENT: it has none.
+ */
 enum outcome cmd_supervisor_of(struct client *client, struct text *why);
 
 /* Says why on stderr, and returns the outcome. */

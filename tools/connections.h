@@ -11,8 +11,8 @@ enum connections_kind { CONNECTIONS_ALL, CONNECTIONS_FRESH, CONNECTIONS_IDLE, CO
 extern const char *const connections_key[CONNECTIONS_KINDS];
 
 /*
- * What the process at `pid` said of its own in `answer`, and what its workers say when they are asked (those that do not answer in time are left out). False: the
- * answer says nothing of connections.
+ * What the process at `pid` said of its own in `answer`, and what its workers say when they are asked (those that do
+ * not answer in time are left out). False: the answer says nothing of connections.
  */
 bool connections_count(pid_t pid, const char *answer, int64_t n[CONNECTIONS_KINDS]);
 

@@ -24,7 +24,8 @@ void json_end(struct json *j, char closer);
 void json_string(struct json *j, const char *key, const char *value);
 void json_int(struct json *j, const char *key, int64_t value);
 void json_unsigned(struct json *j, const char *key, uint64_t value);
-void json_double(struct json *j, const char *key, double value); /* what is not finite becomes null: JSON has no other way */
+/* what is not finite becomes null: JSON has no other way */
+void json_double(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 
 #endif

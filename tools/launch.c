@@ -144,8 +144,10 @@ int launch_preload(const char *library, const char *path)
 
 static struct pidfh *pidfile;
 
-/* The process that the file names, if that is under cpr and was there before the file was last written (else its pid was used
-   again). 0: none. */
+/*
+ * The process that the file names, if that is under cpr and was there before the file was last written (else its pid
+ * was used again). 0: none.
+ */
 static pid_t holder(const char *path)
 {
 	char digits[32];
@@ -174,7 +176,8 @@ int launch_pidfile(const char *path, pid_t *other)
 	pidfile = pidfile_open(path, 0644, other);
 	if (!pidfile) /* EINVAL, EAGAIN: locked too, by one that wrote more than a number into it, or nothing yet */
 		return errno == EINVAL || errno == EAGAIN ? -EEXIST : -errno;
-	fcntl(pidfile_fileno(pidfile), F_SETFD, FD_CLOEXEC); /* libbsd before 0.12 leaves it open across exec, whatever its manual says */
+	/* libbsd before 0.12 leaves it open across exec, whatever its manual says */
+	fcntl(pidfile_fileno(pidfile), F_SETFD, FD_CLOEXEC);
 	if (pidfile_write(pidfile)) {
 		int error = errno;
 

@@ -9,20 +9,21 @@
 #include <sys/types.h>
 
 /*
- * Where libcpr.so is: beside this tool, or where it is installed with it. 0; -ENOENT: nowhere; -EINVAL: the path has a blank or a
- * colon, where the loader would part it. On failure `why` says so.
+ * Where libcpr.so is: beside this tool, or where it is installed with it. 0; -ENOENT: nowhere; -EINVAL: the path has a
+ * blank or a colon, where the loader would part it. On failure `why` says so.
  */
 int launch_library(char path[PATH_MAX], struct text *why);
 
 /*
- * Puts the library in front of what LD_PRELOAD holds; another libcpr.so there goes. Only AddressSanitizer's runtime stays before it, and where
- * the program at `path` is linked with that, it is told not to insist on being first. 0, or -ENOMEM.
+ * Puts the library in front of what LD_PRELOAD holds; another libcpr.so there goes. Only AddressSanitizer's runtime
+ * stays before it, and where the program at `path` is linked with that, it is told not to insist on being first. 0, or
+ * -ENOMEM.
  */
 int launch_preload(const char *library, const char *path);
 
 /*
- * Writes our pid, which will be the program's. 0; -EEXIST: *other is running already, it holds a lock on the file or was started with
- * it; -errno. The lock ends with the exec: it is the file's content that says who runs.
+ * Writes our pid, which will be the program's. 0; -EEXIST: *other is running already, it holds a lock on the file or
+ * was started with it; -errno. The lock ends with the exec: it is the file's content that says who runs.
  */
 int launch_pidfile(const char *path, pid_t *other);
 

@@ -20,7 +20,10 @@ struct proc {
 	int filters;      /* seccomp filters in force, as many as the kernel says; 0: none */
 };
 
-/* The memfd that makes a process known: /memfd:cpr.SIGNO, or /memfd:cpr.SIGNO.FILTERS, and of a supervisor /memfd:cpr-supervisor.SIGNO. */
+/*
+ * The memfd that makes a process known: /memfd:cpr.SIGNO, or /memfd:cpr.SIGNO.FILTERS, and of a supervisor
+ * /memfd:cpr-supervisor.SIGNO.
+ */
 struct proc_page {
 	bool supervisor;
 	int signo;
@@ -46,7 +49,10 @@ bool proc_descends(pid_t pid, pid_t ancestor);
 /* When it started, by the wall clock. 0, -ESRCH, -errno. */
 int proc_started(pid_t pid, time_t *started);
 
-/* All pids that there are, ascending. The array is the caller's to free; without memory, or /proc, this ends the program. */
+/*
+ * All pids that there are, ascending. The array is the caller's to free; without memory, or /proc, this ends the
+ * program.
+ */
 pid_t *proc_pids(size_t *count);
 
 /* "root", or the number of a uid without a name. */

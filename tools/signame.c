@@ -8,7 +8,10 @@
 #include <signal.h>
 #include <string.h>
 
-/* "+3" behind RTMIN, "-2" behind RTMAX, or nothing: steps away from `base`, at most to the other end of the real-time signals. */
+/*
+ * "+3" behind RTMIN, "-2" behind RTMAX, or nothing: steps away from `base`, at most to the other end of the real-time
+ * signals.
+ */
 static int realtime(const char *offset, char sign, int base)
 {
 	const char *error;

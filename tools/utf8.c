@@ -3,7 +3,10 @@
 #define _GNU_SOURCE
 #include "utf8.h"
 
-/* The second byte is bounded more narrowly after some leading ones: no overlong forms, no surrogates, nothing past U+10FFFF. */
+/*
+ * The second byte is bounded more narrowly after some leading ones: no overlong forms, no surrogates, nothing past
+ * U+10FFFF.
+ */
 static bool second_fits(unsigned char lead, unsigned char second)
 {
 	switch (lead) {

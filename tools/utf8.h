@@ -11,7 +11,10 @@ size_t utf8_length(const char *s);
 /* Columns that a string takes on a terminal, as far as that is one for each character. */
 size_t utf8_width(const char *s);
 
-/* Appends `s` with control characters and ill-formed bytes as \xHH: what a stranger's process is called must not steer a terminal. */
+/*
+ * Appends `s` with control characters and ill-formed bytes as \xHH: what a stranger's process is called must not steer
+ * a terminal.
+ */
 void utf8_add_printable(struct text *t, const char *s);
 
 #endif

@@ -99,7 +99,10 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 	return io_send_fds(sock, bytes, n, &pass, pass >= 0);
 }
 
-/* The descriptors that came with a message, up to `most`; any more are closed: on 64 bits there is room for one more than was asked for. How many. */
+/*
+ * The descriptors that came with a message, up to `most`; any more are closed: on 64 bits there is room for one more
+ * than was asked for. How many.
+ */
 static size_t take_passed(struct msghdr *message, int *fds, size_t most)
 {
 	struct cmsghdr *head = CMSG_FIRSTHDR(message);

@@ -31,7 +31,10 @@ int io_send_fds(int sock, const void *bytes, size_t n, const int *fds, size_t co
  */
 ssize_t io_receive(int sock, void *bytes, size_t n, int *passed);
 
-/* The same; up to IO_FDS_MAX descriptors go into fds, *count of them. What finds no number free is closed by the kernel. */
+/*
+ * The same; up to IO_FDS_MAX descriptors go into fds, *count of them. What finds no number free is closed by the
+ * kernel.
+ */
 ssize_t io_receive_fds(int sock, void *bytes, size_t n, int fds[IO_FDS_MAX], size_t *count);
 
 /* The same, and the message stays, with its descriptor: that in *passed is another one. */

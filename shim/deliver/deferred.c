@@ -30,8 +30,9 @@ static void ring_was_lost(int sig)
 }
 
 /*
- * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO instead, and that ends who does not expect it. Not taken back: one may be
- * pending still when nothing is held any more.
+ * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO
+ * instead, and that ends who does not expect it. Not taken back: one may be pending still when nothing is held any
+ * more.
  */
 static void expect_sigio(void)
 {
@@ -63,7 +64,8 @@ bool deferred_keep(struct deferred *h, const int *fds, size_t n)
 
 	if (!pairs)
 		return false;
-	h->pairs = pairs; /* before there is a count of them, for deferred_heard; earlier ones stay: a thread may be looking at them */
+	/* before there is a count of them, for deferred_heard; earlier ones stay: a thread may be looking at them */
+	h->pairs = pairs;
 	if (!fdqueue_open(&h->flight, n))
 		return false;
 	h->flight.fed = true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Held: what was carried from a listener with TCP_DEFER_ACCEPT, and whose client says nothing, until it does. Such a program counts on a first word in what it accepts, and may give
- * it a thread until then (apache does): where the kernel would keep a new client back, we keep the carried ones. In flight, since workers would have copies; the kernel
+ * Held: what was carried from a listener with TCP_DEFER_ACCEPT, and whose client says nothing, until it does. Such a
+ * program counts on a first word in what it accepts, and may give it a thread until then (apache does): where the
+ * kernel would keep a new client back, we keep the carried ones. In flight, since workers would have copies; the kernel
  * rings our doorbell when there is something to read (O_ASYNC, fcntl(2)).
  */
 #ifndef CPR_DELIVER_DEFERRED_H
@@ -27,10 +28,16 @@ bool deferred_keep(struct deferred *h, const int *fds, size_t n);
 /* The doorbell was rung for this number. */
 void deferred_heard(struct deferred *h, int fd);
 
-/* Of whom one asks: who has rung since the last time; all, since a ring may be lost; and all, whether they have spoken or not. */
+/*
+ * Of whom one asks: who has rung since the last time; all, since a ring may be lost; and all, whether they have spoken
+ * or not.
+ */
 enum deferred_whom { DEFERRED_RUNG, DEFERRED_ANY, DEFERRED_SILENT_TOO };
 
-/* Those who have spoken go on `into` that flight, and who has ended is closed; how many go on. By the owner only: a daemon has itself rung from here on. */
+/*
+ * Those who have spoken go on `into` that flight, and who has ended is closed; how many go on. By the owner only: a
+ * daemon has itself rung from here on.
+ */
 size_t deferred_hear(struct deferred *h, struct fdqueue *into, enum deferred_whom whom);
 
 /* One of them, as it was before; -1: there is none. */

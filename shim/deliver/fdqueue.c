@@ -15,7 +15,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-/* Where nobody looks for a free number, and hidden: a child that closes all that it does not know would close what is to be taken from, and then its own descriptor by that number. */
+/*
+ * Where nobody looks for a free number, and hidden: a child that closes all that it does not know would close what is
+ * to be taken from, and then its own descriptor by that number.
+ */
 static bool make_pair(int pair[2])
 {
 	if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))

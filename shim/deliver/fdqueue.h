@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* In flight: descriptors that are in socket pairs, and so in no process: whichever takes one out has it alone, and its end is its end. */
+/*
+ * In flight: descriptors that are in socket pairs, and so in no process: whichever takes one out has it alone, and its
+ * end is its end.
+ */
 #ifndef CPR_DELIVER_FDQUEUE_H
 #define CPR_DELIVER_FDQUEUE_H
 
@@ -16,17 +19,25 @@ struct fdqueue {
 	bool fed;               /* they may get more: none of them is passed over */
 };
 
-/* Room for n. False: there are no descriptors left for it. Holding the guard, as for all but fdqueue_take and fdqueue_is_empty, which any thread of any process may call. */
+/*
+ * Room for n. False: there are no descriptors left for it. Holding the guard, as for all but fdqueue_take and
+ * fdqueue_is_empty, which any thread of any process may call.
+ */
 bool fdqueue_open(struct fdqueue *f, size_t n);
 
-/* One more into this pair; or into any that has room. It is closed here then; false: it was not taken, and is the caller's still. */
+/*
+ * One more into this pair; or into any that has room. It is closed here then; false: it was not taken, and is the
+ * caller's still.
+ */
 bool fdqueue_put(struct fdqueue *f, size_t pair, int fd);
 bool fdqueue_put_anywhere(struct fdqueue *f, int fd);
 
 /* The first of all that are in flight; -1: there is none. One that finds no number free for it is lost. */
 int fdqueue_take(struct fdqueue *f);
 
-/* The first of its pair. Only where nobody else takes: what finds no number free stays then, and -1 may mean that, too. */
+/*
+ * The first of its pair. Only where nobody else takes: what finds no number free stays then, and -1 may mean that, too.
+ */
 int fdqueue_take_alone(struct fdqueue *f, size_t pair);
 
 bool fdqueue_is_empty(struct fdqueue *f);

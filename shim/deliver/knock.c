@@ -29,7 +29,8 @@ enum {
 	KNOCK_MS = 1,   /* how long a knock may take: it is on this machine, and the program waits meanwhile */
 	MORE = 8192,
 	WORD_MS = 20,   /* how long a word may be under way that has been said */
-	SAID_MS = 1000, /* how long who knocks may take to say it: another process, in which anything can come between */
+	/* how long who knocks may take to say it: another process, in which anything can come between */
+	SAID_MS = 1000,
 	GIVEN_UP = 64,  /* so many of those are known again */
 };
 
@@ -43,8 +44,9 @@ struct knock {
 enum { MADE, SAID, TAKEN };
 
 /*
- * Shared with all that the owner forks. The obvious record in plain memory is right only for knocks that were made before the fork: a worker that accepts a later one
- * would take it for a client, and hand its word to the program as a request.
+ * Shared with all that the owner forks. The obvious record in plain memory is right only for knocks that were made
+ * before the fork: a worker that accepts a later one would take it for a client, and hand its word to the program as a
+ * request.
  */
 static struct record {
 	_Atomic size_t count, accepted, served, given_up;
@@ -168,8 +170,8 @@ static struct knock knock_of(const struct sockaddr_storage *addr, socklen_t len)
 }
 
 /*
- * A name of its own, before it connects: it may be accepted in the very moment in which it does. From the address that it goes to, where clients of other addresses take no
- * port from it.
+ * A name of its own, before it connects: it may be accepted in the very moment in which it does. From the address that
+ * it goes to, where clients of other addresses take no port from it.
  */
 static bool name_it(int sock, const struct knock_door *door, struct knock *k)
 {
@@ -191,8 +193,8 @@ static bool name_it(int sock, const struct knock_door *door, struct knock *k)
 }
 
 /*
- * Has it come in, and said its word? Where the queue is full the kernel says so at once (unix), or lets us wait until it has tried again after a second: that would be a second
- * in the program's own wait.
+ * Has it come in, and said its word? Where the queue is full the kernel says so at once (unix), or lets us wait until
+ * it has tried again after a second: that would be a second in the program's own wait.
  */
 static bool comes_in(int sock, const struct knock_door *door)
 {
@@ -234,7 +236,10 @@ bool knock_at(const struct knock_door *door)
 	return false;
 }
 
-/* A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. Ports come again: one that was taken is over. */
+/*
+ * A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. Ports come again: one that was
+ * taken is over.
+ */
 static struct knock *find(const struct knock *k, struct knock *made, size_t first, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -249,8 +254,9 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
 }
 
 /*
- * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our connect and our send. That takes no time, but whoever knocks may be
- * kept from his processor just then: a few ms of patience made a client of it, whose request was our word, and nobody took what it stood for.
+ * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our
+ * connect and our send. That takes no time, but whoever knocks may be kept from his processor just then: a few ms of
+ * patience made a client of it, whose request was our word, and nobody took what it stood for.
  */
 static bool says_the_word(int fd, const struct knock *k)
 {

@@ -7,10 +7,16 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* Room for the record of n knocks, before the program forks: its workers, who accept them, read what the owner writes. False: there is none. */
+/*
+ * Room for the record of n knocks, before the program forks: its workers, who accept them, read what the owner writes.
+ * False: there is none.
+ */
 bool knock_prepare(size_t n);
 
-/* The record as a memfd, for a process that was not forked; -1: there is none (any more). Who gets it looks at the same record: false if it is none. Holding the guard. */
+/*
+ * The record as a memfd, for a process that was not forked; -1: there is none (any more). Who gets it looks at the same
+ * record: false if it is none. Holding the guard.
+ */
 int knock_shared(void);
 bool knock_join(int fd);
 void knock_unshare(void);
@@ -27,10 +33,16 @@ struct knock_door knock_door_of(int listener);
 /* Does the kernel keep clients of this listener back until they have said something? */
 bool knock_is_deferred(int listener);
 
-/* Knocks once, without waiting. False when the listener's queue takes no more, or the record has no room left. Holding the guard. */
+/*
+ * Knocks once, without waiting. False when the listener's queue takes no more, or the record has no room left. Holding
+ * the guard.
+ */
 bool knock_at(const struct knock_door *door);
 
-/* Is the connection that was accepted at fd one of ours? One that was given up, and came in after all, stands for nobody. */
+/*
+ * Is the connection that was accepted at fd one of ours? One that was given up, and came in after all, stands for
+ * nobody.
+ */
 enum knock_kind { KNOCK_NONE, KNOCK_MADE, KNOCK_GIVEN_UP };
 enum knock_kind knock_kind(int fd);
 
@@ -39,8 +51,9 @@ void knock_accepted(void);
 void knock_served(void);
 
 /*
- * One process at a time takes knocks out of the queues: accept() on a blocking listener sleeps for good if another has taken what poll() saw. (17 processes of the bare pattern slept so in 50 rounds.)
- * False: another process is at it, and has all of them.
+ * One process at a time takes knocks out of the queues: accept() on a blocking listener sleeps for good if another has
+ * taken what poll() saw. (17 processes of the bare pattern slept so in 50 rounds.) False: another process is at it, and
+ * has all of them.
  */
 bool knock_begin_taking(void);
 void knock_end_taking(void);

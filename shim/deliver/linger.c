@@ -18,7 +18,8 @@
 
 enum {
 	LINGER_MS = 2000,  /* how long a peer that does not end its side is waited for */
-	READS_AT_ONCE = 16, /* of 4 KiB, from one connection at a look: an upload may be endless, and the guard is held */
+	/* of 4 KiB, from one connection at a look: an upload may be endless, and the guard is held */
+	READS_AT_ONCE = 16,
 };
 
 static int *ending;

@@ -10,7 +10,10 @@
 /* Room for n of them; once, before the first. False: out of memory. */
 bool linger_prepare(size_t n);
 
-/* FIN after the last byte. What the peer has sent and nobody read would turn a close into a reset: it is read and dropped until the peer ends, too. Holding the guard. */
+/*
+ * FIN after the last byte. What the peer has sent and nobody read would turn a close into a reset: it is read and
+ * dropped until the peer ends, too. Holding the guard.
+ */
 void linger_begin(int fd);
 
 /* Reads on, and closes who has ended, and after a while everybody. True: none is left. Holding the guard. */

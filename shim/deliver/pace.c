@@ -74,11 +74,13 @@ static size_t room_in_queue(const struct entry *listener)
 }
 
 /*
- * How many knocks now. For clients who have asked, at once, and behind those who have come to the queue before: any pause makes them wait for all who come meanwhile, and come
- * again. For the others a few at first, when the queue is empty, and twice as many each time the program has answered the last ones. The obvious code knocks for all at
- * once: but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has idle threads, and in the moment of its start it
- * has but a few: it closed the very connections that it had been given. So where accept() is deferred until a word has come, as Apache asks for, all wait so:
- * eight at once, for clients who had asked, were too many for it.
+ * How many knocks now. For clients who have asked, at once, and behind those who have come to the queue before: any
+ * pause makes them wait for all who come meanwhile, and come again. For the others a few at first, when the queue is
+ * empty, and twice as many each time the program has answered the last ones. The obvious code knocks for all at once:
+ * but servers take a crowd at the door for overload. Apache ends its idle connections when more come in than it has
+ * idle threads, and in the moment of its start it has but a few: it closed the very connections that it had been given.
+ * So where accept() is deferred until a word has come, as Apache asks for, all wait so: eight at once, for clients who
+ * had asked, were too many for it.
  */
 static size_t wanted(const struct family *f, const struct entry *listener)
 {

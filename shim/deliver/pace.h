@@ -6,7 +6,8 @@
 #include "deliver/queue_inside.h"
 
 enum {
-	PACE_TICK_MS = 2, /* between two looks while there is more to knock for, and the program takes what it is given */
+	/* between two looks while there is more to knock for, and the program takes what it is given */
+	PACE_TICK_MS = 2,
 	PACE_SLOW_TICK_MS = 200,
 };
 
@@ -16,13 +17,18 @@ void pace_begin(void);
 /* Is it this process that knocks for them? */
 bool pace_knocks_for(const struct family *f);
 
-/* Knocks for as many as the program may be given now. `listener` is NULL when this process has left it to its workers. */
+/*
+ * Knocks for as many as the program may be given now. `listener` is NULL when this process has left it to its workers.
+ */
 void pace_knock(struct family *f, const struct entry *listener);
 
 /* Are there knocks that the program may be about to accept? */
 bool pace_is_awaited(void);
 
-/* ms until the next look, while there is something to knock for. A program that is slow to take what it is given is not looked at every 2 ms for it. */
+/*
+ * ms until the next look, while there is something to knock for. A program that is slow to take what it is given is not
+ * looked at every 2 ms for it.
+ */
 int pace_next_look(void);
 
 #endif

@@ -32,7 +32,8 @@ enum {
 
 _Atomic bool deliver_waiting;
 struct family *deliver_families;
-static _Atomic int serving[SERVED_MAX]; /* descriptor + 1 of a carried connection that has asked, and is not answered yet */
+/* descriptor + 1 of a carried connection that has asked, and is not answered yet */
+static _Atomic int serving[SERVED_MAX];
 
 struct family *deliver_family_named(const char *name)
 {
@@ -179,7 +180,8 @@ static bool any_waits(void)
 }
 
 /*
- * Before a fork. Each child would have a copy of what waits here, and a connection of which another process holds a copy never ends. In flight, it is nobody's, until one process takes it.
+ * Before a fork. Each child would have a copy of what waits here, and a connection of which another process holds a
+ * copy never ends. In flight, it is nobody's, until one process takes it.
  */
 static void before_fork(void)
 {
@@ -215,7 +217,8 @@ void deliver_to(const char *name, int fd)
 	}
 	if (f && (f->unknocked || f->held.count || (f->count && put_in_flight(f)))) {
 		f->door = knock_door_of(fd);
-		f->claimer = roster_elect() ? getpid() : 0; /* a worker leaves it to its owner: one record of knocks has one writer */
+		/* a worker leaves it to its owner: one record of knocks has one writer */
+		f->claimer = roster_elect() ? getpid() : 0;
 		atomic_store(&deliver_waiting, true);
 		if (f->asking && !f->door.deferred && f->claimer)
 			pace_knock(f, table_by_fd(cpr__table, fd));
@@ -327,8 +330,9 @@ static bool has_free_number(int fd)
 }
 
 /*
- * A carried connection in the place of the knock that was accepted at fd, with the flags that accept4 was asked for. False: there is none, and fd is closed. What comes out of a message and
- * finds no number is lost: a program that has all in use takes it at the knock's.
+ * A carried connection in the place of the knock that was accepted at fd, with the flags that accept4 was asked for.
+ * False: there is none, and fd is closed. What comes out of a message and finds no number is lost: a program that has
+ * all in use takes it at the knock's.
  */
 static bool take_in_place(struct family *f, int fd, int flags)
 {
@@ -457,7 +461,10 @@ static void give_up_held(struct family *f)
 		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name, cpr__settings.grace_s);
 }
 
-/* Nobody has accepted these in all that time. Of those who were held until they spoke, that is counted from the last moment at which they could. */
+/*
+ * Nobody has accepted these in all that time. Of those who were held until they spoke, that is counted from the last
+ * moment at which they could.
+ */
 static void give_up(struct family *f)
 {
 	int64_t now = io_now();
@@ -495,7 +502,10 @@ static void hear(struct family *f, bool all)
 	f->asking += n;
 }
 
-/* What workers have put back is knocked for one by one: a knock that stands for nothing would let the program wait in accept(). So not for what somebody is about to take, either. */
+/*
+ * What workers have put back is knocked for one by one: a knock that stands for nothing would let the program wait in
+ * accept(). So not for what somebody is about to take, either.
+ */
 static void count_put_back(struct family *f)
 {
 	int64_t now = io_now();

@@ -13,12 +13,15 @@
 void deliver_adopt(const struct passed *passed, size_t n);
 
 /*
- * More of them, which this process has accepted on another listener of that name: they come through accept() on `listener`. Not where workers
- * were forked before. What cannot be carried is closed. Holding the guard.
+ * More of them, which this process has accepted on another listener of that name: they come through accept() on
+ * `listener`. Not where workers were forked before. What cannot be carried is closed. Holding the guard.
  */
 void deliver_more(const char *name, int listener, int *fds, size_t n);
 
-/* The listener of that name listens again: from now on, one local connection is made to it (a knock) for each that was carried from it. */
+/*
+ * The listener of that name listens again: from now on, one local connection is made to it (a knock) for each that was
+ * carried from it.
+ */
 void deliver_to(const char *name, int fd);
 
 /* The same for each listener that this program was started with: it listens already, and no bind() claims it. */
@@ -28,14 +31,16 @@ void deliver_to_inherited(void);
 extern _Atomic bool deliver_waiting;
 
 /*
- * accept() on `listener` gave `fd`. 0: a client. 1: a knock; a carried connection stands at fd now, and addr, len (may be NULL) name its peer. -1: a knock, and nobody
- * left to carry: fd is closed, accept again. `flags` as accept4's. Keeps errno.
+ * accept() on `listener` gave `fd`. 0: a client. 1: a knock; a carried connection stands at fd now, and addr, len (may
+ * be NULL) name its peer. -1: a knock, and nobody left to carry: fd is closed, accept again. `flags` as accept4's.
+ * Keeps errno.
  */
 int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
 
 /*
- * A process that was exec'ed with the listener accepts there as well. The one that carries answers with a message that holds the record of knocks, and one for each queue, which holds an
- * end of it; the other takes them in. Each by the listener's inode; what does not come, or is not known, is nothing.
+ * A process that was exec'ed with the listener accepts there as well. The one that carries answers with a message that
+ * holds the record of knocks, and one for each queue, which holds an end of it; the other takes them in. Each by the
+ * listener's inode; what does not come, or is not known, is nothing.
  */
 void deliver_share(int sock, uint64_t ino);
 void deliver_join(int sock, uint64_t ino);
@@ -43,7 +48,10 @@ void deliver_join(int sock, uint64_t ino);
 /* The program has written on this connection, and deliver_waiting is on. Keeps errno. */
 void deliver_wrote(int fd);
 
-/* The doorbell rang because there is something to read at fd, as that was called when it was put aside to wait for that. The handler calls it, and ticks then. */
+/*
+ * The doorbell rang because there is something to read at fd, as that was called when it was put aside to wait for
+ * that. The handler calls it, and ticks then.
+ */
 void deliver_heard(int fd);
 
 /* Are there connections that this process has still to knock for? */
@@ -52,7 +60,10 @@ bool deliver_is_knocking(void);
 /* How many were carried, and are not accepted yet: in no process's hands. */
 size_t deliver_count(void);
 
-/* From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next look; 0: nothing is left to do. */
+/*
+ * From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next
+ * look; 0: nothing is left to do.
+ */
 int deliver_settle(bool late);
 
 /* ---- leaving again, before the program has accepted every knock ---- */
@@ -61,12 +72,15 @@ int deliver_settle(bool late);
 size_t deliver_take_back(struct passed *into, size_t most);
 
 /*
- * The program execs itself while carried connections are not accepted yet: to its workers, who take them from the queues, all knocks are made now; where there are none, the connections
- * go on with the state. Into `into`, `most` at the most; how many. Holding the guard.
+ * The program execs itself while carried connections are not accepted yet: to its workers, who take them from the
+ * queues, all knocks are made now; where there are none, the connections go on with the state. Into `into`, `most` at
+ * the most; how many. Holding the guard.
  */
 size_t deliver_hand_on(struct passed *into, size_t most);
 
-/* The restart was called off: what was taken back from the last one's knocks is knocked for again. Holding the guard. */
+/*
+ * The restart was called off: what was taken back from the last one's knocks is knocked for again. Holding the guard.
+ */
 void deliver_call_off(void);
 
 #endif

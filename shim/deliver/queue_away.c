@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What was carried and is not delivered yet goes elsewhere: with this program's own next image, or to a process that was exec'ed with the listener. */
+/*
+ * What was carried and is not delivered yet goes elsewhere: with this program's own next image, or to a process that
+ * was exec'ed with the listener.
+ */
 #define _GNU_SOURCE
 #include "deliver/queue_inside.h"
 
@@ -76,8 +79,9 @@ static void take_knocks(struct family *f, int listener)
 }
 
 /*
- * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the socket pairs, first of all. The queue is in order:
- * clients who came while nobody accepted stand before the knocks, however many they are. They are as good as carried.
+ * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the
+ * socket pairs, first of all. The queue is in order: clients who came while nobody accepted stand before the knocks,
+ * however many they are. They are as good as carried.
  */
 static void reclaim(struct family *f, int listener)
 {
@@ -96,8 +100,9 @@ static void reclaim(struct family *f, int listener)
 }
 
 /*
- * What is to be taken back to go with the next image? The listener may be nobody's yet: a program that execs itself before it binds has it as an orphan, in its next image as well. But one
- * that workers have claimed is theirs, and so is what stands before it.
+ * What is to be taken back to go with the next image? The listener may be nobody's yet: a program that execs itself
+ * before it binds has it as an orphan, in its next image as well. But one that workers have claimed is theirs, and so
+ * is what stands before it.
  */
 static bool goes_back(struct family *f, const struct entry *e)
 {

@@ -8,7 +8,10 @@
 #include "deliver/deferred.h"
 #include "deliver/knock.h"
 
-/* All that was carried from listeners of one name. Once there are knocks, the descriptors are in flight: whichever process of a forking server accepts a knock takes one out. */
+/*
+ * All that was carried from listeners of one name. Once there are knocks, the descriptors are in flight: whichever
+ * process of a forking server accepts a knock takes one out.
+ */
 struct family {
 	struct family *after;
 	int *fds;
@@ -17,7 +20,8 @@ struct family {
 	size_t asking;    /* the first of those, whose clients had asked for something when they were put in flight */
 	struct fdqueue flight;
 	struct deferred held;
-	bool called_off;  /* a restart, after which workers put back what they had taken: the owner has no count of it */
+	/* a restart, after which workers put back what they had taken: the owner has no count of it */
+	bool called_off;
 	int64_t odd_at;   /* since when there is more in flight than knocks; 0: there is not */
 	int64_t late_at;  /* when grace was over: who had spoken by then has as long again to be accepted; 0: not yet */
 	struct knock_door door;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Take: connections that come one by one from a generation that goes on beside this one, to be accepted by this program in whichever of its processes. */
+/*
+ * Take: connections that come one by one from a generation that goes on beside this one, to be accepted by this program
+ * in whichever of its processes.
+ */
 #ifndef CPR_DELIVER_TAKE_H
 #define CPR_DELIVER_TAKE_H
 

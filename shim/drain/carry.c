@@ -43,7 +43,10 @@ enum fate carry_fate(const struct conn *c, int fd, bool seen_whole)
 	return fate(c, fd, tagging_listener(c->listener), seen_whole);
 }
 
-/* What is frozen had its fate then: if it was not to be carried, its end is sent. Only the peer can have changed that, by ending it. */
+/*
+ * What is frozen had its fate then: if it was not to be carried, its end is sent. Only the peer can have changed that,
+ * by ending it.
+ */
 static enum fate fate_at_leaving(struct conn *c, int fd, const struct entry *listener, int64_t now)
 {
 	if (c->flags & CONN_FROZEN)

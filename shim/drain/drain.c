@@ -35,8 +35,9 @@ static bool blocks(int fd)
 }
 
 /*
- * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of the program's ends it as it would end the call
- * that waits here (with SA_RESTART the kernel goes on by itself): servers stop their threads so. 0, or -EINTR.
+ * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of
+ * the program's ends it as it would end the call that waits here (with SA_RESTART the kernel goes on by itself):
+ * servers stop their threads so. 0, or -EINTR.
  */
 int drain_park(void)
 {
@@ -52,10 +53,12 @@ int drain_park(void)
 }
 
 /*
- * Was this thread told of it before it was frozen, and comes only now? A loop works off a batch of events in which there are readable descriptors, and to some of them "readable,
- * but EAGAIN" means that the other side has ended (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What is there is
- * taken, and served, and then it freezes again. Without end that would be for a client who asks without a pause: once for each thread that may block here. And not at all for a thread that has answered
- * this very client, and has not waited for any event since: it serves nobody else, and nothing has told it of anything.
+ * Was this thread told of it before it was frozen, and comes only now? A loop works off a batch of events in which
+ * there are readable descriptors, and to some of them "readable, but EAGAIN" means that the other side has ended
+ * (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What
+ * is there is taken, and served, and then it freezes again. Without end that would be for a client who asks without a
+ * pause: once for each thread that may block here. And not at all for a thread that has answered this very client, and
+ * has not waited for any event since: it serves nobody else, and nothing has told it of anything.
  */
 static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
 

@@ -24,8 +24,10 @@ static inline bool drain_is_on(void)
 void drain_init(void);
 
 /*
- * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says 0: make the call. -EAGAIN: the descriptor is frozen and
- * does not block; a frozen one that would block waits in there until the drain is called off, or, -EINTR, a signal of the program's comes. `now` says that the call does not block whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
+ * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says 0: make
+ * the call. -EAGAIN: the descriptor is frozen and does not block; a frozen one that would block waits in there until
+ * the drain is called off, or, -EINTR, a signal of the program's comes. `now` says that the call does not block
+ * whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
  */
 static inline int drain_enter(int fd, struct conn *c, bool now);
 static inline void drain_exit(void);
@@ -36,7 +38,10 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now);
 /* Waits until the drain is called off, or a signal of the program's comes. 0, or -EINTR. */
 int drain_park(void);
 
-/* From here until drain_exit the thread is inside a call at this number; a drain that begins sees it, or is seen by it. Its place, or NULL. */
+/*
+ * From here until drain_exit the thread is inside a call at this number; a drain that begins sees it, or is seen by it.
+ * Its place, or NULL.
+ */
 static inline struct active_call *drain_come_in(int fd)
 {
 	struct active_call *me = active_calls_self;
@@ -45,7 +50,10 @@ static inline struct active_call *drain_come_in(int fd)
 		me = active_calls_join();
 	if (likely(me != NULL))
 		atomic_store_explicit(&me->fd, fd, memory_order_relaxed);
-	/* the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full barrier at each read */
+	/*
+	 * the other half of this fence is membarrier(2) in drain_begin: a store and a load here, instead of a full
+	 * barrier at each read
+	 */
 	atomic_signal_fence(memory_order_seq_cst);
 	return me;
 }
@@ -63,7 +71,10 @@ static inline void drain_exit(void)
 		atomic_store_explicit(&active_calls_self->fd, -1, memory_order_release);
 }
 
-/* The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of, stands at a boundary. */
+/*
+ * The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of,
+ * stands at a boundary.
+ */
 void drain_waits(int epfd);
 
 /* Between drain/drain.c and drain/drain_wait.c: a drain begins. */
@@ -77,13 +88,16 @@ int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout
 void drain_wrote(int fd, struct conn *c);
 
 /*
- * A drain of handover: what freezes goes to the next generation at once, and the program goes on with the rest, for hours. Listeners have nothing to do with it (fd/gate.h), and what is
- * not carried is left alone.
+ * A drain of handover: what freezes goes to the next generation at once, and the program goes on with the rest, for
+ * hours. Listeners have nothing to do with it (fd/gate.h), and what is not carried is left alone.
  */
 extern _Atomic bool drain_passes;
 void drain_begin_passing(void);
 
-/* Every thread that comes into a call from here on sees what was stored before; every other one is seen in its place (process/active_calls.h). */
+/*
+ * Every thread that comes into a call from here on sees what was stored before; every other one is seen in its place
+ * (process/active_calls.h).
+ */
 void drain_barrier(void);
 
 /* ---- for the doorbell's handler, all signals blocked ---- */
@@ -96,13 +110,19 @@ size_t drain_busy(void);
 /* How many of those that it counted the last time can come to none before they end. */
 size_t drain_endless(void);
 
-/* Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many there are. */
+/*
+ * Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many
+ * there are.
+ */
 size_t drain_call_out(void);
 
 /* Does this process wait for connections, or has one now? */
 bool drain_serves(void);
 
-/* From here on not even who comes late is let in. True: and so all stand at a boundary. False: not yet, and the drain goes on; `anyway`: it is over all the same. */
+/*
+ * From here on not even who comes late is let in. True: and so all stand at a boundary. False: not yet, and the drain
+ * goes on; `anyway`: it is over all the same.
+ */
 bool drain_close(bool anyway);
 
 /* Who is parked looks again whether it still has to be. */

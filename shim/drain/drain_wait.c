@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A drain, for programs that wait for events: who waits for a request has answered the last; what is frozen is never ready. */
+/*
+ * A drain, for programs that wait for events: who waits for a request has answered the last; what is frozen is never
+ * ready.
+ */
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
@@ -20,7 +23,9 @@ enum {
 	SLICE_MS = 10, /* how long poll and select sleep at a time during a drain */
 };
 
-/* Who waits on an epoll set while a drain is on: one thread, or one of several, and then nobody knows who serves what. */
+/*
+ * Who waits on an epoll set while a drain is on: one thread, or one of several, and then nobody knows who serves what.
+ */
 static cpr_large struct waiter {
 	_Atomic int epfd; /* + 1; 0: free */
 	_Atomic int tid;  /* -1: several */
@@ -58,7 +63,10 @@ static void awaits(int fd, struct conn *c)
 		freeze_conn(fd, c, CONN_IN_PROGRESS, active_calls_self);
 }
 
-/* Does it wait for input only? A program that registers once for all, edge-triggered, is told of room to write whether it has something to write or not: that says nothing. */
+/*
+ * Does it wait for input only? A program that registers once for all, edge-triggered, is told of room to write whether
+ * it has something to write or not: that says nothing.
+ */
 static bool waits_for_input(const struct conn *c)
 {
 	return c->events & EPOLLIN && (!(c->events & EPOLLOUT) || c->events & EPOLLET);

@@ -21,7 +21,11 @@ enum { LISTENERS = 256 }; /* registrations of listeners in epoll sets */
 
 struct registration {
 	_Atomic int fd; /* -1: free */
-	bool out;       /* of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be armed by us */
+	/*
+	 * of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be
+	 * armed by us
+	 */
+	bool out;
 	bool armed;     /* meanwhile, by the program */
 	bool moving;    /* out of its set while something else takes the listener's place */
 	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
@@ -54,8 +58,9 @@ bool freeze_knows_listeners(void)
 }
 
 /*
- * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this thread is not asked, since it is about to read, and will not. (The
- * handler must ask it: the read that it has interrupted may have taken a request already.)
+ * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this
+ * thread is not asked, since it is about to read, and will not. (The handler must ask it: the read that it has
+ * interrupted may have taken a request already.)
  */
 bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call *me)
 {
@@ -69,10 +74,11 @@ bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call
 }
 
 /*
- * May what is not carried be ended now? To end whatever is idle at this moment is the obvious thing, and cost a request in every hundred connections: a client that asks every 5 ms
- * is as likely as not to be sending while our FIN is under way. So the end goes right behind an answer, when the client has nothing to send yet, or, where no answer comes, into
- * a longer silence. Who asks without a pause is answered once more, and gets it then. The first words of a server are no answers (a greeting, a handshake): behind those
- * the client's request is sure to come.
+ * May what is not carried be ended now? To end whatever is idle at this moment is the obvious thing, and cost a request
+ * in every hundred connections: a client that asks every 5 ms is as likely as not to be sending while our FIN is under
+ * way. So the end goes right behind an answer, when the client has nothing to send yet, or, where no answer comes, into
+ * a longer silence. Who asks without a pause is answered once more, and gets it then. The first words of a server are
+ * no answers (a greeting, a handshake): behind those the client's request is sure to come.
  */
 static bool may_end(int fd, const struct conn *c, int64_t now)
 {
@@ -104,7 +110,10 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 	}
 	if (!carried && !next_shutdown(fd, SHUT_WR))
 		conn_set(c, CONN_FIN_SENT);
-	/* not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told once only (and may have been) does not spin */
+	/*
+	 * not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told
+	 * once only (and may have been) does not spin
+	 */
 	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
 		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
 	if (me && atomic_load(&drain_passes))
@@ -166,7 +175,10 @@ void freeze_listeners(bool on)
 	}
 }
 
-/* What stands at the number may be another socket at the end. EPOLLONESHOT: armed, since nobody can tell; a listener that is ready once too often gives EAGAIN. */
+/*
+ * What stands at the number may be another socket at the end. EPOLLONESHOT: armed, since nobody can tell; a listener
+ * that is ready once too often gives EAGAIN.
+ */
 void freeze_move_out(void)
 {
 	for (int i = 0; i < count(); i++) {

@@ -12,8 +12,8 @@
 void freeze_init(void);
 
 /*
- * True: it is frozen, and if it is not to be carried, its end is sent. False: a request has come already, or may be coming, and is served first. `view` is what conn_look said of it, or
- * CONN_IN_PROGRESS if the kernel was not asked.
+ * True: it is frozen, and if it is not to be carried, its end is sent. False: a request has come already, or may be
+ * coming, and is served first. `view` is what conn_look said of it, or CONN_IN_PROGRESS if the kernel was not asked.
  */
 bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct active_call *me);
 
@@ -26,12 +26,16 @@ void freeze_undo(struct conn *c);
 /* Tagged listeners leave the epoll sets that they are in, and come back. */
 void freeze_listeners(bool on);
 
-/* What the gate can close on leaves its epoll sets, and comes back with what stands at its number then. Holding the guard. */
+/*
+ * What the gate can close on leaves its epoll sets, and comes back with what stands at its number then. Holding the
+ * guard.
+ */
 void freeze_move_out(void);
 void freeze_move_in(void);
 
 /*
- * How often that was. A registration that began before and ended behind it may have been made for what stood there before, and be gone: then it is made anew.
+ * How often that was. A registration that began before and ended behind it may have been made for what stood there
+ * before, and be gone: then it is made anew.
  */
 extern _Atomic unsigned freeze_moves;
 void freeze_register_anew(int epfd, int fd, struct epoll_event event);
@@ -39,7 +43,10 @@ void freeze_register_anew(int epfd, int fd, struct epoll_event event);
 /* Has this process a listener in an epoll set? */
 bool freeze_knows_listeners(void);
 
-/* epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that was all, say 0. */
+/*
+ * epoll_ctl(2) of a connection or a tagged listener: remembered; and while it is frozen, only remembered. True: that
+ * was all, say 0.
+ */
 bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event);
 
 #endif

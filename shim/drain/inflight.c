@@ -12,7 +12,8 @@ enum { NOTED_MAX = 1 << 16 }; /* the rest is not awaited here, but by the drain 
 
 static struct noted {
 	int fd;
-	uint64_t in; /* bytes read: more of them, and it is another request by now (or a long upload, which the drain awaits) */
+	/* bytes read: more of them, and it is another request by now (or a long upload, which the drain awaits) */
+	uint64_t in;
 } *noted;
 static size_t noted_count;
 

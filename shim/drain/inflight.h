@@ -8,7 +8,10 @@
 /* Notes which connections of this process are in the middle of something. All signals blocked. */
 void inflight_begin(void);
 
-/* How many of those have neither ended, nor come to a boundary (or, of streams, to a silence), nor begun their next request. */
+/*
+ * How many of those have neither ended, nor come to a boundary (or, of streams, to a silence), nor begun their next
+ * request.
+ */
 size_t inflight_left(void);
 
 #endif

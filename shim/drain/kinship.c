@@ -33,7 +33,8 @@ void kinship_look(void)
 
 		if (!c || c->flags & CONN_PEER_KNOWN || !is_unix(c))
 			continue;
-		conn_set(c, CONN_PEER_KNOWN); /* the kernel notes the peer when it connects, and the connection keeps that for good */
+		/* the kernel notes the peer when it connects, and the connection keeps that for good */
+		conn_set(c, CONN_PEER_KNOWN);
 		if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 0 && is_family(peer.pid))
 			conn_set(c, CONN_NOT_OURS);
 	}

@@ -95,7 +95,10 @@ static void note(uint64_t key)
 	}
 }
 
-/* Whose listener it is, or whether it is the end of a connection that somebody has made, is not to be seen here: the drain's request will tell. */
+/*
+ * Whose listener it is, or whether it is the end of a connection that somebody has made, is not to be seen here: the
+ * drain's request will tell.
+ */
 static void begin_afar(int fd)
 {
 	uint64_t key = scm_recv_key(fd);
@@ -152,7 +155,8 @@ bool scm_recv_is_of(const uint64_t *keys, size_t n)
 		if (is_among(scm_recv_key(fd), keys, n))
 			any = true;
 		else
-			conn_set(c, CONN_NOT_OURS); /* the record stays: a thread may be inside a read, with it in its hands */
+			/* the record stays: a thread may be inside a read, with it in its hands */
+			conn_set(c, CONN_NOT_OURS);
 	}
 	return any;
 }

@@ -20,8 +20,13 @@
 
 enum {
 	CHANNELS_MAX = 1024,
-	LOOKS = 2,          /* a thread may stand between the look whether a drain is on and its sendmsg, or behind its recvmsg and before the note of it */
-	PAUSE_NS = 1000000, /* the channel can be written to, as the program's loop will be told at once: it must not spin */
+	/*
+	 * a thread may stand between the look whether a drain is on and its sendmsg, or behind its recvmsg and before
+	 * the note of it
+	 */
+	LOOKS = 2,
+	/* the channel can be written to, as the program's loop will be told at once: it must not spin */
+	PAUSE_NS = 1000000,
 };
 
 _Atomic bool scm_send_any;
@@ -34,7 +39,10 @@ static struct channel {
 static _Atomic int channel_count;
 static int settled_looks;
 
-/* Calls `each` with every connection of ours in a message, until it says true. True: it did. A length that the kernel will refuse is not followed. */
+/*
+ * Calls `each` with every connection of ours in a message, until it says true. True: it did. A length that the kernel
+ * will refuse is not followed.
+ */
 static bool walk(const struct msghdr *message, bool (*each)(struct conn *c))
 {
 	const char *end = (const char *)message->msg_control + message->msg_controllen;
@@ -127,8 +135,8 @@ static bool blocks(int fd, int flags)
 }
 
 /*
- * It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would end it there. But not while it stays: a drain that is over would leave it
- * behind.
+ * It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would
+ * end it there. But not while it stays: a drain that is over would leave it behind.
  */
 int scm_send_begin(int fd, const struct msghdr *message, int flags)
 {

@@ -70,7 +70,10 @@ static bool fits(const struct entry *e, int fd, const struct object *fresh, cons
 	return !tag_unix_path(addr, len, path) || claim_path_is_its(e, path);
 }
 
-/* O_NONBLOCK belongs to the description, which the last generation may still have set its own way: as this program asked. */
+/*
+ * O_NONBLOCK belongs to the description, which the last generation may still have set its own way: as this program
+ * asked.
+ */
 static void take_status_flags(int fd, int wanted, int mask)
 {
 	int flags = next_fcntl(fd, F_GETFL, NULL);
@@ -109,7 +112,10 @@ static struct entry *fitting_after(struct entry *e, int fd, const struct object 
 	return e;
 }
 
-/* The first; to a worker, of several, the one that is its turn: its brothers have copies of the same, and a queue that nobody took would swallow clients. Holding the guard. */
+/*
+ * The first; to a worker, of several, the one that is its turn: its brothers have copies of the same, and a queue that
+ * nobody took would swallow clients. Holding the guard.
+ */
 static struct entry *fitting(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
 {
 	assert_guarded();
@@ -126,7 +132,9 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 	return e;
 }
 
-/* Behind a closed gate it is not given yet. A bind() that cannot be, not even to a private address, fails as it would. */
+/*
+ * Behind a closed gate it is not given yet. A bind() that cannot be, not even to a private address, fails as it would.
+ */
 static bool claim(struct entry *e, int fd, const struct object *fresh)
 {
 	int r = gate_claims() && !gate_has_door(e) ? gate_claim(e, fd, fresh) : -ENOTSUP;

@@ -12,10 +12,16 @@
 /* Registers the function that is called, with the guard held, for each socket that a bind() has claimed. One only. */
 void claim_on_listener(void (*claimed)(const char *name, int fd));
 
-/* bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. True if it did: bind has succeeded. */
+/*
+ * bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. True if it did: bind has
+ * succeeded.
+ */
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
-/* bind() said EADDRINUSE: closes orphans on that port that this program asks for differently now. True if any was: try again. */
+/*
+ * bind() said EADDRINUSE: closes orphans on that port that this program asks for differently now. True if any was: try
+ * again.
+ */
 bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* open(): the descriptor, or -1 when nothing was claimed (errno untouched): open as always. */
@@ -28,7 +34,10 @@ void claim_entry(struct entry *e);
 /* Is this the path of a unix socket that waits to be claimed? Then unlink() says yes and leaves it. */
 bool claim_guards_path(int dir, const char *path);
 
-/* rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename has succeeded. */
+/*
+ * rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename
+ * has succeeded.
+ */
 bool claim_rename(int fromdir, const char *from, int todir, const char *to);
 
 /* It was renamed: a socket of the program's has a new name. */
@@ -53,7 +62,10 @@ bool claim_guards_local(const struct sockaddr *addr, socklen_t len);
 /* The same of TCP. Not holding the guard. */
 bool claim_guards_inet(int fd, const struct sockaddr *addr);
 
-/* connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one nobody is. */
+/*
+ * connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one
+ * nobody is.
+ */
 static inline bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	if (likely(!tagging_orphans()) || !addr || len < sizeof(sa_family_t))

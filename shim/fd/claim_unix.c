@@ -97,7 +97,9 @@ static struct entry *own_at(const char *path)
 	return NULL;
 }
 
-/* From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard. */
+/*
+ * From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard.
+ */
 static void rename_tag(struct entry *e, const char *path)
 {
 	assert_guarded();

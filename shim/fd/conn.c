@@ -42,7 +42,8 @@ static struct conn *make_page(int index)
 	return page;
 }
 
-enum { CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 }; /* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
+/* tcpi_state: TCP_* of netinet/tcp.h, which does not go with linux/tcp.h */
+enum { CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 };
 
 /* The peer's end is counted as a byte. */
 static bool has_ended(const struct tcp_info *info)
@@ -160,8 +161,8 @@ int conn_next_dup(int fd, int at)
 }
 
 /*
- * The first number is closed, and the connection lives on by another one, which takes the record. If the connection is in an epoll set by the closed number, it stays there, and nothing can take it
- * out any more.
+ * The first number is closed, and the connection lives on by another one, which takes the record. If the connection is
+ * in an epoll set by the closed number, it stays there, and nothing can take it out any more.
  */
 static void hand_over(int fd, const struct conn *c)
 {
@@ -197,7 +198,10 @@ void conn_end(int fd)
 	atomic_store_explicit(&c->state, CONN_NONE, memory_order_release);
 }
 
-/* Bit by bit: another thread may freeze it in this moment. Mostly there is nothing to clear, and a locked instruction is a tenth of what may be added to a read. */
+/*
+ * Bit by bit: another thread may freeze it in this moment. Mostly there is nothing to clear, and a locked instruction
+ * is a tenth of what may be added to a read.
+ */
 static void clear_flags(struct conn *c, unsigned bits)
 {
 	if (unlikely(atomic_load_explicit(&c->flags, memory_order_relaxed) & bits))
@@ -206,7 +210,10 @@ static void clear_flags(struct conn *c, unsigned bits)
 
 enum { FASTCGI_VERSION = 1, FASTCGI_BEGIN = 1, FASTCGI_STDIN = 5, FASTCGI_HEADER = 8 };
 
-/* A FastCGI request begins with a record of this type; of kept connections php-fpm reads the last, empty record of a request when it has answered it: that is no question. */
+/*
+ * A FastCGI request begins with a record of this type; of kept connections php-fpm reads the last, empty record of a
+ * request when it has answered it: that is no question.
+ */
 static bool is_end_of_fastcgi(struct conn *c, const uint8_t *bytes, uint64_t n)
 {
 	if (c->in == 0 && bytes && n >= FASTCGI_HEADER && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_BEGIN)
@@ -283,7 +290,10 @@ bool conn_settle_unseen(struct conn *c, int fd)
 	return true;
 }
 
-/* POLLERR alone says that there is something in the error queue: a MSG_ZEROCOPY that is done, a time stamp. A reset is POLLHUP as well. */
+/*
+ * POLLERR alone says that there is something in the error queue: a MSG_ZEROCOPY that is done, a time stamp. A reset is
+ * POLLHUP as well.
+ */
 bool conn_peer_ended(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
@@ -292,8 +302,9 @@ bool conn_peer_ended(int fd)
 }
 
 /*
- * What the kernel says of a connection. `agrees`: it counts what we counted. `quiet`: by its clocks, the last word was ours and is CONN_QUIET_NS old. `gone`: closed by a raw system call, or reset. A
- * unix socket is not counted. In a drain this is asked of each of thousands of connections, so two system calls have to do.
+ * What the kernel says of a connection. `agrees`: it counts what we counted. `quiet`: by its clocks, the last word was
+ * ours and is CONN_QUIET_NS old. `gone`: closed by a raw system call, or reset. A unix socket is not counted. In a
+ * drain this is asked of each of thousands of connections, so two system calls have to do.
  */
 struct kernel_view {
 	bool agrees, quiet, gone;
@@ -319,7 +330,8 @@ static struct kernel_view ask_kernel(const struct conn *c, int fd)
 	received = info.tcpi_bytes_received - has_ended(&info);
 	if (received == c->in + (uint64_t)before || next_ioctl(fd, SIOCINQ, &after))
 		return view;
-	view.agrees = c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after; /* a request may have come between these calls */
+	/* a request may have come between these calls */
+	view.agrees = c->in + (uint64_t)before <= received && received <= c->in + (uint64_t)after;
 	return view;
 }
 
@@ -344,7 +356,8 @@ bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket: when something came, only its answer tells */
 		return c->state == CONN_ANSWERED && now - c->wrote_at >= ns;
-	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0; /* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
+	/* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
+	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0;
 	if (ms < trips)
 		ms = trips;
 	return info.tcpi_last_data_sent >= ms && info.tcpi_last_data_recv >= ms;
@@ -368,8 +381,9 @@ bool conn_untouched(const struct conn *c)
 }
 
 /*
- * The program waits for its next request, and for nothing else: it has asked to read, if it is one that has answered in full whenever it waits again. (A busy client leaves no
- * 50 ms between an answer and its next request.) That the last answers came in one write does not say it alone: the next may be a long one, and this its first part.
+ * The program waits for its next request, and for nothing else: it has asked to read, if it is one that has answered in
+ * full whenever it waits again. (A busy client leaves no 50 ms between an answer and its next request.) That the last
+ * answers came in one write does not say it alone: the next may be a long one, and this its first part.
  */
 void conn_awaits(struct conn *c)
 {

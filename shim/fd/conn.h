@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Where each accepted connection stands: fresh, busy, answered; between two requests or not. A flat array by descriptor, without a lock. */
+/*
+ * Where each accepted connection stands: fresh, busy, answered; between two requests or not. A flat array by
+ * descriptor, without a lock.
+ */
 #ifndef CPR_FD_CONN_H
 #define CPR_FD_CONN_H
 
@@ -18,7 +21,11 @@ enum conn_state {
 	CONN_FRESH,    /* accepted, nothing read */
 	CONN_BUSY,     /* last: read */
 	CONN_ANSWERED, /* last: written */
-	CONN_DUP,     /* dup() gave this number out for a connection whose record is another number's: `listener`, if that was begun as often as `birth` says */
+	/*
+	 * dup() gave this number out for a connection whose record is another number's: `listener`, if that was begun
+	 * as often as `birth` says
+	 */
+	CONN_DUP,
 };
 
 enum {
@@ -28,10 +35,12 @@ enum {
 	CONN_POLLED = 1 << 3, /* in the epoll set below */
 	CONN_UNTRACKABLE = 1 << 4,  /* in more epoll sets than one, or with bytes that we did not see: never carried */
 	CONN_FIN_SENT = 1 << 7,   /* we have sent its end: a write would be a SIGPIPE that its peer did not cause */
-	CONN_SPLIT_ANSWER = 1 << 6, /* an answer of this connection went on after its thread had waited for events in between */
+	/* an answer of this connection went on after its thread had waited for events in between */
+	CONN_SPLIT_ANSWER = 1 << 6,
 	CONN_REARM = 1 << 8,  /* EPOLLONESHOT: armed by the program while it was frozen, and not by us yet */
 	CONN_EOF_READ = 1 << 5,  /* the peer's end of file was read, or the program shut its side */
-	CONN_PASSED = 1 << 9,  /* sent to another process, and not touched here since: it is that one's, if this number is open still */
+	/* sent to another process, and not touched here since: it is that one's, if this number is open still */
+	CONN_PASSED = 1 << 9,
 	CONN_NOT_OURS = 1 << 10, /* no drain has to do with it: it came by message, or its peer is of this family */
 	CONN_FASTCGI = 1 << 11, /* its first bytes are a FastCGI request */
 	CONN_PEER_KNOWN = 1 << 12, /* drain/kinship.c has looked whether its peer is of this family */
@@ -68,17 +77,29 @@ static inline unsigned conn_clear(struct conn *c, unsigned bits)
 	return atomic_fetch_and(&c->flags, (uint16_t)~bits);
 }
 
-/* How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms, or some round trips. */
+/*
+ * How long nothing must have come or gone for the next request not to be expected this very moment: 40 ms, or some
+ * round trips.
+ */
 #define CONN_RESTED_NS INT64_C(40000000)
 
-/* How long a stream must have been quiet to be in a silence, if its client spoke last and may wait for an answer: half a second. */
+/*
+ * How long a stream must have been quiet to be in a silence, if its client spoke last and may wait for an answer: half
+ * a second.
+ */
 #define CONN_UNANSWERED_NS INT64_C(500000000)
 
-/* How long a TLS handshake under way must have been quiet to be taken for stalled: a second. And after it, for no request to be expected: half of one. */
+/*
+ * How long a TLS handshake under way must have been quiet to be taken for stalled: a second. And after it, for no
+ * request to be expected: half of one.
+ */
 #define CONN_HANDSHAKE_NS INT64_C(1000000000)
 #define CONN_OPEN_NS INT64_C(500000000)
 
-/* A client that was answered less often than CONN_CONVERSATION times may be in a handshake, and take its time over it: 250 ms. */
+/*
+ * A client that was answered less often than CONN_CONVERSATION times may be in a handshake, and take its time over it:
+ * 250 ms.
+ */
 #define CONN_STRANGER_NS INT64_C(250000000)
 enum { CONN_CONVERSATION = 3 };
 
@@ -116,8 +137,10 @@ static inline struct conn *conn_at(int fd)
 	return unlikely(state == CONN_DUP) ? conn_of_dup(page) : state ? page : NULL;
 }
 
-/* A new record, of a connection that was just accepted; what stood at the number is gone. One that was `carried` has a past: the kernel's counts of it are where ours begin.
-   Nothing happens without memory. */
+/*
+ * A new record, of a connection that was just accepted; what stood at the number is gone. One that was `carried` has a
+ * past: the kernel's counts of it are where ours begin. Nothing happens without memory.
+ */
 void conn_begin(int fd, int listener, bool carried);
 
 /* The number is closed, or was given out again. If it has dups, the record is one of theirs from here on. */
@@ -132,11 +155,17 @@ int conn_next_dup(int fd, int at);
 /* What the program read; `bytes` NULL: it went by unseen (splice). */
 void conn_read(struct conn *c, const void *bytes, uint64_t n);
 
-/* A write of the program took these bytes (NULL: unseen, as by sendfile): each part of it, and then the whole, with whether all of it was taken, and when. */
+/*
+ * A write of the program took these bytes (NULL: unseen, as by sendfile): each part of it, and then the whole, with
+ * whether all of it was taken, and when.
+ */
 void conn_sent(struct conn *c, const void *bytes, uint64_t n);
 void conn_wrote(struct conn *c, bool in_full, int64_t now);
 
-/* Is this thread the one that wrote here last, and has it not waited for events since? "No" where that is not certain: threads count their waits each for itself. */
+/*
+ * Is this thread the one that wrote here last, and has it not waited for events since? "No" where that is not certain:
+ * threads count their waits each for itself.
+ */
 static inline bool conn_answered_here(const struct conn *c)
 {
 	return c->state == CONN_ANSWERED && c->waits == conn_waits && (!conn_waits || birth_is_single_threaded());
@@ -148,12 +177,15 @@ void conn_awaits(struct conn *c);
 /* Does it stand between two requests at this time? */
 bool conn_at_boundary(const struct conn *c, int64_t now);
 
-/* Can it come to no boundary any more before it ends: a stream (http_stream), a response without an end, HTTP that we lost track of? */
+/*
+ * Can it come to no boundary any more before it ends: a stream (http_stream), a response without an end, HTTP that we
+ * lost track of?
+ */
 bool conn_is_endless(const struct conn *c);
 
 /*
- * How long nothing must have come or gone for it to be in a silence, in which its end cuts nothing. 0: it has none, as a response that only its end
- * delimits; or it has boundaries.
+ * How long nothing must have come or gone for it to be in a silence, in which its end cuts nothing. 0: it has none, as
+ * a response that only its end delimits; or it has boundaries.
  */
 int64_t conn_silence_ns(const struct conn *c);
 
@@ -161,15 +193,16 @@ int64_t conn_silence_ns(const struct conn *c);
 bool conn_may_stop(const struct conn *c, int fd, int64_t now);
 
 /*
- * The same, asked of the kernel too: is the descriptor still that connection, and did as many bytes come and go as we saw? What was read behind our back (stdio,
- * io_uring) is judged by the kernel's own clocks: CONN_QUIET.
+ * The same, asked of the kernel too: is the descriptor still that connection, and did as many bytes come and go as we
+ * saw? What was read behind our back (stdio, io_uring) is judged by the kernel's own clocks: CONN_QUIET.
  */
 enum conn_view { CONN_GONE, CONN_IN_PROGRESS, CONN_AT_BOUNDARY, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
 /*
- * A thread is about to read it, or at it, and blocks: has what was asked been answered by bytes that nobody saw (a CGI script writes to the socket itself)? Then it stands between two
- * requests. A server that answers does not read on before it has.
+ * A thread is about to read it, or at it, and blocks: has what was asked been answered by bytes that nobody saw (a CGI
+ * script writes to the socket itself)? Then it stands between two requests. A server that answers does not read on
+ * before it has.
  */
 bool conn_settle_unseen(struct conn *c, int fd);
 

@@ -35,14 +35,20 @@ static bool claims; /* what is bound from here on gets a door */
 static struct gate_hooks hooks;
 static cpr_large char room[TAG_NAME_MAX + 1]; /* for a name; holding the guard */
 
-/* What stood at a number before the gate was closed; by number. It stays when the listener is given up: connections are still known by it, and its path is another generation's. */
+/*
+ * What stood at a number before the gate was closed; by number. It stays when the listener is given up: connections are
+ * still known by it, and its path is another generation's.
+ */
 static struct left {
 	int fd;
 	uint64_t ino, path_dev, path_ino;
 } *left;
 static size_t left_count, left_room;
 
-/* ---- a listener behind the gate and what stands for it: two entries, of one id, whose names say which belong together ---- */
+/*
+ * ---- a listener behind the gate and what stands for it: two entries, of one id, whose names say which belong together
+ * ----
+ */
 
 bool gate_hides(const struct entry *e)
 {
@@ -102,7 +108,8 @@ static int bind_privately(int fd, const struct object *object)
 		return -EAFNOSUPPORT;
 	if (!next_bind(fd, (struct sockaddr *)&in6, sizeof(in6)))
 		return 0;
-	in6.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}}; /* ::ffff:127.0.0.1 */
+	/* ::ffff:127.0.0.1 */
+	in6.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
 	return next_bind(fd, (struct sockaddr *)&in6, sizeof(in6)) ? -errno : 0;
 }
 
@@ -281,7 +288,8 @@ static void open_one(struct entry *hidden)
 		set_nonblock(e->fd, nonblock);
 		replay_onto(e->fd, door);
 		if (is_listening(e))
-			next_listen(e->fd, GREATEST_BACKLOG); /* clients that came while no generation accepted wait there: see gate_lower_backlogs */
+			/* clients that came while no generation accepted wait there: see gate_lower_backlogs */
+			next_listen(e->fd, GREATEST_BACKLOG);
 		hooks.listens(e->name, e->fd);
 	}
 	raw_close(hidden->fd);

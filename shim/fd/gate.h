@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gate: what stands between a generation's listeners and the world. Behind a closed gate another socket, the door, stands at each listener's number, and the listener
- * waits at a hidden one: so whatever the program calls, by libc or by number, in whatever thread, it looks at the door.
+ * The gate: what stands between a generation's listeners and the world. Behind a closed gate another socket, the door,
+ * stands at each listener's number, and the listener waits at a hidden one: so whatever the program calls, by libc or
+ * by number, in whatever thread, it looks at the door.
  */
 #ifndef CPR_FD_GATE_H
 #define CPR_FD_GATE_H
@@ -14,10 +15,15 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* Does a door stand for any listener of this process? One load; while there is none, no call of the program costs more. */
+/*
+ * Does a door stand for any listener of this process? One load; while there is none, no call of the program costs more.
+ */
 extern _Atomic bool gate_is_closed;
 
-/* Called around the exchange of what stands at the listeners' numbers, and for each listener that the program has from then on. Filled by init. Holding the guard. */
+/*
+ * Called around the exchange of what stands at the listeners' numbers, and for each listener that the program has from
+ * then on. Filled by init. Holding the guard.
+ */
 struct gate_hooks {
 	void (*begin)(void);
 	void (*end)(void);
@@ -31,18 +37,24 @@ void gate_begin(char **envp, const struct gate_hooks *hooks);
 bool gate_claims(void);
 
 /*
- * bind() of `fd` asks for the orphan `e`: the program's own socket becomes its door, bound to a private address. 0; or -errno of that bind: nothing has changed then.
- * Holding the guard.
+ * bind() of `fd` asks for the orphan `e`: the program's own socket becomes its door, bound to a private address. 0; or
+ * -errno of that bind: nothing has changed then. Holding the guard.
  */
 int gate_claim(struct entry *e, int fd, const struct object *fresh);
 
-/* listen() of a socket that no generation before had is about to come: clients wait for this one until its gate opens. Any thread. */
+/*
+ * listen() of a socket that no generation before had is about to come: clients wait for this one until its gate opens.
+ * Any thread.
+ */
 void gate_listens(int fd);
 
 /* Is this orphan a door? The program has exec'ed itself behind its gate, and asks anew. Holding the guard. */
 bool gate_has_door(const struct entry *e);
 
-/* The same for what the program was started with; and what it has behind the gate since before its own exec. Once, at the start, with the table there. */
+/*
+ * The same for what the program was started with; and what it has behind the gate since before its own exec. Once, at
+ * the start, with the table there.
+ */
 void gate_add_inherited(void);
 
 /* Each listener takes its door's place. How many. Keeps errno. */
@@ -70,8 +82,9 @@ bool gate_stands_at(int fd);
 bool gate_name(int fd, struct sockaddr *addr, socklen_t *len);
 
 /*
- * Does this path belong to a socket that stands behind this process's gate, or that it has given up; or is it, once the gate was closed, a pid file that names a process of another
- * generation? Then it is not to be unlinked. Holding the guard.
+ * Does this path belong to a socket that stands behind this process's gate, or that it has given up; or is it, once the
+ * gate was closed, a pid file that names a process of another generation? Then it is not to be unlinked. Holding the
+ * guard.
  */
 bool gate_guards_path(const char *path);
 extern _Atomic bool gate_has_left;

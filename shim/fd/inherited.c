@@ -48,7 +48,8 @@ static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX
 		return false;
 	if (next_getsockname(fd, (struct sockaddr *)&here, &len) || tag_socket(object, (struct sockaddr *)&here, len, name))
 		return false;
-	return (here.ss_family != AF_INET && here.ss_family != AF_INET6) || ((struct sockaddr_in *)&here)->sin_port; /* in both families it stands there */
+	/* in both families it stands there */
+	return (here.ss_family != AF_INET && here.ss_family != AF_INET6) || ((struct sockaddr_in *)&here)->sin_port;
 }
 
 static __attribute__((noinline)) bool look_at(int fd)
@@ -70,7 +71,10 @@ static __attribute__((noinline)) bool look_at(int fd)
 	return e;
 }
 
-/* Not by CPR_PID: a daemon has another pid than what was started. And not at the start: a script that was given a listener by mistake has no use for it. */
+/*
+ * Not by CPR_PID: a daemon has another pid than what was started. And not at the start: a script that was given a
+ * listener by mistake has no use for it.
+ */
 static int find_ancestor(void)
 {
 	char mark[32];
@@ -206,7 +210,9 @@ static __attribute__((noinline)) void ask(void)
 		ask_for(inos[i]);
 }
 
-/* One thread asks, and the others wait for it: a knock that one of them accepted meanwhile would be taken for a client. */
+/*
+ * One thread asks, and the others wait for it: a knock that one of them accepted meanwhile would be taken for a client.
+ */
 void inherited_ask(void)
 {
 	struct timespec ms = {0, 1000000};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Listeners that this program did not bind: it was started with them. What is accepted on them is followed as on its own; they themselves are whose they were. */
+/*
+ * Listeners that this program did not bind: it was started with them. What is accepted on them is followed as on its
+ * own; they themselves are whose they were.
+ */
 #ifndef CPR_FD_INHERITED_H
 #define CPR_FD_INHERITED_H
 
@@ -16,16 +19,23 @@ void inherited_begin(void);
 void inherited_came(int fd);
 
 /*
- * May connections that were accepted on them be carried? Not by this process's own restart if another process under cpr has started it: others accept there, who would take our knocks for
- * clients. But to that process they may be passed, in its drain (inherited_pass).
+ * May connections that were accepted on them be carried? Not by this process's own restart if another process under cpr
+ * has started it: others accept there, who would take our knocks for clients. But to that process they may be passed,
+ * in its drain (inherited_pass).
  */
 bool inherited_is_carried(void);
 void inherited_pass(bool on);
 
-/* The process that started this one, or that one's, …: the nearest that is under cpr, and that this one may look at; 0: none. A signal handler may call these. */
+/*
+ * The process that started this one, or that one's, …: the nearest that is under cpr, and that this one may look at; 0:
+ * none. A signal handler may call these.
+ */
 int inherited_ancestor(void);
 
-/* Has the process that started this one carried something for them, which whoever accepts on them gets? Asked before this program's first accept(), and again when a drain was called off. */
+/*
+ * Has the process that started this one carried something for them, which whoever accepts on them gets? Asked before
+ * this program's first accept(), and again when a drain was called off.
+ */
 extern _Atomic int inherited_unasked;
 
 /* Registers the function that reads the answer from `sock`, for the listener with this inode. One only. */

@@ -102,7 +102,10 @@ bool pending_listen(int fd, int backlog)
 	return true;
 }
 
-/* A child that closes the listener must know it for what comes to it from there by another way (SCM_RIGHTS); and it could not settle what its parent has noted for the others. */
+/*
+ * A child that closes the listener must know it for what comes to it from there by another way (SCM_RIGHTS); and it
+ * could not settle what its parent has noted for the others.
+ */
 static void before_fork(void)
 {
 	struct guard_hold hold;
@@ -154,7 +157,10 @@ static bool is_stateless(const struct stat *st)
 	return S_ISCHR(st->st_mode) && ((major == 1 && (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))) || (major == 5 && minor <= 2));
 }
 
-/* Does the path name that file? One that cannot be looked at any more (the rights were given up since) is compared with what the kernel calls it. */
+/*
+ * Does the path name that file? One that cannot be looked at any more (the rights were given up since) is compared with
+ * what the kernel calls it.
+ */
 static __attribute__((noinline)) bool names(const char *path, const struct stat *file, int fd)
 {
 	cleanup_room char *real = room_take();

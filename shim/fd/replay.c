@@ -15,7 +15,11 @@
 
 enum {
 	HEADS = 256,
-	MOST = 64, /* notes of one socket: a program that sets the same option again and again, each time otherwise, has its last ones */
+	/*
+	 * notes of one socket: a program that sets the same option again and again, each time otherwise, has its last
+	 * ones
+	 */
+	MOST = 64,
 };
 
 struct note {

@@ -44,7 +44,8 @@ bool tagging_is_hidden(int fd)
 	if (!tagging_knows(fd) || !guard_lock(&hold))
 		return false;
 	e = table_by_fd(cpr__table, fd);
-	hidden = e && is_hidden(e) && object_still(&e->object, fd); /* else: closed behind our back, and somebody else's number now */
+	/* else: closed behind our back, and somebody else's number now */
+	hidden = e && is_hidden(e) && object_still(&e->object, fd);
 	guard_unlock(&hold);
 	return hidden;
 }
@@ -79,7 +80,10 @@ out:
 	errno = saved_errno;
 }
 
-/* Most sockets that are bound live long, and are tagged when they are first waited or accepted on; for a resolver's of the moment that would be too dear. */
+/*
+ * Most sockets that are bound live long, and are tagged when they are first waited or accepted on; for a resolver's of
+ * the moment that would be too dear.
+ */
 void tagging_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	if (!cpr__table || (!tagging_orphans() && !tagging_knows(fd) && pending_bind(fd, addr, len)))
@@ -149,7 +153,10 @@ static bool is_stateless(int fd)
 	       (major(st.st_rdev) == 5 && minor(st.st_rdev) <= 2);
 }
 
-/* Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on 8 KiB), nor the time of an fstat. */
+/*
+ * Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on
+ * 8 KiB), nor the time of an fstat.
+ */
 void tagging_opened(int fd, int dir, const char *path, int flags)
 {
 	struct object object;
@@ -239,7 +246,10 @@ static void forget(int fd)
 	guard_unlock(&hold);
 }
 
-/* Bound, and then connected: a datagram socket as well hears its one peer only, and is not what the next generation will ask for. */
+/*
+ * Bound, and then connected: a datagram socket as well hears its one peer only, and is not what the next generation
+ * will ask for.
+ */
 static bool is_clients(const struct entry *e, const struct sockaddr *addr)
 {
 	if (e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN))
@@ -263,9 +273,10 @@ void tagging_socket_connected(int fd, const struct sockaddr *addr)
 }
 
 /*
- * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket would be gone then; a claimed one
- * may live on in the workers of the last generation, and the second bind would find the port in use. So it becomes an orphan again. But a master that has forked closes what
- * it leaves to its workers (haproxy).
+ * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket
+ * would be gone then; a claimed one may live on in the workers of the last generation, and the second bind would find
+ * the port in use. So it becomes an orphan again. But a master that has forked closes what it leaves to its workers
+ * (haproxy).
  */
 static bool give_back(struct entry *e)
 {
@@ -392,7 +403,8 @@ int tagging_queue_limit(const struct entry *e)
 	struct tcp_info info;
 	socklen_t len = sizeof(info);
 
-	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? -1 : (int)info.tcpi_sacked; /* of a listener: its backlog */
+	/* of a listener: its backlog */
+	return getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? -1 : (int)info.tcpi_sacked;
 }
 
 int tagging_queue(const struct entry *e)
@@ -409,7 +421,10 @@ int tagging_queue(const struct entry *e)
 	return -1;
 }
 
-/* Is it still what was tagged? A number that was closed by libc itself, or by a raw system call, and given out again, is not. */
+/*
+ * Is it still what was tagged? A number that was closed by libc itself, or by a raw system call, and given out again,
+ * is not.
+ */
 static bool still_there(struct entry *e)
 {
 	while (!object_still(&e->object, e->fd)) {
@@ -428,7 +443,10 @@ static void note_cloexec(struct entry *e, int flags)
 		e->flags &= (uint16_t)~ENTRY_CLOEXEC;
 }
 
-/* It will be looked at when it has arrived. What is still an orphan was not open to the program: it is looked at like all else. */
+/*
+ * It will be looked at when it has arrived. What is still an orphan was not open to the program: it is looked at like
+ * all else.
+ */
 static bool may_go_unseen(const struct entry *e)
 {
 	return e->kind == ENTRY_API && e->fds == 1 && !(e->flags & ENTRY_ORPHAN);

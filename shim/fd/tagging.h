@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* From the program's calls to the table: what was bound, opened, duplicated, closed. Any signal handler may call these; all keep errno. */
+/*
+ * From the program's calls to the table: what was bound, opened, duplicated, closed. Any signal handler may call these;
+ * all keep errno.
+ */
 #ifndef CPR_FD_TAGGING_H
 #define CPR_FD_TAGGING_H
 
@@ -54,8 +57,8 @@ static inline void tagging_dup(int from, int to)
 void tagging_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
 
 /*
- * A descriptor of ours that lives in the program, as an orphan of a name with this prefix: the program may close everything that it does not know, and this is not there for it.
- * Holding the guard.
+ * A descriptor of ours that lives in the program, as an orphan of a name with this prefix: the program may close
+ * everything that it does not know, and this is not there for it. Holding the guard.
  */
 #define TAGGING_HIDDEN "carried:"
 void tagging_hide(const char *name, int fd);
@@ -68,13 +71,19 @@ static inline bool tagging_closing(int fd)
 	return likely(!tagging_remembers(fd)) || tagging_let_go(fd);
 }
 
-/* The listener at this number, or, in a child, the one that it closed there: connections that were accepted on it are still known by it. NULL: neither. */
+/*
+ * The listener at this number, or, in a child, the one that it closed there: connections that were accepted on it are
+ * still known by it. NULL: neither.
+ */
 const struct entry *tagging_listener(int fd);
 
 /* The listener of a connection whose listener only another process has (drain/scm_recv.h). */
 enum { TAGGING_REMOTE = -2 };
 
-/* By what it is called: the first of its name, or one that this process, a worker, has closed. NULL: there is none. Holding the guard. */
+/*
+ * By what it is called: the first of its name, or one that this process, a worker, has closed. NULL: there is none.
+ * Holding the guard.
+ */
 const struct entry *tagging_listener_named(const char *name);
 
 /* The kernel gave this number out: what the table believed of it was closed behind our back. */
@@ -90,15 +99,19 @@ static inline void tagging_fresh(int fd)
 void tagging_make_way(int fd);
 
 /*
- * Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. `unseen`: of what the API saved, only whether it is open: the next
- * generation will look what it is, and the state must say so. Not while other threads go on: what is closed after the look would be missing there, and its number another's.
+ * Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. `unseen`: of
+ * what the API saved, only whether it is open: the next generation will look what it is, and the state must say so. Not
+ * while other threads go on: what is closed after the look would be missing there, and its number another's.
  */
 void tagging_check_all(bool unseen);
 
 /* What is only noted so far (fd/pending.h) goes into the table: before a drain, which must know every listener. */
 void tagging_resolve(void);
 
-/* How many wait in a TCP listener's queue to be accepted, or how many bytes in a datagram socket's; -1 if the kernel does not say. */
+/*
+ * How many wait in a TCP listener's queue to be accepted, or how many bytes in a datagram socket's; -1 if the kernel
+ * does not say.
+ */
 int tagging_queue(const struct entry *e);
 
 /* How many may wait in a TCP listener's queue; -1 if the kernel does not say. */

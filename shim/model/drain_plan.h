@@ -10,14 +10,14 @@
 /* All times are CLOCK_MONOTONIC, in ns. */
 
 /*
- * For so long all connections may be held back while one is busy. Then they are let go on, and the drain tries again: a request that takes seconds may
- * have begun a moment before the freeze, or a client of a protocol without boundaries may never pause. So long before --drain is over, all are frozen
- * in any case.
+ * For so long all connections may be held back while one is busy. Then they are let go on, and the drain tries again: a
+ * request that takes seconds may have begun a moment before the freeze, or a client of a protocol without boundaries
+ * may never pause. So long before --drain is over, all are frozen in any case.
  *
- * That alone would cut requests of a server that all take longer, and of which some are always under way: no such try comes to its end, and the last
- * one least of all. So when half of --drain is over, one try lasts as long as it takes until all are done but the connections that were at the same
- * request a quarter earlier: a download, a stream. If there are such, the others are let go on once more, and the last freeze comes as early as they
- * then need.
+ * That alone would cut requests of a server that all take longer, and of which some are always under way: no such try
+ * comes to its end, and the last one least of all. So when half of --drain is over, one try lasts as long as it takes
+ * until all are done but the connections that were at the same request a quarter earlier: a download, a stream. If
+ * there are such, the others are let go on once more, and the last freeze comes as early as they then need.
  */
 #define DRAIN_HOLD_NS INT64_C(250000000)
 #define DRAIN_PAUSE_NS INT64_C(500000000)
@@ -75,7 +75,10 @@ enum drain_step drain_decide(const struct drain_plan *plan, const struct drain_s
 /* Takes the step: *plan becomes that of the next phase. Nothing changes for DRAIN_GOES_ON and DRAIN_LEAVES. */
 void drain_take(struct drain_plan *plan, enum drain_step step, const struct drain_seen *seen);
 
-/* ms until the next look. Soon at first: clients that are held back wait for it, and most restarts are over within 50 ms. */
+/*
+ * ms until the next look. Soon at first: clients that are held back wait for it, and most restarts are over within 50
+ * ms.
+ */
 int drain_next_look(const struct drain_plan *plan, int64_t now);
 
 #endif

@@ -66,11 +66,12 @@ static bool bodiless(const struct http *h, unsigned status)
 	return (h->heads & 1) || status / 100 == 1 || status == 204 || status == 304;
 }
 
-/* --- plain heads ---------------------------------------------------------------------------------
+/*
+ * --- plain heads ---------------------------------------------------------------------------------
  *
- * http_parser looks at every byte: 1.2 us for a request and its response, 6 % of what nginx takes for them. Most heads hold nothing that it
- * takes a parser to understand: they are HTTP/1.1, come whole, and only one or two of their lines speak of framing, in one of few
- * spellings. What differs in the least is not plain.
+ * http_parser looks at every byte: 1.2 us for a request and its response, 6 % of what nginx takes for them. Most heads
+ * hold nothing that it takes a parser to understand: they are HTTP/1.1, come whole, and only one or two of their lines
+ * speak of framing, in one of few spellings. What differs in the least is not plain.
  */
 
 struct plain {
@@ -402,7 +403,10 @@ static void save(const http_parser *p, struct http *h, struct http_way *way)
 		h->method = p->method;
 }
 
-/* How many of the bytes http_parser took: to the end of a message, or of a head whose body is ours; 0 if they make no sense. */
+/*
+ * How many of the bytes http_parser took: to the end of a message, or of a head whose body is ours; 0 if they make no
+ * sense.
+ */
 static size_t parse(struct http *h, struct http_way *way, const char *bytes, size_t n)
 {
 	http_parser p;
@@ -421,7 +425,9 @@ static size_t parse(struct http *h, struct http_way *way, const char *bytes, siz
 
 /* --- bytes, seen or not ---------------------------------------------------------------------------*/
 
-/* n bytes, at most `left`, of the body or chunk. The last byte of a chunk must be shown to http_parser, whatever it is. */
+/*
+ * n bytes, at most `left`, of the body or chunk. The last byte of a chunk must be shown to http_parser, whatever it is.
+ */
 static void pass(struct http *h, struct http_way *way, uint64_t n)
 {
 	bool ends = n == way->left;

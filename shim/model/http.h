@@ -8,12 +8,12 @@
 #include <stdint.h>
 
 /*
- * All of it may be called by a signal handler: nothing is allocated, locked or printed. One call at a time for one connection is the
- * caller's care, and so is the order: what was read is told before the program sees it, what was written after the kernel took it (the
- * count that write() returned). Bytes that were only peeked at were not read.
+ * All of it may be called by a signal handler: nothing is allocated, locked or printed. One call at a time for one
+ * connection is the caller's care, and so is the order: what was read is told before the program sees it, what was
+ * written after the kernel took it (the count that write() returned). Bytes that were only peeked at were not read.
  *
- * Common heads that arrive in one piece are framed here, all others by the library http_parser, whose state of a message is kept between
- * calls; bodies are counted, not looked at.
+ * Common heads that arrive in one piece are framed here, all others by the library http_parser, whose state of a
+ * message is kept between calls; bodies are counted, not looked at.
  */
 
 /* One direction: the message under way. */
@@ -46,8 +46,10 @@ _Static_assert(sizeof(struct http) <= 48, "a connection must stay cheap to remem
 enum http_kind {
 	HTTP_UNKNOWN, /* nothing of a request was read, nothing was written */
 	HTTP_YES,     /* requests and responses, framed so far. A mere beginning counts, and may turn into HTTP_NO */
-	HTTP_NO,      /* the first bytes are no request of HTTP/1.x, or the server spoke first: TLS, HTTP/2, memcached… */
-	HTTP_NEVER,   /* was HTTP, and is at no boundary before it is closed: a response without an end, 101, CONNECT, garbage */
+	/* the first bytes are no request of HTTP/1.x, or the server spoke first: TLS, HTTP/2, memcached… */
+	HTTP_NO,
+	/* was HTTP, and is at no boundary before it is closed: a response without an end, 101, CONNECT, garbage */
+	HTTP_NEVER,
 	HTTP_OVER,    /* the last response is complete: the server will close it. Nothing is cut by closing, and nothing to be carried. With
 			 http_partial() the client may still be sending a body */
 };
@@ -61,7 +63,10 @@ static inline bool http_is_followed(const struct http *h)
 /* The server read these n bytes from the client. */
 void http_read(struct http *h, const void *bytes, size_t n);
 
-/* The server read n bytes that nobody saw (splice): right inside a request's body; anywhere else the connection is lost track of. */
+/*
+ * The server read n bytes that nobody saw (splice): right inside a request's body; anywhere else the connection is lost
+ * track of.
+ */
 void http_read_unseen(struct http *h, uint64_t n);
 
 /* The server wrote these n bytes to the client. */
@@ -70,7 +75,10 @@ void http_wrote(struct http *h, const void *bytes, size_t n);
 /* The server wrote n bytes that nobody saw (sendfile, splice): right inside a response's body, as above. */
 void http_wrote_body(struct http *h, uint64_t n);
 
-/* All that was asked has been answered, by bytes that nobody saw; nothing happens amid a request or a response that was seen in part. True: there was something. */
+/*
+ * All that was asked has been answered, by bytes that nobody saw; nothing happens amid a request or a response that was
+ * seen in part. True: there was something.
+ */
 bool http_answered_unseen(struct http *h);
 
 enum http_kind http_kind(const struct http *h);
@@ -79,8 +87,10 @@ enum http_kind http_kind(const struct http *h);
 bool http_at_boundary(const struct http *h);
 
 /*
- * Has it become a stream: a tunnel (101, CONNECT), or a response of server-sent events? A stream comes to no boundary, but to silences, and its end in one is nothing that its client takes for a
- * whole answer. A response that only its connection's end delimits is no stream: its client would. (A head that is written in pieces is not searched for the events' content type.)
+ * Has it become a stream: a tunnel (101, CONNECT), or a response of server-sent events? A stream comes to no boundary,
+ * but to silences, and its end in one is nothing that its client takes for a whole answer. A response that only its
+ * connection's end delimits is no stream: its client would. (A head that is written in pieces is not searched for the
+ * events' content type.)
  */
 enum http_stream { HTTP_NO_STREAM, HTTP_TUNNEL, HTTP_EVENTS };
 enum http_stream http_stream(const struct http *h);

@@ -21,25 +21,31 @@ struct image {
 	int bits;              /* 32 or 64 */
 	bool go;               /* made by the Go toolchain */
 	bool asan;             /* linked with AddressSanitizer's shared runtime */
-	uint32_t format;       /* of our library: the newest version of the state that it reads (IMAGE_NOTE); 0: another file */
+	/* of our library: the newest version of the state that it reads (IMAGE_NOTE); 0: another file */
+	uint32_t format;
 	char loader[PATH_MAX]; /* PT_INTERP, "" when there is none: statically linked */
 	char line[256];        /* script: what follows "#!", blanks before and after cut off */
 };
 
 /*
- * The library says in an ELF note which version of the state it reads (name "CPR", type 1, one 32-bit number), so that the version is known
- * before the file is loaded.
+ * The library says in an ELF note which version of the state it reads (name "CPR", type 1, one 32-bit number), so that
+ * the version is known before the file is loaded.
  */
 #define IMAGE_NOTE_NAME "CPR"
 enum { IMAGE_NOTE_FORMAT = 1 };
 
-/* 0; -errno of opening or reading; -EBADMSG: begins like ELF, but is not sound. *image is untouched on failure. Any signal handler may call it. */
+/*
+ * 0; -errno of opening or reading; -EBADMSG: begins like ELF, but is not sound. *image is untouched on failure. Any
+ * signal handler may call it.
+ */
 int image_read(const char *path, struct image *image);
 
 /* "x86_64", "aarch64" …, or NULL for one that has no name here. */
 const char *image_machine(unsigned machine);
 
-/* Is this library, by its file's name, AddressSanitizer's runtime? It insists on being the first of all that is loaded. */
+/*
+ * Is this library, by its file's name, AddressSanitizer's runtime? It insists on being the first of all that is loaded.
+ */
 bool image_is_asan(const char *name);
 
 /* Can something be preloaded into this ELF program, as far as the file shows it? False: `why` says why not. */

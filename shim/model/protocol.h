@@ -78,7 +78,8 @@ struct protocol_batch {
 	uint32_t kind;
 	uint32_t count;
 	uint32_t left;                      /* PROTOCOL_BATCH_LEFT: connections that are in this generation still */
-	uint64_t value[PROTOCOL_BATCH_MAX]; /* of each: its number in the state; or the inode of the listener that accepted it */
+	/* of each: its number in the state; or the inode of the listener that accepted it */
+	uint64_t value[PROTOCOL_BATCH_MAX];
 };
 
 enum {
@@ -86,12 +87,14 @@ enum {
 	PROTOCOL_ANSWER_MAX = 8192,
 	PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX = 5, /* SIGRTMAX - 5 */
 	PROTOCOL_KEYS_MAX = 256,
-	PROTOCOL_TIMEOUT_MS = 2000,            /* how long a process waits for a caller that rang and then says nothing */
+	/* how long a process waits for a caller that rang and then says nothing */
+	PROTOCOL_TIMEOUT_MS = 2000,
 };
 
 /*
- * The memfd that every process under cpr has mapped is called so, with the doorbell's signal and the number of seccomp filters at the start behind it:
- * /memfd:cpr.59.0 in /proc/PID/maps is how the tools know such a process, how to ring, and whether answering could kill it.
+ * The memfd that every process under cpr has mapped is called so, with the doorbell's signal and the number of seccomp
+ * filters at the start behind it: /memfd:cpr.59.0 in /proc/PID/maps is how the tools know such a process, how to ring,
+ * and whether answering could kill it.
  */
 #define PROTOCOL_PAGE_NAME "cpr."
 

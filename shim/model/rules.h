@@ -19,8 +19,9 @@ struct rules {
 };
 
 /*
- * One rule of `line`: "keep GLOB", "drop GLOB", "carry GLOB" or "no-carry". The line is changed (its blanks cut off) and stays the
- * rule's. 0; -EINVAL: unknown word, no glob (or one too many), or a bracket in it that is not closed; -E2BIG: more than RULES_MAX. *rules untouched on failure.
+ * One rule of `line`: "keep GLOB", "drop GLOB", "carry GLOB" or "no-carry". The line is changed (its blanks cut off)
+ * and stays the rule's. 0; -EINVAL: unknown word, no glob (or one too many), or a bracket in it that is not closed;
+ * -E2BIG: more than RULES_MAX. *rules untouched on failure.
  */
 int rules_add(struct rules *rules, char *line);
 

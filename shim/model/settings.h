@@ -35,14 +35,14 @@ struct settings {
 };
 
 /*
- * Reads `envp`, whose strings are copied (the copy stays for ever). What is wrong in it falls back to its default and is named in the log:
- * a bad setting never stops the program from starting. Also sets the log's level and file.
+ * Reads `envp`, whose strings are copied (the copy stays for ever). What is wrong in it falls back to its default and
+ * is named in the log: a bad setting never stops the program from starting. Also sets the log's level and file.
  */
 void settings_read(struct settings *settings, char *const envp[]);
 
 /*
- * The value of NAME in envp, or NULL; and without NAME from here on, in place. getenv(3) and unsetenv(3) are not for us: bash has functions of its own by these names, which look at its
- * variables and leave the environment as it is.
+ * The value of NAME in envp, or NULL; and without NAME from here on, in place. getenv(3) and unsetenv(3) are not for
+ * us: bash has functions of its own by these names, which look at its variables and leave the environment as it is.
  */
 const char *settings_env(char *const envp[], const char *name);
 void settings_env_remove(char **envp, const char *name);

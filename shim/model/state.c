@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The state as bytes: a header, then typed records, each a multiple of 8 bytes long. Numbers are the machine's own: it never leaves it. */
+/*
+ * The state as bytes: a header, then typed records, each a multiple of 8 bytes long. Numbers are the machine's own: it
+ * never leaves it.
+ */
 #define _GNU_SOURCE
 #include "model/state.h"
 
@@ -231,7 +234,8 @@ int state_write(const struct state *state, bool whole)
 	fd = io_memfd_sized("cpr.state", size, 0);
 	if (fd < 0)
 		return fd;
-	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0); /* one call and not a fault for each page */
+	/* one call and not a fault for each page */
+	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (bytes == MAP_FAILED)
 		return -errno;
 	encode(state, whole, bytes, size);
@@ -488,8 +492,8 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 }
 
 /*
- * A sealed memfd of a terabyte costs its maker nothing, and to map it, or to take its checksum, stopped a start for more than 10 s. A state
- * that was written has no holes; where it is a file on a disk, that may compress it.
+ * A sealed memfd of a terabyte costs its maker nothing, and to map it, or to take its checksum, stopped a start for
+ * more than 10 s. A state that was written has no holes; where it is a file on a disk, that may compress it.
  */
 static int check_size(const struct stat *st, bool unsealed_too, struct text *why)
 {

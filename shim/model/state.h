@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The state: what one generation leaves to the next, as bytes in a sealed memfd. Every byte is checked before it is believed. */
+/*
+ * The state: what one generation leaves to the next, as bytes in a sealed memfd. Every byte is checked before it is
+ * believed.
+ */
 #ifndef CPR_MODEL_STATE_H
 #define CPR_MODEL_STATE_H
 
@@ -19,7 +22,10 @@ struct heirloom {
 	uint64_t ino;
 };
 
-/* A forked process of the generation that left; its start time (ticks, /proc/PID/stat) tells it from a reuse of its pid. */
+/*
+ * A forked process of the generation that left; its start time (ticks, /proc/PID/stat) tells it from a reuse of its
+ * pid.
+ */
 struct worker {
 	int pid;
 	uint64_t start_time;
@@ -27,14 +33,20 @@ struct worker {
 	bool empty;       /* it serves connections, and has passed on all that it had */
 };
 
-/* A child of the process, dead or alive, that the next program did not make and must not hear of; or a child's child that shares a listener. */
+/*
+ * A child of the process, dead or alive, that the next program did not make and must not hear of; or a child's child
+ * that shares a listener.
+ */
 struct child {
 	int pid;
 	uint64_t start_time;
 	bool shares; /* it was exec'ed, and accepts on a listener that is handed over */
 };
 
-/* A connection that goes with the state: carried to the listener of that number, or, for -1, closed as its server would close it. */
+/*
+ * A connection that goes with the state: carried to the listener of that number, or, for -1, closed as its server would
+ * close it.
+ */
 struct passed {
 	int fd;
 	int listener;
@@ -42,8 +54,9 @@ struct passed {
 };
 
 /*
- * What the first generation was started with. The state holds it only when the program exec'ed itself. The next image then has another
- * environment and other arguments, which are for that image alone (haproxy tells its master so that it only waits). A restart uses these.
+ * What the first generation was started with. The state holds it only when the program exec'ed itself. The next image
+ * then has another environment and other arguments, which are for that image alone (haproxy tells its master so that it
+ * only waits). A restart uses these.
  */
 struct given {
 	char *path, *directory, *script; /* "" for none; path NULL: it is not told */
@@ -82,21 +95,23 @@ struct state {
 	uint32_t carried, closed;
 	uint64_t mask;       /* BY_OWN_EXEC: the program's signal mask (the kernel's form) */
 	struct given given;
-	bool unseen;         /* the last generation did not check whether the API's descriptors are still what they were */
+	/* the last generation did not check whether the API's descriptors are still what they were */
+	bool unseen;
 	int page;            /* the memfd that its workers share with it; page_ino 0: none */
 	uint64_t page_ino;
 };
 
 /*
- * A sealed memfd with these bytes: of the table, the entries that are ENTRY_KEPT (all of them if `whole`, for a listing).
- * The descriptor (close-on-exec, the caller's), or -errno of memfd_create, ftruncate, mmap or fcntl; -E2BIG. A signal handler may call
- * it if it holds the guard.
+ * A sealed memfd with these bytes: of the table, the entries that are ENTRY_KEPT (all of them if `whole`, for a
+ * listing). The descriptor (close-on-exec, the caller's), or -errno of memfd_create, ftruncate, mmap or fcntl; -E2BIG.
+ * A signal handler may call it if it holds the guard.
  */
 int state_write(const struct state *state, bool whole);
 
 /*
- * Reads a sealed memfd (or, `unsealed_too`, any file) into *state. 0; -EPERM: not sealed; -EBADMSG: not a sound state, or one from a
- * newer version: `why` says what is wrong with it; -ENOMEM. One that is too large, or has holes, is not even mapped. On failure *state is untouched. Free it with state_free.
+ * Reads a sealed memfd (or, `unsealed_too`, any file) into *state. 0; -EPERM: not sealed; -EBADMSG: not a sound state,
+ * or one from a newer version: `why` says what is wrong with it; -ENOMEM. One that is too large, or has holes, is not
+ * even mapped. On failure *state is untouched. Free it with state_free.
  */
 int state_read(int fd, bool unsealed_too, struct state *state, struct text *why);
 

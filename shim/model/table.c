@@ -23,15 +23,19 @@ static bool out_of_memory; /* as unlocked as the pool is */
 #include <string.h>
 
 /*
- * uthash doubles its buckets when one chain is longer than this: ten, which makes four entries a bucket on average, and four cache lines a lookup. By the longest
- * chain alone, one entry a bucket cannot be had: with a lower threshold a table of a million is doubled while nearly all buckets are empty. So whoever adds says
- * what it is at that moment: 0, which means "now", when as many entries are there as buckets; else never.
+ * uthash doubles its buckets when one chain is longer than this: ten, which makes four entries a bucket on average, and
+ * four cache lines a lookup. By the longest chain alone, one entry a bucket cannot be had: with a lower threshold a
+ * table of a million is doubled while nearly all buckets are empty. So whoever adds says what it is at that moment: 0,
+ * which means "now", when as many entries are there as buckets; else never.
  */
 #undef HASH_BKT_CAPACITY_THRESH
 #define HASH_BKT_CAPACITY_THRESH threshold
 enum { NEVER = 1 << 20 };
 
-/* A table that is empty and knows how many will come begins with as many buckets as it will need: to double them a dozen times is dearer than all that is put in. As unlocked as the pool is. */
+/*
+ * A table that is empty and knows how many will come begins with as many buckets as it will need: to double them a
+ * dozen times is dearer than all that is put in. As unlocked as the pool is.
+ */
 static unsigned first_buckets_log2;
 #undef HASH_INITIAL_NUM_BUCKETS
 #undef HASH_INITIAL_NUM_BUCKETS_LOG2

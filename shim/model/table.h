@@ -20,19 +20,22 @@ enum {
 	ENTRY_KEPT = 1 << 0,       /* the rules say that it survives a restart */
 	ENTRY_LISTENING = 1 << 1,  /* listen() was called */
 	ENTRY_CLOEXEC = 1 << 2,    /* the program's own flag, noted when the state is written */
-	ENTRY_INHERITED = 1 << 3,  /* came through the program's own exec without close-on-exec: visible, never closed by us */
+	/* came through the program's own exec without close-on-exec: visible, never closed by us */
+	ENTRY_INHERITED = 1 << 3,
 	ENTRY_V6ONLY = 1 << 4,
 	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
 	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
-	ENTRY_STARTED_WITH = 1 << 8,    /* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
+	/* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
+	ENTRY_STARTED_WITH = 1 << 8,
 	ENTRY_STALE = 1 << 9,      /* an orphan that the last generation had not asked for either */
 	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 
 /*
- * One tag. What is outside the lines is for everyone to read and write; names and numbers change only through the functions. The order is that of use: what a lookup
- * reads stands together in one cache line, from the middle of uthash's handle to the name's first 32 bytes, which follow the entry.
+ * One tag. What is outside the lines is for everyone to read and write; names and numbers change only through the
+ * functions. The order is that of use: what a lookup reads stands together in one cache line, from the middle of
+ * uthash's handle to the name's first 32 bytes, which follow the entry.
  */
 struct entry {
 	struct object object;  /* what it was when it was tagged: an entry is a belief until this is checked */
@@ -47,12 +50,18 @@ struct entry {
 	UT_hash_handle hh;
 	int fd;                /* the first of its descriptors */
 	/* ---- */
-	_Atomic uint16_t flags; /* all but ENTRY_ORPHAN and ENTRY_LOOSE are for everyone to write: bit by bit (|=, &=), since table_claim may be at it */
+	/*
+	 * all but ENTRY_ORPHAN and ENTRY_LOOSE are for everyone to write: bit by bit (|=, &=), since table_claim may be
+	 * at it
+	 */
+	_Atomic uint16_t flags;
 	enum entry_kind kind : 8;
 	int access : 8;        /* opened paths: O_RDONLY, O_WRONLY, O_RDWR */
 };
 
-/* An empty table, or NULL without memory. The memory is the pool's: see base/pool.h for who may call these, and when. */
+/*
+ * An empty table, or NULL without memory. The memory is the pool's: see base/pool.h for who may call these, and when.
+ */
 struct table *table_new(void);
 void table_free(struct table *t);
 
@@ -60,8 +69,8 @@ void table_free(struct table *t);
 void table_reserve(struct table *t, size_t count, size_t names);
 
 /*
- * Puts (name, id) -> fd. 0 and *made (may be NULL); -EEXIST: the tag, or the descriptor, stands in the table already; -EINVAL:
- * empty or over TAG_NAME_MAX; -EBADF: a negative or impossibly high fd; -ENOMEM. The name is copied.
+ * Puts (name, id) -> fd. 0 and *made (may be NULL); -EEXIST: the tag, or the descriptor, stands in the table already;
+ * -EINVAL: empty or over TAG_NAME_MAX; -EBADF: a negative or impossibly high fd; -ENOMEM. The name is copied.
  */
 int table_add(struct table *t, const char *name, int id, int fd, struct entry **made);
 
@@ -71,18 +80,28 @@ int table_add_next(struct table *t, const char *name, int fd, struct entry **mad
 struct entry *table_find(const struct table *t, const char *name, int id);
 
 /*
- * The descriptor of a tag that is no orphan, without the lock, from any thread and any signal handler, while others change the table. `len`: the name's, 1 to
- * TAG_NAME_MAX. The descriptor; -ENOENT; -EAGAIN: an orphan, or the table would not hold still: take the lock and use table_find.
+ * The descriptor of a tag that is no orphan, without the lock, from any thread and any signal handler, while others
+ * change the table. `len`: the name's, 1 to TAG_NAME_MAX. The descriptor; -ENOENT; -EAGAIN: an orphan, or the table
+ * would not hold still: take the lock and use table_find.
  */
 int table_peek(const struct table *t, const char *name, size_t len, int id);
 
-/* The same, and a loose orphan is the program's from here on: of several who ask at once, one claims it, and all get it. Not for a vfork child: it changes the table. */
+/*
+ * The same, and a loose orphan is the program's from here on: of several who ask at once, one claims it, and all get
+ * it. Not for a vfork child: it changes the table.
+ */
 int table_claim(struct table *t, const char *name, size_t len, int id);
 
-/* May be asked without the guard: an entry's memory stays mapped, and what it says may be a moment old (a drain looks at its own listeners, which nothing removes then but the program's own close). */
+/*
+ * May be asked without the guard: an entry's memory stays mapped, and what it says may be a moment old (a drain looks
+ * at its own listeners, which nothing removes then but the program's own close).
+ */
 struct entry *table_by_fd(const struct table *t, int fd);
 
-/* What every wrapped call looks at, without a lock and without a call: the beginning of each table. Only model/table.c writes it. */
+/*
+ * What every wrapped call looks at, without a lock and without a call: the beginning of each table. Only model/table.c
+ * writes it.
+ */
 enum {
 	TABLE_PAGE_SHIFT = 10,
 	TABLE_PAGES = 1 << 14, /* 16 million descriptors: 16 times the kernel's default ceiling */
@@ -127,8 +146,10 @@ struct entry *table_orphan_after(const struct table *t, const struct entry *e);
 void table_make_orphan(struct table *t, struct entry *e);
 
 /*
- * An orphan that is asked for by its tag alone, and that needs nothing but to be given: ENTRY_LOOSE. Before others can see the table. Holding the guard is not enough to act on such
- * a one: somebody may claim it meanwhile. Who means to close or move one asks table_hold first: after it, nobody claims it without the lock. False: it is no orphan (any more).
+ * An orphan that is asked for by its tag alone, and that needs nothing but to be given: ENTRY_LOOSE. Before others can
+ * see the table. Holding the guard is not enough to act on such a one: somebody may claim it meanwhile. Who means to
+ * close or move one asks table_hold first: after it, nobody claims it without the lock. False: it is no orphan (any
+ * more).
  */
 void table_make_loose(struct table *t, struct entry *e);
 bool table_hold(struct entry *e);

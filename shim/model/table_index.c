@@ -79,7 +79,10 @@ static void free_places(struct table_index *v)
 	v->stale = true;
 }
 
-/* Two for each bucket, since there is an entry for each at the most; more where uthash has given up to make more of them. */
+/*
+ * Two for each bucket, since there is an entry for each at the most; more where uthash has given up to make more of
+ * them.
+ */
 static void renew_places(struct table_index *v, const UT_hash_table *hash)
 {
 	size_t count = 2 * (size_t)hash->num_buckets;
@@ -234,7 +237,10 @@ static UNTRACED inline bool unchanged(const struct table_index *v, unsigned chan
 	return likely(atomic_load_explicit(&v->changes, memory_order_relaxed) == changes);
 }
 
-/* memcmp inline, for names of some tens of bytes, and mostly the same: the next lookup's first instructions are to be under way while this one waits for memory. */
+/*
+ * memcmp inline, for names of some tens of bytes, and mostly the same: the next lookup's first instructions are to be
+ * under way while this one waits for memory.
+ */
 static UNTRACED inline bool same_bytes(const char *a, const char *b, size_t n)
 {
 	typedef uint64_t pair __attribute__((vector_size(16)));
@@ -283,7 +289,11 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct table
 		return -EAGAIN;
 	if (!filter_lets(SEEN(filter[hashv & filter_mask]), hashv))
 		return unchanged(v, changes) ? -ENOENT : -EINTR;
-	for (unsigned hops = 0; hops < HOPS; hops++) { /* counted: what is no index any more may have no end, and a child of clone() may have been born with half a change and an even count */
+	/*
+	 * counted: what is no index any more may have no end, and a child of clone() may have been born with half a
+	 * change and an even count
+	 */
+	for (unsigned hops = 0; hops < HOPS; hops++) {
 		uint64_t place = SEEN(places[(hashv + hops) & mask]);
 		const struct entry *e;
 		int fd;
@@ -333,8 +343,10 @@ UNTRACED int table_index_find(const struct table_index *v, const char *name, siz
 /* ---- claiming ---- */
 
 /*
- * Of all who hold the guard, somebody may remove or move the entry between the last look at `changes` and the compare-and-swap. Then he has taken ENTRY_LOOSE from it first
- * (table_hold), and the swap fails; or the swap was first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see table_index_is_claimed_from.
+ * Of all who hold the guard, somebody may remove or move the entry between the last look at `changes` and the
+ * compare-and-swap. Then he has taken ENTRY_LOOSE from it first (table_hold), and the swap fails; or the swap was
+ * first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see
+ * table_index_is_claimed_from.
  */
 UNTRACED int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed)
 {
@@ -352,6 +364,7 @@ UNTRACED int table_index_claim(struct table_index *v, const char *name, size_t l
 
 bool table_index_is_claimed_from(struct table_index *v)
 {
-	atomic_thread_fence(memory_order_seq_cst); /* the entry is out of the table: who comes from now on does not find it */
+	/* the entry is out of the table: who comes from now on does not find it */
+	atomic_thread_fence(memory_order_seq_cst);
 	return atomic_load(&v->claiming) != 0;
 }

@@ -70,7 +70,10 @@ bool object_still(const struct object *object, int fd)
 	return same;
 }
 
-/* Appends the clean form of `path` to `out`, which holds a clean absolute path without a final slash (or nothing: the root). */
+/*
+ * Appends the clean form of `path` to `out`, which holds a clean absolute path without a final slash (or nothing: the
+ * root).
+ */
 static int append_clean(char *out, size_t used, const char *path)
 {
 	while (*path) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What a descriptor is called (names of sockets, paths, devices), and what it really is. Signal handlers may call these. */
+/*
+ * What a descriptor is called (names of sockets, paths, devices), and what it really is. Signal handlers may call
+ * these.
+ */
 #ifndef CPR_MODEL_TAG_H
 #define CPR_MODEL_TAG_H
 
@@ -13,8 +16,10 @@ enum {
 	TAG_NAME_MAX = 4095, /* bytes of a name, without its NUL */
 };
 
-/* What the kernel says of a descriptor. Two descriptors of one object compare equal; a number that was closed behind our
-   back and given away again does not. */
+/*
+ * What the kernel says of a descriptor. Two descriptors of one object compare equal; a number that was closed behind
+ * our back and given away again does not.
+ */
 struct object {
 	uint64_t dev;
 	uint64_t ino;
@@ -32,9 +37,9 @@ bool object_same(const struct object *a, const struct object *b);
 bool object_still(const struct object *object, int fd);
 
 /*
- * `path`, seen from directory `dir` (a descriptor or AT_FDCWD), absolute and lexically clean: no "//", no ".", "a/.." gone.
- * Symbolic links stay as they are written: `current ->` moves between generations, and must then be followed anew.
- * 0; -ENAMETOOLONG; -ENOENT for an empty path; else what getcwd or readlink said. *out untouched on failure.
+ * `path`, seen from directory `dir` (a descriptor or AT_FDCWD), absolute and lexically clean: no "//", no ".", "a/.."
+ * gone. Symbolic links stay as they are written: `current ->` moves between generations, and must then be followed
+ * anew. 0; -ENAMETOOLONG; -ENOENT for an empty path; else what getcwd or readlink said. *out untouched on failure.
  */
 int tag_path(int dir, const char *path, char out[TAG_NAME_MAX + 1]);
 
@@ -50,10 +55,15 @@ int tag_inet(const struct object *socket, const struct sockaddr *addr, socklen_t
 /* An absolute path of at most TAG_NAME_MAX bytes lexically clean, which is never longer. On a small stack. */
 void tag_clean(const char *path, char *out);
 
-/* The path of a filesystem unix address (NUL-terminated copy, at most 108 bytes), or false: abstract, unnamed, not unix. */
+/*
+ * The path of a filesystem unix address (NUL-terminated copy, at most 108 bytes), or false: abstract, unnamed, not
+ * unix.
+ */
 bool tag_unix_path(const struct sockaddr *addr, socklen_t len, char out[109]);
 
-/* The name of an opened path by what it is: dev:, fifo:, file:. NULL for what is never tagged (directories, sockets…). */
+/*
+ * The name of an opened path by what it is: dev:, fifo:, file:. NULL for what is never tagged (directories, sockets…).
+ */
 const char *tag_prefix(const struct object *object);
 
 /* A character device that keeps nothing between generations: null, zero, full, random, urandom, tty, ptmx, console. */

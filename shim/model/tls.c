@@ -18,8 +18,11 @@ static void begin_anew(struct tls *t)
 }
 
 /*
- * Up to 1.2 the record behind ChangeCipherSpec is the encrypted Finished, of 32 to 96 bytes. (In 1.3, after a HelloRetryRequest, it may be the second hello: no less than 122 bytes.) In 1.3 the client's Finished looks like application data: it is the first of it behind the server's flight. What came before is
- * early data, which nobody has to answer before the handshake is over. A client that shows a certificate sends more such records, which are taken for a question: that errs on the safe side.
+ * Up to 1.2 the record behind ChangeCipherSpec is the encrypted Finished, of 32 to 96 bytes. (In 1.3, after a
+ * HelloRetryRequest, it may be the second hello: no less than 122 bytes.) In 1.3 the client's Finished looks like
+ * application data: it is the first of it behind the server's flight. What came before is early data, which nobody has
+ * to answer before the handshake is over. A client that shows a certificate sends more such records, which are taken
+ * for a question: that errs on the safe side.
  */
 static void client_record(struct tls *t, uint8_t type, uint16_t length)
 {
@@ -43,7 +46,10 @@ static void client_record(struct tls *t, uint8_t type, uint16_t length)
 	}
 }
 
-/* In 1.3 a ticket looks like an answer. Tickets come before all else behind the handshake, and are of one length. A server that sends none has its first answer taken for one. */
+/*
+ * In 1.3 a ticket looks like an answer. Tickets come before all else behind the handshake, and are of one length. A
+ * server that sends none has its first answer taken for one.
+ */
 static bool is_ticket(struct tls *t, uint16_t length)
 {
 	if (!t->tickets)

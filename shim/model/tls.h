@@ -8,8 +8,9 @@
 #include <stdint.h>
 
 /*
- * All of it may be called by a signal handler: nothing is allocated, locked or printed. The order of calls is the caller's care, as for model/http.h. Turns of reading and writing say nothing on a
- * TLS connection: the server's flight in the handshake is no answer, and neither are the tickets that it sends unasked.
+ * All of it may be called by a signal handler: nothing is allocated, locked or printed. The order of calls is the
+ * caller's care, as for model/http.h. Turns of reading and writing say nothing on a TLS connection: the server's flight
+ * in the handshake is no answer, and neither are the tickets that it sends unasked.
  */
 
 /* One direction: the record under way. */
@@ -22,7 +23,8 @@ struct tls_way {
 /* Zero-initialised: a connection on which nothing was said yet. */
 struct tls {
 	struct tls_way client, server;
-	uint16_t ticket;           /* the length of the first record that a 1.3 server sent after the handshake; 0: none yet */
+	/* the length of the first record that a 1.3 server sent after the handshake; 0: none yet */
+	uint16_t ticket;
 	uint8_t kind : 2;          /* unknown, TLS, or none */
 	uint8_t is_13 : 1;         /* TLS 1.3: the handshake goes on as application data */
 	uint8_t client_cipher : 1; /* ChangeCipherSpec was sent */

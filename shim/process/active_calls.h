@@ -15,7 +15,8 @@ struct active_call {
 
 /* This thread's place; NULL: it has none yet, or there is no room. */
 extern cpr_thread struct active_call *active_calls_self;
-extern cpr_thread int active_calls_self_tid; /* in a child it is not what stands in *active_calls_self: that is to become its own */
+/* in a child it is not what stands in *active_calls_self: that is to become its own */
+extern cpr_thread int active_calls_self_tid;
 
 /*
  * Is a drain on? Then threads come out of such calls when they are rung (process/doorbell.c), and ask again whether

@@ -30,9 +30,10 @@ enum {
 };
 
 /*
- * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and leaves it alone in one
- * that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without standing in front of any of them: vfork cannot
- * be wrapped in C at all, and system() and popen() spawn inside libc where nobody stands. (What else a child must not have of its parent's lies here, too: birth_cleared.)
+ * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and
+ * leaves it alone in one that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without
+ * standing in front of any of them: vfork cannot be wrapped in C at all, and system() and popen() spawn inside libc
+ * where nobody stands. (What else a child must not have of its parent's lies here, too: birth_cleared.)
  */
 cpr_touched struct birth_self *birth_self;
 
@@ -47,7 +48,10 @@ static cpr_touched int around_count;
 static void (*born[BORN_MAX])(void);
 static int born_count;
 
-/* In one place of the library, and what they touch in another: whatever a process has touched since its last fork it looks up anew in the kernel's tables. */
+/*
+ * In one place of the library, and what they touch in another: whatever a process has touched since its last fork it
+ * looks up anew in the kernel's tables.
+ */
 #define fork_path __attribute__((hot, noinline))
 
 void birth_around_fork(void (*before)(void), void (*after)(void))
@@ -69,8 +73,9 @@ void birth_when_born(void (*forget)(void))
 
 
 /*
- * Where libc keeps a thread's tid, from the thread's pthread_self(); 0: not known. fork() notes the child's tid there, and vfork() leaves the parent's. So memory tells them apart, and a child in a
- * sandbox need not make a system call for it.
+ * Where libc keeps a thread's tid, from the thread's pthread_self(); 0: not known. fork() notes the child's tid there,
+ * and vfork() leaves the parent's. So memory tells them apart, and a child in a sandbox need not make a system call for
+ * it.
  */
 static cpr_touched ptrdiff_t tid_offset;
 
@@ -93,7 +98,8 @@ int birth_libc_tid(void)
 }
 
 /*
- * No pid stands in the cleared memory. Then this is a new process; or it is a vfork child of one that has asked for nothing yet, and to note its pid would make that one deaf for good.
+ * No pid stands in the cleared memory. Then this is a new process; or it is a vfork child of one that has asked for
+ * nothing yet, and to note its pid would make that one deaf for good.
  */
 static bool is_born(int me)
 {
@@ -128,7 +134,10 @@ static bool await_hooks(int me)
 	return atomic_load(&birth_self->pid) == me;
 }
 
-/* The first thing that a child with its own copy of our memory does here. Signals wait: a handler of the program would meet hooks that have not run. */
+/*
+ * The first thing that a child with its own copy of our memory does here. Signals wait: a handler of the program would
+ * meet hooks that have not run.
+ */
 static bool ask_first(int me)
 {
 	uint64_t all = ~(UINT64_C(1) << (SIGSETXID - 1)), before;
@@ -191,8 +200,9 @@ __attribute__((hot)) bool birth_is_single_threaded(void)
 }
 
 /*
- * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than some dozens of them. So nothing of ours runs in a child before it asks
- * for something: there is no handler for it in pthread_atfork. What a child must know of itself it works out when it first asks (after_birth), and whom the owner
+ * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than
+ * some dozens of them. So nothing of ours runs in a child before it asks for something: there is no handler for it in
+ * pthread_atfork. What a child must know of itself it works out when it first asks (after_birth), and whom the owner
  * has to tell of a restart it finds by itself (process/roster.c).
  */
 static fork_path void prepare(void)

@@ -7,8 +7,9 @@
 #include <stdint.h>
 
 /*
- * Connects to the caller that rang with this nonce, and makes sure that it is root or this process's own user. Returns the socket, at a high
- * number, close-on-exec and O_NONBLOCK; or -errno: -EAGAIN, its backlog is full at the moment; -EPERM, a stranger. The task's; keeps no errno.
+ * Connects to the caller that rang with this nonce, and makes sure that it is root or this process's own user. Returns
+ * the socket, at a high number, close-on-exec and O_NONBLOCK; or -errno: -EAGAIN, its backlog is full at the moment;
+ * -EPERM, a stranger. The task's; keeps no errno.
  */
 int caller_connect(uint64_t nonce);
 

@@ -48,8 +48,8 @@ void children_adopt(const struct child *children, size_t n)
 }
 
 /*
- * A wait that the kernel has told of one may not be back yet when our tick, or another thread's wait, sees that it is gone: it is known for a moment more, and not for
- * longer, since its pid is free.
+ * A wait that the kernel has told of one may not be back yet when our tick, or another thread's wait, sees that it is
+ * gone: it is known for a moment more, and not for longer, since its pid is free.
  */
 static struct unknown *find(int pid)
 {
@@ -117,8 +117,8 @@ static bool is_parent(void)
 }
 
 /*
- * By number, and by its start: the kernel may have done away with it unseen (SIGCHLD is ignored), and given its pid out again. Dead, but not to be waited for yet: its
- * first thread is, and others are still on their way out.
+ * By number, and by its start: the kernel may have done away with it unseen (SIGCHLD is ignored), and given its pid out
+ * again. Dead, but not to be waited for yet: its first thread is, and others are still on their way out.
  */
 static void reap(struct unknown *child)
 {

@@ -13,8 +13,8 @@ enum { CHILDREN_MAX = 4096 };
 void children_adopt(const struct child *children, size_t n);
 
 /*
- * After a restart all children that there are: the program has made none yet, and between the list and the exec some may have been born. Of those in the list it is known which share a
- * listener.
+ * After a restart all children that there are: the program has made none yet, and between the list and the exec some
+ * may have been born. Of those in the list it is known which share a listener.
  */
 void children_adopt_all(const struct child *children, size_t n);
 
@@ -34,7 +34,8 @@ extern _Atomic int children_left;
 int children_reap(void);
 
 /*
- * The kernel has told the program's wait of this process: is it one of those? `gone`: it has ended, and was waited for (a stop is only swallowed). False in a forked child.
+ * The kernel has told the program's wait of this process: is it one of those? `gone`: it has ended, and was waited for
+ * (a stop is only swallowed). False in a forked child.
  */
 bool children_swallow(int pid, bool gone);
 
@@ -44,7 +45,10 @@ bool children_knows(int pid);
 /* Are there children, and none that the program has made? */
 bool children_are_strangers(void);
 
-/* For the next state, at the most CHILDREN_MAX: all children of this process, dead or alive; or only those that its program does not know. How many. */
+/*
+ * For the next state, at the most CHILDREN_MAX: all children of this process, dead or alive; or only those that its
+ * program does not know. How many.
+ */
 size_t children_all(struct child *into);
 size_t children_unknown(struct child *into);
 

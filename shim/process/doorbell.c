@@ -38,7 +38,10 @@ void doorbell_when_foreign(void (*deliver)(int sig, siginfo_t *info, void *conte
 	when_foreign = deliver;
 }
 
-/* A thread of ours that is to come out of a blocking call: told from the program's own use of this signal by an address that only we know. */
+/*
+ * A thread of ours that is to come out of a blocking call: told from the program's own use of this signal by an address
+ * that only we know.
+ */
 static const char call_out;
 
 bool doorbell_call_out(int pid, int tid)
@@ -101,11 +104,12 @@ static void note_caller(uint64_t nonce)
 }
 
 /*
- * Was a system call cut short by this ring and by nothing else? Then its wrapper may call it again. The obvious test, that the doorbell rang, is
- * wrong when a signal of the program's was delivered at the same time: its handler has set a flag, and the program waits for EINTR to look at it.
- * Such a signal is either still pending (everything is blocked here), or its handler's frame lies below ours: then what we interrupted is that
- * handler's first instruction, and not a call that says EINTR. What is left is a signal that comes between this look and the return to the call:
- * some millionths of a second, in which the program's own look at its flag before poll() would have missed it, too.
+ * Was a system call cut short by this ring and by nothing else? Then its wrapper may call it again. The obvious test,
+ * that the doorbell rang, is wrong when a signal of the program's was delivered at the same time: its handler has set a
+ * flag, and the program waits for EINTR to look at it. Such a signal is either still pending (everything is blocked
+ * here), or its handler's frame lies below ours: then what we interrupted is that handler's first instruction, and not
+ * a call that says EINTR. What is left is a signal that comes between this look and the return to the call: some
+ * millionths of a second, in which the program's own look at its flag before poll() would have missed it, too.
  */
 static bool interrupted_alone(const ucontext_t *context)
 {
@@ -125,10 +129,10 @@ static bool interrupted_alone(const ucontext_t *context)
 }
 
 /*
- * A thread that sleeps in a read, or is about to, has to come out of it when a drain begins. To install the handler without SA_RESTART for that
- * time would end waitpid, sem_wait and everything else in every thread as well, which no program expects that asked for SA_RESTART. So only this
- * call is cut short, here: the kernel is going to make it again, from the instruction at which the handler returns; let it return behind that,
- * with EINTR.
+ * A thread that sleeps in a read, or is about to, has to come out of it when a drain begins. To install the handler
+ * without SA_RESTART for that time would end waitpid, sem_wait and everything else in every thread as well, which no
+ * program expects that asked for SA_RESTART. So only this call is cut short, here: the kernel is going to make it
+ * again, from the instruction at which the handler returns; let it return behind that, with EINTR.
  */
 static void cut_short(ucontext_t *context)
 {
@@ -151,9 +155,10 @@ static void cut_short(ucontext_t *context)
 }
 
 /*
- * No lock, no wait; one system call (clone or futex), and where a call was interrupted that says EINTR, one more. What runs in an interrupted thread
- * can wait for nothing: the thread may hold malloc's lock, which a fork() in another thread waits for while it holds ours. And its stack may be an
- * alternate one of 8 KiB, of which the kernel's own frame takes 3.5 KiB with AVX-512.
+ * No lock, no wait; one system call (clone or futex), and where a call was interrupted that says EINTR, one more. What
+ * runs in an interrupted thread can wait for nothing: the thread may hold malloc's lock, which a fork() in another
+ * thread waits for while it holds ours. And its stack may be an alternate one of 8 KiB, of which the kernel's own frame
+ * takes 3.5 KiB with AVX-512.
  */
 static void rang(int sig, siginfo_t *info, void *context)
 {

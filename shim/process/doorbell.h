@@ -13,16 +13,22 @@
 /* Installs the handler, and lets the signal through in this thread. 0, or -errno. Once, when the library starts. */
 int doorbell_init(void);
 
-/* What to call for a descriptor for which the kernel rang (fcntl(2), F_SETSIG): in the handler, lock-free. Once, when the library starts. */
+/*
+ * What to call for a descriptor for which the kernel rang (fcntl(2), F_SETSIG): in the handler, lock-free. Once, when
+ * the library starts.
+ */
 void doorbell_when_heard(void (*heard)(int fd));
 
 /*
- * What to call for a signal of the doorbell's number that this process has sent itself: raise(), timers and the like of a program that uses the number too. In the
- * handler. Once, when the library starts.
+ * What to call for a signal of the doorbell's number that this process has sent itself: raise(), timers and the like of
+ * a program that uses the number too. In the handler. Once, when the library starts.
  */
 void doorbell_when_foreign(void (*deliver)(int sig, siginfo_t *info, void *context));
 
-/* Rings one thread of this process, so that it comes out of a blocking call (process/active_calls.h). False: there is no such thread. */
+/*
+ * Rings one thread of this process, so that it comes out of a blocking call (process/active_calls.h). False: there is
+ * no such thread.
+ */
 bool doorbell_call_out(int pid, int tid);
 
 /* Ignored, from before an exec into a stranger on; and heard again, if that has failed. Keeps errno. */
@@ -47,8 +53,9 @@ bool doorbell_took_restart(void);
 extern cpr_thread unsigned doorbell_rings;
 
 /*
- * SA_RESTART does not reach every call (signal(7)): poll, sleep and their like say EINTR after any handler, and many a small server ends at that.
- * So a call that was interrupted by the doorbell alone goes on. `r` is what it returned, `rings` what doorbell_rings was before it.
+ * SA_RESTART does not reach every call (signal(7)): poll, sleep and their like say EINTR after any handler, and many a
+ * small server ends at that. So a call that was interrupted by the doorbell alone goes on. `r` is what it returned,
+ * `rings` what doorbell_rings was before it.
  */
 static inline bool doorbell_only_rang(long r, unsigned rings)
 {

@@ -21,7 +21,11 @@ static cpr_touched struct own {
 	struct page_forks forks;
 } *own;
 
-static int64_t vain_until; /* CLOCK_MONOTONIC, ns: a fork of which the page tells was awaited in vain. Its process has died, or a worker writes what it likes */
+/*
+ * CLOCK_MONOTONIC, ns: a fork of which the page tells was awaited in vain. Its process has died, or a worker writes
+ * what it likes
+ */
+static int64_t vain_until;
 
 static inline struct page_forks *here(void)
 {

@@ -8,7 +8,10 @@
 /* Once, with births and the page there. 0, or -errno. */
 int forks_init(void);
 
-/* This process is the owner: it counts its forks in its own memory. Each page that a process touches after a fork costs it a little. */
+/*
+ * This process is the owner: it counts its forks in its own memory. Each page that a process touches after a fork costs
+ * it a little.
+ */
 void forks_of_owner(void);
 
 /* How many there were: no more workers than when this was the same. */
@@ -16,7 +19,10 @@ unsigned forks_births(void);
 
 bool forks_under_way(void);
 
-/* Waits for those that are under way, 100 ms at most (one whose process has died meanwhile is never over). False: one still is. */
+/*
+ * Waits for those that are under way, 100 ms at most (one whose process has died meanwhile is never over). False: one
+ * still is.
+ */
 bool forks_await(void);
 
 #endif

@@ -27,14 +27,19 @@ static const int unreadable;
 cpr_touched const volatile int *guard_readable = &unreadable;
 static cpr_touched int *readable; /* cleared in a child: until the guard has seen that its table is whole */
 static cpr_touched _Atomic int lock_word; /* 0 free, 1 held, 2 held and waited for */
-static cpr_touched _Atomic(void *) holder; /* the thread that is changing the table. (A callback of cpr_walk_fd may call close(), or fork) */
-static cpr_touched _Atomic(void *) forker; /* the thread that has the lock from fork()'s first moment to its last: its handlers may change the table */
+/* the thread that is changing the table. (A callback of cpr_walk_fd may call close(), or fork) */
+static cpr_touched _Atomic(void *) holder;
+/* the thread that has the lock from fork()'s first moment to its last: its handlers may change the table */
+static cpr_touched _Atomic(void *) forker;
 static cpr_touched int forks_in_forks;     /* the forker's handlers may fork */
 static cpr_touched _Atomic bool forks_unlocked; /* this process's one thread is in fork(), and has not taken it */
 static const _Atomic unsigned *task_word;
 static bool broken;                        /* born while another thread was changing the table */
 
-/* Where a thread's errno is tells threads apart without a system call, and a child's first thread is where its parent's forking thread was. */
+/*
+ * Where a thread's errno is tells threads apart without a system call, and a child's first thread is where its parent's
+ * forking thread was.
+ */
 static inline void *self(void)
 {
 	return &errno;
@@ -48,7 +53,8 @@ void guard_fill(sigset_t *all)
 
 	sigfillset(all);
 	memcpy(&first, all, sizeof(first));
-	first |= 1UL << (SIGCANCEL - 1); /* sigaddset() refuses. Not SIGSETXID: setuid() waits until every thread has handled it */
+	/* sigaddset() refuses. Not SIGSETXID: setuid() waits until every thread has handled it */
+	first |= 1UL << (SIGCANCEL - 1);
 	memcpy(all, &first, sizeof(first));
 }
 
@@ -148,7 +154,10 @@ void guard_go_out(void)
 		atomic_fetch_sub(&inside->count, 1);
 }
 
-/* A handler of the program's in the thread that closes goes in all the same; and what that handler has interrupted inside will not go out. */
+/*
+ * A handler of the program's in the thread that closes goes in all the same; and what that handler has interrupted
+ * inside will not go out.
+ */
 void guard_close(bool close)
 {
 	int own = guard_depth > 0, saved_errno = errno;
@@ -199,9 +208,10 @@ static bool is_alone(void)
 }
 
 /*
- * One thread may hold the lock when another forks: so it is taken before. The child lets go of it when it first asks for something (process/birth.c); for the one thread
- * which is in the child was the one that held it. Until then its signals cannot be blocked: nobody would unblock them. Its handlers, between here and the
- * fork, find the table whole, and may change it.
+ * One thread may hold the lock when another forks: so it is taken before. The child lets go of it when it first asks
+ * for something (process/birth.c); for the one thread which is in the child was the one that held it. Until then its
+ * signals cannot be blocked: nobody would unblock them. Its handlers, between here and the fork, find the table whole,
+ * and may change it.
  */
 static __attribute__((hot)) void before_fork(void)
 {
@@ -249,7 +259,10 @@ void guard_await_fork(void)
 		wait_us(INSIDE_TURN_US);
 }
 
-/* Which thread of its parent's has made this child? NULL: not known. Its first thread is that one; another one may be the first that asks. */
+/*
+ * Which thread of its parent's has made this child? NULL: not known. Its first thread is that one; another one may be
+ * the first that asks.
+ */
 static void *maker(void)
 {
 	return next_sys(SYS_gettid) == getpid() ? self() : forker;

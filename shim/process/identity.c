@@ -203,8 +203,8 @@ static void say_user(const struct identity *now, const struct identity *then, st
 }
 
 /*
- * no_new_privs is not looked at. It only keeps rights from being gained by a program's file, and such a file takes no preload in any case.
- * haproxy sets it by default, and its next generation does the same.
+ * no_new_privs is not looked at. It only keeps rights from being gained by a program's file, and such a file takes no
+ * preload in any case. haproxy sets it by default, and its next generation does the same.
  */
 static const char *changed_rights(const struct identity *now, const struct identity *then)
 {
@@ -276,8 +276,8 @@ static uint64_t inode_of(const char *process, const char *name)
 }
 
 /*
- * The process that listened may have exec'ed since, a program with file capabilities for one: its rights are not those of the one that asks.
- * Then the kernel gives its directory in /proc to root.
+ * The process that listened may have exec'ed since, a program with file capabilities for one: its rights are not those
+ * of the one that asks. Then the kernel gives its directory in /proc to root.
  */
 static bool is_still_of(const char *process, uint32_t uid)
 {

@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 cpr_touched struct page *page_shared;
-static cpr_touched int page_fd = -1; /* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
+/* the memfd of it, for the program's own exec; -1: there was no fork yet, -2: there is none */
+static cpr_touched int page_fd = -1;
 static int page_filters;
 
 static bool is_inode(int fd, uint64_t ino)
@@ -111,7 +112,10 @@ static void name_mapping(char name[32])
 	text_format(&t, PROTOCOL_PAGE_NAME "%d.%d", cpr__settings.signal, page_filters);
 }
 
-/* The hard limit of file sizes is so low that there is no memfd of this size: the page has none then, and the name stands on an empty one, for another mapping. */
+/*
+ * The hard limit of file sizes is so low that there is no memfd of this size: the page has none then, and the name
+ * stands on an empty one, for another mapping.
+ */
 static struct page *make_nameless(const char *name)
 {
 	cleanup_fd int mark = io_memfd(name);
@@ -127,7 +131,10 @@ static int make_memfd(const char *name)
 	return io_memfd_sized(name, sizeof(struct page), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
-/* The number of a page's memfd: such a one leaves a table of 128, which costs a fork no more than the least one does, of 64; and the last of those is bash's, for <(...). -2: there is no number left. */
+/*
+ * The number of a page's memfd: such a one leaves a table of 128, which costs a fork no more than the least one does,
+ * of 64; and the last of those is bash's, for <(...). -2: there is no number left.
+ */
 static int out_of_the_way(int fd)
 {
 	enum { LAST = 127 };
@@ -160,8 +167,9 @@ static int make_again(void)
 }
 
 /*
- * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks should not find a descriptor that it did not open. A program
- * that forks may exec itself afterwards, and must then have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. It takes the
+ * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks
+ * should not find a descriptor that it did not open. A program that forks may exec itself afterwards, and must then
+ * have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. It takes the
  * place of the old one: another thread may be looking at it, and every mapping makes every fork dearer.
  */
 static __attribute__((noinline, cold)) void keep(void)
@@ -215,7 +223,8 @@ static void claim_place(int slot, int parent, uint64_t now)
 	atomic_store(&page_shared->worker[slot].parent, parent);
 	page_shared->worker[slot].entered = now;
 	atomic_store(&page_shared->worker[slot].gated, 0);
-	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey)); /* what was slow when that was asked cannot be its */
+	/* what was slow when that was asked cannot be its */
+	atomic_store(&page_shared->worker[slot].calm, atomic_load(&page_shared->drain.survey));
 }
 
 static void warn_of_many(int pid)

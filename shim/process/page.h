@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The page: memory that the owner shares with all processes that it forks, and the memfd by which its next image finds it. */
+/*
+ * The page: memory that the owner shares with all processes that it forks, and the memfd by which its next image finds
+ * it.
+ */
 #ifndef CPR_PROCESS_PAGE_H
 #define CPR_PROCESS_PAGE_H
 
@@ -8,7 +11,8 @@
 #include <stdint.h>
 
 enum {
-	PAGE_FORM = 5, /* changes with struct page: an image that exec'ed itself may be of another version than its workers */
+	/* changes with struct page: an image that exec'ed itself may be of another version than its workers */
+	PAGE_FORM = 5,
 	PAGE_WORKERS = 4096,
 	PAGE_LEAVING = 128, /* what becomes of a moment's exec is seen by its flags; these are for that moment */
 };
@@ -18,7 +22,10 @@ struct page_forks {
 	_Atomic unsigned births; /* so far */
 };
 
-/* A drain of all processes: where they pass their connections to (0: there is none), and until when (CLOCK_MONOTONIC, ns). */
+/*
+ * A drain of all processes: where they pass their connections to (0: there is none), and until when (CLOCK_MONOTONIC,
+ * ns).
+ */
 struct page_drain {
 	_Atomic uint64_t survey; /* before it: who has no slow requests says so with this number; 0: nobody asks */
 	_Atomic uint64_t nonce;
@@ -32,7 +39,8 @@ struct page_worker {
 	_Atomic int parent;
 	uint64_t entered; /* clock ticks since boot */
 	_Atomic uint64_t gated; /* the last wish of a handover that it has fulfilled: page_drain.gate */
-	_Atomic uint64_t calm; /* the last time that it was asked for its slow requests and had none: page_drain.survey */
+	/* the last time that it was asked for its slow requests and had none: page_drain.survey */
+	_Atomic uint64_t calm;
 };
 
 /* One page-aligned block for the owner and all that it forks. */
@@ -54,14 +62,23 @@ struct page {
 /* NULL before page_init. */
 extern struct page *page_shared;
 
-/* Once, with births there: maps the page, zeroed (named for the tools: model/protocol.h; `filters` are seccomp's). 0, or -errno: then this process goes on without cpr. */
+/*
+ * Once, with births there: maps the page, zeroed (named for the tools: model/protocol.h; `filters` are seccomp's). 0,
+ * or -errno: then this process goes on without cpr.
+ */
 int page_init(int filters);
 
-/* The descriptor of the page, and its inode; -1 if it is not open any more. An image that the program has exec'ed itself goes on with it, and so knows its workers. */
+/*
+ * The descriptor of the page, and its inode; -1 if it is not open any more. An image that the program has exec'ed
+ * itself goes on with it, and so knows its workers.
+ */
 int page_fd_of(uint64_t *ino);
 bool page_inherit(int fd, uint64_t ino);
 
-/* The page of the generation that a restart has ended: its workers read there that it is gone, and that what they passed on is not theirs any more. */
+/*
+ * The page of the generation that a restart has ended: its workers read there that it is gone, and that what they
+ * passed on is not theirs any more.
+ */
 void page_let_go(int fd, uint64_t ino);
 #define PAGE_GONE UINT64_MAX /* page_drain.nonce, then */
 
@@ -70,7 +87,10 @@ struct page_drain *page_shared_drain(void);
 /* The place where a process stands among the workers; -1: nowhere. */
 int page_place_of(int pid);
 
-/* The place of a process from now on (clock ticks since boot): its own if it has one, or that of a dead one. -1: there is none left. */
+/*
+ * The place of a process from now on (clock ticks since boot): its own if it has one, or that of a dead one. -1: there
+ * is none left.
+ */
 int page_enter(int pid, int parent, uint64_t now);
 
 #endif

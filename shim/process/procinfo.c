@@ -376,7 +376,10 @@ bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known
 			waits = waits_in_kernel(asked, asked_thread);
 		}
 		sure &= !waits;
-		/* looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that had waited for it */
+		/*
+		 * looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that
+		 * had waited for it
+		 */
 		if (waits || !procinfo_catches(pid, sig) || !procinfo_look(pid, &proc) || !procinfo_is_forked(proc.flags))
 			continue;
 		found(pid, queue[i].parent);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Other processes as /proc shows them: whose child one is, and what sockets it holds. Any signal handler may call these; all keep errno. */
+/*
+ * Other processes as /proc shows them: whose child one is, and what sockets it holds. Any signal handler may call
+ * these; all keep errno.
+ */
 #ifndef CPR_PROCESS_PROCINFO_H
 #define CPR_PROCESS_PROCINFO_H
 
@@ -21,13 +24,16 @@ bool procinfo_look(int pid, struct procinfo *proc);
 bool procinfo_is_gone(int pid);
 
 /*
- * When a process started, in clock ticks since boot; 0 if it is gone or a zombie. /proc may hide other users' processes (hidepid): no answer there means "not known", not "dead", and a process that is
- * there started at PROCINFO_HIDDEN.
+ * When a process started, in clock ticks since boot; 0 if it is gone or a zombie. /proc may hide other users' processes
+ * (hidepid): no answer there means "not known", not "dead", and a process that is there started at PROCINFO_HIDDEN.
  */
 uint64_t procinfo_start_time(int pid);
 #define PROCINFO_HIDDEN UINT64_C(1)
 
-/* What a process has used of the processors, ns. (/proc/PID/stat tells it in steps of 10 ms: a few microseconds may look like as many.) */
+/*
+ * What a process has used of the processors, ns. (/proc/PID/stat tells it in steps of 10 ms: a few microseconds may
+ * look like as many.)
+ */
 int64_t procinfo_cpu_time(int pid);
 
 /* Calls `each` with every child of a process, the dead ones too. */
@@ -48,16 +54,22 @@ bool procinfo_descends(int pid, int from);
 /* Has this process, that /proc says has these flags, not exec'ed since it was forked? */
 bool procinfo_is_forked(unsigned flags);
 
-/* Does this process handle this signal? Not a child of posix_spawn, nor who is another program by now; nor one that is not under cpr. One thread at a time. */
+/*
+ * Does this process handle this signal? Not a child of posix_spawn, nor who is another program by now; nor one that is
+ * not under cpr. One thread at a time.
+ */
 bool procinfo_catches(int pid, int sig);
 
 enum procinfo_known { PROCINFO_NEW, PROCINFO_KNOWN, PROCINFO_STRANGE };
 
 /*
- * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as procinfo_start_time), has not exec'ed, catches `sig`, and of which `is` says that it is new.
- * Strange ones are passed over, and so are their children. False: there may be more (who cannot be told from a child of vfork at the moment), so it is to be asked again.
+ * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as procinfo_start_time),
+ * has not exec'ed, catches `sig`, and of which `is` says that it is new. Strange ones are passed over, and so are their
+ * children. False: there may be more (who cannot be told from a child of vfork at the moment), so it is to be asked
+ * again.
  *
- * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program that it becomes. It has its parent wait in the kernel.
+ * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program
+ * that it becomes. It has its parent wait in the kernel.
  */
 bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known (*is)(int pid, uint64_t start_time), void (*found)(int pid, int parent));
 

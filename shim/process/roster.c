@@ -33,8 +33,9 @@ static _Atomic bool looking;        /* at the members */
 static uint64_t since;             /* clock ticks since boot: who was there before is no worker */
 
 /*
- * Workers that this process has seen. They write into the page, and may have less rights than the owner: what stands there is a hint, of which each is looked at before it is believed; and a worker that
- * was seen is known until it ends, whatever stands there.
+ * Workers that this process has seen. They write into the page, and may have less rights than the owner: what stands
+ * there is a hint, of which each is looked at before it is believed; and a worker that was seen is known until it ends,
+ * whatever stands there.
  */
 static cpr_large struct member {
 	int pid;
@@ -101,8 +102,9 @@ static bool is_hidden_child(int pid)
 }
 
 /*
- * Is what stands in this place a live worker of ours? A pid is given out again: before anything is sent to one, it must have been there when it was entered, and descend from the owner; and not
- * have exec'ed since, by whatever call. The pid is read once: a worker may write another one a moment later.
+ * Is what stands in this place a live worker of ours? A pid is given out again: before anything is sent to one, it must
+ * have been there when it was entered, and descend from the owner; and not have exec'ed since, by whatever call. The
+ * pid is read once: a worker may write another one a moment later.
  */
 static struct member *look_at_place(int slot, int owner)
 {
@@ -258,7 +260,10 @@ void roster_look_anyway(void)
 	atomic_store(&look_anyway, true);
 }
 
-/* Workers that were forked and have not asked for anything since: most have nothing to do with us until they are told of a restart. */
+/*
+ * Workers that were forked and have not asked for anything since: most have nothing to do with us until they are told
+ * of a restart.
+ */
 static void enter_forked(void)
 {
 	unsigned births = forks_births();
@@ -274,8 +279,8 @@ static void enter_forked(void)
 }
 
 /*
- * One thread at a time looks, with its signals blocked: its handlers may want to look. Beneath the guard, if that is held; nothing here takes it. Longer than 1 s no look takes: the thread may be one
- * of this process's parent.
+ * One thread at a time looks, with its signals blocked: its handlers may want to look. Beneath the guard, if that is
+ * held; nothing here takes it. Longer than 1 s no look takes: the thread may be one of this process's parent.
  */
 static void lock(sigset_t *before)
 {

@@ -17,8 +17,9 @@ int roster_init(void);
 void roster_when_stranger(bool (*is)(int pid));
 
 /*
- * Settles which process restarts: the one that generation 1 is; after a daemonising fork, the child that is left when its parents are
- * gone (worked out when asked: the parent may be gone a moment after the child asked first). Takes ownership where it has fallen to this process. True: it is this one.
+ * Settles which process restarts: the one that generation 1 is; after a daemonising fork, the child that is left when
+ * its parents are gone (worked out when asked: the parent may be gone a moment after the child asked first). Takes
+ * ownership where it has fallen to this process. True: it is this one.
  */
 bool roster_elect(void);
 int roster_owner(void);
@@ -30,8 +31,9 @@ void roster_inherit(int fd, uint64_t ino);
 bool roster_is_worker(int pid);
 
 /*
- * Pids of live workers of the owner into `pids`; how many. These and the three below look for those who were forked and never were heard of: in the lists of /proc, when there was a
- * fork since the last time. One that is forked in this very moment is waited for, 100 ms at the most.
+ * Pids of live workers of the owner into `pids`; how many. These and the three below look for those who were forked and
+ * never were heard of: in the lists of /proc, when there was a fork since the last time. One that is forked in this
+ * very moment is waited for, 100 ms at the most.
  */
 size_t roster_workers(int *pids, size_t most);
 
@@ -39,8 +41,9 @@ size_t roster_workers(int *pids, size_t most);
 size_t roster_worker_count(void);
 
 /*
- * Workers that bind one listener each: each has a copy of every orphan, and must take another one than the others. This worker's number among those who claim, from 0 on; that it has claimed
- * one; and how many were claimed so, which the owner still has as orphans.
+ * Workers that bind one listener each: each has a copy of every orphan, and must take another one than the others. This
+ * worker's number among those who claim, from 0 on; that it has claimed one; and how many were claimed so, which the
+ * owner still has as orphans.
  */
 int roster_claimer(void);
 void roster_claimed(void);
@@ -57,7 +60,10 @@ size_t roster_workers_not_gated(uint64_t wish, bool ring);
 /* Is there any, also if it is being forked at this moment? */
 bool roster_has_workers(void);
 
-/* Workers are looked for the next time even if nobody has called fork(): who was born by _Fork() or clone() has passed by us. */
+/*
+ * Workers are looked for the next time even if nobody has called fork(): who was born by _Fork() or clone() has passed
+ * by us.
+ */
 void roster_look_anyway(void);
 
 /* This worker becomes another program; and the way back. */

@@ -93,8 +93,9 @@ static bool same_file(const char *path, const char *other)
 }
 
 /*
- * The path that execve was given, absolute. For a script (its first line names the interpreter) the kernel keeps the script's path there and
- * puts interpreter, its argument and the script in front of the arguments: take those out again, exec will put them back in.
+ * The path that execve was given, absolute. For a script (its first line names the interpreter) the kernel keeps the
+ * script's path there and puts interpreter, its argument and the script in front of the arguments: take those out
+ * again, exec will put them back in.
  */
 static int note_path(char **argv)
 {
@@ -266,8 +267,9 @@ static void doorstop(int sig)
 }
 
 /*
- * exec keeps "ignored" and resets handlers. Putting SIGPIPE from ignored back to its default here would let it kill us through another
- * thread before exec gets that far; so it gets a handler that does nothing, which exec resets to the default.
+ * exec keeps "ignored" and resets handlers. Putting SIGPIPE from ignored back to its default here would let it kill us
+ * through another thread before exec gets that far; so it gets a handler that does nothing, which exec resets to the
+ * default.
  */
 static void restore_signals(int doorbell)
 {
@@ -308,7 +310,8 @@ void startup_restore_process(int doorbell)
 	sched_getaffinity(0, sizeof(before.processors), &before.processors);
 	if (start.processors_known && !CPU_EQUAL(&start.processors, &before.processors))
 		sched_setaffinity(0, sizeof(start.processors), &start.processors);
-	setpriority(PRIO_PROCESS, 0, start.nice); /* of this task only, as the affinity is; nice(2) adds, and would add up */
+	/* of this task only, as the affinity is; nice(2) adds, and would add up */
+	setpriority(PRIO_PROCESS, 0, start.nice);
 	next_prctl(PR_SET_PDEATHSIG, (unsigned long)start.parent_death_signal, 0, 0, 0); /* a new task has none */
 	restore_signals(doorbell);
 }
@@ -331,7 +334,10 @@ static bool is_socket(int fd)
 	return !fstat(fd, &st) && S_ISSOCK(st.st_mode);
 }
 
-/* A daemon points 0, 1 and 2 at /dev/null: the next one gets them like that. A connection that landed there is not passed on. */
+/*
+ * A daemon points 0, 1 and 2 at /dev/null: the next one gets them like that. A connection that landed there is not
+ * passed on.
+ */
 bool startup_is_heirloom(int fd)
 {
 	for (size_t i = 0; i < cpr__startup.heirloom_count; i++) {

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* What the program was given at its start, and therefore what the next generation gets: arguments, environment, directory, limits, signals. */
+/*
+ * What the program was given at its start, and therefore what the next generation gets: arguments, environment,
+ * directory, limits, signals.
+ */
 #ifndef CPR_PROCESS_STARTUP_H
 #define CPR_PROCESS_STARTUP_H
 
 #include "model/state.h"
 
 struct origin {
-	const char *path;  /* absolute, as it was started; symbolic links unresolved: a package upgrade, a moved `current` are followed */
+	/* absolute, as it was started; symbolic links unresolved: a package upgrade, a moved `current` are followed */
+	const char *path;
 	char **argv;
 	char **envp;       /* without CPR_STATE_FD */
 	const char *directory;
@@ -18,20 +22,23 @@ struct origin {
 extern struct origin cpr__startup;
 
 /*
- * Notes everything, copied: programs write over their arguments (setproctitle) and clear their environment. `heirlooms` of the state, or
- * NULL in generation 1: then whatever is open now. 0, or -ENOMEM.
+ * Notes everything, copied: programs write over their arguments (setproctitle) and clear their environment. `heirlooms`
+ * of the state, or NULL in generation 1: then whatever is open now. 0, or -ENOMEM.
  */
 int startup_init(char **argv, char **envp, const struct state *state);
 
 /* What this program was first started with, for the state of its own exec. It points into cpr__startup. */
 struct given startup_given(void);
 
-/* Directory and umask as at start: of the calling task, whose file system attributes must be its own (clone without CLONE_FS). */
+/*
+ * Directory and umask as at start: of the calling task, whose file system attributes must be its own (clone without
+ * CLONE_FS).
+ */
 void startup_restore_directory(void);
 
 /*
- * Signals, timers, limits, processor affinity as at start: what the whole process shares. The doorbell stays blocked, and is let through by
- * the next generation's constructor. startup_put_back undoes it when exec has failed.
+ * Signals, timers, limits, processor affinity as at start: what the whole process shares. The doorbell stays blocked,
+ * and is let through by the next generation's constructor. startup_put_back undoes it when exec has failed.
  */
 void startup_restore_process(int doorbell);
 void startup_put_back(void);

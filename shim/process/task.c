@@ -33,7 +33,9 @@ enum {
 	GONE_TURN_NS = 50000,
 };
 
-/* The word: is it alive, and how often was it woken. In one, so that it cannot end between a wake and its look at it. */
+/*
+ * The word: is it alive, and how often was it woken. In one, so that it cannot end between a wake and its look at it.
+ */
 enum { ALIVE = 1, WOKEN = 2 };
 
 /* A forked child finds this cleared: it has no task. */
@@ -108,8 +110,9 @@ static void sleep_until_woken(unsigned seen, int ms)
 }
 
 /*
- * Clients that are held back wait for its next look. Behind the 128 threads of an apache with two processes it came late: drains took 30 to 140 ms, and 25 to 75 so. The
- * program may not be allowed that; then it is as it is. What it execs gets the nice value of the start (process/startup.c).
+ * Clients that are held back wait for its next look. Behind the 128 threads of an apache with two processes it came
+ * late: drains took 30 to 140 ms, and 25 to 75 so. The program may not be allowed that; then it is as it is. What it
+ * execs gets the nice value of the start (process/startup.c).
  */
 static void come_first(void)
 {
@@ -139,7 +142,10 @@ static void live(void)
 
 /* ---- its birth ---- */
 
-/* What lies furthest from the thread pointer, below and above it, of all that is touched here: the same for each thread. */
+/*
+ * What lies furthest from the thread pointer, below and above it, of all that is touched here: the same for each
+ * thread.
+ */
 static void span_of_block(size_t *below, size_t *above)
 {
 	char *here = arch_thread_pointer();
@@ -178,7 +184,10 @@ static bool map_room(size_t below, size_t above)
 	return true;
 }
 
-/* The block is cleared for each task: the last one may have been another process's, which forked in the middle of its work. */
+/*
+ * The block is cleared for each task: the last one may have been another process's, which forked in the middle of its
+ * work.
+ */
 static bool make_room(void)
 {
 	size_t below, above;
@@ -192,8 +201,8 @@ static bool make_room(void)
 }
 
 /*
- * The first steps are on a small stack, and with the thread pointer of the thread that was interrupted: no errno here. A child of vfork, which runs
- * on our memory, has no task: that would be a thread of another process.
+ * The first steps are on a small stack, and with the thread pointer of the thread that was interrupted: no errno here.
+ * A child of vfork, which runs on our memory, has no task: that would be a thread of another process.
  */
 static void begin(void)
 {
@@ -222,7 +231,8 @@ static void start_once(void)
 }
 
 /*
- * In a pause nothing is started; but the end of the pause may not see what is noted here. So whoever of the two comes second starts it.
+ * In a pause nothing is started; but the end of the pause may not see what is noted here. So whoever of the two comes
+ * second starts it.
  */
 static void note_for_later(void)
 {
@@ -231,7 +241,10 @@ static void note_for_later(void)
 		start_once();
 }
 
-/* In a child that has not asked for anything yet, libc tells by this thread whether it is one of vfork: the task is not known to libc. */
+/*
+ * In a child that has not asked for anything yet, libc tells by this thread whether it is one of vfork: the task is not
+ * known to libc.
+ */
 static bool may_start(void)
 {
 	return own && !sandboxed() && !atomic_load(&own->forbidden) && (likely(birth_self->pid) || birth_is_own());

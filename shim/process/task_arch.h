@@ -8,8 +8,9 @@
 #include <sys/syscall.h>
 
 /*
- * clone(2) of a thread that runs `entry` on `stack` and never returns from it. Its tid, or -errno. Neither this nor anything that `entry` calls
- * before arch_enter may touch errno: the thread pointer is still that of the thread that was interrupted. For any handler.
+ * clone(2) of a thread that runs `entry` on `stack` and never returns from it. Its tid, or -errno. Neither this nor
+ * anything that `entry` calls before arch_enter may touch errno: the thread pointer is still that of the thread that
+ * was interrupted. For any handler.
  */
 long cpr__task_clone(unsigned long flags, void *stack, void (*entry)(void));
 
@@ -84,8 +85,8 @@ static inline long arch_syscall(long nr, long a, long b, long c, long d, long e,
 }
 
 /*
- * If *word is `alive`, it becomes `dead`, and this thread ends without touching its stack again: from that moment on the next task may run on it.
- * Returns if *word is something else.
+ * If *word is `alive`, it becomes `dead`, and this thread ends without touching its stack again: from that moment on
+ * the next task may run on it. Returns if *word is something else.
  */
 static inline void arch_end_if(_Atomic unsigned *word, unsigned alive, unsigned dead)
 {

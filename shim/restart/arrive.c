@@ -33,7 +33,8 @@
 enum {
 	TICK_MS = 20, /* while a caller waits for readiness */
 	SLOW_TICK_MS = 200,
-	CHILDREN_TICK_MS = 5000, /* for children of the last generation that go on: only that they do not stay zombies */
+	/* for children of the last generation that go on: only that they do not stay zombies */
+	CHILDREN_TICK_MS = 5000,
 	DAEMON_MS = 3000,
 };
 
@@ -41,7 +42,8 @@ static int generation = 1;
 static int64_t first_at, started_at;
 
 _Atomic bool arrive_watch;
-static _Atomic bool *waits; /* a thread of the program was about to, since the last look; a forked child finds it cleared */
+/* a thread of the program was about to, since the last look; a forked child finds it cleared */
+static _Atomic bool *waits;
 
 int arrive_generation(void)
 {
@@ -87,8 +89,9 @@ static bool is_sound(const struct entry *e)
 }
 
 /*
- * Of a stranger: it stands where something was closed behind the last generation's back, which opened its way through the exec without a look (state.unseen), and would have been
- * closed by the exec otherwise. Nobody expects it here: and if it was a pid file, its lock would keep this generation from starting.
+ * Of a stranger: it stands where something was closed behind the last generation's back, which opened its way through
+ * the exec without a look (state.unseen), and would have been closed by the exec otherwise. Nobody expects it here: and
+ * if it was a pid file, its lock would keep this generation from starting.
  */
 static bool came_by_mistake(const struct state *state, const struct entry *e)
 {
@@ -105,7 +108,10 @@ static void refuse(struct state *state, struct entry *e)
 	table_remove(state->table, e);
 }
 
-/* What is asked for by its tag alone, and need not be marked as the program had it, is claimed without the lock. A colon: bind() or open() may ask for it, too. */
+/*
+ * What is asked for by its tag alone, and need not be marked as the program had it, is claimed without the lock. A
+ * colon: bind() or open() may ask for it, too.
+ */
 static bool is_loose(const struct entry *e)
 {
 	return e->kind == ENTRY_API && e->flags & (ENTRY_CLOEXEC | ENTRY_INHERITED) && !strchr(e->name, ':');

@@ -8,8 +8,8 @@
 #include <stdbool.h>
 
 /*
- * Reads CPR_STATE_FD of this environment into *state, and removes the variable. With generation 0 if there was none. A state that is not
- * sound is named in the log, and the program starts as if there were none.
+ * Reads CPR_STATE_FD of this environment into *state, and removes the variable. With generation 0 if there was none. A
+ * state that is not sound is named in the log, and the program starts as if there were none.
  */
 void arrive_read(struct state *state);
 
@@ -32,7 +32,10 @@ extern _Atomic bool arrive_watch;
 /* The program is about to wait for events, in any thread: it is as ready as it will be. */
 void arrive_waiting(void);
 
-/* The program is about to read what is no connection. That is a wait for work where it has claimed this descriptor: a datagram socket, a FIFO, a device. */
+/*
+ * The program is about to read what is no connection. That is a wait for work where it has claimed this descriptor: a
+ * datagram socket, a FIFO, a device.
+ */
 void arrive_receiving(int fd);
 
 #endif

@@ -5,18 +5,24 @@
 
 #include <stdbool.h>
 
-/* The kept listeners' queues: as long as the system allows, or as long as the program said. The first is for the time in which nobody accepts. */
+/*
+ * The kept listeners' queues: as long as the system allows, or as long as the program said. The first is for the time
+ * in which nobody accepts.
+ */
 void backlog_raise(bool raise);
 
 /* The same, holding the guard. */
 void backlog_raise_all(bool raise);
 
-/* What listen() is to be called with: the program's own number, or the greatest one for a claimed listener whose queue is not worked off yet. */
+/*
+ * What listen() is to be called with: the program's own number, or the greatest one for a claimed listener whose queue
+ * is not worked off yet.
+ */
 int backlog_for(int fd, int backlog);
 
 /*
- * Sets claimed listeners back to the last generation's own number. Some servers (haproxy) see that the socket listens and do not call
- * listen() again.
+ * Sets claimed listeners back to the last generation's own number. Some servers (haproxy) see that the socket listens
+ * and do not call listen() again.
  */
 void backlog_lower_claimed(void);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Several processes: the owner. It listens on an abstract socket for the time of a drain; its address stands in the page that all of them share. */
+/*
+ * Several processes: the owner. It listens on an abstract socket for the time of a drain; its address stands in the
+ * page that all of them share.
+ */
 #define _GNU_SOURCE
 #include "restart/drain_owner.h"
 
@@ -118,8 +121,8 @@ void drain_owner_survey_over(void)
 }
 
 /*
- * What workers pass comes to this process, whose limit may be for a master that holds nothing (nginx's worker_rlimit_nofile is its workers' only). The exec sets it back, and so does a
- * restart that is called off.
+ * What workers pass comes to this process, whose limit may be for a master that holds nothing (nginx's
+ * worker_rlimit_nofile is its workers' only). The exec sets it back, and so does a restart that is called off.
  */
 static void lift_limit(bool on)
 {
@@ -191,7 +194,8 @@ static bool is_named_so(char *name, char *bound)
 }
 
 /*
- * A worker may have less rights than the next generation, which will find by this name what it asks for: a worker could give it a socket of its own in the place of one that it could not have bound.
+ * A worker may have less rights than the next generation, which will find by this name what it asks for: a worker could
+ * give it a socket of its own in the place of one that it could not have bound.
  */
 static bool is_what_it_says(int fd, const struct object *object)
 {
@@ -208,7 +212,10 @@ static bool is_what_it_says(int fd, const struct object *object)
 	return !next_getsockname(fd, (struct sockaddr *)&here, &len) && !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
 }
 
-/* A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the owner's, for the next generation. */
+/*
+ * A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the
+ * owner's, for the next generation.
+ */
 static void adopt(int fd)
 {
 	struct guard_hold hold;
@@ -289,7 +296,10 @@ static void collect(int fd, int listener, uint64_t ino)
 	collected[collected_count++] = (struct passed){.fd = fd, .listener = listener, .ino = ino};
 }
 
-/* What found no number free here ends with the worker. All of a batch come from one listener, or each is asked for its own. */
+/*
+ * What found no number free here ends with the worker. All of a batch come from one listener, or each is asked for its
+ * own.
+ */
 static void collect_batch(const int *fds, size_t n)
 {
 	int listener = n && !message.by_address ? comes_from(fds[0]) : -1;
@@ -468,7 +478,10 @@ void drain_owner_dismiss(void)
 	set_nonce(0);
 }
 
-/* A child that is born in the middle of a drain has copies of what the drain holds. (While that lasts, it is rung as soon as it is found.) */
+/*
+ * A child that is born in the middle of a drain has copies of what the drain holds. (While that lasts, it is rung as
+ * soon as it is found.)
+ */
 static void forget_drain(void)
 {
 	drain_worker_forget();

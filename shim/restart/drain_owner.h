@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Several processes: workers drain when their owner does, and pass it their idle connections. This is the owner's part, in the doorbell's handler. */
+/*
+ * Several processes: workers drain when their owner does, and pass it their idle connections. This is the owner's part,
+ * in the doorbell's handler.
+ */
 #ifndef CPR_RESTART_DRAIN_OWNER_H
 #define CPR_RESTART_DRAIN_OWNER_H
 
@@ -8,7 +11,10 @@
 /* Once, at the start. */
 void drain_owner_init(void);
 
-/* Before the drain: how many workers have not said yet that they have no slow requests; they are asked by this number, which is not 0. And: nobody asks any more. */
+/*
+ * Before the drain: how many workers have not said yet that they have no slow requests; they are asked by this number,
+ * which is not 0. And: nobody asks any more.
+ */
 size_t drain_owner_slow(uint64_t survey);
 void drain_owner_survey_over(void);
 

@@ -34,7 +34,8 @@
 static cpr_large struct drain_worker_message message; /* too large for a handler's stack */
 static cpr_touched uint64_t draining_for; /* the nonce of the drain that this worker is in */
 static bool passed_on;
-static struct passed *mine;   /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
+/* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
+static struct passed *mine;
 static cpr_touched size_t mine_count;
 
 /* Of a process that was exec'ed; nonce 0: it is told nothing. */
@@ -52,8 +53,8 @@ enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 #define PATIENCE_NS INT64_C(1000000000) /* for the owner, to take what is on its way */
 
 /*
- * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and finds it ended if it looks, until it is told
- * to leave.
+ * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and
+ * finds it ended if it looks, until it is told to leave.
  */
 static void let_go(int fd)
 {
@@ -225,8 +226,10 @@ static uint64_t wanted(void)
 }
 
 /*
- * Nobody is left to retire this worker: it serves on. Once the owner has gone on to exec, lateness says nothing: the next generation may take its time to be ready, and a
- * worker that accepted then would take clients with it when it is told to leave. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its place.
+ * Nobody is left to retire this worker: it serves on. Once the owner has gone on to exec, lateness says nothing: the
+ * next generation may take its time to be ready, and a worker that accepted then would take clients with it when it is
+ * told to leave. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its
+ * place.
  */
 static bool is_abandoned(uint64_t nonce)
 {
@@ -247,7 +250,10 @@ static void let_all_go(void)
 		drain_wake(); /* who is parked on one of them finds its end */
 }
 
-/* The next generation has ended, before it could tell this worker to leave, or before it did: nobody else would, and it holds the listener. */
+/*
+ * The next generation has ended, before it could tell this worker to leave, or before it did: nobody else would, and it
+ * holds the listener.
+ */
 static void leave_too(void)
 {
 	static int64_t told_at;

@@ -13,12 +13,14 @@
 enum { WORKER_PASSED_MAX = 1 << 16 }; /* connections in one drain */
 
 /*
- * One message a listener, with its descriptor, or a batch of connections of one listener, with theirs; the last message has none, and the worker's counts. (A message of 4 KiB for each connection
- * filled the socket after 26 of them, and then waited for the owner's next look: 200 us a connection.)
+ * One message a listener, with its descriptor, or a batch of connections of one listener, with theirs; the last message
+ * has none, and the worker's counts. (A message of 4 KiB for each connection filled the socket after 26 of them, and
+ * then waited for the owner's next look: 200 us a connection.)
  */
 struct drain_worker_message {
 	uint32_t last;
-	uint32_t listener; /* the descriptor is a socket that this worker has bound: kind, flags and backlog are its entry's */
+	/* the descriptor is a socket that this worker has bound: kind, flags and backlog are its entry's */
+	uint32_t listener;
 	uint32_t kind, flags;
 	int32_t backlog;
 	uint64_t path_dev, path_ino;
@@ -36,8 +38,10 @@ struct drain_worker_message {
 void drain_worker_init(void);
 
 /*
- * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of its owner's: it is told by a request (PROTOCOL_DRAIN), on a connection that
- * stays open. NULL: it is in that drain now, and `sock` is the worker's. Else why not. Before it is told: has it anything to do with that drain? By the handler.
+ * The same for a process that was exec'ed with its owner's listener, or is given its connections, and has no page of
+ * its owner's: it is told by a request (PROTOCOL_DRAIN), on a connection that stays open. NULL: it is in that drain
+ * now, and `sock` is the worker's. Else why not. Before it is told: has it anything to do with that drain? By the
+ * handler.
  */
 bool drain_worker_is_concerned(const struct protocol_request *request);
 const char *drain_worker_told(int sock, const struct protocol_request *request);

@@ -49,7 +49,10 @@ static void close_at_exec(int fd, void *arg)
 		next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 }
 
-/* 0, 1 and 2 must be open where they were at start, or the next generation's first sockets would become its stdin and stdout. */
+/*
+ * 0, 1 and 2 must be open where they were at start, or the next generation's first sockets would become its stdin and
+ * stdout.
+ */
 static void fill_standard(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
@@ -58,7 +61,8 @@ static void fill_standard(void)
 		if (startup_is_heirloom(fd) || table_tracks(cpr__table, fd))
 			continue;
 		if (next_fcntl(fd, F_GETFD, NULL) < 0)
-			continue; /* closed by the program: it was not open at the start either, or the program wants it so */
+			/* closed by the program: it was not open at the start either, or the program wants it so */
+			continue;
 		null = raw_open("/dev/null", O_RDWR, 0);
 		if (null >= 0 && null != fd) {
 			next_dup2(null, fd);
@@ -140,11 +144,12 @@ static int task(void *arg)
 }
 
 /*
- * The obvious code clears close-on-exec on the kept descriptors and calls execve. But the flags of descriptors belong to the whole process:
- * a fork in another thread at that moment, or a spawn inside libc's system(), would carry the listeners into a foreign program. And a
- * failed exec would have to put a thousand flags back while other threads go on opening and closing. So a task execs that has a descriptor
- * table and a working directory of its own, as vfork's child has, and that is still a thread of this process, so the pid stays. No other
- * thread sees what it changes. When exec fails, only startup_put_back has something to put back.
+ * The obvious code clears close-on-exec on the kept descriptors and calls execve. But the flags of descriptors belong
+ * to the whole process: a fork in another thread at that moment, or a spawn inside libc's system(), would carry the
+ * listeners into a foreign program. And a failed exec would have to put a thousand flags back while other threads go on
+ * opening and closing. So a task execs that has a descriptor table and a working directory of its own, as vfork's child
+ * has, and that is still a thread of this process, so the pid stays. No other thread sees what it changes. When exec
+ * fails, only startup_put_back has something to put back.
  */
 static int exec_in_task(struct exec_plan *plan)
 {
@@ -157,9 +162,10 @@ static int exec_in_task(struct exec_plan *plan)
 }
 
 /*
- * A program of one thread that execs itself needs no task: nothing can start a child meanwhile, and each flag that is cleared is known to
- * have been set, and is put back. That saves the kernel a copy of a thousand descriptors, and closing them again with the process that is
- * left behind. (Of connections, and of orphans that were inherited, the flag is not known.)
+ * A program of one thread that execs itself needs no task: nothing can start a child meanwhile, and each flag that is
+ * cleared is known to have been set, and is put back. That saves the kernel a copy of a thousand descriptors, and
+ * closing them again with the process that is left behind. (Of connections, and of orphans that were inherited, the
+ * flag is not known.)
  */
 static bool may_exec_here(const struct exec_plan *plan)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Exec'ed descendants with a kept listener, found by its inode among their descriptors; and those that may have been given connections, who are asked. */
+/*
+ * Exec'ed descendants with a kept listener, found by its inode among their descriptors; and those that may have been
+ * given connections, who are asked.
+ */
 #define _GNU_SOURCE
 #include "restart/exec_workers.h"
 
@@ -57,8 +60,9 @@ static bool is_listener(uint64_t ino, void *arg)
 }
 
 /*
- * Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true. Where connections were given away, with all others too, with e NULL: who
- * has got one is not to be seen from here. Holding the guard.
+ * Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true.
+ * Where connections were given away, with all others too, with e NULL: who has got one is not to be seen from here.
+ * Holding the guard.
  */
 static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct procinfo *proc, const struct entry *e, void *arg), void *arg)
 {
@@ -75,7 +79,10 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 			continue;
 		leaving_await(family[i]);
 		procinfo_children(family[i], add_to_family, NULL);
-		/* one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it would take a CGI script's request with it */
+		/*
+		 * one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it
+		 * would take a CGI script's request with it
+		 */
 		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) && (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
 			each(family[i], &proc, e, arg);
 	}

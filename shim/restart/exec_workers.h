@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Processes that this one's children have become by exec, and that hold its listeners, or were given its connections: no workers of ours, but they serve. Those that are under cpr too are asked to drain as workers do. */
+/*
+ * Processes that this one's children have become by exec, and that hold its listeners, or were given its connections:
+ * no workers of ours, but they serve. Those that are under cpr too are asked to drain as workers do.
+ */
 #ifndef CPR_RESTART_EXEC_WORKERS_H
 #define CPR_RESTART_EXEC_WORKERS_H
 
 #include "model/state.h"
 
 /*
- * In a drain, such a process is asked to drain as a worker does, if it is under cpr itself, and this process's doorbell rings there. Its first connection to the drain's socket is the
- * answer to that ring, and stays open; what it passes on comes by a second one, as a worker's. Where connections were given away (drain/scm_send.h), all others that are under cpr are asked
- * as well; who has got none says so, and is left alone.
+ * In a drain, such a process is asked to drain as a worker does, if it is under cpr itself, and this process's doorbell
+ * rings there. Its first connection to the drain's socket is the answer to that ring, and stays open; what it passes on
+ * comes by a second one, as a worker's. Where connections were given away (drain/scm_send.h), all others that are under
+ * cpr are asked as well; who has got none says so, and is left alone.
  *
- * exec_workers_find: how many there are, who have not been asked yet; with what the last drain knew forgotten. exec_workers_ring rings them, for the socket of `nonce`: who is awaited from then on.
+ * exec_workers_find: how many there are, who have not been asked yet; with what the last drain knew forgotten.
+ * exec_workers_ring rings them, for the socket of `nonce`: who is awaited from then on.
  */
 size_t exec_workers_find(void);
 size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most);
@@ -30,8 +35,10 @@ void exec_workers_dismiss(void);
 void exec_workers_forget(void);
 
 /*
- * Looks for them among all that descend from this process, but for the `*workers` that stand in `worker` already, and forked workers and what those have made. Each is added there, to be retired as a worker is; who has
- * not passed on what it had is marked in `child`, and named in the log. At most `most` of each. Holding the guard, with the table checked.
+ * Looks for them among all that descend from this process, but for the `*workers` that stand in `worker` already, and
+ * forked workers and what those have made. Each is added there, to be retired as a worker is; who has not passed on
+ * what it had is marked in `child`, and named in the log. At most `most` of each. Holding the guard, with the table
+ * checked.
  */
 void exec_workers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most);
 

@@ -12,7 +12,10 @@ void give_on(int sock, size_t processes);
 /* A worker's, to who listens at this nonce. */
 void give_to(uint64_t nonce);
 
-/* One message of `n` bytes with `count` descriptors beside it; waits while the other end takes nothing, for at most `ms`. 0, or -errno. */
+/*
+ * One message of `n` bytes with `count` descriptors beside it; waits while the other end takes nothing, for at most
+ * `ms`. 0, or -errno.
+ */
 int give_send(int sock, const void *bytes, size_t n, const int *fds, size_t count, int ms);
 
 #endif

@@ -182,7 +182,10 @@ static bool has(char *const envp[], const char *variable)
 	return false;
 }
 
-/* The program's environment, with our variables that it dropped (nginx clears everything), and the state. One block of `*size` bytes. */
+/*
+ * The program's environment, with our variables that it dropped (nginx clears everything), and the state. One block of
+ * `*size` bytes.
+ */
 static char **own_environment(char *const envp[], size_t *size)
 {
 	static char *const nothing[] = {NULL};
@@ -212,8 +215,8 @@ static char **own_environment(char *const envp[], size_t *size)
 }
 
 /*
- * While another thread is trying, its exec may fail, and then it is this one's turn. To exec as a foreign program meanwhile would lose
- * everything, if this thread came first.
+ * While another thread is trying, its exec may fail, and then it is this one's turn. To exec as a foreign program
+ * meanwhile would lose everything, if this thread came first.
  */
 static bool begin_in_turn(struct guard_hold *hold)
 {

@@ -18,18 +18,22 @@ struct leave_request {
 int leave_init(void);
 
 /*
- * Restarts this process; returns only if that failed, with everything as it was. -EBUSY: another thread is restarting it. -EPERM: it cannot
- * work, and `why` says so. Else the error of exec, memfd_create or clone, also in `why`. A signal handler may call it.
+ * Restarts this process; returns only if that failed, with everything as it was. -EBUSY: another thread is restarting
+ * it. -EPERM: it cannot work, and `why` says so. Else the error of exec, memfd_create or clone, also in `why`. A signal
+ * handler may call it.
  */
 int leave_restart(const struct leave_request *request, struct text *why);
 
 /*
- * The program execs itself: the same, with its own arguments, signal mask and everything else of its choice. -errno of exec. May be called
- * wherever execve may.
+ * The program execs itself: the same, with its own arguments, signal mask and everything else of its choice. -errno of
+ * exec. May be called wherever execve may.
  */
 int leave_by_itself(const char *path, char *const argv[], char *const envp[]);
 
-/* Is this exec the program's own next generation? The same file as this one (for an interpreter also the same script), in the owner. */
+/*
+ * Is this exec the program's own next generation? The same file as this one (for an interpreter also the same script),
+ * in the owner.
+ */
 bool leave_is_own(const char *path, char *const argv[]);
 
 /* True while a restart is being tried. */

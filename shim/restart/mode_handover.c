@@ -226,8 +226,9 @@ static void answer_doors(int sock)
 }
 
 /*
- * A generation that began behind its gate has expected them from its start. One that gets its work back (a rollback) has not, or has not any more. Where workers
- * have forked by now, they have no queue to take from, and what comes is closed.
+ * A generation that began behind its gate has expected them from its start. One that gets its work back (a rollback)
+ * has not, or has not any more. Where workers have forked by now, they have no queue to take from, and what comes is
+ * closed.
  */
 static void expect_back(void)
 {

@@ -50,7 +50,10 @@ static bool is_own_exec(const struct crossing *c)
 
 /* ---- descriptors ---- */
 
-/* After the program's own exec, what was open across it anyway is used by the next image as it is: never hidden, never closed by us. */
+/*
+ * After the program's own exec, what was open across it anyway is used by the next image as it is: never hidden, never
+ * closed by us.
+ */
 static void mark_inherited(bool on)
 {
 	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
@@ -61,8 +64,8 @@ static void mark_inherited(bool on)
 }
 
 /*
- * What two generations in a row have not asked for goes no further. Else the orphans of restarts that follow each other within grace add up:
- * samba leaves five at each. What workers have claimed is an orphan in their owner, and stays.
+ * What two generations in a row have not asked for goes no further. Else the orphans of restarts that follow each other
+ * within grace add up: samba leaves five at each. What workers have claimed is an orphan in their owner, and stays.
  */
 static void keep_stale(bool keep)
 {
@@ -71,7 +74,10 @@ static void keep_stale(bool keep)
 			e->flags = (uint16_t)(keep ? e->flags | ENTRY_KEPT : e->flags & ~ENTRY_KEPT);
 }
 
-/* With one thread nothing changes before the exec. So the API's descriptors are looked at once, and by the next image, which must do so in any case. */
+/*
+ * With one thread nothing changes before the exec. So the API's descriptors are looked at once, and by the next image,
+ * which must do so in any case.
+ */
 static int collect_descriptors(struct crossing *c)
 {
 	c->state.unseen = birth_is_single_threaded();
@@ -120,8 +126,8 @@ static int arrive_page(struct crossing *c)
 /* ---- how the program was started ---- */
 
 /*
- * No pending signal is let through before the program's own exec: its handler would find the guard held, or would open and close
- * descriptors in the exec's own table. The next image's constructor sets the mask.
+ * No pending signal is let through before the program's own exec: its handler would find the guard held, or would open
+ * and close descriptors in the exec's own table. The next image's constructor sets the mask.
  */
 static int collect_start(struct crossing *c)
 {
@@ -304,7 +310,10 @@ static void stop_async(int fd)
 		async[async_count++] = fd;
 }
 
-/* O_ASYNC belongs to the open file description. It would send SIGIO to the next image before that has a handler, and SIGIO's default ends it. */
+/*
+ * O_ASYNC belongs to the open file description. It would send SIGIO to the next image before that has a handler, and
+ * SIGIO's default ends it.
+ */
 static int collect_async(struct crossing *c)
 {
 	async_count = 0;

@@ -25,14 +25,18 @@
 #define TOLD_NS (1000 * MS)
 #define FIRST_TOLD_NS (100 * MS) /* the first number is told behind the first sweep */
 
-/* A look costs some microseconds for each connection: so the fewer there are to pass, the rarer. What freezes by itself, behind its answer, wakes the task. */
+/*
+ * A look costs some microseconds for each connection: so the fewer there are to pass, the rarer. What freezes by
+ * itself, behind its answer, wakes the task.
+ */
 enum { FIRST_STEP_MS = 1, FULL_STEP_MS = 2, MOST_STEP_MS = 1000, WAITED_MAX = 50 };
 
 static struct {
 	int sock; /* -1: none */
 	int step;
 	size_t told;
-	bool waits;      /* for a connection that stands at a boundary, and whose thread has still to come out of its read */
+	/* for a connection that stands at a boundary, and whose thread has still to come out of its read */
+	bool waits;
 	int waited;      /* looks, one behind the other */
 	int64_t begun_at;
 	int64_t told_at; /* 0: nothing was told yet */
@@ -94,8 +98,10 @@ static int make_end(void)
 }
 
 /*
- * Each number has one of its own. The obvious code puts one for all there: then its registration in an epoll set survives the program's close(), since the socket stays open at the
- * other numbers, and goes on to tell of a connection that the program does not know any more. False: it is the one for all (no number was free), which must not be registered.
+ * Each number has one of its own. The obvious code puts one for all there: then its registration in an epoll set
+ * survives the program's close(), since the socket stays open at the other numbers, and goes on to tell of a connection
+ * that the program does not know any more. False: it is the one for all (no number was free), which must not be
+ * registered.
  */
 static bool put_end_at(int fd)
 {
@@ -116,8 +122,9 @@ static bool put_end_at(int fd)
 }
 
 /*
- * The registration goes with what stood at the number, and is made again for what stands there now, so that the program's loop hears of the end. (One with EPOLLONESHOT was left
- * in its set by the freeze: it would go on to tell of a connection that another process has.)
+ * The registration goes with what stood at the number, and is made again for what stands there now, so that the
+ * program's loop hears of the end. (One with EPOLLONESHOT was left in its set by the freeze: it would go on to tell of
+ * a connection that another process has.)
  */
 static void leave_end(int fd, struct conn *c)
 {
@@ -174,8 +181,9 @@ static void unpack(struct parcel *p, uint32_t i)
 }
 
 /*
- * A thread that finds a request on a frozen connection lets it go on, and reads (drain_hold_back). One that was there before CONN_LEAVING was set is seen in its place, and keeps
- * the connection; one that comes later sees that flag. Without this, one request in some thousands was read here and answered to nobody.
+ * A thread that finds a request on a frozen connection lets it go on, and reads (drain_hold_back). One that was there
+ * before CONN_LEAVING was set is seen in its place, and keeps the connection; one that comes later sees that flag.
+ * Without this, one request in some thousands was read here and answered to nobody.
  */
 static void keep_what_is_read(struct parcel *p)
 {
@@ -222,7 +230,8 @@ static void pack(struct parcel *p, int fd, const struct entry *listener)
 }
 
 /*
- * Threads inside accept(): what they have taken has no record yet, and the supervisor ends a generation that says that nothing is left. They come out, and park. How many there are.
+ * Threads inside accept(): what they have taken has no record yet, and the supervisor ends a generation that says that
+ * nothing is left. They come out, and park. How many there are.
  */
 static size_t accepting(void)
 {
@@ -259,7 +268,8 @@ static int pass_all(size_t *left)
 		*left += 1;
 		if (r < 0 || !listener || !freezes(fd, c, now))
 			continue;
-		if (carry_fate(c, fd, false) != FATE_CARRY) { /* its client has ended it meanwhile: the program is to see that */
+		/* its client has ended it meanwhile: the program is to see that */
+		if (carry_fate(c, fd, false) != FATE_CARRY) {
 			freeze_undo(c);
 			continue;
 		}

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Pass: an old generation gives each idle connection to the next one as soon as it stands at a boundary, while the program goes on with the others. */
+/*
+ * Pass: an old generation gives each idle connection to the next one as soon as it stands at a boundary, while the
+ * program goes on with the others.
+ */
 #ifndef CPR_RESTART_PASS_H
 #define CPR_RESTART_PASS_H
 

@@ -54,8 +54,8 @@ static bool keeps_anything(void)
 }
 
 /*
- * A shell, a supervisor, a privileged parent. The next generation would start its children a second time. They would run beside the first
- * ones, and find their addresses in use.
+ * A shell, a supervisor, a privileged parent. The next generation would start its children a second time. They would
+ * run beside the first ones, and find their addresses in use.
  */
 static bool is_only_a_parent(struct text *why)
 {
@@ -92,7 +92,8 @@ static bool has_sysv_memory(void)
 }
 
 /*
- * PostgreSQL looks in System V memory for processes of an earlier run. While it finds one, it does not start, or recovers as after a crash.
+ * PostgreSQL looks in System V memory for processes of an earlier run. While it finds one, it does not start, or
+ * recovers as after a crash.
  */
 static bool shares_sysv_memory(struct text *why)
 {

@@ -6,9 +6,10 @@
 #include "base/text.h"
 
 /*
- * 0; or -EPERM and, for a person, the reason and what to do in `why`. The process is not any more what it was at its start; it has nothing
- * to hand over but children, which do the work; its workers' System V shared memory would be found in use by the next generation; or `path`
- * would not run, or not with the library. Asked before anything is touched. Not with the guard held. A signal handler may call it.
+ * 0; or -EPERM and, for a person, the reason and what to do in `why`. The process is not any more what it was at its
+ * start; it has nothing to hand over but children, which do the work; its workers' System V shared memory would be
+ * found in use by the next generation; or `path` would not run, or not with the library. Asked before anything is
+ * touched. Not with the guard held. A signal handler may call it.
  */
 int preflight(const char *path, struct text *why);
 

@@ -145,7 +145,10 @@ static bool elf_would_run(const char *path, const struct image *image, struct te
 	return !*image->loader || loader_is_there(path, image->loader, why);
 }
 
-/* What stands behind `#!`, up to a blank, into room->interpreter. The kernel reads 256 bytes, and runs no interpreter whose name they cut. */
+/*
+ * What stands behind `#!`, up to a blank, into room->interpreter. The kernel reads 256 bytes, and runs no interpreter
+ * whose name they cut.
+ */
 static bool interpreter_of(const char *path, struct room *room, struct text *why)
 {
 	size_t n = strcspn(room->image.line, " \t");
@@ -204,7 +207,10 @@ static bool file_would_run(const char *path, struct room *room, struct text *why
 	return false;
 }
 
-/* The script that an interpreter was given as its first argument. Behind options nobody but the interpreter knows which word is one. */
+/*
+ * The script that an interpreter was given as its first argument. Behind options nobody but the interpreter knows which
+ * word is one.
+ */
 static bool script_is_there(const char *path, struct room *room, struct text *why)
 {
 	const char *first = cpr__startup.argv[0] ? cpr__startup.argv[1] : NULL;

@@ -23,8 +23,9 @@
 
 enum {
 	/*
-	 * Taken for ready after that: it waits for work, but has not asked for everything; or it has everything, but was never seen to wait. The
-	 * second limit was 500 ms, and a JVM took longer. Its next restart was let in too soon, and a client waited 11 s through several.
+	 * Taken for ready after that: it waits for work, but has not asked for everything; or it has everything, but
+	 * was never seen to wait. The second limit was 500 ms, and a JVM took longer. Its next restart was let in too
+	 * soon, and a client waited 11 s through several.
 	 */
 	TAKEN_MS = 2000,
 	FEWER_MS = 100,
@@ -42,7 +43,8 @@ static struct {
 
 void ready_await(const struct state *state)
 {
-	ready.nonce = state->generation ? state->nonce : cpr__settings.supervisor_nonce; /* a supervisor wants to hear of the first generation too */
+	/* a supervisor wants to hear of the first generation too */
+	ready.nonce = state->generation ? state->nonce : cpr__settings.supervisor_nonce;
 	ready.asked_at = state->asked_at;
 	ready.drained_at = state->drained_at;
 	ready.left_at = state->left_at;
@@ -160,7 +162,10 @@ static size_t unclaimed(void)
 	return left > theirs ? left - theirs : 0;
 }
 
-/* Behind its gate, a generation that has claimed nothing is not ready, however long it takes: the old one serves meanwhile, and the supervisor sets the limit. */
+/*
+ * Behind its gate, a generation that has claimed nothing is not ready, however long it takes: the old one serves
+ * meanwhile, and the supervisor sets the limit.
+ */
 static bool has_nothing_yet(size_t left)
 {
 	return ready.handed && left >= ready.handed;
@@ -175,8 +180,8 @@ static bool is_taken(size_t left, int64_t now)
 }
 
 /*
- * All that is left are listeners of groups of which the program wants fewer now. A thread that waits may be the first of several, each
- * with a listener of its own: the others have a moment.
+ * All that is left are listeners of groups of which the program wants fewer now. A thread that waits may be the first
+ * of several, each with a listener of its own: the others have a moment.
  */
 static bool wants_fewer(size_t left, int64_t now)
 {

@@ -53,14 +53,18 @@ static int foreseen(const struct leave_request *request, struct text *why)
 /* ---- the steps of a drain ---- */
 
 /*
- * From here on nothing new is begun. The obvious code does this when the restart is asked for, and then one download, or one WebSocket that never comes
- * to an end, keeps every client waiting until --drain is over.
+ * From here on nothing new is begun. The obvious code does this when the restart is asked for, and then one download,
+ * or one WebSocket that never comes to an end, keeps every client waiting until --drain is over.
  */
 static void freeze(void)
 {
 	drain_owner_survey_over();
 	tagging_resolve();
-	drain_begin(); /* also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note of it */
+	/*
+	 * also where there is no connection to be seen: a thread may stand between the kernel's accept() and our note
+	 * of it
+	 */
+	drain_begin();
 	scm_send_look_anew();
 	restart.workers_told = false;
 }
@@ -112,9 +116,9 @@ static void leave(size_t workers)
 /* ---- looking ---- */
 
 /*
- * How many workers are not done. They are not told to drain before everything that was given to them has arrived, and what this process is still busy
- * with, and may give them: a worker that has passed on what it holds would keep what came then. That is waited for as requests are, until the end is
- * near.
+ * How many workers are not done. They are not told to drain before everything that was given to them has arrived, and
+ * what this process is still busy with, and may give them: a worker that has passed on what it holds would keep what
+ * came then. That is waited for as requests are, until the end is near.
  */
 static size_t hear_workers(size_t busy)
 {
@@ -195,7 +199,8 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 	}
 	tagging_resolve();
 	backlog_raise(true);
-	restart.survey = (uint64_t)request->asked_at; /* a number that no worker has heard before, also if an image before this one asked */
+	/* a number that no worker has heard before, also if an image before this one asked */
+	restart.survey = (uint64_t)request->asked_at;
 	await_slow();
 	atomic_store(&draining, true);
 	return 0;

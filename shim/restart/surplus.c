@@ -43,8 +43,9 @@ size_t surplus_count(void)
 }
 
 /*
- * Between the last accept() and the close a client could come in, and would be reset. So the first packet of a new one is dropped from here on:
- * the client sends it again, and the kernel then gives it to another listener. The packet begins with the TCP header.
+ * Between the last accept() and the close a client could come in, and would be reset. So the first packet of a new one
+ * is dropped from here on: the client sends it again, and the kernel then gives it to another listener. The packet
+ * begins with the TCP header.
  */
 static void drop_new_clients(int listener)
 {
@@ -90,7 +91,10 @@ static void close_one(struct entry *e, const struct entry *beside)
 	table_remove(cpr__table, e);
 }
 
-/* Workers that were forked before would take a knock for a client, and have copies of these listeners: there they are left to grace. */
+/*
+ * Workers that were forked before would take a knock for a client, and have copies of these listeners: there they are
+ * left to grace.
+ */
 void surplus_close(void)
 {
 	struct guard_hold hold;

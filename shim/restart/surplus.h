@@ -9,8 +9,9 @@
 size_t surplus_count(void);
 
 /*
- * When this generation is ready. The kernel goes on sending clients to them, and none of these would be answered. So what stands in their
- * queues comes through accept() on a claimed one, as carried connections do, and they are closed. In the owner.
+ * When this generation is ready. The kernel goes on sending clients to them, and none of these would be answered. So
+ * what stands in their queues comes through accept() on a claimed one, as carried connections do, and they are closed.
+ * In the owner.
  */
 void surplus_close(void);
 

@@ -56,7 +56,10 @@ CPR_EXPORT int cpr_state_init(void)
 	return outwards(cpr__init());
 }
 
-/* What stands in the way of saving: 0 if it was not there any more, or only what the wrappers called the descriptor, and is gone. */
+/*
+ * What stands in the way of saving: 0 if it was not there any more, or only what the wrappers called the descriptor,
+ * and is gone.
+ */
 static int make_room(const char *name, int id, int fd, bool *agrees)
 {
 	struct entry *e = table_find(cpr__table, name, id);
@@ -165,8 +168,9 @@ static int find_locked(const char *name, int id)
 }
 
 /*
- * What is the program's own is found without the lock and without a system call, wherever the table may be read. What the last generation left is claimed without the lock,
- * but getpid() must say that this is no vfork child, whose claim would be its parent's.
+ * What is the program's own is found without the lock and without a system call, wherever the table may be read. What
+ * the last generation left is claimed without the lock, but getpid() must say that this is no vfork child, whose claim
+ * would be its parent's.
  */
 static int find(const char *name, int id)
 {
@@ -232,7 +236,8 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 		return outwards(-EINVAL);
 	if (walking)
 		return outwards(-EDEADLK);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* what is called back may call close(), and must not end, nor wait for its end, with the lock */
+	/* what is called back may call close(), and must not end, nor wait for its end, with the lock */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (!guard_lock(&hold)) {
 		pthread_setcancelstate(cancel, NULL);
 		return outwards(-EPERM);

@@ -125,7 +125,10 @@ int cpr__init(void)
 	return result;
 }
 
-/* glibc passes main's arguments to constructors. 101: before any library's ordinary constructor that may open something. */
+/*
+ * glibc passes main's arguments to constructors. 101: before any library's ordinary constructor that may open
+ * something.
+ */
 __attribute__((constructor(101))) static void constructor(int count, char **arguments)
 {
 	(void)count;

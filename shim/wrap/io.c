@@ -61,7 +61,8 @@ static void took(struct conn *c, ssize_t r, const void *bytes, int flags)
 	if (r >= 0 && flags & ASIDE)
 		return;
 	if (r > 0)
-		conn_read(c, flags & MSG_TRUNC ? NULL : bytes, (uint64_t)r); /* MSG_TRUNC drops them, and leaves the buffer alone */
+		/* MSG_TRUNC drops them, and leaves the buffer alone */
+		conn_read(c, flags & MSG_TRUNC ? NULL : bytes, (uint64_t)r);
 	else if (r == 0)
 		atomic_fetch_or_explicit(&c->flags, CONN_EOF_READ, memory_order_relaxed);
 	else if (errno == EAGAIN)

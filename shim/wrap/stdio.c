@@ -80,8 +80,10 @@ CPR_EXPORT FILE *fdopen(int fd, const char *mode)
 	plain_mode(mode, plain);
 	stream = fopencookie((void *)(intptr_t)fd, plain, functions);
 	if (stream) {
-		stream->_fileno = fd;       /* fileno() is to say what it always said; the stream itself does not use it */
-		stream->_wide_data = NULL;  /* fopencookie's is an address where nothing is, and freopen() writes there unless it is NULL */
+		/* fileno() is to say what it always said; the stream itself does not use it */
+		stream->_fileno = fd;
+		/* fopencookie's is an address where nothing is, and freopen() writes there unless it is NULL */
+		stream->_wide_data = NULL;
 	}
 	return stream;
 }

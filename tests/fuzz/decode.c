@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Mutated states through state_decode, and what it takes through the table; or, as --write, into files for a real program to start with. */
+/*
+ * Mutated states through state_decode, and what it takes through the table; or, as --write, into files for a real
+ * program to start with.
+ */
 #include "model/state.h"
 
 #include "../support/mutate.h"
@@ -177,7 +180,8 @@ static int is_state(const struct dirent *entry)
 static int read_corpus(const char *path)
 {
 	struct dirent **entries;
-	int n = scandir(path, &entries, is_state, alphasort), wrong = 0; /* in order, so that an index names the same mutant everywhere */
+	/* in order, so that an index names the same mutant everywhere */
+	int n = scandir(path, &entries, is_state, alphasort), wrong = 0;
 
 	if (n <= 0) {
 		fprintf(stderr, "%s: no states there\n", path);

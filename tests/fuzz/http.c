@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Random conversations through http.c, whose boundaries are known; and garbled ones, which must come out the same however they are cut. */
+/*
+ * Random conversations through http.c, whose boundaries are known; and garbled ones, which must come out the same
+ * however they are cut.
+ */
 #include "model/http.h"
 
 #include "../support/mutate.h"
@@ -184,8 +187,10 @@ static void sound(struct random *r, size_t n)
 	}
 }
 
-/* Bytes changed, cut out and doubled. A plain head is looked at less closely than http_parser does; so when the pieces are still followed,
-   the whole must be too, and in the same place. */
+/*
+ * Bytes changed, cut out and doubled. A plain head is looked at less closely than http_parser does; so when the pieces
+ * are still followed, the whole must be too, and in the same place.
+ */
 static void garbled(struct random *r, size_t n)
 {
 	struct http whole = {0}, pieces = {0};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A small HTTP/1.1 server on epoll with keep-alive and pipelining, which answers every request with its version: httpd PORT. */
+/*
+ * A small HTTP/1.1 server on epoll with keep-alive and pipelining, which answers every request with its version: httpd
+ * PORT.
+ */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -158,7 +161,10 @@ static bool send_answers(struct conn *c)
 	return true;
 }
 
-/* Reads what has come. False: the client is gone; what it had asked before is answered, for nothing is read while an answer waits. */
+/*
+ * Reads what has come. False: the client is gone; what it had asked before is answered, for nothing is read while an
+ * answer waits.
+ */
 static bool receive(struct conn *c)
 {
 	ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, 0);

@@ -74,7 +74,10 @@ static inline int get_option(int fd, int level, int name)
 	return value;
 }
 
-/* A socket of the address's family; close-on-exec unless said otherwise, so that a self-exec does not inherit it by itself. */
+/*
+ * A socket of the address's family; close-on-exec unless said otherwise, so that a self-exec does not inherit it by
+ * itself.
+ */
 static inline int socket_for(const struct address *a, int type)
 {
 	int fd = MUST(socket(a->any.sa_family, type | SOCK_CLOEXEC, 0));
@@ -191,7 +194,10 @@ static inline bool really_holds(long inode)
 	return false;
 }
 
-/* Marks an open file description: two descriptors of one description share what F_SETSIG says, and a second open of the path does not. */
+/*
+ * Marks an open file description: two descriptors of one description share what F_SETSIG says, and a second open of the
+ * path does not.
+ */
 static inline void mark(int fd)
 {
 	MUST(fcntl(fd, F_SETSIG, SIGRTMIN + 7));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The state's bytes as they stand in the memfd, for tests that change them: described a second time, so that a change shows. */
+/*
+ * The state's bytes as they stand in the memfd, for tests that change them: described a second time, so that a change
+ * shows.
+ */
 #ifndef CPR_TEST_STATE_BYTES_H
 #define CPR_TEST_STATE_BYTES_H
 

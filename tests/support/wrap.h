@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the programs of tests/wrap stand on: cases by name, generations, a scratch directory, and questions to the runner. */
+/*
+ * What the programs of tests/wrap stand on: cases by name, generations, a scratch directory, and questions to the
+ * runner.
+ */
 #ifndef WRAP_H
 #define WRAP_H
 
@@ -17,9 +20,10 @@
 #define UNUSED __attribute__((unused))
 
 /*
- * TEST(name, WAYS, settings) { body }. The body runs in every generation; next_generation() ends one. WAYS says how the next begins:
- * ONCE: there is none; EXEC: by the program's own execv; BELL: by cprctl restart; BOTH: the case is run twice, once each way.
- * settings: "NAME=value;NAME=value" for the environment that the program is started in. WARNS=1 says that lines in cpr's log are expected.
+ * TEST(name, WAYS, settings) { body }. The body runs in every generation; next_generation() ends one. WAYS says how the
+ * next begins: ONCE: there is none; EXEC: by the program's own execv; BELL: by cprctl restart; BOTH: the case is run
+ * twice, once each way. settings: "NAME=value;NAME=value" for the environment that the program is started in. WARNS=1
+ * says that lines in cpr's log are expected.
  */
 struct test {
 	const char *name, *ways, *settings;
@@ -62,7 +66,8 @@ __attribute__((noreturn)) static void fail_at(const char *file, int line, const 
 	FILE *failure;
 
 	snprintf(text, sizeof(text), "%s:%d: generation %d: %s (errno: %s)\n", file, line, generation(), what, why);
-	snprintf(path, sizeof(path), "%s/failure", room ? room : "."); /* what standard error is by now is the case's business */
+	/* what standard error is by now is the case's business */
+	snprintf(path, sizeof(path), "%s/failure", room ? room : ".");
 	failure = fopen(path, "ae");
 	if (failure) {
 		fputs(text, failure);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* How the unit tests want the sanitizers, when they are built with them: what is undefined fails a test, what a test does not free does not. */
+/*
+ * How the unit tests want the sanitizers, when they are built with them: what is undefined fails a test, what a test
+ * does not free does not.
+ */
 
 const char *__ubsan_default_options(void);
 const char *__ubsan_default_options(void)

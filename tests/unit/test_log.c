@@ -129,7 +129,9 @@ Test(log, waits_for_nobody_to_read_a_fifo)
 	cr_assert_str_eq(line_without_pid(text), "to standard error\n");
 }
 
-/* Another process writes to the same pipe: its one page may be gone between the look and the write. Nobody reads then. */
+/*
+ * Another process writes to the same pipe: its one page may be gone between the look and the write. Nobody reads then.
+ */
 Test(log, never_waits_for_a_full_pipe)
 {
 	static char page[4096];

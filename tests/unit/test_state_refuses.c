@@ -246,7 +246,8 @@ Test(state_refuses, a_descriptor_that_is_too_short_without_looking_behind_it)
 	char *pages = mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct bytes b = {pages, (size_t)page};
 
-	cr_assert_eq(mprotect(pages + page, (size_t)page, PROT_NONE), 0); /* not unmapped: the decoder would map something there */
+	/* not unmapped: the decoder would map something there */
+	cr_assert_eq(mprotect(pages + page, (size_t)page, PROT_NONE), 0);
 	memcpy(b.at, sound.at, HEADER_SIZE);
 	put16(b.at + HEADER_SIZE + AT_TYPE, 999); /* skipped: fills the page */
 	for (uint32_t length = PAIR_SIZE; length < AT_NAME; length += 8) {

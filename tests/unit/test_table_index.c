@@ -132,7 +132,8 @@ Test(view, says_so_without_memory_for_its_index)
 
 	add("a", 0, 5);
 	b = add("b", 0, 6);
-	table_index_free((struct table_index *)((struct table_front *)t + 1)); /* as if there had been no memory for it */
+	/* as if there had been no memory for it */
+	table_index_free((struct table_index *)((struct table_front *)t + 1));
 	cr_assert_eq(peek("a", 0), -EAGAIN);
 	cr_assert_eq(peek("c", 0), -EAGAIN);
 	table_remove(t, b); /* of what it does not have; and there is memory again */
@@ -301,7 +302,10 @@ static void *changer(void *arg)
 	return arg;
 }
 
-/* Born by a system call, while another thread is in the middle of a change that nobody will end here: it may not be told, but it gets an answer. */
+/*
+ * Born by a system call, while another thread is in the middle of a change that nobody will end here: it may not be
+ * told, but it gets an answer.
+ */
 Test(view, answers_in_a_child_that_was_born_amid_a_change)
 {
 	pthread_t thread;
@@ -392,7 +396,8 @@ Test(view, claims_no_more_what_was_moved)
 
 Test(view, gives_no_memory_out_again_that_somebody_claims_from)
 {
-	struct table_index *v = (struct table_index *)((char *)t + sizeof(struct table_front)); /* behind the front: see struct table */
+	/* behind the front: see struct table */
+	struct table_index *v = (struct table_index *)((char *)t + sizeof(struct table_front));
 	struct entry *e = add_loose("a", 0, 5), *next;
 
 	atomic_fetch_add(&v->claiming, 1);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* tls: handshakes and questions as OpenSSL's records show them, and where the connection is after each step, however the bytes are cut. */
+/*
+ * tls: handshakes and questions as OpenSSL's records show them, and where the connection is after each step, however
+ * the bytes are cut.
+ */
 #include "model/tls.h"
 
 #include <criterion/criterion.h>

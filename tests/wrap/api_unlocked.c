@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The public API where it takes no lock: found, and claimed, whatever other threads, handlers and children do meanwhile. */
+/*
+ * The public API where it takes no lock: found, and claimed, whatever other threads, handlers and children do
+ * meanwhile.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 
@@ -83,7 +86,8 @@ TEST(a_tag_is_found_whatever_other_threads_change, ONCE)
 		CHECK_INT(pthread_create(&thread[i], NULL, find_stable, &found[i]), 0);
 		CHECK_INT(pthread_create(&thread[2 + i], NULL, change_others, i ? "some" : "others"), 0);
 	}
-	for (long until = now_ms() + 1000; now_ms() < until;) { /* children, too, born between any two steps of a change */
+	/* children, too, born between any two steps of a change */
+	for (long until = now_ms() + 1000; now_ms() < until;) {
 		int status, pid = fork();
 
 		if (!pid)

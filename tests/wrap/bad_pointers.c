@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Pointers to nothing: each function of base/next.def does with one what libc does, with our records in its way and without. */
+/*
+ * Pointers to nothing: each function of base/next.def does with one what libc does, with our records in its way and
+ * without.
+ */
 #include "../support/sockets.h"
 
 #include <link.h>
@@ -25,8 +28,8 @@ static const struct row {
 };
 
 /*
- * How each argument is made, a word for each; the pointers among them (all words with a *) are bad in turn. Words with a ! are structures that are there themselves, and have a bad pointer within.
- * `nr`: the same by syscall(2).
+ * How each argument is made, a word for each; the pointers among them (all words with a *) are bad in turn. Words with
+ * a ! are structures that are there themselves, and have a bad pointer within. `nr`: the same by syscall(2).
  */
 static const struct probe {
 	const char *name, *args;
@@ -405,7 +408,10 @@ static void make_nothing(void)
 	MUST(mprotect(nothing, 4096, PROT_NONE));
 }
 
-/* In the second generation there is an orphan that stays unclaimed: then paths and addresses are looked at before the kernel does. */
+/*
+ * In the second generation there is an orphan that stays unclaimed: then paths and addresses are looked at before the
+ * kernel does.
+ */
 static bool is_of_interest(const struct probe *probe)
 {
 	return generation() == 1 || strstr(probe->args, "*path") || strstr(probe->args, "*addr") || strstr(probe->args, "*unaddr");

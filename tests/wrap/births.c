@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Children, by every way that there is to make one: who has a copy of our memory is a worker, and whose memory is its parent's, or another program's, is left alone. */
+/*
+ * Children, by every way that there is to make one: who has a copy of our memory is a worker, and whose memory is its
+ * parent's, or another program's, is left alone.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 
@@ -196,7 +199,10 @@ TEST(a_child_that_has_execed_is_not_rung, BELL)
 	goes_on();
 }
 
-/* It lives on its parent's memory for a while, and must neither be taken for a worker nor be rung in the moment of its exec. */
+/*
+ * It lives on its parent's memory for a while, and must neither be taken for a worker nor be rung in the moment of its
+ * exec.
+ */
 static int listener;
 
 static void *vfork_slowly(void *arg)

@@ -144,7 +144,8 @@ TEST(io_uring_is_left_where_it_is_allowed, ONCE, "CPR_IO_URING=allow")
 	char parameters[256] = {0};
 	int wanted;
 
-	CHECK(of_libc && of_libc(SYS_io_uring_setup, 0, parameters) < 0); /* no entries: EINVAL, if the kernel has rings */
+	/* no entries: EINVAL, if the kernel has rings */
+	CHECK(of_libc && of_libc(SYS_io_uring_setup, 0, parameters) < 0);
 	wanted = errno;
 	CHECK_FAILS(syscall(SYS_io_uring_setup, 0, parameters), wanted);
 }

@@ -83,8 +83,9 @@ static void target_ends_by_it(void)
 /* ---- who cancels ---- */
 
 /*
- * glibc marks a thread that waits in a cancellation point, and then sends it a signal. Here the kernel asks us before that is sent: between the two there may be as much time as another
- * thread takes that is scheduled there, and the wrong code waits for this signal where it does not come, or is ended by it where it must not be.
+ * glibc marks a thread that waits in a cancellation point, and then sends it a signal. Here the kernel asks us before
+ * that is sent: between the two there may be as much time as another thread takes that is scheduled there, and the
+ * wrong code waits for this signal where it does not come, or is ended by it where it must not be.
  */
 static struct {
 	pthread_t thread;
@@ -283,7 +284,8 @@ static void *ring_on(void *unused)
 		info.si_value.sival_ptr = (void *)(++storm.rings << 8 | 1); /* a nonce */
 		if (storm.tids[i])
 			syscall(SYS_rt_tgsigqueueinfo, getpid(), storm.tids[i], SIGRTMAX - 5, &info);
-		nanosleep(&(struct timespec){0, RING_EVERY_NS}, NULL); /* who has the next one queued when it comes out of the handler comes to nothing else */
+		/* who has the next one queued when it comes out of the handler comes to nothing else */
+		nanosleep(&(struct timespec){0, RING_EVERY_NS}, NULL);
 	}
 	return unused;
 }

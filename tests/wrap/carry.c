@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A connection goes on in the next generation, whichever calls the program reads and writes it with: what passes by one of them unseen ends the connection. */
+/*
+ * A connection goes on in the next generation, whichever calls the program reads and writes it with: what passes by one
+ * of them unseen ends the connection.
+ */
 #include "../support/sockets.h"
 
 #include <pthread.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Children: no descriptor that is kept leaks into one, and what one does to its descriptors is not done to its parent's table. */
+/*
+ * Children: no descriptor that is kept leaks into one, and what one does to its descriptors is not done to its parent's
+ * table.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Claims of FIFOs, devices, files and memfds: what the default keeps, what a rule keeps, and what must be opened anew. */
+/*
+ * Claims of FIFOs, devices, files and memfds: what the default keeps, what a rule keeps, and what must be opened anew.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 
@@ -154,7 +156,10 @@ TEST(every_way_to_open_claims, BOTH, FILES)
 		next_generation();
 }
 
-/* Generation 1 opens the file with flags1, and leaves it; generation 2 opens it with flags2, and must not get that descriptor. */
+/*
+ * Generation 1 opens the file with flags1, and leaves it; generation 2 opens it with flags2, and must not get that
+ * descriptor.
+ */
 static void not_claimed(int flags1, int flags2)
 {
 	int made, fd;

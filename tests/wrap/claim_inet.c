@@ -5,7 +5,10 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 
-/* Generation 1 leaves this socket with a client in its queue; generation 2 asks anew, and must get the same, client and all. */
+/*
+ * Generation 1 leaves this socket with a client in its queue; generation 2 asks anew, and must get the same, client and
+ * all.
+ */
 static void is_claimed(struct address a, const char *client)
 {
 	int fd, peer;
@@ -265,7 +268,10 @@ TEST(bound_but_never_listening_is_not_kept, BOTH)
 	CHECK(inode_of(fd) != get("inode"));
 }
 
-/* The listener's and the connection's owner is the process, which has no handler yet when it becomes the next generation. */
+/*
+ * The listener's and the connection's owner is the process, which has no handler yet when it becomes the next
+ * generation.
+ */
 TEST(signal_driven_io_does_not_end_the_next_generation, BELL)
 {
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);

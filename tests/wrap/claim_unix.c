@@ -52,7 +52,10 @@ TEST(unix_seqpacket_is_claimed_and_its_path_stays, BOTH)
 	path_is_claimed(SOCK_SEQPACKET, "SOCK_SEQPACKET");
 }
 
-/* As haproxy does: bound under a name that nobody knows, and then moved over the old one, of which it keeps a link until it is sure. */
+/*
+ * As haproxy does: bound under a name that nobody knows, and then moved over the old one, of which it keeps a link
+ * until it is sure.
+ */
 TEST(unix_path_that_is_renamed_into_place_is_claimed, BOTH)
 {
 	struct address a = local(path()), b = a;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A listener with TCP_DEFER_ACCEPT: a carried connection comes to the program when its client has spoken, and not before, as a new one would. */
+/*
+ * A listener with TCP_DEFER_ACCEPT: a carried connection comes to the program when its client has spoken, and not
+ * before, as a new one would.
+ */
 #include "../support/failing.h"
 #include "../support/sockets.h"
 
@@ -357,7 +360,10 @@ TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
 	are_served();
 }
 
-/* All are frozen, and go on again, since a request that began a moment before takes long: workers have taken back by then what is held. */
+/*
+ * All are frozen, and go on again, since a request that began a moment before takes long: workers have taken back by
+ * then what is held.
+ */
 TEST(a_restart_that_begins_twice_leaves_nobody_who_is_held, BELL, "WARNS=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);

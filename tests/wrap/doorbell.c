@@ -190,7 +190,10 @@ static void count_alarm(int sig)
 	alarms++;
 }
 
-/* Status rings from now on, and one SIGALRM of the program's own at the end, blocked until it is waited for: only that may be seen. */
+/*
+ * Status rings from now on, and one SIGALRM of the program's own at the end, blocked until it is waited for: only that
+ * may be seen.
+ */
 static void rings_then_alarm(void)
 {
 	struct sigaction action = {.sa_handler = count_alarm};

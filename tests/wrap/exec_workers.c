@@ -114,7 +114,8 @@ TEST(who_shares_a_listener_finds_it_nonblocking_as_it_was, BELL, "WARNS=1")
 
 	if (generation() == 1) {
 		put("sharer", sleeper());
-		MUST(fcntl(fd, F_SETFL, MUST(fcntl(fd, F_GETFL)) | O_NONBLOCK)); /* the sharer did, for the open file description */
+		/* the sharer did, for the open file description */
+		MUST(fcntl(fd, F_SETFL, MUST(fcntl(fd, F_GETFL)) | O_NONBLOCK));
 		next_generation();
 	}
 	CHECK(is_sleep((int)get("sharer")));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Several processes: workers that retire, daemons, threads that leave; and what a restart refuses because exec could not bring it back. */
+/*
+ * Several processes: workers that retire, daemons, threads that leave; and what a restart refuses because exec could
+ * not bring it back.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 
@@ -41,7 +44,8 @@ static void retire(int workers, bool known)
 		CHECK(!known || AWAIT(strstr(ask("status"), text), 5000));
 		next_generation();
 	}
-	CHECK(poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 50) == 0); /* ready first: they go on until the next generation serves */
+	/* ready first: they go on until the next generation serves */
+	CHECK(poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 50) == 0);
 	CHECK(AWAIT(!strcmp(ask("children"), "0"), 5000));
 }
 
@@ -75,7 +79,10 @@ static bool all_have_bound(void)
 	return n == BINDERS;
 }
 
-/* Each has a listener of its own that its owner does not know: the next generation's workers get all of them, and each another one. */
+/*
+ * Each has a listener of its own that its owner does not know: the next generation's workers get all of them, and each
+ * another one.
+ */
 TEST(listeners_that_workers_bind_are_taken_over_one_each, BELL)
 {
 	for (int i = 0; i < BINDERS; i++)
@@ -367,7 +374,10 @@ TEST(another_namespace_is_refused, ONCE, "WARNS=1")
 		is_refused("uts namespace");
 }
 
-/* Nothing answers from within a sandbox: its filter might end the program for a call that it does not know. The tools see it, and do not ring. */
+/*
+ * Nothing answers from within a sandbox: its filter might end the program for a call that it does not know. The tools
+ * see it, and do not ring.
+ */
 TEST(a_program_in_a_sandbox_is_left_alone, ONCE)
 {
 	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gate: the next generation starts beside this one, complete but for clients, and takes the listener's place when it is told to. Each case runs in both: generation 1
- * serves in a thread, and asks the runner, who is the supervisor; generation 2 serves until it is asked to end. A server answers with its generation's number.
+ * The gate: the next generation starts beside this one, complete but for clients, and takes the listener's place when
+ * it is told to. Each case runs in both: generation 1 serves in a thread, and asks the runner, who is the supervisor;
+ * generation 2 serves until it is asked to end. A server answers with its generation's number.
  */
 #include "../support/sockets.h"
 
@@ -401,7 +402,10 @@ TEST(gate_is_not_seen_by_getsockname, ONCE)
 	CHECK_INT(port_of(listener), port(0));
 }
 
-/* Behind the gate it is set on the door; the listener has it from the moment on at which the gate opens, and not before: it is still another generation's. */
+/*
+ * Behind the gate it is set on the door; the listener has it from the moment on at which the gate opens, and not
+ * before: it is still another generation's.
+ */
 TEST(gate_gives_options_and_flags_when_it_opens, ONCE)
 {
 	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An old generation passes its idle connections to the next one, and goes on with the others. A server answers a request of HTTP, and any other word, with its generation's
- * number; the word "end" ends it.
+ * An old generation passes its idle connections to the next one, and goes on with the others. A server answers a
+ * request of HTTP, and any other word, with its generation's number; the word "end" ends it.
  */
 #include "../support/sockets.h"
 

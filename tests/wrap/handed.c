@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections that are handed by message to a child that was exec'ed, and holds no listener: they come back, and are carried. */
+/*
+ * Connections that are handed by message to a child that was exec'ed, and holds no listener: they come back, and are
+ * carried.
+ */
 #include "../support/sockets.h"
 
 #include <pthread.h>
@@ -217,7 +220,10 @@ TEST(what_is_on_its_way_to_an_execed_child_is_carried, BELL)
 	CHECK(strstr(ask("status"), "last_restart_carried=2 last_restart_closed=0 last_restart_cut=0"));
 }
 
-/* By a message, it may have come from anywhere: what the primary itself has made by connect() is no client of its listener. */
+/*
+ * By a message, it may have come from anywhere: what the primary itself has made by connect() is no client of its
+ * listener.
+ */
 TEST(a_connection_that_was_made_and_not_accepted_stays_with_the_child, BELL)
 {
 	int line;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Orphans: hidden from a program that closes everything, closed with a warning when nobody asked in time, and out of the way when asked. */
+/*
+ * Orphans: hidden from a program that closes everything, closed with a warning when nobody asked in time, and out of
+ * the way when asked.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 
@@ -8,7 +11,10 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-/* Generation 1 leaves a listener, and goes. What follows is generation 2: the orphan's number, and the same address to ask for. */
+/*
+ * Generation 1 leaves a listener, and goes. What follows is generation 2: the orphan's number, and the same address to
+ * ask for.
+ */
 static int orphan(void)
 {
 	if (generation() == 1) {

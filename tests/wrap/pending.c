@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What is opened and bound is looked at late: by then the number may be another's, the path gone, and a vfork child have been at it. */
+/*
+ * What is opened and bound is looked at late: by then the number may be another's, the path gone, and a vfork child
+ * have been at it.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 

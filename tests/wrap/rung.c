@@ -169,7 +169,9 @@ TEST(connect_to_a_unix_socket_ends_by_its_limit_when_rung, ONCE)
 
 /* ---- errno ---- */
 
-/* Rings that lead nowhere, in which each call of ours fails. bind() notes a ring, and answers it before it comes back. */
+/*
+ * Rings that lead nowhere, in which each call of ours fails. bind() notes a ring, and answers it before it comes back.
+ */
 TEST(what_bind_says_of_its_failure_stays_when_rung, ONCE)
 {
 	struct address a = inet4("127.0.0.1", port(0));

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* How much stack the wrappers take: a thread of PTHREAD_STACK_MIN has 16 KiB, and a handler on an alternate stack less. */
+/*
+ * How much stack the wrappers take: a thread of PTHREAD_STACK_MIN has 16 KiB, and a handler on an alternate stack less.
+ */
 #include "../support/sockets.h"
 
 #include <pthread.h>
@@ -286,7 +288,9 @@ static const struct family {
 static unsigned char *stack;
 static long depth;
 
-/* By libc itself: the frame of a ring's handler would be measured with the rest, and a wrapper leaves the doorbell out. */
+/*
+ * By libc itself: the frame of a ring's handler would be measured with the rest, and a wrapper leaves the doorbell out.
+ */
 static void block_rings(void)
 {
 	int (*mask)(int, const sigset_t *, sigset_t *) = (int (*)(int, const sigset_t *, sigset_t *))dlsym(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD), "sigprocmask");

@@ -260,7 +260,10 @@ TEST(a_kept_standard_descriptor_is_standard, BELL)
 	CHECK_INT(system("echo text >&2"), 0);
 }
 
-/* Pid files are locked as long as a descriptor is open anywhere: one that leaks makes the next generation a second copy. */
+/*
+ * Pid files are locked as long as a descriptor is open anywhere: one that leaks makes the next generation a second
+ * copy.
+ */
 TEST(a_lock_does_not_outlive_its_generation, BELL)
 {
 	int fd = MUST(open(in_room("pid"), O_RDWR | O_CREAT, 0600)), other = MUST(open(in_room("pid"), O_RDWR));

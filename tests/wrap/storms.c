@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Many things at once: handlers in the middle of malloc, threads that open and close, descriptors closed behind our back. */
+/*
+ * Many things at once: handlers in the middle of malloc, threads that open and close, descriptors closed behind our
+ * back.
+ */
 #include "../support/api.h"
 #include "../support/sockets.h"
 
@@ -223,14 +226,18 @@ TEST(what_was_closed_past_us_is_not_handed_over, BOTH)
 
 		put("inode", inode_of(fd));
 		close_past_us(fd);
-		CHECK_INT(open("/dev/null", O_RDONLY), fd); /* and given away again: this must not arrive as a listener */
+		/* and given away again: this must not arrive as a listener */
+		CHECK_INT(open("/dev/null", O_RDONLY), fd);
 		next_generation();
 	}
 	CHECK_INT(table_size(), 0);
 	CHECK(inode_of(listening(a, SOCK_STREAM)) != get("inode"));
 }
 
-/* What the API saved is looked at only when it has arrived: whoever is found at its number then came over the exec because of us. */
+/*
+ * What the API saved is looked at only when it has arrived: whoever is found at its number then came over the exec
+ * because of us.
+ */
 TEST(a_tag_closed_past_us_is_not_found_by_the_next_generation, BOTH, "WARNS=1")
 {
 	int (*save)(const char *, int, int) = API(cpr_save_fd), (*find)(const char *, int) = API(cpr_find_fd);

@@ -48,7 +48,10 @@ static void allocate_for(int ms)
 			free(malloc(n));
 }
 
-/* fork() holds our lock, and waits for malloc's; the thread that rings find holds malloc's. A handler that waited for our lock hung at the first ring. */
+/*
+ * fork() holds our lock, and waits for malloc's; the thread that rings find holds malloc's. A handler that waited for
+ * our lock hung at the first ring.
+ */
 TEST(rings_amid_fork_and_malloc_are_answered, ONCE)
 {
 	pthread_t forks;

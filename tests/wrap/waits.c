@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting calls under a rain of status rings: no EINTR that is ours, the timeouts right, and the program's own signals still seen. */
+/*
+ * Waiting calls under a rain of status rings: no EINTR that is ours, the timeouts right, and the program's own signals
+ * still seen.
+ */
 #include "../support/sockets.h"
 
 #include <pthread.h>
@@ -222,7 +225,10 @@ WAITS_WELL(ppoll_number)
 WAITS_WELL(pselect6)
 WAITS_WELL(epoll_pwait_number)
 
-/* One alarm in `ms`: does the wait end by it? One that has not in a second has lost it, and a server would hang for good. */
+/*
+ * One alarm in `ms`: does the wait end by it? One that has not in a second has lost it, and a server would hang for
+ * good.
+ */
 static bool alarm_ends(waiter *wait, int fd, int ms)
 {
 	struct itimerval once = {.it_value = {0, ms * 1000}};
@@ -236,8 +242,8 @@ static bool alarm_ends(waiter *wait, int fd, int ms)
 }
 
 /*
- * Rings without a pause, which is some thousand times what there will ever be. One alarm may be lost: where the ring comes within
- * the nanoseconds in which the alarm's handler returns, nothing tells its EINTR from the ring's.
+ * Rings without a pause, which is some thousand times what there will ever be. One alarm may be lost: where the ring
+ * comes within the nanoseconds in which the alarm's handler returns, nothing tells its EINTR from the ring's.
  */
 static void alarms_amid_rings(waiter *const *waiters, int count, int least_ms)
 {
@@ -272,7 +278,10 @@ TEST(a_signal_let_in_by_the_wait_is_not_lost, ONCE)
 	alarms_amid_rings(waiters, 3, 1);
 }
 
-/* The program's handler interrupts by siglongjmp or by a flag; the doorbell's must do neither to a blocking read or accept. */
+/*
+ * The program's handler interrupts by siglongjmp or by a flag; the doorbell's must do neither to a blocking read or
+ * accept.
+ */
 TEST(blocking_reads_and_accepts_go_on, ONCE)
 {
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), pipes[2], before;

@@ -7,7 +7,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* Ends when it is killed, or, told so by SIGUSR1, with 7. It is exec'ed: no worker, but a helper of the old program. Back when it is there. */
+/*
+ * Ends when it is killed, or, told so by SIGUSR1, with 7. It is exec'ed: no worker, but a helper of the old program.
+ * Back when it is there.
+ */
 static int helper(void)
 {
 	int ready[2], pid;
@@ -219,7 +222,10 @@ TEST(it_is_no_child_two_generations_later, BELL)
 	kill_now((int)get("helper"));
 }
 
-/* The program's own exec: the next image is the same program, and may know by its environment what it has made (nginx, haproxy). */
+/*
+ * The program's own exec: the next image is the same program, and may know by its environment what it has made (nginx,
+ * haproxy).
+ */
 TEST(after_an_own_exec_children_are_known, EXEC)
 {
 	int status;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What we have to say goes to standard error, if that is one: it ends nobody whose reader is gone, and no client gets it. */
+/*
+ * What we have to say goes to standard error, if that is one: it ends nobody whose reader is gone, and no client gets
+ * it.
+ */
 #include "../support/failing.h"
 #include "../support/sockets.h"
 

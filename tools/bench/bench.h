@@ -45,8 +45,9 @@ void bench_shuffle(struct bench_random *r, uint32_t *values, size_t count);
 typedef double (*bench_way)(void *arg, size_t count);
 
 /*
- * Runs two ways by turns (the first of a pair changes from round to round), `rounds` times `count` operations each after one that is not counted. *a and *b:
- * ns per operation; *ratio: of each pair b to a, which is what noise does not move. 0, or a negative errno of a way that failed.
+ * Runs two ways by turns (the first of a pair changes from round to round), `rounds` times `count` operations each
+ * after one that is not counted. *a and *b: ns per operation; *ratio: of each pair b to a, which is what noise does not
+ * move. 0, or a negative errno of a way that failed.
  */
 int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_t rounds, size_t count, struct figure *a, struct figure *b, struct figure *ratio);
 
@@ -55,8 +56,9 @@ int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_
 enum bench_wanted { WANTED_NOTHING, WANTED_AT_MOST, WANTED_AT_LEAST };
 
 /*
- * One line of a benchmark's table. `what` ("open+close, 1 thread"), `ours` and `theirs` (names: "with cpr", "GHashTable"), their figures in `unit` ("ns"; theirs may be
- * NULL), the ratio (may be NULL), and what is wanted of the ratio's median (or of ours when there is no ratio). All is copied.
+ * One line of a benchmark's table. `what` ("open+close, 1 thread"), `ours` and `theirs` (names: "with cpr",
+ * "GHashTable"), their figures in `unit` ("ns"; theirs may be NULL), the ratio (may be NULL), and what is wanted of the
+ * ratio's median (or of ours when there is no ratio). All is copied.
  */
 struct bench_line {
 	const char *what;
@@ -83,7 +85,10 @@ int bench_exec(struct bench *bench);
 int bench_restart(struct bench *bench);
 int bench_throughput(struct bench *bench);
 
-/* What `cpr-bench --child NAME ARG...` does: the halves of benchmarks that run in a process of their own, with the library or without. The exit status. */
+/*
+ * What `cpr-bench --child NAME ARG...` does: the halves of benchmarks that run in a process of their own, with the
+ * library or without. The exit status.
+ */
 int bench_lookup_child(int argc, char **argv);
 int bench_calls_child(int argc, char **argv);
 int bench_exec_child(int argc, char **argv);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the preload adds to the calls of a program that does not restart: two processes, one under it, that do batches by turns. */
+/*
+ * What the preload adds to the calls of a program that does not restart: two processes, one under it, that do batches
+ * by turns.
+ */
 #define _GNU_SOURCE
 #include "calls.h"
 
@@ -163,8 +166,8 @@ static void end_child(struct child *child)
 }
 
 /*
- * The library is this benchmark's to give: an environment without it, and without its settings. All symbols are bound at the start, as distributions build their
- * servers: else each forked child would bind its _exit.
+ * The library is this benchmark's to give: an environment without it, and without its settings. All symbols are bound
+ * at the start, as distributions build their servers: else each forked child would bind its _exit.
  */
 static char **plain_environment(void)
 {

@@ -19,7 +19,8 @@ struct call {
 	const char *name;
 	double limit; /* wanted: the ratio is at most this; 0: nothing is */
 	int (*begin)(struct work *work);                     /* 0 or -errno; NULL: there is nothing to set up */
-	int64_t (*batch)(struct work *work, size_t count);   /* ns for `count` of them, what is around them not counted; or -errno */
+	/* ns for `count` of them, what is around them not counted; or -errno */
+	int64_t (*batch)(struct work *work, size_t count);
 	size_t most;                                         /* of them in one batch; 0: as many as it takes */
 };
 

@@ -30,7 +30,10 @@ static int failed(void)
 	return errno ? -errno : -EIO;
 }
 
-/* This thread's own time: what somebody else does on this processor meanwhile does not count. None of these calls sleeps. */
+/*
+ * This thread's own time: what somebody else does on this processor meanwhile does not count. None of these calls
+ * sleeps.
+ */
 static int64_t own_now(void)
 {
 	struct timespec now;
@@ -119,7 +122,9 @@ static int64_t bind_listen_close(struct work *work, size_t count)
 	return spent;
 }
 
-/* A client's end. It will be reset when it is closed: the port is free again at once, and does not wait for its time. */
+/*
+ * A client's end. It will be reset when it is closed: the port is free again at once, and does not wait for its time.
+ */
 static int connect_client(const struct work *work)
 {
 	struct sockaddr_in addr = loopback(work->port);

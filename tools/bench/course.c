@@ -14,7 +14,10 @@
 
 enum { KEPT_CLIENTS = 16, NEW_PART = 4 /* of so many requests, one is on a connection of its own */ };
 
-/* A round: load for `lead`, the restart, load for `after` it was requested, and for `settle` at least after it was done. */
+/*
+ * A round: load for `lead`, the restart, load for `after` it was requested, and for `settle` at least after it was
+ * done.
+ */
 struct pace {
 	size_t rounds;
 	int64_t lead, after, settle;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Draws what clients saw: requests as dots over time, what failed in red, what was closed in orange, restarts as lines. */
+/*
+ * Draws what clients saw: requests as dots over time, what failed in red, what was closed in orange, restarts as lines.
+ */
 #define _GNU_SOURCE
 #include "courses_plot.h"
 

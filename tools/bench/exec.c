@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Saved descriptors over one exec: from execve to the last one found, against a bare exec that merely inherits as many. */
+/*
+ * Saved descriptors over one exec: from execve to the last one found, against a bare exec that merely inherits as many.
+ */
 #define _GNU_SOURCE
 #include "bench.h"
 
@@ -29,7 +31,10 @@ static const struct size {
 
 enum { SPARE = 64, WANTED_NS = 1000, WANTED_FROM = 7530 };
 
-/* What a child says when it has found all, in ns. `own`: of the process's own time, which exec does not begin anew; nothing of it sleeps. */
+/*
+ * What a child says when it has found all, in ns. `own`: of the process's own time, which exec does not begin anew;
+ * nothing of it sleeps.
+ */
 struct result {
 	int64_t own, whole, finding;
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The load: one thread, one epoll set, open loop. A request is due when the plan says so, and its latency counts from then: a server that
-   stands still for a while cannot make its clients forget to ask. */
+/*
+ * The load: one thread, one epoll set, open loop. A request is due when the plan says so, and its latency counts from
+ * then: a server that stands still for a while cannot make its clients forget to ask.
+ */
 #define _GNU_SOURCE
 #include "load.h"
 

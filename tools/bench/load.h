@@ -52,12 +52,17 @@ struct load;
 /* Begins at once, in a thread of its own. 0, or a negative errno. */
 int load_start(const struct load_plan *plan, struct load **load);
 
-/* Lets what is under way come to its end and returns the records, in the order in which they were finished; they are the load's. 0, or a
- * negative errno. */
+/*
+ * Lets what is under way come to its end and returns the records, in the order in which they were finished; they are
+ * the load's. 0, or a negative errno.
+ */
 int load_stop(struct load *load, const struct load_record **records, size_t *count);
 void load_free(struct load **load);
 
-/* One request on a connection of its own, as a client that waits for the server tries it. True: it was answered in full. */
+/*
+ * One request on a connection of its own, as a client that waits for the server tries it. True: it was answered in
+ * full.
+ */
 bool load_try(const struct load_protocol *protocol, int port);
 
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* lookup: the table that started this, against QEMU's list and against GLib's hash table, each size in a process of its own under the library. */
+/*
+ * lookup: the table that started this, against QEMU's list and against GLib's hash table, each size in a process of its
+ * own under the library.
+ */
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "bench.h"

@@ -24,7 +24,10 @@
 
 enum { NAME_ROOM = 64, WORTH_TIMING = 400000 /* operations: fewer are repeated */, FITS_CACHE = 10000 };
 
-/* What is asked for: strings that are nobody else's, in the order in which they are asked for, as a caller would have made them just before. */
+/*
+ * What is asked for: strings that are nobody else's, in the order in which they are asked for, as a caller would have
+ * made them just before.
+ */
 struct key {
 	const char *name;
 	int id;
@@ -65,7 +68,10 @@ static void name_for(size_t i, char name[NAME_ROOM], int *id)
 	}
 }
 
-/* Keys number `from` to from + count - 1, in the order given; `fds` as number i has it, NULL: none of them is in a table. */
+/*
+ * Keys number `from` to from + count - 1, in the order given; `fds` as number i has it, NULL: none of them is in a
+ * table.
+ */
 static struct keys make_keys(size_t from, size_t count, const uint32_t *order, const int *fds)
 {
 	struct keys made = {calloc(count, sizeof(struct key)), count};
@@ -196,7 +202,10 @@ struct contender {
 
 /* ---- the table without the API ---- */
 
-/* For more descriptors than can be open: the API asks the kernel for each. Finding asks nothing, and is the same in both. */
+/*
+ * For more descriptors than can be open: the API asks the kernel for each. Finding asks nothing, and is the same in
+ * both.
+ */
 static struct table *table;
 
 static int table_way_find(const char *name, int id)
@@ -247,7 +256,10 @@ static size_t pass(const struct contender *t, const struct keys *keys)
 	return wrong;
 }
 
-/* The other's turn has emptied the processor's caches: what fits into them is there again after one pass that is not counted. */
+/*
+ * The other's turn has emptied the processor's caches: what fits into them is there again after one pass that is not
+ * counted.
+ */
 static double passes(const struct contender *t, const struct keys *keys, size_t count)
 {
 	size_t wrong = keys->count <= FITS_CACHE ? pass(t, keys) : 0;

@@ -5,7 +5,9 @@
 
 #include "bench.h"
 
-/* `json`: nothing but JSON on stdout, at the end. Without memory this ends the program, as does every call that adds. */
+/*
+ * `json`: nothing but JSON on stdout, at the end. Without memory this ends the program, as does every call that adds.
+ */
 struct report *report_new(bool json, bool quick);
 
 /* What was added since the last report_section is told; with JSON, all of it is. */

@@ -110,7 +110,10 @@ static void add_note(struct bench *bench, const struct course *course)
 	}
 }
 
-/* Every way by turns, so that the i-th restarts of all are of one moment; which goes first changes. 0, or the first negative errno. */
+/*
+ * Every way by turns, so that the i-th restarts of all are of one moment; which goes first changes. 0, or the first
+ * negative errno.
+ */
 static int run_rounds(struct bench *bench, const struct server *server, struct course *courses, size_t ways)
 {
 	size_t rounds = course_rounds(bench);

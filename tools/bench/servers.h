@@ -40,7 +40,8 @@ struct service {
 struct server {
 	const char *name, *program, *about;
 	const struct load_protocol *protocol;
-	unsigned rate;                           /* requests a second, that leave one processor idle for the better half of the time */
+	/* requests a second, that leave one processor idle for the better half of the time */
+	unsigned rate;
 	int (*prepare)(struct service *service); /* writes its files, and the rest of its command line */
 	struct way ways[SERVER_WAYS];            /* the first is cpr's, which the others are compared with */
 	bool optional;                           /* measured if it is there */

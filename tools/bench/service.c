@@ -28,8 +28,10 @@
 #define LOOK_EVERY (MS / 2)
 
 enum {
-	/* Below the ports that the kernel gives to clients: one of them could take the server's while it is down, and even connect to
-	   itself. */
+	/*
+	 * Below the ports that the kernel gives to clients: one of them could take the server's while it is down, and
+	 * even connect to itself.
+	 */
 	FIRST_PORT = 20000,
 	LAST_PORT = 32000,
 	FAMILY_MAX = 256,

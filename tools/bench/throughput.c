@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The benchmark of servers that do not restart: wrk and redis-benchmark against two of a kind, with the preload and without, by turns. */
+/*
+ * The benchmark of servers that do not restart: wrk and redis-benchmark against two of a kind, with the preload and
+ * without, by turns.
+ */
 #define _GNU_SOURCE
 #include "base/attr.h"
 #include "plot.h"
@@ -14,7 +17,10 @@
 #include <string.h>
 
 enum {
-	/* Where a process's memory lies makes a per cent or two for as long as it lives: so every few pairs are of two new processes. */
+	/*
+	 * Where a process's memory lies makes a per cent or two for as long as it lives: so every few pairs are of two
+	 * new processes.
+	 */
 	FRESH = 6,
 	PAIRS_OF_EACH = 3,
 	PAIRS = FRESH * PAIRS_OF_EACH,
