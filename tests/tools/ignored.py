@@ -8,6 +8,8 @@ import sys
 from common import BUILD, ROOT, test
 
 MASKS = ("SigBlk", "SigIgn")
+# libc's own two, which nobody else can set; a posix_spawn() of glibc 2.36, as make's, leaves them ignored, and libc sets them anew when it needs them.
+LIBCS = 1 << 32 - 1 | 1 << 33 - 1
 
 
 def ignore_and_block():
@@ -18,7 +20,7 @@ def ignore_and_block():
 
 
 def masks(status):
-    return [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(MASKS)]
+    return [int(line.split()[1], 16) & ~LIBCS for line in status.splitlines() if line.startswith(MASKS)]
 
 
 @test
