@@ -146,9 +146,11 @@ static int check_loader(const char *path, const char *loader, struct text *why)
 
 	if (!own)
 		return cannot(why, -ENOMEM, "%s: %m", path);
-	if (!image_read("/proc/self/exe", own) && strcmp(base_of(own->loader), base_of(loader)) && !same_file(own->loader, loader))
-		return cannot(why, -ENOTSUP, "%s is linked with another C library%s (its loader is %s): libcpr.so is built for glibc", path,
-			      strstr(loader, "ld-musl") ? ", musl" : "", loader);
+	if (!image_read("/proc/self/exe", own) && strcmp(base_of(own->loader), base_of(loader)) &&
+	    !same_file(own->loader, loader))
+		return cannot(why, -ENOTSUP,
+			      "%s is linked with another C library%s (its loader is %s): libcpr.so is built for glibc",
+			      path, strstr(loader, "ld-musl") ? ", musl" : "", loader);
 	if (access(loader, X_OK))
 		return cannot(why, -ENOTSUP, "%s needs the loader %s, which is not there", path, loader);
 	return 0;
@@ -193,7 +195,8 @@ static int check_script(const char *path, const struct image *image, int depth, 
 	if (!*interpreter)
 		return cannot(why, -ENOTSUP, "%s: its first line, #!, names no interpreter", path);
 	if (depth == NESTED_MAX)
-		return cannot(why, -ENOTSUP, "%s: more than %d interpreters, one of the other: the kernel gives up here", path,
+		return cannot(why, -ENOTSUP,
+			      "%s: more than %d interpreters, one of the other: the kernel gives up here", path,
 			      (int)NESTED_MAX);
 	if (rest && !strcmp(base_of(interpreter), "env"))
 		r = find_for_env(rest, found, &inner);

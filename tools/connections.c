@@ -9,7 +9,8 @@
 
 enum { TIMEOUT_MS = 1000 };
 
-const char *const connections_key[CONNECTIONS_KINDS] = {"connections", "connections_fresh", "connections_idle", "connections_busy"};
+const char *const connections_key[CONNECTIONS_KINDS] = {"connections", "connections_fresh", "connections_idle",
+							"connections_busy"};
 
 static bool add(const char *answer, int64_t n[CONNECTIONS_KINDS])
 {

@@ -13,22 +13,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage_text[] =
-	"Usage: cprctl COMMAND [ARG...]\n"
-	"\n"
-	"  ps [--json]                  what runs under cpr on this machine\n"
-	"  list PID [--json]            the descriptors that the process has by name\n"
-	"  status PID [--json]          generation, uptime, the last restart\n"
-	"  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--json]\n"
-	"                               restart it without any client noticing\n"
-	"  rollback PID [--json]        the generation before serves again, in handover mode\n"
-	"  dump FILE|- [--json]         decode a state\n"
-	"\n"
-	"  -h, --help                   this text; `cprctl COMMAND --help` says more\n"
-	"  -V, --version                the version\n"
-	"\n"
-	"Exit status: 0 done; 1 failed, and the old generation serves on; 2 usage; 3 no such process, or not under cpr;\n"
-	"4 no answer in time; 5 failed, and nothing serves.\n";
+static const char usage_text[] = "Usage: cprctl COMMAND [ARG...]\n"
+				 "\n"
+				 "  ps [--json]                  what runs under cpr on this machine\n"
+				 "  list PID [--json]            the descriptors that the process has by name\n"
+				 "  status PID [--json]          generation, uptime, the last restart\n"
+				 "  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--json]\n"
+				 "                               restart it without any client noticing\n"
+				 "  rollback PID [--json]        the generation before serves again, in handover mode\n"
+				 "  dump FILE|- [--json]         decode a state\n"
+				 "\n"
+				 "  -h, --help                   this text; `cprctl COMMAND --help` says more\n"
+				 "  -V, --version                the version\n"
+				 "\n"
+				 "Exit status: 0 done; 1 failed, and the old generation serves on; 2 usage; 3 no such "
+				 "process, or not under cpr;\n"
+				 "4 no answer in time; 5 failed, and nothing serves.\n";
 
 static const struct command {
 	const char *full_name;

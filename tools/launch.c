@@ -76,7 +76,10 @@ int launch_library(char path[PATH_MAX], struct text *why)
 		if (t.cut || access(candidate, R_OK) || !realpath(candidate, real))
 			continue;
 		if (strpbrk(real, " :\t\n")) {
-			text_format(why, "%s: the loader parts LD_PRELOAD at blanks and colons; install cpr in a directory without", real);
+			text_format(why,
+				    "%s: the loader parts LD_PRELOAD at blanks and colons; install cpr in a directory "
+				    "without",
+				    real);
 			return -EINVAL;
 		}
 		strcpy(path, real);

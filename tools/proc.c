@@ -123,7 +123,8 @@ static bool parse_page(const char *at, struct proc_page *page)
 
 static bool parse_mapping(const char *at, struct proc_page *page)
 {
-	static const char plain[] = "/memfd:" PROTOCOL_PAGE_NAME, supervisor[] = "/memfd:" PROTOCOL_SUPERVISOR_PAGE_NAME;
+	static const char plain[] = "/memfd:" PROTOCOL_PAGE_NAME,
+			  supervisor[] = "/memfd:" PROTOCOL_SUPERVISOR_PAGE_NAME;
 
 	if (!strncmp(at, plain, sizeof(plain) - 1))
 		return parse_page(at + sizeof(plain) - 1, page);
@@ -160,7 +161,8 @@ static int read_stat(pid_t pid, int *parent, unsigned long long *ticks)
 	if (n <= 0)
 		return n ? failure((int)-n) : -ESRCH;
 	at = strrchr(stat, ')'); /* the name before it may hold anything */
-	if (!at || sscanf(at + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", parent, ticks) != 2)
+	if (!at || sscanf(at + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+			  parent, ticks) != 2)
 		return -ESRCH;
 	return 0;
 }

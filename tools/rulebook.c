@@ -55,9 +55,13 @@ void rulebook_add(const char *option, const char *word, const char *glob)
 		err(1, NULL);
 	r = glob && (!*glob || strpbrk(glob, " \t\r\n")) ? -EINVAL : add(line);
 	if (r == -E2BIG)
-		errx(USAGE, "%s %s: there may be %d rules, of %d bytes together", option, glob ? glob : "", (int)RULES_MAX, (int)TEXT_MAX);
+		errx(USAGE, "%s %s: there may be %d rules, of %d bytes together", option, glob ? glob : "",
+		     (int)RULES_MAX, (int)TEXT_MAX);
 	if (r)
-		errx(USAGE, "%s \"%s\": not a glob; it must not be empty, hold blanks (a ? stands for one) nor an open bracket (\\[ stands for one)", option, glob ? glob : "");
+		errx(USAGE,
+		     "%s \"%s\": not a glob; it must not be empty, hold blanks (a ? stands for one) nor an open "
+		     "bracket (\\[ stands for one)",
+		     option, glob ? glob : "");
 }
 
 static void add_from_file(const char *path, size_t number, const char *line, size_t len)
@@ -67,12 +71,15 @@ static void add_from_file(const char *path, size_t number, const char *line, siz
 	if (!r && line[strspn(line, " \t\r")])
 		r = add(line);
 	if (r == -E2BIG)
-		errx(USAGE, "%s:%zu: there may be %d rules, of %d bytes together", path, number, (int)RULES_MAX, (int)TEXT_MAX);
+		errx(USAGE, "%s:%zu: there may be %d rules, of %d bytes together", path, number, (int)RULES_MAX,
+		     (int)TEXT_MAX);
 	if (r && len == strlen(line) && !glob_is_closed(line))
-		errx(USAGE, "%s:%zu: \"%s\" has a bracket that is not closed (\\[ stands for itself)", path, number, line);
-	if (r)
-		errx(USAGE, "%s:%zu: \"%s\" is not a rule; a line is one of: keep GLOB, drop GLOB, carry GLOB, no-carry", path, number,
+		errx(USAGE, "%s:%zu: \"%s\" has a bracket that is not closed (\\[ stands for itself)", path, number,
 		     line);
+	if (r)
+		errx(USAGE,
+		     "%s:%zu: \"%s\" is not a rule; a line is one of: keep GLOB, drop GLOB, carry GLOB, no-carry", path,
+		     number, line);
 }
 
 void rulebook_read(const char *path)

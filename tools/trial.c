@@ -36,7 +36,8 @@ static void run(const char *command, const char *directory, int output)
 {
 	int null = open("/dev/null", O_RDONLY);
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+	    dup2(output, STDERR_FILENO) < 0)
 		_exit(NOT_STARTED);
 	if (*directory && chdir(directory)) {
 		fprintf(stderr, "%s: %s\n", directory, strerror(errno));
@@ -83,7 +84,8 @@ static void show_output(int output)
 		io_write_all(STDERR_FILENO, bytes, (size_t)n);
 }
 
-int trial_run(const char *command, const char *directory, pid_t pid, uid_t uid, gid_t gid, int64_t until, struct text *why)
+int trial_run(const char *command, const char *directory, pid_t pid, uid_t uid, gid_t gid, int64_t until,
+	      struct text *why)
 {
 	cleanup_fd int output = io_memfd("output"); /* a pipe would have to be emptied meanwhile */
 	pid_t child;

@@ -12,6 +12,7 @@
  * process `pid` if we are root. What it says goes to our stderr if it fails. 0; -ECANCELED: it did not succeed before
  * `until` (io_now), and `why` says how; -errno: it could not be run, `why` says why.
  */
-int trial_run(const char *command, const char *directory, pid_t pid, uid_t uid, gid_t gid, int64_t until, struct text *why);
+int trial_run(const char *command, const char *directory, pid_t pid, uid_t uid, gid_t gid, int64_t until,
+	      struct text *why);
 
 #endif

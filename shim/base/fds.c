@@ -26,7 +26,8 @@ struct entry64 { /* getdents64(2) */
 
 void fds_row_end(struct fds_row *row)
 {
-	if (row->first >= 0 && next_close_range((unsigned)row->first, (unsigned)row->last, CLOSE_RANGE_CLOEXEC)) /* before Linux 5.11 */
+	if (row->first >= 0 &&
+	    next_close_range((unsigned)row->first, (unsigned)row->last, CLOSE_RANGE_CLOEXEC)) /* before Linux 5.11 */
 		for (int fd = row->first; fd <= row->last; fd++)
 			next_fcntl(fd, F_SETFD, (void *)(long)FD_CLOEXEC);
 	*row = FDS_NO_ROW;

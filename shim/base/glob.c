@@ -23,10 +23,20 @@ static bool is_alnum(unsigned char c)
 /* Is c of the class with this name, of n bytes? */
 static bool in_class(unsigned char c, const char *name, size_t n)
 {
-	static const char *const names[] = {"alpha", "digit", "alnum", "upper", "lower", "space", "blank", "punct", "print", "graph", "cntrl", "xdigit"};
-	const bool is[] = {is_alnum(c) && !between(c, '0', '9'), between(c, '0', '9'), is_alnum(c), between(c, 'A', 'Z'), between(c, 'a', 'z'),
-			   c == ' ' || between(c, '\t', '\r'), c == ' ' || c == '\t', is_print(c) && !is_alnum(c), is_print(c) || c == ' ', is_print(c),
-			   c < ' ' || c == 0x7f, between(c, '0', '9') || between(c | 0x20, 'a', 'f')};
+	static const char *const names[] = {"alpha", "digit", "alnum", "upper", "lower", "space",
+					    "blank", "punct", "print", "graph", "cntrl", "xdigit"};
+	const bool is[] = {is_alnum(c) && !between(c, '0', '9'),
+			   between(c, '0', '9'),
+			   is_alnum(c),
+			   between(c, 'A', 'Z'),
+			   between(c, 'a', 'z'),
+			   c == ' ' || between(c, '\t', '\r'),
+			   c == ' ' || c == '\t',
+			   is_print(c) && !is_alnum(c),
+			   is_print(c) || c == ' ',
+			   is_print(c),
+			   c < ' ' || c == 0x7f,
+			   between(c, '0', '9') || between(c | 0x20, 'a', 'f')};
 
 	for (size_t i = 0; i < sizeof(is) / sizeof(is[0]); i++)
 		if (strlen(names[i]) == n && !memcmp(names[i], name, n))

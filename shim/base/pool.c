@@ -220,7 +220,8 @@ void pool_free(void *memory, size_t size)
 
 	if (!memory || list < 0)
 		return;
-	if (rounded > 1 << LARGEST_SHIFT && madvise(memory, rounded, MADV_DONTNEED)) /* gives the pages back; not if they are locked */
+	if (rounded > 1 << LARGEST_SHIFT &&
+	    madvise(memory, rounded, MADV_DONTNEED)) /* gives the pages back; not if they are locked */
 		memset(memory, 0, rounded);
 	errno = saved_errno;
 	block->next = free_lists[list];

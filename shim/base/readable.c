@@ -111,7 +111,9 @@ bool readable_string(const char *string)
 bool writable_int(const int *at)
 {
 	int saved_errno = errno;
-	bool can = paused || (!((uintptr_t)at & 3) && (next_sys(SYS_futex, at, FUTEX_WAKE_OP_PRIVATE, 0, 0, at, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)) >= 0 || errno != EFAULT));
+	bool can = paused || (!((uintptr_t)at & 3) && (next_sys(SYS_futex, at, FUTEX_WAKE_OP_PRIVATE, 0, 0, at,
+								FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)) >= 0 ||
+						       errno != EFAULT));
 
 	errno = saved_errno;
 	return can;

@@ -40,7 +40,8 @@ static inline bool readable(const void *at, size_t n)
 {
 	uintptr_t from = (uintptr_t)at;
 
-	return likely(from >= readable_stack.from && from <= readable_stack.to && n <= readable_stack.to - from) || readable_ask(at, n);
+	return likely(from >= readable_stack.from && from <= readable_stack.to && n <= readable_stack.to - from) ||
+	       readable_ask(at, n);
 }
 
 #endif

@@ -18,7 +18,8 @@ static _Atomic(char *) idle[IDLE];
 char *room_take(void)
 {
 	for (int i = 0; i < IDLE; i++) {
-		char *room = atomic_load_explicit(&idle[i], memory_order_relaxed) ? atomic_exchange(&idle[i], NULL) : NULL;
+		char *room =
+			atomic_load_explicit(&idle[i], memory_order_relaxed) ? atomic_exchange(&idle[i], NULL) : NULL;
 
 		if (room)
 			return room;

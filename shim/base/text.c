@@ -63,7 +63,9 @@ static void add_conversion(struct text *t, char kind, int longs, va_list *args)
 
 	switch (kind) {
 	case 'd':
-		text_add_int(t, longs == 0 ? va_arg(*args, int) : longs == 1 ? va_arg(*args, long) : va_arg(*args, long long));
+		text_add_int(t, longs == 0   ? va_arg(*args, int)
+				: longs == 1 ? va_arg(*args, long)
+					     : va_arg(*args, long long));
 		break;
 	case 'u':
 	case 'x':

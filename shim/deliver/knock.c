@@ -109,7 +109,8 @@ bool knock_join(int fd)
 	struct record *memory;
 	size_t size;
 
-	if (fstat(fd, &st) || (size = (size_t)st.st_size) < sizeof(*record) || !(next_fcntl(fd, F_GET_SEALS, NULL) & F_SEAL_SHRINK))
+	if (fstat(fd, &st) || (size = (size_t)st.st_size) < sizeof(*record) ||
+	    !(next_fcntl(fd, F_GET_SEALS, NULL) & F_SEAL_SHRINK))
 		return false;
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
@@ -141,7 +142,8 @@ struct knock_door knock_door_of(int listener)
 	socklen_t len = sizeof(door.type);
 	sa_family_t family;
 
-	if (next_getsockname(listener, (struct sockaddr *)&door.addr, &door.len) || getsockopt(listener, SOL_SOCKET, SO_TYPE, &door.type, &len))
+	if (next_getsockname(listener, (struct sockaddr *)&door.addr, &door.len) ||
+	    getsockopt(listener, SOL_SOCKET, SO_TYPE, &door.type, &len))
 		return (struct knock_door){0};
 	family = door.addr.ss_family;
 	if (family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY))
@@ -200,7 +202,8 @@ static bool comes_in(int sock, const struct knock_door *door)
 {
 	struct pollfd p = {.fd = sock, .events = POLLOUT};
 
-	if (raw_connect(sock, (const struct sockaddr *)&door->addr, door->len) && (errno != EINPROGRESS || raw_poll(&p, 1, KNOCK_MS) <= 0))
+	if (raw_connect(sock, (const struct sockaddr *)&door->addr, door->len) &&
+	    (errno != EINPROGRESS || raw_poll(&p, 1, KNOCK_MS) <= 0))
 		return false;
 	return raw_send(sock, record->word, sizeof(record->word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(record->word);
 }
@@ -247,7 +250,8 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
 
 		if (it->state == TAKEN)
 			continue;
-		if (k->family == AF_UNIX ? it->family == AF_UNIX && !memcmp(k->path, it->path, sizeof(k->path)) : it->family != AF_UNIX && k->port == it->port)
+		if (k->family == AF_UNIX ? it->family == AF_UNIX && !memcmp(k->path, it->path, sizeof(k->path))
+					 : it->family != AF_UNIX && k->port == it->port)
 			return it;
 	}
 	return NULL;
@@ -265,7 +269,8 @@ static bool says_the_word(int fd, const struct knock *k)
 
 	if (!it || !io_await_input(fd, it->state == SAID ? WORD_MS : SAID_MS))
 		return false;
-	if (raw_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) || memcmp(said, record->word, sizeof(said)))
+	if (raw_recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT) != sizeof(said) ||
+	    memcmp(said, record->word, sizeof(said)))
 		return false;
 	atomic_store(&it->state, TAKEN);
 	return true;
@@ -277,7 +282,8 @@ static bool was_given_up(int fd, const struct knock *k)
 	size_t n = record->given_up;
 	char byte;
 
-	return n && find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) && !raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n && find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) &&
+	       !raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 enum knock_kind knock_kind(int fd)
@@ -311,7 +317,8 @@ bool knock_begin_taking(void)
 	if (!record || atomic_compare_exchange_strong(&record->taker, &there, me) || there == me)
 		return true;
 	/* one that died in it has left its number */
-	return next_sys(SYS_kill, there, 0) && errno == ESRCH && atomic_compare_exchange_strong(&record->taker, &there, me);
+	return next_sys(SYS_kill, there, 0) && errno == ESRCH &&
+	       atomic_compare_exchange_strong(&record->taker, &there, me);
 }
 
 void knock_end_taking(void)

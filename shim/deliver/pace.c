@@ -94,7 +94,8 @@ static size_t wanted(const struct family *f, const struct entry *listener)
 void pace_knock(struct family *f, const struct entry *listener)
 {
 	assert_guarded();
-	size_t n = 0, most = f->unknocked && pace_knocks_for(f) ? wanted(f, listener) : 0, room = most ? room_in_queue(listener) : 0;
+	size_t n = 0, most = f->unknocked && pace_knocks_for(f) ? wanted(f, listener) : 0,
+	       room = most ? room_in_queue(listener) : 0;
 
 	if (most > room)
 		most = room;

@@ -130,7 +130,8 @@ static bool put_back(struct family *f)
 {
 	size_t asking = put_asking_first(f->fds, f->count), go = f->count, n = 0;
 
-	if (asking < f->count && roster_elect() && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking))
+	if (asking < f->count && roster_elect() && is_deferred(f) &&
+	    deferred_keep(&f->held, f->fds + asking, f->count - asking))
 		go = asking;
 	for (size_t i = 0; i < go; i++) {
 		if (fdqueue_put_anywhere(&f->flight, f->fds[i])) {
@@ -157,7 +158,8 @@ static bool put_in_flight(struct family *f)
 		return false;
 	for (size_t i = 0; i < f->count; i++)
 		table_forget_fd(cpr__table, f->fds[i]);
-	f->flight.fed = asking < f->count && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking);
+	f->flight.fed =
+		asking < f->count && is_deferred(f) && deferred_keep(&f->held, f->fds + asking, f->count - asking);
 	go = f->flight.fed ? asking : f->count;
 	for (size_t i = 0; i < go; i++) {
 		if (!fdqueue_put(&f->flight, i / FDQUEUE_PER_PAIR, f->fds[i])) {
@@ -420,7 +422,9 @@ bool deliver_is_knocking(void)
 /* Workers have claimed it, each for itself: the owner has the listener as an orphan still, and may knock at it. */
 static void find_door(struct family *f)
 {
-	const struct entry *e = f->unknocked && !f->door.len && roster_claims() && roster_elect() ? table_orphan(cpr__table, f->name) : NULL;
+	const struct entry *e = f->unknocked && !f->door.len && roster_claims() && roster_elect()
+					? table_orphan(cpr__table, f->name)
+					: NULL;
 
 	if (e)
 		f->door = knock_door_of(e->fd);
@@ -458,7 +462,8 @@ static void give_up_held(struct family *f)
 		raw_close(fd);
 	deferred_close(&f->held);
 	if (silent)
-		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name, cpr__settings.grace_s);
+		log_info("%zu carried connections of %s had nothing to say in %d s: closed", silent, f->name,
+			 cpr__settings.grace_s);
 }
 
 /*
@@ -475,13 +480,15 @@ static void give_up(struct family *f)
 	f->late_at = f->late_at ? f->late_at : now;
 	if (roster_elect())
 		give_up_held(f);
-	if (f->flight.fed && (f->door.len || !roster_elect()) && now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
+	if (f->flight.fed && (f->door.len || !roster_elect()) &&
+	    now - f->late_at < cpr__settings.grace_s * INT64_C(1000000000))
 		return;
 	give_up_held(f);
 	for (; (fd = fdqueue_take(&f->flight)) >= 0; lost++)
 		raw_close(fd);
 	if (lost)
-		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name, cpr__settings.grace_s);
+		log_warn("%zu carried connections of %s were not accepted in %d s: closed", lost, f->name,
+			 cpr__settings.grace_s);
 }
 
 static void hear(struct family *f, bool all)

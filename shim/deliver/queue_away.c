@@ -231,7 +231,8 @@ void deliver_join(int sock, uint64_t ino)
 	struct guard_hold hold;
 	struct family *f;
 
-	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues || share.queues > PASSED_QUEUES || !guard_lock(&hold))
+	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues ||
+	    share.queues > PASSED_QUEUES || !guard_lock(&hold))
 		return;
 	e = listener_of(ino);
 	f = e && knock_join(knocks) ? deliver_family_for(e->name, 1) : NULL;

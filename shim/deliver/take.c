@@ -38,7 +38,8 @@ static struct family *family_of(const struct entry *listener)
 
 static bool is_listener(const struct entry *e)
 {
-	return e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
+	return e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING &&
+	       strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
 }
 
 /* A child can take from a queue only if it was there when the child was born. */

@@ -25,7 +25,9 @@ bool carry_comes_again(const struct entry *listener)
 /* Of one that stands. */
 static enum fate fate(const struct conn *c, int fd, const struct entry *listener, bool seen_whole)
 {
-	struct standing s = {.stands = true, .comes_again = listener && carry_comes_again(listener), .one_set = !(c->flags & CONN_UNTRACKABLE)};
+	struct standing s = {.stands = true,
+			     .comes_again = listener && carry_comes_again(listener),
+			     .one_set = !(c->flags & CONN_UNTRACKABLE)};
 
 	if (!s.comes_again || !s.one_set) /* the rest costs system calls */
 		return FATE_END;
@@ -50,7 +52,8 @@ enum fate carry_fate(const struct conn *c, int fd, bool seen_whole)
 static enum fate fate_at_leaving(struct conn *c, int fd, const struct entry *listener, int64_t now)
 {
 	if (c->flags & CONN_FROZEN)
-		return c->flags & CONN_FIN_SENT || conn_peer_ended(fd) || !carry_comes_again(listener) ? FATE_END : FATE_CARRY;
+		return c->flags & CONN_FIN_SENT || conn_peer_ended(fd) || !carry_comes_again(listener) ? FATE_END
+												       : FATE_CARRY;
 	switch (conn_look(c, fd, now)) {
 	case CONN_AT_BOUNDARY:
 		return fate(c, fd, listener, true);
@@ -86,12 +89,14 @@ size_t carry_choose(struct passed *into, size_t taken, size_t most, bool busy_to
 		uint64_t ino;
 		enum fate fate;
 
-		if (!listener || c->flags & CONN_EXEMPT || !is_socket_of(fd, &ino)) /* closed this very moment, or not one of ours */
+		if (!listener || c->flags & CONN_EXEMPT ||
+		    !is_socket_of(fd, &ino)) /* closed this very moment, or not one of ours */
 			continue;
 		fate = fate_at_leaving(c, fd, listener, now);
 		*(fate == FATE_CARRY ? &count->carried : fate == FATE_END ? &count->closed : &count->cut) += 1;
 		if (n < most && (fate != FATE_CUT || busy_too))
-			into[n++] = (struct passed){.fd = fd, .listener = fate == FATE_CARRY ? listener->fd : -1, .ino = ino};
+			into[n++] = (struct passed){
+				.fd = fd, .listener = fate == FATE_CARRY ? listener->fd : -1, .ino = ino};
 	}
 	return n;
 }

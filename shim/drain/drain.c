@@ -46,7 +46,8 @@ int drain_park(void)
 	while (atomic_load(&drain_active) && atomic_load(&parked_word) == word) {
 		unsigned rings = doorbell_rings;
 
-		if (next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL) && errno == EINTR && doorbell_rings == rings)
+		if (next_sys(SYS_futex, &parked_word, FUTEX_WAIT_PRIVATE, word, NULL) && errno == EINTR &&
+		    doorbell_rings == rings)
 			return -EINTR;
 	}
 	return 0;
@@ -100,7 +101,8 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 			goto frozen;
 		if (c && c->state == CONN_ANSWERED)
 			conn_set(c, CONN_ASKED); /* this is the asking */
-		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) && !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
+		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) &&
+		    !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
 		if (c ? !freeze_conn(fd, c, CONN_IN_PROGRESS, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;

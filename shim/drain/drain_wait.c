@@ -180,7 +180,8 @@ static int select_for(int n, fd_set *sets[3], int64_t ns, const sigset_t *mask)
 
 int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask)
 {
-	int64_t deadline = timeout ? io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_usec * 1000 : -1, left;
+	int64_t deadline = timeout ? io_now() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_usec * 1000 : -1,
+		left;
 	fd_set from[3], *sets[3] = {r, w, x};
 	int done = 0;
 
@@ -206,7 +207,8 @@ int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout
 	else if (!done)
 		for (int i = 0; i < 3; i++)
 			if (sets[i])
-				memset(sets[i], 0, ((size_t)n + 8 * sizeof(long) - 1) / (8 * sizeof(long)) * sizeof(long));
+				memset(sets[i], 0,
+				       ((size_t)n + 8 * sizeof(long) - 1) / (8 * sizeof(long)) * sizeof(long));
 	if (timeout) {
 		left = deadline > io_now() ? deadline - io_now() : 0;
 		*timeout = (struct timeval){left / 1000000000, left % 1000000000 / 1000};

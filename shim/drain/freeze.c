@@ -67,7 +67,8 @@ bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call
 	for (int i = 0; i < active_calls_top(); i++) {
 		int read = atomic_load_explicit(&active_calls_at(i)->fd, memory_order_acquire);
 
-		if ((read == fd || (c->dups && conn_at(read) == c)) && active_calls_at(i)->tid && active_calls_at(i) != me)
+		if ((read == fd || (c->dups && conn_at(read) == c)) && active_calls_at(i)->tid &&
+		    active_calls_at(i) != me)
 			return true;
 	}
 	return false;
@@ -88,7 +89,9 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 
 	if (silence) /* of a stream we do not know what an answer is */
 		return !conn_has_unread(fd) && conn_rested(c, fd, now, silence);
-	return !conn_has_unread(fd) && (!next_comes || answered || conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
+	return !conn_has_unread(fd) &&
+	       (!next_comes || answered ||
+		conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
 }
 
 bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct active_call *me)
@@ -104,7 +107,8 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
 	/* looked at after the flag is up: from there on nobody begins to read */
-	if (freeze_is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) || (!carried && !may_end(fd, c, now))) {
+	if (freeze_is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) ||
+	    (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}
@@ -114,7 +118,8 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 	 * not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told
 	 * once only (and may have been) does not spin
 	 */
-	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) && next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
+	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) &&
+	    next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
 		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
 	if (me && atomic_load(&drain_passes))
 		task_wake(); /* its client waits until it is passed */
@@ -127,7 +132,8 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 /* It may be there already: EPOLLONESHOT. */
 static bool put_back(int epfd, int fd, struct epoll_event event)
 {
-	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) || (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
+	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) ||
+	       (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
 }
 
 void freeze_undo(struct conn *c)
@@ -153,7 +159,8 @@ static bool is_gated(int fd, uint64_t ino)
 	const struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
 	struct object object;
 
-	return e && (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO) && !object_of(fd, &object) && (!ino || object.ino == ino);
+	return e && (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO) &&
+	       !object_of(fd, &object) && (!ino || object.ino == ino);
 }
 
 void freeze_listeners(bool on)
@@ -184,7 +191,8 @@ void freeze_move_out(void)
 	for (int i = 0; i < count(); i++) {
 		struct registration *r = &own->all[i];
 
-		r->moving = r->fd >= 0 && !r->out && is_gated(r->fd, r->ino) && !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+		r->moving = r->fd >= 0 && !r->out && is_gated(r->fd, r->ino) &&
+			    !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
 	}
 }
 

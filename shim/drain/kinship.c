@@ -14,7 +14,8 @@
 
 static bool is_family(int pid)
 {
-	return pid == getpid() || pid == roster_owner() || pid == inherited_ancestor() || procinfo_descends(pid, roster_owner());
+	return pid == getpid() || pid == roster_owner() || pid == inherited_ancestor() ||
+	       procinfo_descends(pid, roster_owner());
 }
 
 static bool is_unix(const struct conn *c)

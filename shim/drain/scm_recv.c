@@ -121,7 +121,8 @@ void scm_recv_note(int fd)
 	int saved_errno = errno, listener;
 
 	tagging_fresh(fd);
-	if (!cpr__table || !birth_own_memory() || object_of(fd, &object) || object.domain < 0 || object.type != SOCK_STREAM)
+	if (!cpr__table || !birth_own_memory() || object_of(fd, &object) || object.domain < 0 ||
+	    object.type != SOCK_STREAM)
 		;
 	else if (!has_peer(fd)) {
 		if (was_started_under_cpr())
@@ -164,7 +165,8 @@ bool scm_recv_is_of(const uint64_t *keys, size_t n)
 /* 2: bound to just this. 1: to any address. In both families of internet addresses the port stands in one place. */
 static int fits(const struct address *listener, const struct address *here)
 {
-	const struct sockaddr_in *a = (const struct sockaddr_in *)&listener->any, *b = (const struct sockaddr_in *)&here->any;
+	const struct sockaddr_in *a = (const struct sockaddr_in *)&listener->any,
+				 *b = (const struct sockaddr_in *)&here->any;
 	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
 
 	if (a->sin_family != b->sin_family)
@@ -175,7 +177,8 @@ static int fits(const struct address *listener, const struct address *here)
 		return 0;
 	if (a->sin_family == AF_INET)
 		return a->sin_addr.s_addr == b->sin_addr.s_addr ? 2 : a->sin_addr.s_addr == htonl(INADDR_ANY);
-	return !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) ? 2 : IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr);
+	return !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) ? 2
+									      : IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr);
 }
 
 const struct entry *scm_recv_listener(int fd)
@@ -188,7 +191,9 @@ const struct entry *scm_recv_listener(int fd)
 	if (!own_address(fd, &here) || !guard_lock(&hold))
 		return NULL;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
-		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there) ? fits(&there, &here) : 0;
+		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there)
+				  ? fits(&there, &here)
+				  : 0;
 
 		if (fit > most) {
 			most = fit;

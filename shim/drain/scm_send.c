@@ -198,7 +198,8 @@ bool scm_send_is_settled(void)
 	bool quiet = true;
 
 	for (int i = 0; quiet && i < n; i++)
-		quiet = !object_still(&channels[i].object, channels[i].fd) || (!is_being_written(channels[i].fd) && !has_unreceived(channels[i].fd));
+		quiet = !object_still(&channels[i].object, channels[i].fd) ||
+			(!is_being_written(channels[i].fd) && !has_unreceived(channels[i].fd));
 	settled_looks = quiet ? settled_looks + 1 : 0;
 	errno = saved_errno;
 	return !n || settled_looks >= LOOKS;

@@ -98,14 +98,16 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 		tagging_has_paths = true;
 	on_listener(e->name, fd);
 	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);
-	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation had it, this program can live with it */
+	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation
+				  had it, this program can live with it */
 		take_status_flags(fd, status, O_NONBLOCK);
 	replay_onto(fd, fresh->ino);
 	log_debug("claimed %s/%d at descriptor %d", e->name, e->id, fd);
 	return true;
 }
 
-static struct entry *fitting_after(struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
+static struct entry *fitting_after(struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr,
+				   socklen_t len)
 {
 	while (e && !fits(e, fd, fresh, addr, len))
 		e = table_orphan_after(cpr__table, e);
@@ -116,7 +118,8 @@ static struct entry *fitting_after(struct entry *e, int fd, const struct object 
  * The first; to a worker, of several, the one that is its turn: its brothers have copies of the same, and a queue that
  * nobody took would swallow clients. Holding the guard.
  */
-static struct entry *fitting(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
+static struct entry *fitting(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr,
+			     socklen_t len)
 {
 	assert_guarded();
 	struct entry *first = fitting_after(table_orphan(cpr__table, name), fd, fresh, addr, len), *e = first;
@@ -153,7 +156,8 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	int saved_errno = errno;
 	bool claimed = false;
 
-	if (likely(!tagging_orphans()) || !(name = room_take()) || object_of(fd, &fresh) || tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
+	if (likely(!tagging_orphans()) || !(name = room_take()) || object_of(fd, &fresh) ||
+	    tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
 	e = fitting(name, fd, &fresh, addr, len);
 	claimed = e && claim(e, fd, &fresh);
@@ -187,13 +191,15 @@ bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len)
 	bool released = false;
 	int saved_errno = errno, port;
 
-	if (!tagging_orphans() || len < sizeof(struct sockaddr_in) || !(port = port_of(addr)) || object_of(fd, &fresh) || !guard_lock(&hold))
+	if (!tagging_orphans() || len < sizeof(struct sockaddr_in) || !(port = port_of(addr)) ||
+	    object_of(fd, &fresh) || !guard_lock(&hold))
 		return false;
 	for (e = table_first(cpr__table); e; e = after) {
 		after = table_after(e);
 		if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != fresh.type)
 			continue;
-		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port || !object_still(&e->object, e->fd) || !table_hold(e))
+		if ((e->object.domain != AF_INET && e->object.domain != AF_INET6) || bound_port(e->fd) != port ||
+		    !object_still(&e->object, e->fd) || !table_hold(e))
 			continue;
 		log_warn("%s is in the way of what the program binds now: closed", e->name);
 		raw_close(e->fd);
@@ -224,9 +230,11 @@ static bool listens_at(const struct entry *e, const struct sockaddr *addr)
 	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound, *to6 = (const struct sockaddr_in6 *)addr;
 	socklen_t len = sizeof(bound);
 
-	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != SOCK_STREAM || !object_still(&e->object, e->fd))
+	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->object.type != SOCK_STREAM ||
+	    !object_still(&e->object, e->fd))
 		return false;
-	if (next_getsockname(e->fd, (struct sockaddr *)&bound, &len) || port_of((struct sockaddr *)&bound) != port_of(addr))
+	if (next_getsockname(e->fd, (struct sockaddr *)&bound, &len) ||
+	    port_of((struct sockaddr *)&bound) != port_of(addr))
 		return false;
 	if (bound.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
 		return is_this_machine(addr) && (addr->sa_family == AF_INET6 || !(e->flags & ENTRY_V6ONLY));
@@ -234,7 +242,8 @@ static bool listens_at(const struct entry *e, const struct sockaddr *addr)
 		return false;
 	if (bound.ss_family == AF_INET6)
 		return !memcmp(&in6->sin6_addr, &to6->sin6_addr, sizeof(in6->sin6_addr));
-	return in->sin_addr.s_addr == to->sin_addr.s_addr || (in->sin_addr.s_addr == htonl(INADDR_ANY) && is_this_machine(addr));
+	return in->sin_addr.s_addr == to->sin_addr.s_addr ||
+	       (in->sin_addr.s_addr == htonl(INADDR_ANY) && is_this_machine(addr));
 }
 
 __attribute__((noinline)) bool claim_guards_inet(int fd, const struct sockaddr *addr)

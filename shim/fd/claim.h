@@ -72,7 +72,8 @@ static inline bool claim_guards_address(int fd, const struct sockaddr *addr, soc
 		return false;
 	if (addr->sa_family == AF_UNIX)
 		return claim_guards_local(addr, len);
-	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) || (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
+	if ((addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) ||
+	    (addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)))
 		return claim_guards_inet(fd, addr);
 	return false;
 }

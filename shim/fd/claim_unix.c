@@ -92,7 +92,8 @@ __attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, s
 static struct entry *own_at(const char *path)
 {
 	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (!(e->flags & ENTRY_ORPHAN) && e->object.domain == AF_UNIX && e->path_ino && claim_path_is_its(e, path) && object_still(&e->object, e->fd))
+		if (!(e->flags & ENTRY_ORPHAN) && e->object.domain == AF_UNIX && e->path_ino &&
+		    claim_path_is_its(e, path) && object_still(&e->object, e->fd))
 			return e;
 	return NULL;
 }

@@ -59,7 +59,8 @@ static uint64_t read_before(int fd)
 	int before = 0, after = 0;
 
 	for (int tries = 0; tries < 10; tries++) { /* a request may come between these three calls */
-		if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || next_ioctl(fd, SIOCINQ, &after))
+		if (next_ioctl(fd, SIOCINQ, &before) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) ||
+		    next_ioctl(fd, SIOCINQ, &after))
 			return 0;
 		if (before == after)
 			break;
@@ -218,8 +219,8 @@ static bool is_end_of_fastcgi(struct conn *c, const uint8_t *bytes, uint64_t n)
 {
 	if (c->in == 0 && bytes && n >= FASTCGI_HEADER && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_BEGIN)
 		conn_set(c, CONN_FASTCGI);
-	return unlikely(c->flags & CONN_FASTCGI) && bytes && n == FASTCGI_HEADER && c->state == CONN_ANSWERED && bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_STDIN &&
-	       !bytes[4] && !bytes[5] && !bytes[6];
+	return unlikely(c->flags & CONN_FASTCGI) && bytes && n == FASTCGI_HEADER && c->state == CONN_ANSWERED &&
+	       bytes[0] == FASTCGI_VERSION && bytes[1] == FASTCGI_STDIN && !bytes[4] && !bytes[5] && !bytes[6];
 }
 
 void conn_read(struct conn *c, const void *bytes, uint64_t n)
@@ -324,7 +325,8 @@ static struct kernel_view ask_kernel(const struct conn *c, int fd)
 		return view;
 	}
 	view.gone = info.tcpi_state == CLOSED;
-	view.quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv && info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
+	view.quiet = info.tcpi_last_data_sent <= info.tcpi_last_data_recv &&
+		     info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
 	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
 		return view;
 	received = info.tcpi_bytes_received - has_ended(&info);
@@ -354,7 +356,8 @@ bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
 	socklen_t len = sizeof(info);
 	uint32_t ms = (uint32_t)(ns / 1000000), trips;
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) /* a unix socket: when something came, only its answer tells */
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info,
+		       &len)) /* a unix socket: when something came, only its answer tells */
 		return c->state == CONN_ANSWERED && now - c->wrote_at >= ns;
 	/* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
 	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0;
@@ -387,7 +390,8 @@ bool conn_untouched(const struct conn *c)
  */
 void conn_awaits(struct conn *c)
 {
-	if (http_kind(&c->http) == HTTP_NO && c->state == CONN_ANSWERED && c->answers > 1 && !(c->flags & (CONN_PARTIAL_WRITE | CONN_SPLIT_ANSWER | CONN_ASKED)))
+	if (http_kind(&c->http) == HTTP_NO && c->state == CONN_ANSWERED && c->answers > 1 &&
+	    !(c->flags & (CONN_PARTIAL_WRITE | CONN_SPLIT_ANSWER | CONN_ASKED)))
 		conn_set(c, CONN_ASKED);
 }
 
@@ -405,7 +409,8 @@ bool conn_at_boundary(const struct conn *c, int64_t now)
 			return true;
 		if (!is_answer(c))
 			return false;
-		if (c->flags & CONN_EOF_READ) /* the peer has no more to say, and the server is about to close it, or to answer still */
+		if (c->flags & CONN_EOF_READ) /* the peer has no more to say, and the server is about to close it, or to
+						 answer still */
 			return now - c->wrote_at >= CONN_QUIET_NS && c->state == CONN_ANSWERED;
 		if (c->state != CONN_ANSWERED || c->flags & CONN_PARTIAL_WRITE)
 			return false;

@@ -69,7 +69,9 @@ static struct entry *shown_of(const struct entry *hidden)
 {
 	struct entry *e = table_find(cpr__table, hidden->name + strlen(GATE_NAME), hidden->id);
 
-	return e && (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED) && object_still(&e->object, e->fd) ? e : NULL;
+	return e && (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED) && object_still(&e->object, e->fd)
+		       ? e
+		       : NULL;
 }
 
 /* The listener at `fd` is e's, and waits there. */
@@ -129,7 +131,8 @@ static void set_nonblock(int fd, bool on)
 /* A socket like that one, at a private address, at which nobody will call. The descriptor, or -errno. */
 static int make_door(const struct object *like, bool nonblock)
 {
-	cleanup_fd int fd = next_socket(like->domain, like->type | SOCK_CLOEXEC | (nonblock ? SOCK_NONBLOCK : 0), like->protocol);
+	cleanup_fd int fd =
+		next_socket(like->domain, like->type | SOCK_CLOEXEC | (nonblock ? SOCK_NONBLOCK : 0), like->protocol);
 	int r = fd < 0 ? -errno : bind_privately(fd, like);
 
 	if (!r && like->type != SOCK_DGRAM && next_listen(fd, GREATEST_BACKLOG))
@@ -158,7 +161,8 @@ static int make_silent_pipe(bool nonblock)
 /* To all numbers of e: what stands at `with`. */
 static void put_over(struct entry *e, int with)
 {
-	for (int fd = e->fds > 1 ? table_next_fd(cpr__table, 0) : e->fd; fd >= 0; fd = e->fds > 1 ? table_next_fd(cpr__table, fd + 1) : -1)
+	for (int fd = e->fds > 1 ? table_next_fd(cpr__table, 0) : e->fd; fd >= 0;
+	     fd = e->fds > 1 ? table_next_fd(cpr__table, fd + 1) : -1)
 		if (table_by_fd(cpr__table, fd) == e)
 			next_dup3(with, fd, next_fcntl(fd, F_GETFD, NULL) & FD_CLOEXEC ? O_CLOEXEC : 0);
 }
@@ -213,7 +217,8 @@ static bool add_door(struct entry *e)
 	struct object listener = e->object, door;
 	cleanup_fd int high = -1, made = -1;
 
-	if (!claims || e->flags & ENTRY_ORPHAN || e->kind != ENTRY_STREAM || !object_still(&e->object, e->fd) || hidden_of(e))
+	if (!claims || e->flags & ENTRY_ORPHAN || e->kind != ENTRY_STREAM || !object_still(&e->object, e->fd) ||
+	    hidden_of(e))
 		return false;
 	made = make_door(&listener, has_nonblock(e->fd));
 	high = next_fcntl(e->fd, F_DUPFD_CLOEXEC, NULL);
@@ -350,7 +355,8 @@ static struct silent *silent_for(struct silent *all, const struct entry *e)
 	struct silent *s = all;
 
 	for (; s < all + SILENT_MAX && s->fd >= 0; s++)
-		if (s->like.domain == e->object.domain && s->like.type == e->object.type && s->like.protocol == e->object.protocol && s->nonblock == nonblock)
+		if (s->like.domain == e->object.domain && s->like.type == e->object.type &&
+		    s->like.protocol == e->object.protocol && s->nonblock == nonblock)
 			return s;
 	if (s == all + SILENT_MAX) {
 		errno = ENFILE;
@@ -376,10 +382,11 @@ static bool is_clients(const struct entry *e)
 
 static bool has_a_gate(const struct entry *e)
 {
-	bool takes = (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING) || (e->kind == ENTRY_DATAGRAM && !is_clients(e)) ||
-		     (e->kind == ENTRY_FIFO && e->access != O_WRONLY);
+	bool takes = (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING) ||
+		     (e->kind == ENTRY_DATAGRAM && !is_clients(e)) || (e->kind == ENTRY_FIFO && e->access != O_WRONLY);
 
-	return takes && e->flags & (ENTRY_KEPT | ENTRY_STARTED_WITH) && !(e->flags & ENTRY_ORPHAN) && object_still(&e->object, e->fd);
+	return takes && e->flags & (ENTRY_KEPT | ENTRY_STARTED_WITH) && !(e->flags & ENTRY_ORPHAN) &&
+	       object_still(&e->object, e->fd);
 }
 
 static bool make_room(void)
@@ -500,7 +507,8 @@ bool gate_stands_at(int fd)
 	struct guard_hold hold;
 	bool stands;
 
-	if (likely(!atomic_load_explicit(&gate_is_closed, memory_order_relaxed)) || !tagging_knows(fd) || !guard_lock(&hold))
+	if (likely(!atomic_load_explicit(&gate_is_closed, memory_order_relaxed)) || !tagging_knows(fd) ||
+	    !guard_lock(&hold))
 		return false;
 	stands = behind(fd) != NULL;
 	guard_unlock(&hold);
@@ -527,7 +535,8 @@ static bool is_pid_file_of_another(const char *path, const struct stat *st)
 	char bytes[16];
 	int pid = 0;
 
-	if (!S_ISREG(st->st_mode) || !st->st_size || st->st_size >= (off_t)sizeof(bytes) || io_read_file(path, bytes, sizeof(bytes)) <= 0)
+	if (!S_ISREG(st->st_mode) || !st->st_size || st->st_size >= (off_t)sizeof(bytes) ||
+	    io_read_file(path, bytes, sizeof(bytes)) <= 0)
 		return false;
 	for (const char *at = bytes; *at && *at != '\n'; at++) {
 		if (*at < '0' || *at > '9' || pid > 100000000)
@@ -559,7 +568,8 @@ static __attribute__((noinline)) void put_door(struct text *t, const struct entr
 	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
 
-	if (next_getsockname(e->fd, (struct sockaddr *)&addr, &len) || tag_socket(&e->object, (struct sockaddr *)&addr, len, room))
+	if (next_getsockname(e->fd, (struct sockaddr *)&addr, &len) ||
+	    tag_socket(&e->object, (struct sockaddr *)&addr, len, room))
 		return;
 	text_format(t, "door=%s %s", room, e->name);
 	text_add(t, "\n");

@@ -44,9 +44,11 @@ static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX
 	struct sockaddr_storage here = {0}, peer;
 	socklen_t len = sizeof(here), peer_len = sizeof(peer);
 
-	if (object->domain < 0 || (object->type != SOCK_STREAM && object->type != SOCK_SEQPACKET) || !getpeername(fd, (struct sockaddr *)&peer, &peer_len))
+	if (object->domain < 0 || (object->type != SOCK_STREAM && object->type != SOCK_SEQPACKET) ||
+	    !getpeername(fd, (struct sockaddr *)&peer, &peer_len))
 		return false;
-	if (next_getsockname(fd, (struct sockaddr *)&here, &len) || tag_socket(object, (struct sockaddr *)&here, len, name))
+	if (next_getsockname(fd, (struct sockaddr *)&here, &len) ||
+	    tag_socket(object, (struct sockaddr *)&here, len, name))
 		return false;
 	/* in both families it stands there */
 	return (here.ss_family != AF_INET && here.ss_family != AF_INET6) || ((struct sockaddr_in *)&here)->sin_port;
@@ -169,8 +171,10 @@ static int ring(int pid)
 	nonce |= 1;
 	len = protocol_address(nonce, &addr);
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) || !procinfo_descends(getpid(), pid) ||
-	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) || !io_await_input(door, PATIENCE_MS))
+	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, 1) ||
+	    !procinfo_descends(getpid(), pid) ||
+	    sigqueue(pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}) ||
+	    !io_await_input(door, PATIENCE_MS))
 		return -1;
 	sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC);
 	if (sock >= 0 && (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) || peer.pid != pid)) {
@@ -189,7 +193,8 @@ static void ask_for(uint64_t ino)
 
 	request = (struct protocol_request){.magic = PROTOCOL_MAGIC, .verb = PROTOCOL_JOIN, .join.ino = ino};
 	if (sock < 0)
-		log_warn("process %d, which started this one, was asked for what it has carried, and did not answer", inherited_ancestor());
+		log_warn("process %d, which started this one, was asked for what it has carried, and did not answer",
+			 inherited_ancestor());
 	else if (!io_send(sock, &request, sizeof(request), -1))
 		on_answer(sock, ino);
 }

@@ -78,7 +78,8 @@ bool pending_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct noted *n;
 
-	if (!addr || len < sizeof(struct sockaddr_in) || len > sizeof(n->addr) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6) || !(n = note_for(fd)))
+	if (!addr || len < sizeof(struct sockaddr_in) || len > sizeof(n->addr) ||
+	    (addr->sa_family != AF_INET && addr->sa_family != AF_INET6) || !(n = note_for(fd)))
 		return false;
 	atomic_store_explicit(&n->bound, 0, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
@@ -154,7 +155,8 @@ static bool is_stateless(const struct stat *st)
 {
 	unsigned major = major(st->st_rdev), minor = minor(st->st_rdev);
 
-	return S_ISCHR(st->st_mode) && ((major == 1 && (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))) || (major == 5 && minor <= 2));
+	return S_ISCHR(st->st_mode) &&
+	       ((major == 1 && (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))) || (major == 5 && minor <= 2));
 }
 
 /*
@@ -182,7 +184,12 @@ static __attribute__((noinline)) bool names(const char *path, const struct stat 
 static __attribute__((noinline)) bool tag_path_of(int fd, const struct pending_path *p, const struct stat *st)
 {
 	cleanup_room char *name = room_take();
-	struct object object = {.dev = st->st_dev, .ino = st->st_ino, .mode = st->st_mode & S_IFMT, .domain = -1, .type = -1, .protocol = -1};
+	struct object object = {.dev = st->st_dev,
+				.ino = st->st_ino,
+				.mode = st->st_mode & S_IFMT,
+				.domain = -1,
+				.type = -1,
+				.protocol = -1};
 	const char *prefix = tag_prefix(&object);
 	size_t len = strlen(prefix);
 	struct entry *e;
@@ -217,8 +224,10 @@ static bool is_bound_to(int fd, const struct sockaddr *addr)
 	if (in->sin_port && !getpeername(fd, &peer.any, &len)) /* an accepted one has its listener's address */
 		return false;
 	if (addr->sa_family == AF_INET)
-		return (!in->sin_port || in->sin_port == now.in.sin_port) && in->sin_addr.s_addr == now.in.sin_addr.s_addr;
-	return (!in6->sin6_port || in6->sin6_port == now.in6.sin6_port) && !memcmp(&in6->sin6_addr, &now.in6.sin6_addr, sizeof(in6->sin6_addr));
+		return (!in->sin_port || in->sin_port == now.in.sin_port) &&
+		       in->sin_addr.s_addr == now.in.sin_addr.s_addr;
+	return (!in6->sin6_port || in6->sin6_port == now.in6.sin6_port) &&
+	       !memcmp(&in6->sin6_addr, &now.in6.sin6_addr, sizeof(in6->sin6_addr));
 }
 
 static __attribute__((noinline)) void settle_bound(int fd, struct noted *n)
@@ -235,7 +244,8 @@ static __attribute__((noinline)) void settle_bound(int fd, struct noted *n)
 	if (!order)
 		return;
 	memcpy(addr.bytes, n->addr, sizeof(addr.bytes));
-	if (!object_of(fd, &object) && object.domain == addr.any.sa_family && is_bound_to(fd, &addr.any) && !tag_inet(&object, &addr.any, n->len, name, sizeof(name))) {
+	if (!object_of(fd, &object) && object.domain == addr.any.sa_family && is_bound_to(fd, &addr.any) &&
+	    !tag_inet(&object, &addr.any, n->len, name, sizeof(name))) {
 		e = entry_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 		if (e)
 			entry_look_at_socket(e, n->backlog);
@@ -361,7 +371,8 @@ void pending_resolve_all(void)
 
 bool pending_may_name(const char *name)
 {
-	static const char *const prefixes[] = {"fifo:/", "dev:/", "tcp:", "udp:", "udplite:", "sctp:", "sctp-seqpacket:", "icmp:"};
+	static const char *const prefixes[] = {
+		"fifo:/", "dev:/", "tcp:", "udp:", "udplite:", "sctp:", "sctp-seqpacket:", "icmp:"};
 
 	if (likely(!atomic_load_explicit(&pending_some, memory_order_relaxed)))
 		return false;

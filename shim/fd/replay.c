@@ -177,6 +177,7 @@ void replay_onto(int fd, uint64_t ino)
 		if (note->epfd >= 0)
 			next_epoll_ctl(note->epfd, EPOLL_CTL_ADD, fd, &event);
 		else if (next_setsockopt(fd, note->level, note->name, note->value, note->len))
-			log_debug("option %d of level %d could not be set again on descriptor %d: %m", note->name, note->level, fd);
+			log_debug("option %d of level %d could not be set again on descriptor %d: %m", note->name,
+				  note->level, fd);
 	}
 }

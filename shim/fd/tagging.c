@@ -116,7 +116,8 @@ static enum entry_kind kind_of(const struct object *object)
 	return object->mode == S_IFCHR ? ENTRY_DEVICE : object->mode == S_IFIFO ? ENTRY_FIFO : ENTRY_FILE;
 }
 
-static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *path, int flags, const struct object *object)
+static __attribute__((noinline)) void tag_opened(int fd, int dir, const char *path, int flags,
+						 const struct object *object)
 {
 	cleanup_room char *name = room_take(), *absolute = room_take();
 	struct text t;
@@ -149,7 +150,8 @@ static bool is_stateless(int fd)
 
 	if (fstat(fd, &st))
 		return false;
-	return (major(st.st_rdev) == 1 && (minor(st.st_rdev) == 3 || minor(st.st_rdev) == 5 || (minor(st.st_rdev) >= 7 && minor(st.st_rdev) <= 9))) ||
+	return (major(st.st_rdev) == 1 && (minor(st.st_rdev) == 3 || minor(st.st_rdev) == 5 ||
+					   (minor(st.st_rdev) >= 7 && minor(st.st_rdev) <= 9))) ||
 	       (major(st.st_rdev) == 5 && minor(st.st_rdev) <= 2);
 }
 
@@ -166,7 +168,8 @@ void tagging_opened(int fd, int dir, const char *path, int flags)
 	if (!cpr__table || flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE has O_DIRECTORY's bit */
 		return;
 	files = unlikely(cpr__settings.rules.count) && rules_may_keep(&cpr__settings.rules, "file:");
-	if (!files && ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || (likely(!tagging_orphans()) && pending_path(fd, path, flags))))
+	if (!files && ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) ||
+		       (likely(!tagging_orphans()) && pending_path(fd, path, flags))))
 		return;
 	if (object_of(fd, &object) || !tag_prefix(&object))
 		return;
@@ -254,7 +257,8 @@ static bool is_clients(const struct entry *e, const struct sockaddr *addr)
 {
 	if (e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN))
 		return false;
-	return e->kind == ENTRY_STREAM || (e->kind == ENTRY_DATAGRAM && e->object.domain != AF_UNIX && addr && addr->sa_family != AF_UNSPEC);
+	return e->kind == ENTRY_STREAM ||
+	       (e->kind == ENTRY_DATAGRAM && e->object.domain != AF_UNIX && addr && addr->sa_family != AF_UNSPEC);
 }
 
 void tagging_socket_connected(int fd, const struct sockaddr *addr)
@@ -282,7 +286,8 @@ static bool give_back(struct entry *e)
 {
 	int elsewhere, r;
 
-	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) || !roster_elect() || roster_has_workers())
+	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) ||
+	    !roster_elect() || roster_has_workers())
 		return false;
 	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
 	if (elsewhere < 0)
@@ -321,7 +326,8 @@ static void remember_listener(const struct entry *e, int fd)
 
 const struct entry *tagging_listener(int fd)
 {
-	static const struct entry afar = {.name = "", .fd = TAGGING_REMOTE, .kind = ENTRY_STREAM, .flags = ENTRY_STARTED_WITH | ENTRY_LISTENING};
+	static const struct entry afar = {
+		.name = "", .fd = TAGGING_REMOTE, .kind = ENTRY_STREAM, .flags = ENTRY_STARTED_WITH | ENTRY_LISTENING};
 	const struct entry *e = fd == TAGGING_REMOTE ? &afar : table_by_fd(cpr__table, fd);
 
 	for (size_t i = 0; !e && i < closed_count && i < CLOSED_MAX; i++)
@@ -369,7 +375,8 @@ bool tagging_let_go(int fd)
 
 void tagging_forget(int fd)
 {
-	if (unlikely(conn_at(fd) != NULL) && birth_own_memory()) /* a vfork child's numbers are its own, and our memory its parent's */
+	if (unlikely(conn_at(fd) != NULL) &&
+	    birth_own_memory()) /* a vfork child's numbers are its own, and our memory its parent's */
 		conn_end(fd);
 	if (unlikely(pending_is_fleeting(fd)))
 		pending_unbind(fd);
@@ -413,7 +420,8 @@ int tagging_queue(const struct entry *e)
 	struct tcp_info info;
 	socklen_t len = sizeof(info);
 
-	if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && !getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+	if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING &&
+	    !getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
 		return (int)info.tcpi_unacked; /* of a listener: what waits for accept() */
 	len = sizeof(memory);
 	if (e->kind == ENTRY_DATAGRAM && !getsockopt(e->fd, SOL_SOCKET, SO_MEMINFO, memory, &len))

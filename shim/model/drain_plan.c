@@ -9,7 +9,8 @@ enum { FIRST_LOOK_MS = 1, LOOK_MS = 5, SLOW_LOOK_MS = 20 };
 
 struct drain_plan drain_plan_of(int64_t asked_at, int64_t ns)
 {
-	return (struct drain_plan){.asked_at = asked_at, .deadline = asked_at + ns, .since = asked_at, .last_ns = DRAIN_HOLD_NS};
+	return (struct drain_plan){
+		.asked_at = asked_at, .deadline = asked_at + ns, .since = asked_at, .last_ns = DRAIN_HOLD_NS};
 }
 
 static int64_t quarter(const struct drain_plan *plan)
@@ -21,7 +22,8 @@ static int64_t quarter(const struct drain_plan *plan)
 
 static bool must_freeze(const struct drain_plan *plan, int64_t now)
 {
-	return now >= plan->deadline - plan->last_ns || (plan->try == TRY_SHORT && now - plan->asked_at >= 2 * quarter(plan));
+	return now >= plan->deadline - plan->last_ns ||
+	       (plan->try == TRY_SHORT && now - plan->asked_at >= 2 * quarter(plan));
 }
 
 static enum drain_step decide_awaiting(const struct drain_plan *plan, const struct drain_seen *seen)
@@ -56,7 +58,8 @@ static bool is_in_vain(const struct drain_plan *plan, const struct drain_seen *s
 		return false;
 	if (held <= DRAIN_HOLD_NS + plan->workers_ns && !(plan->try == TRY_LONG && only_streams(seen)))
 		return false;
-	if (seen->now >= plan->deadline - plan->last_ns - DRAIN_PAUSE_NS - plan->workers_ns) /* there is no time for another try */
+	if (seen->now >=
+	    plan->deadline - plan->last_ns - DRAIN_PAUSE_NS - plan->workers_ns) /* there is no time for another try */
 		return false;
 	return plan->try != TRY_LONG || only_streams(seen) || !may_be_done_yet(plan, seen);
 }
@@ -83,7 +86,8 @@ enum drain_step drain_decide(const struct drain_plan *plan, const struct drain_s
 
 static void freeze(struct drain_plan *plan, const struct drain_seen *seen)
 {
-	if (plan->try == TRY_SHORT && seen->now - plan->asked_at >= quarter(plan)) /* what is slow has been so since before that */
+	if (plan->try == TRY_SHORT &&
+	    seen->now - plan->asked_at >= quarter(plan)) /* what is slow has been so since before that */
 		plan->try = TRY_LONG;
 	plan->phase = DRAIN_HOLDS;
 	plan->since = seen->now;

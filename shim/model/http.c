@@ -117,8 +117,9 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 		return BEGINS(line, n, "Connection: close\r") || BEGINS(line, n, "connection: close\r");
 	}
 	if ((line[3] | 0x20) == 'n')
-		return n == 24 && (BEGINS(line, n, "Connection: keep-alive\r") || BEGINS(line, n, "connection: keep-alive\r") ||
-				   BEGINS(line, n, "Connection: Keep-Alive\r"));
+		return n == 24 &&
+		       (BEGINS(line, n, "Connection: keep-alive\r") || BEGINS(line, n, "connection: keep-alive\r") ||
+			BEGINS(line, n, "Connection: Keep-Alive\r"));
 	if ((line[8] | 0x20) != 'l' || (line[9] | 0x20) != 'e')
 		return true;
 	if (!BEGINS(line, n, "Content-Length: ") && !BEGINS(line, n, "content-length: "))
@@ -128,7 +129,8 @@ static bool plain_c(struct plain *plain, const char *line, size_t n)
 
 /* The first letters of the lines that are looked at, by their lower six bits; some that come seldom have the same. */
 #define BIT(c) (UINT64_C(1) << ((c) & 63))
-static const uint64_t matters = BIT('\n') | BIT('\r') | BIT('\t') | BIT(' ') | BIT('c') | BIT('C') | BIT('t') | BIT('T') | BIT('p') | BIT('P');
+static const uint64_t matters =
+	BIT('\n') | BIT('\r') | BIT('\t') | BIT(' ') | BIT('c') | BIT('C') | BIT('t') | BIT('T') | BIT('p') | BIT('P');
 
 /* The header lines from `line` to the empty one; plain->size is right up to `line`, and then for all. */
 static bool plain_lines(struct plain *plain, const char *line, const char *end)
@@ -179,7 +181,8 @@ static size_t plain_request(struct http *h, const char *bytes, size_t n)
 	const char *newline;
 	bool head = false;
 
-	if (!BEGINS(bytes, n, "GET /") && !BEGINS(bytes, n, "POST /") && !BEGINS(bytes, n, "PUT /") && !(head = BEGINS(bytes, n, "HEAD /")))
+	if (!BEGINS(bytes, n, "GET /") && !BEGINS(bytes, n, "POST /") && !BEGINS(bytes, n, "PUT /") &&
+	    !(head = BEGINS(bytes, n, "HEAD /")))
 		return 0;
 	newline = memchr(bytes, '\n', n);
 	if (!newline || newline - bytes < 15 || memcmp(newline - 10, " HTTP/1.1\r", 10) != 0)

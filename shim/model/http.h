@@ -50,8 +50,8 @@ enum http_kind {
 	HTTP_NO,
 	/* was HTTP, and is at no boundary before it is closed: a response without an end, 101, CONNECT, garbage */
 	HTTP_NEVER,
-	HTTP_OVER,    /* the last response is complete: the server will close it. Nothing is cut by closing, and nothing to be carried. With
-			 http_partial() the client may still be sending a body */
+	HTTP_OVER, /* the last response is complete: the server will close it. Nothing is cut by closing, and nothing to
+		      be carried. With http_partial() the client may still be sending a body */
 };
 
 /* Is there anything that bytes can still change? Of a protocol that is no HTTP, nothing more needs to be told. */

@@ -93,10 +93,12 @@ static void read_notes(int fd, const ElfW(Phdr) * segment, struct image *image)
 	for (int i = 0; i < NOTES_MAX && at < end && end - at >= sizeof(note.head); i++) {
 		if (read_at(fd, at, &note.head, sizeof(note.head)))
 			return;
-		if (note.head.n_namesz == sizeof(note.name) && note.head.n_descsz == sizeof(note.version) && note.head.n_type == IMAGE_NOTE_FORMAT &&
-		    !read_at(fd, at, &note, sizeof(note)) && !memcmp(note.name, IMAGE_NOTE_NAME, sizeof(note.name)))
+		if (note.head.n_namesz == sizeof(note.name) && note.head.n_descsz == sizeof(note.version) &&
+		    note.head.n_type == IMAGE_NOTE_FORMAT && !read_at(fd, at, &note, sizeof(note)) &&
+		    !memcmp(note.name, IMAGE_NOTE_NAME, sizeof(note.name)))
 			image->format = note.version;
-		at += sizeof(note.head) + (((uint64_t)note.head.n_namesz + 3) & ~UINT64_C(3)) + (((uint64_t)note.head.n_descsz + 3) & ~UINT64_C(3));
+		at += sizeof(note.head) + (((uint64_t)note.head.n_namesz + 3) & ~UINT64_C(3)) +
+		      (((uint64_t)note.head.n_descsz + 3) & ~UINT64_C(3));
 	}
 }
 
@@ -115,7 +117,8 @@ static uint64_t offset_of(int fd, const ElfW(Ehdr) * head, uint64_t address)
 
 		if (read_at(fd, head->e_phoff + (uint64_t)i * sizeof(segment), &segment, sizeof(segment)))
 			return 0;
-		if (segment.p_type == PT_LOAD && address >= segment.p_vaddr && address - segment.p_vaddr < segment.p_filesz)
+		if (segment.p_type == PT_LOAD && address >= segment.p_vaddr &&
+		    address - segment.p_vaddr < segment.p_filesz)
 			return segment.p_offset + (address - segment.p_vaddr);
 	}
 	return 0;
@@ -135,7 +138,9 @@ static bool needs_asan(int fd, const ElfW(Ehdr) * head, const ElfW(Phdr) * dynam
 	uint64_t needed[NEEDED_MAX], names = 0, n = 0;
 	ElfW(Dyn) entry;
 
-	for (uint64_t at = 0; at + sizeof(entry) <= dynamic->p_filesz && !read_at(fd, dynamic->p_offset + at, &entry, sizeof(entry)); at += sizeof(entry)) {
+	for (uint64_t at = 0;
+	     at + sizeof(entry) <= dynamic->p_filesz && !read_at(fd, dynamic->p_offset + at, &entry, sizeof(entry));
+	     at += sizeof(entry)) {
 		if (entry.d_tag == DT_NULL)
 			break;
 		if (entry.d_tag == DT_STRTAB)
@@ -188,7 +193,8 @@ static bool made_by_go(int fd, const ElfW(Ehdr) * head)
 		if (read_at(fd, at + (uint64_t)i * sizeof(section), &section, sizeof(section)))
 			return false;
 		/* fewer bytes than asked for are fine: the file may end with the names */
-		if (next_sys(SYS_pread64, fd, name, sizeof(name) - 1, (off_t)(names.sh_offset + section.sh_name)) > 0 && is_go_section(name))
+		if (next_sys(SYS_pread64, fd, name, sizeof(name) - 1, (off_t)(names.sh_offset + section.sh_name)) > 0 &&
+		    is_go_section(name))
 			return true;
 	}
 	return false;
@@ -200,7 +206,8 @@ static bool is_ours(const unsigned char *ident, unsigned machine)
 	static const uint16_t one = 1;
 	unsigned char order = *(const unsigned char *)&one ? ELFDATA2LSB : ELFDATA2MSB;
 
-	return ident[EI_CLASS] == (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32) && ident[EI_DATA] == order && machine == OWN_MACHINE;
+	return ident[EI_CLASS] == (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32) && ident[EI_DATA] == order &&
+	       machine == OWN_MACHINE;
 }
 
 static unsigned machine_of(const unsigned char *bytes)
@@ -224,7 +231,8 @@ static int read_elf(int fd, const unsigned char *bytes, struct image *image)
 	r = read_at(fd, 0, &head, sizeof(head));
 	if (r)
 		return r;
-	if ((head.e_type != ET_EXEC && head.e_type != ET_DYN) || !head.e_phnum || head.e_phentsize != sizeof(ElfW(Phdr)))
+	if ((head.e_type != ET_EXEC && head.e_type != ET_DYN) || !head.e_phnum ||
+	    head.e_phentsize != sizeof(ElfW(Phdr)))
 		return -EBADMSG;
 	r = read_segments(fd, &head, image);
 	if (!r)
@@ -281,18 +289,27 @@ bool image_takes_preload(const struct image *image, const char *path, struct tex
 	size_t before = why->used;
 
 	if (!image->same_machine && machine)
-		text_format(why, "%s is built for another architecture (%s, %d bits) than cpr", path, machine, image->bits);
+		text_format(why, "%s is built for another architecture (%s, %d bits) than cpr", path, machine,
+			    image->bits);
 	else if (!image->same_machine)
-		text_format(why, "%s is built for another architecture (ELF machine %u, %d bits) than cpr", path, image->machine, image->bits);
+		text_format(why, "%s is built for another architecture (ELF machine %u, %d bits) than cpr", path,
+			    image->machine, image->bits);
 	else if (image->mode & (S_ISUID | S_ISGID))
-		text_format(why, "%s is %s: for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it", path,
-			    image->mode & S_ISUID ? "setuid" : "setgid");
+		text_format(why,
+			    "%s is %s: for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it",
+			    path, image->mode & S_ISUID ? "setuid" : "setgid");
 	else if (image->capabilities)
-		text_format(why, "%s has file capabilities (getcap): for such a program the loader ignores LD_PRELOAD, so cpr cannot get into it",
+		text_format(why,
+			    "%s has file capabilities (getcap): for such a program the loader ignores LD_PRELOAD, so "
+			    "cpr cannot get into it",
 			    path);
 	else if (image->go)
-		text_format(why, "%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing", path);
+		text_format(
+			why,
+			"%s is a Go program: it calls the kernel itself, not through libc, so cpr would see nothing",
+			path);
 	else if (!*image->loader)
-		text_format(why, "%s is statically linked: nothing can be preloaded into it, so cpr cannot get into it", path);
+		text_format(why, "%s is statically linked: nothing can be preloaded into it, so cpr cannot get into it",
+			    path);
 	return why->used == before;
 }

@@ -40,7 +40,8 @@ bool protocol_batch_is_sound(const struct protocol_batch *batch, size_t size, si
 		return false;
 	if (batch->kind == PROTOCOL_BATCH_LEFT)
 		return !batch->count && !descriptors;
-	return (batch->kind == PROTOCOL_BATCH_DESCRIPTORS || batch->kind == PROTOCOL_BATCH_CARRY) && batch->count && batch->count == descriptors;
+	return (batch->kind == PROTOCOL_BATCH_DESCRIPTORS || batch->kind == PROTOCOL_BATCH_CARRY) && batch->count &&
+	       batch->count == descriptors;
 }
 
 static int hex_digit(char c)
@@ -116,7 +117,8 @@ int protocol_get_int(const char *answer, const char *key, int64_t *value)
 		return -ENOENT;
 	at += *digits == '-';
 	do {
-		if (*at < '0' || *at > '9' || __builtin_mul_overflow(sum, 10, &sum) || __builtin_sub_overflow(sum, *at - '0', &sum))
+		if (*at < '0' || *at > '9' || __builtin_mul_overflow(sum, 10, &sum) ||
+		    __builtin_sub_overflow(sum, *at - '0', &sum))
 			return -ENOENT;
 	} while (*++at);
 	if (*digits != '-' && __builtin_mul_overflow(sum, -1, &sum))

@@ -111,7 +111,8 @@ bool rules_may_keep(const struct rules *rules, const char *prefix)
 		size_t literal = rules->rule[i].verb == RULE_KEEP ? strcspn(glob, "*?[\\") : 0;
 		size_t n = strlen(prefix);
 
-		if (rules->rule[i].verb == RULE_KEEP && !memcmp(glob, prefix, literal < n ? literal : n) && (literal >= n || glob[literal]))
+		if (rules->rule[i].verb == RULE_KEEP && !memcmp(glob, prefix, literal < n ? literal : n) &&
+		    (literal >= n || glob[literal]))
 			return true;
 	}
 	return false;

@@ -126,7 +126,8 @@ void settings_read(struct settings *settings, char *const envp[])
 		.grace_s = number(envp, SETTINGS_GRACE, 0, 86400, 30),
 		.ready_timeout_s = number(envp, SETTINGS_READY_TIMEOUT, 1, 86400, 60),
 		.io_uring = read_io_uring(envp),
-		.signal = number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX),
+		.signal =
+			number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX),
 		.retire_signal = number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
 		.restart_signal = number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),
 		.test = copied(envp, SETTINGS_TEST),

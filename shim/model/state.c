@@ -41,7 +41,17 @@ struct header {
 	uint32_t children; /* 0 from who does not know of them */
 };
 
-enum record_type { RECORD_DESCRIPTOR = 1, RECORD_HEIRLOOM, RECORD_WORKER, RECORD_RESTART, RECORD_CONNECTION, RECORD_GIVEN, RECORD_PAGE, RECORD_CHILD, RECORD_UNSEEN };
+enum record_type {
+	RECORD_DESCRIPTOR = 1,
+	RECORD_HEIRLOOM,
+	RECORD_WORKER,
+	RECORD_RESTART,
+	RECORD_CONNECTION,
+	RECORD_GIVEN,
+	RECORD_PAGE,
+	RECORD_CHILD,
+	RECORD_UNSEEN
+};
 enum { RECORD_REQUIRED = 1 };
 
 struct record {
@@ -64,8 +74,9 @@ struct descriptor_record {
 	char name[]; /* name_length bytes, then zeroes up to a multiple of 8 */
 };
 
-struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's or -1, ino, 0. page: fd, 0, ino, 0.
-			 child: pid, shares, start time, 0. unseen: only that it is there */
+struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's
+			or -1, ino, 0. page: fd, 0, ino, 0. child: pid, shares, start time, 0. unseen: only that it is
+			there */
 	struct record head;
 	int32_t number;
 	int32_t other;
@@ -112,10 +123,22 @@ static void put_descriptor(char **at, const struct entry *e)
 
 	*r = (struct descriptor_record){
 		.head = {RECORD_DESCRIPTOR, RECORD_REQUIRED, (uint32_t)descriptor_length(len)},
-		.fd = e->fd, .id = e->id, .kind = e->kind, .flags = e->flags & ENTRY_SAVED_FLAGS,
-		.backlog = e->backlog, .queue = e->queue, .access = e->access, .name_length = (uint32_t)len,
-		.mode = e->object.mode, .domain = e->object.domain, .type = e->object.type, .protocol = e->object.protocol,
-		.dev = e->object.dev, .ino = e->object.ino, .path_dev = e->path_dev, .path_ino = e->path_ino,
+		.fd = e->fd,
+		.id = e->id,
+		.kind = e->kind,
+		.flags = e->flags & ENTRY_SAVED_FLAGS,
+		.backlog = e->backlog,
+		.queue = e->queue,
+		.access = e->access,
+		.name_length = (uint32_t)len,
+		.mode = e->object.mode,
+		.domain = e->object.domain,
+		.type = e->object.type,
+		.protocol = e->object.protocol,
+		.dev = e->object.dev,
+		.ino = e->object.ino,
+		.path_dev = e->path_dev,
+		.path_ino = e->path_ino,
 	};
 	memcpy(r->name, e->name, len); /* the pages came zeroed: the filling is there */
 	*at += r->head.length;
@@ -183,10 +206,18 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 	char *at = bytes + sizeof(*header);
 	uint32_t descriptors = 0;
 
-	*(struct restart_record *)at = (struct restart_record){
-		.head = {RECORD_RESTART, 0, sizeof(struct restart_record)}, .cut = state->cut, .carried = state->carried,
-		.closed = state->closed, .passage = state->passage, .mask = state->mask, .nonce = state->nonce,
-		.asked_at = state->asked_at, .drained_at = state->drained_at, .left_at = state->left_at, .first_at = state->first_at};
+	*(struct restart_record *)at =
+		(struct restart_record){.head = {RECORD_RESTART, 0, sizeof(struct restart_record)},
+					.cut = state->cut,
+					.carried = state->carried,
+					.closed = state->closed,
+					.passage = state->passage,
+					.mask = state->mask,
+					.nonce = state->nonce,
+					.asked_at = state->asked_at,
+					.drained_at = state->drained_at,
+					.left_at = state->left_at,
+					.first_at = state->first_at};
 	at += sizeof(struct restart_record);
 	if (state->given.path)
 		put_given(&at, &state->given);
@@ -195,22 +226,30 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 	if (state->unseen)
 		put_pair(&at, RECORD_UNSEEN, 0, 0, 0, 0);
 	for (size_t i = 0; i < state->heirloom_count; i++)
-		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev, state->heirlooms[i].ino);
+		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev,
+			 state->heirlooms[i].ino);
 	for (size_t i = 0; i < state->worker_count; i++)
-		put_pair(&at, RECORD_WORKER, state->workers[i].pid, state->workers[i].empty, state->workers[i].start_time,
-			 (uint64_t)state->workers[i].leave_by);
+		put_pair(&at, RECORD_WORKER, state->workers[i].pid, state->workers[i].empty,
+			 state->workers[i].start_time, (uint64_t)state->workers[i].leave_by);
 	for (size_t i = 0; i < state->passed_count; i++)
-		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino, 0);
+		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino,
+			 0);
 	for (size_t i = 0; i < state->child_count; i++)
-		put_pair(&at, RECORD_CHILD, state->children[i].pid, state->children[i].shares, state->children[i].start_time, 0);
+		put_pair(&at, RECORD_CHILD, state->children[i].pid, state->children[i].shares,
+			 state->children[i].start_time, 0);
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
 		if (goes_in(e, whole)) {
 			put_descriptor(&at, e);
 			descriptors++;
 		}
-	*header = (struct header){.version = STATE_VERSION, .size = sizeof(*header), .total = size, .generation = state->generation,
-				  .descriptors = descriptors, .heirlooms = (uint32_t)state->heirloom_count,
-				  .workers = (uint32_t)state->worker_count, .connections = (uint32_t)state->passed_count,
+	*header = (struct header){.version = STATE_VERSION,
+				  .size = sizeof(*header),
+				  .total = size,
+				  .generation = state->generation,
+				  .descriptors = descriptors,
+				  .heirlooms = (uint32_t)state->heirloom_count,
+				  .workers = (uint32_t)state->worker_count,
+				  .connections = (uint32_t)state->passed_count,
 				  .children = (uint32_t)state->child_count};
 	memcpy(header->magic, magic, sizeof(magic));
 	header->hash = hash_of(bytes, size);
@@ -219,7 +258,8 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 int state_write(const struct state *state, bool whole)
 {
 	size_t size = sizeof(struct header) + sizeof(struct restart_record) +
-		      (state->heirloom_count + state->worker_count + state->passed_count + state->child_count) * sizeof(struct pair_record);
+		      (state->heirloom_count + state->worker_count + state->passed_count + state->child_count) *
+			      sizeof(struct pair_record);
 	cleanup_fd int fd = -1;
 	char *bytes;
 
@@ -262,16 +302,18 @@ static int check_header(const struct header *h, size_t size, const char *bytes, 
 	if (memcmp(h->magic, magic, sizeof(magic)))
 		return bad(why, "not a state: it does not begin with CPRSTATE");
 	if (h->version > STATE_VERSION)
-		return bad(why, "it is of version %u, and this library reads versions up to %d: start the program with the newer cpr", h->version,
-			   (int)STATE_VERSION);
+		return bad(why,
+			   "it is of version %u, and this library reads versions up to %d: start the program with the "
+			   "newer cpr",
+			   h->version, (int)STATE_VERSION);
 	if (!h->version || h->size < sizeof(*h) || h->size > size || h->size % 8)
 		return bad(why, "its header says version %u, size %u", h->version, h->size);
 	if (h->total != size)
 		return bad(why, "it says %llu bytes and has %zu", (unsigned long long)h->total, size);
 	if (h->hash != hash_of(bytes, size))
 		return bad(why, "its checksum is wrong");
-	if (h->descriptors > STATE_RECORDS_MAX || h->heirlooms > STATE_RECORDS_MAX || h->workers > STATE_RECORDS_MAX || h->connections > STATE_RECORDS_MAX ||
-	    h->children > STATE_RECORDS_MAX)
+	if (h->descriptors > STATE_RECORDS_MAX || h->heirlooms > STATE_RECORDS_MAX || h->workers > STATE_RECORDS_MAX ||
+	    h->connections > STATE_RECORDS_MAX || h->children > STATE_RECORDS_MAX)
 		return bad(why, "it counts more than %d records of a kind", (int)STATE_RECORDS_MAX);
 	if (!h->generation || h->generation > INT32_MAX)
 		return bad(why, "its generation is %u", h->generation);
@@ -287,7 +329,8 @@ static int take_descriptor(struct state *state, const struct descriptor_record *
 	if (r->head.length < sizeof(*r)) /* its name_length would be behind it, and perhaps behind the last page */
 		return bad(why, "a descriptor's record has %u bytes", r->head.length);
 	if (r->name_length > TAG_NAME_MAX || r->head.length != descriptor_length(r->name_length))
-		return bad(why, "a descriptor's record of %u bytes does not fit its name of %u", r->head.length, r->name_length);
+		return bad(why, "a descriptor's record of %u bytes does not fit its name of %u", r->head.length,
+			   r->name_length);
 	memcpy(name, r->name, r->name_length);
 	name[r->name_length] = '\0';
 	if (strlen(name) != r->name_length)
@@ -308,7 +351,12 @@ static int take_descriptor(struct state *state, const struct descriptor_record *
 	e->backlog = r->backlog;
 	e->queue = r->queue;
 	e->access = r->access;
-	e->object = (struct object){.dev = r->dev, .ino = r->ino, .mode = r->mode, .domain = r->domain, .type = r->type, .protocol = r->protocol};
+	e->object = (struct object){.dev = r->dev,
+				    .ino = r->ino,
+				    .mode = r->mode,
+				    .domain = r->domain,
+				    .type = r->type,
+				    .protocol = r->protocol};
 	e->path_dev = r->path_dev;
 	e->path_ino = r->path_ino;
 	return 0;
@@ -340,12 +388,14 @@ static int take_given(struct state *state, const struct given_record *r, struct 
 	struct given given;
 	char *at, *end, **room;
 
-	if (r->head.length < sizeof(*r) || r->length > r->head.length - sizeof(*r) || r->head.length != given_length(r->length))
+	if (r->head.length < sizeof(*r) || r->length > r->head.length - sizeof(*r) ||
+	    r->head.length != given_length(r->length))
 		return bad(why, "the record of the start has %u bytes", r->head.length);
 	if (state->given.path)
 		return bad(why, "it tells the start twice");
 	if (r->args > r->length || r->envs > r->length)
-		return bad(why, "the record of the start counts %u arguments and %u variables in %u bytes", r->args, r->envs, r->length);
+		return bad(why, "the record of the start counts %u arguments and %u variables in %u bytes", r->args,
+			   r->envs, r->length);
 	given = (struct given){.mask = r->mask, .ignored = r->ignored, .umask = r->umask & 0777};
 	given.size = ((size_t)r->args + r->envs + 2) * sizeof(char *) + r->length;
 	room = pool_map(given.size);
@@ -358,7 +408,8 @@ static int take_given(struct state *state, const struct given_record *r, struct 
 	given.path = next_string(&at, end);
 	given.directory = next_string(&at, end);
 	given.script = next_string(&at, end);
-	if (!given.script || !*given.path || !next_strings(&at, end, &room, r->args) || !(given.envp = next_strings(&at, end, &room, r->envs)) || at != end) {
+	if (!given.script || !*given.path || !next_strings(&at, end, &room, r->args) ||
+	    !(given.envp = next_strings(&at, end, &room, r->envs)) || at != end) {
 		pool_unmap(given.argv, given.size);
 		return bad(why, "the record of the start does not hold what it counts");
 	}
@@ -376,7 +427,8 @@ static int take_record(struct state *state, const struct header *h, const struct
 		return take_descriptor(state, (const struct descriptor_record *)r, why);
 	case RECORD_PAGE:
 		if (r->length != sizeof(*pair) || pair->number < 0)
-			return bad(why, "the record of the shared page has %u bytes and descriptor %d", r->length, pair->number);
+			return bad(why, "the record of the shared page has %u bytes and descriptor %d", r->length,
+				   pair->number);
 		state->page = pair->number;
 		state->page_ino = pair->first;
 		return 0;
@@ -387,14 +439,17 @@ static int take_record(struct state *state, const struct header *h, const struct
 		return take_given(state, (const struct given_record *)r, why);
 	case RECORD_CONNECTION:
 		if (r->length != sizeof(*pair) || pair->number < 0 || pair->other < -1)
-			return bad(why, "a connection's record has %u bytes and descriptor %d", r->length, pair->number);
+			return bad(why, "a connection's record has %u bytes and descriptor %d", r->length,
+				   pair->number);
 		if (state->passed_count == h->connections)
 			return bad(why, "it has more connections than it counts");
-		state->passed[state->passed_count++] = (struct passed){.fd = pair->number, .listener = pair->other, .ino = pair->first};
+		state->passed[state->passed_count++] =
+			(struct passed){.fd = pair->number, .listener = pair->other, .ino = pair->first};
 		return 0;
 	case RECORD_CHILD:
 		if (r->length != sizeof(*pair) || pair->number <= 0 || !pair->first)
-			return bad(why, "a child's record has %u bytes, process %d and start time %llu", r->length, pair->number, (unsigned long long)pair->first);
+			return bad(why, "a child's record has %u bytes, process %d and start time %llu", r->length,
+				   pair->number, (unsigned long long)pair->first);
 		if (state->child_count == h->children)
 			return bad(why, "it has more children than it counts");
 		state->children[state->child_count++] = (struct child){pair->number, pair->first, pair->other != 0};
@@ -402,23 +457,28 @@ static int take_record(struct state *state, const struct header *h, const struct
 	case RECORD_HEIRLOOM:
 	case RECORD_WORKER:
 		if (r->length != sizeof(*pair) || pair->number < 0)
-			return bad(why, "a record of type %u has %u bytes and number %d", r->type, r->length, pair->number);
-		if (r->type == RECORD_HEIRLOOM ? state->heirloom_count == h->heirlooms : state->worker_count == h->workers)
+			return bad(why, "a record of type %u has %u bytes and number %d", r->type, r->length,
+				   pair->number);
+		if (r->type == RECORD_HEIRLOOM ? state->heirloom_count == h->heirlooms
+					       : state->worker_count == h->workers)
 			return bad(why, "it has more records of type %u than it counts", r->type);
 		if (r->type == RECORD_WORKER && !pair->first) /* what is said of who is gone: any pid would match */
 			return bad(why, "worker %d has no start time", pair->number);
 		if (r->type == RECORD_WORKER && pair->second > INT64_MAX)
 			return bad(why, "worker %d is to leave before time began", pair->number);
 		if (r->type == RECORD_HEIRLOOM)
-			state->heirlooms[state->heirloom_count++] = (struct heirloom){pair->number, pair->first, pair->second};
+			state->heirlooms[state->heirloom_count++] =
+				(struct heirloom){pair->number, pair->first, pair->second};
 		else
-			state->workers[state->worker_count++] = (struct worker){pair->number, pair->first, (int64_t)pair->second, pair->other != 0};
+			state->workers[state->worker_count++] =
+				(struct worker){pair->number, pair->first, (int64_t)pair->second, pair->other != 0};
 		return 0;
 	case RECORD_RESTART:
 		if (r->length != sizeof(*restart))
 			return bad(why, "a record of type %u has %u bytes", r->type, r->length);
 		if (restart->passage >= PASSAGES)
-			return bad(why, "it came by a passage of number %u, which this library does not know", restart->passage);
+			return bad(why, "it came by a passage of number %u, which this library does not know",
+				   restart->passage);
 		state->cut = restart->cut;
 		state->nonce = restart->nonce;
 		state->asked_at = restart->asked_at;
@@ -431,7 +491,9 @@ static int take_record(struct state *state, const struct header *h, const struct
 		state->first_at = restart->first_at;
 		return 0;
 	default:
-		return r->flags & RECORD_REQUIRED ? bad(why, "it needs records of type %u, which this library does not know", r->type) : 0;
+		return r->flags & RECORD_REQUIRED
+			       ? bad(why, "it needs records of type %u, which this library does not know", r->type)
+			       : 0;
 	}
 }
 
@@ -451,8 +513,9 @@ static int take_records(struct state *state, const struct header *h, const char 
 			return taken;
 		at += r->length;
 	}
-	if (table_count(state->table) != h->descriptors || state->heirloom_count != h->heirlooms || state->worker_count != h->workers ||
-	    state->passed_count != h->connections || state->child_count != h->children)
+	if (table_count(state->table) != h->descriptors || state->heirloom_count != h->heirlooms ||
+	    state->worker_count != h->workers || state->passed_count != h->connections ||
+	    state->child_count != h->children)
 		return bad(why, "it does not have as many records as it counts");
 	return 0;
 }
@@ -476,7 +539,9 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 	state.workers = pool_map(h->workers * sizeof(struct worker) + 1);
 	state.passed = pool_map(h->connections * sizeof(struct passed) + 1);
 	state.children = pool_map(h->children * sizeof(struct child) + 1);
-	r = state.table && state.heirlooms && state.workers && state.passed && state.children ? take_records(&state, h, bytes, why) : -ENOMEM;
+	r = state.table && state.heirlooms && state.workers && state.passed && state.children
+		    ? take_records(&state, h, bytes, why)
+		    : -ENOMEM;
 	if (r) {
 		if (r == -ENOMEM)
 			text_add(why, "out of memory");

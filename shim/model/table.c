@@ -71,9 +71,11 @@ struct row {
 };
 
 enum { LINE = 64 };
-_Static_assert(sizeof(void *) != 8 || offsetof(struct row, entry.hh.hh_next) % LINE == 0, "what a lookup reads begins with a cache line");
+_Static_assert(sizeof(void *) != 8 || offsetof(struct row, entry.hh.hh_next) % LINE == 0,
+	       "what a lookup reads begins with a cache line");
 _Static_assert(sizeof(void *) != 8 || sizeof(struct row) % LINE == LINE / 2, "and has 32 bytes of the name in it");
-_Static_assert(offsetof(struct row, name) == offsetof(struct row, entry) + sizeof(struct entry), "the name follows the entry: see model/table_index.c");
+_Static_assert(offsetof(struct row, name) == offsetof(struct row, entry) + sizeof(struct entry),
+	       "the name follows the entry: see model/table_index.c");
 
 #define HH entry.hh /* where uthash finds its handle in a row */
 
@@ -496,7 +498,8 @@ void table_make_orphan(struct table *t, struct entry *e)
 	table_change_end(t);
 	count_orphan(t, 1);
 	after = row->family->last_orphan;
-	if (after && row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
+	if (after &&
+	    row->family->first_orphan->entry.id > e->id) /* in order, or all the wrong way round: both are quick */
 		after = NULL;
 	while (after && after->entry.id > e->id)
 		after = after->previous_orphan;

@@ -13,7 +13,16 @@
 
 struct table;
 
-enum entry_kind { ENTRY_STREAM, ENTRY_DATAGRAM, ENTRY_FIFO, ENTRY_DEVICE, ENTRY_FILE, ENTRY_MEMFD, ENTRY_API, ENTRY_KINDS };
+enum entry_kind {
+	ENTRY_STREAM,
+	ENTRY_DATAGRAM,
+	ENTRY_FIFO,
+	ENTRY_DEVICE,
+	ENTRY_FILE,
+	ENTRY_MEMFD,
+	ENTRY_API,
+	ENTRY_KINDS
+};
 
 /* Flags of an entry. Those of ENTRY_SAVED_FLAGS go into the state. */
 enum {

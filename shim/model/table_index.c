@@ -268,7 +268,8 @@ static UNTRACED inline __attribute__((always_inline)) int take(struct entry *e, 
 	uint16_t flags = atomic_load_explicit(&e->flags, memory_order_acquire);
 
 	while (flags & ENTRY_LOOSE)
-		if (atomic_compare_exchange_weak(&e->flags, &flags, flags & ~(ENTRY_ORPHAN | ENTRY_LOOSE | ENTRY_INHERITED))) {
+		if (atomic_compare_exchange_weak(&e->flags, &flags,
+						 flags & ~(ENTRY_ORPHAN | ENTRY_LOOSE | ENTRY_INHERITED))) {
 			*claimed = true;
 			return SEEN(e->fd);
 		}
@@ -276,7 +277,8 @@ static UNTRACED inline __attribute__((always_inline)) int take(struct entry *e, 
 }
 
 /* One try; -EINTR: changed meanwhile. `claimed`: see table_index_claim; NULL: nothing is claimed. */
-static UNTRACED inline __attribute__((always_inline)) int try(const struct table_index *v, const char *name, size_t len, int id, unsigned hashv, bool *claimed)
+static UNTRACED inline __attribute__((always_inline)) int try(const struct table_index *v, const char *name, size_t len,
+							      int id, unsigned hashv, bool *claimed)
 {
 	unsigned changes = atomic_load_explicit(&v->changes, memory_order_acquire);
 	const uint64_t *places = SEEN(v->places);
@@ -307,11 +309,14 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct table
 		e = (const struct entry *)((const char *)at_place(place) - offsetof(struct entry, hh));
 		if (SEEN(e->hh.key) != key_of(id) || SEEN(e->hh.keylen) != len)
 			continue;
-		if (!unchanged(v, changes)) /* the length, too, was a good one: the name ends before what is mapped does */
+		if (!unchanged(v,
+			       changes)) /* the length, too, was a good one: the name ends before what is mapped does */
 			return -EINTR;
 		if (!same_bytes((const char *)(e + 1), name, len))
 			continue;
-		fd = unlikely(atomic_load_explicit(&((struct entry *)e)->flags, memory_order_relaxed) & ENTRY_ORPHAN) ? -EAGAIN : SEEN(e->fd);
+		fd = unlikely(atomic_load_explicit(&((struct entry *)e)->flags, memory_order_relaxed) & ENTRY_ORPHAN)
+			     ? -EAGAIN
+			     : SEEN(e->fd);
 		if (!unchanged(v, changes))
 			return -EINTR;
 		if (likely(!claimed))
@@ -323,7 +328,8 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct table
 }
 
 /* By itself, so that the first try has all registers for itself. */
-static UNTRACED __attribute__((noinline)) int find_again(const struct table_index *v, const char *name, size_t len, int id, unsigned hashv)
+static UNTRACED __attribute__((noinline)) int find_again(const struct table_index *v, const char *name, size_t len,
+							 int id, unsigned hashv)
 {
 	int r = -EINTR;
 

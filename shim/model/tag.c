@@ -56,8 +56,8 @@ int object_of(int fd, struct object *object)
 
 bool object_same(const struct object *a, const struct object *b)
 {
-	return a->dev == b->dev && a->ino == b->ino && a->mode == b->mode && a->domain == b->domain && a->type == b->type &&
-	       a->protocol == b->protocol;
+	return a->dev == b->dev && a->ino == b->ino && a->mode == b->mode && a->domain == b->domain &&
+	       a->type == b->type && a->protocol == b->protocol;
 }
 
 bool object_still(const struct object *object, int fd)
@@ -266,7 +266,9 @@ static int name_inet(struct text *t, const struct sockaddr *addr, socklen_t len)
 static const char *transport(const struct object *socket)
 {
 	if (socket->domain == AF_UNIX)
-		return socket->type == SOCK_DGRAM ? "unix-dgram:" : socket->type == SOCK_SEQPACKET ? "unix-seqpacket:" : "unix:";
+		return socket->type == SOCK_DGRAM       ? "unix-dgram:"
+		       : socket->type == SOCK_SEQPACKET ? "unix-seqpacket:"
+							: "unix:";
 	switch (socket->protocol) {
 	case IPPROTO_SCTP:
 		return socket->type == SOCK_SEQPACKET ? "sctp-seqpacket:" : "sctp:";

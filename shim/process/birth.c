@@ -109,7 +109,8 @@ static bool is_born(int me)
 		return true;
 	tid = birth_libc_tid();
 	/* by clone(), libc knows nothing of it */
-	if (tid != me && (!tid || tid != (int)next_sys(SYS_gettid)) && getppid() != birth_known_as && next_sys(SYS_kcmp, me, getppid(), KCMP_VM, 0, 0) <= 0)
+	if (tid != me && (!tid || tid != (int)next_sys(SYS_gettid)) && getppid() != birth_known_as &&
+	    next_sys(SYS_kcmp, me, getppid(), KCMP_VM, 0, 0) <= 0)
 		return false;
 	atomic_store(&birth_self->born_as, me);
 	return true;

@@ -32,7 +32,8 @@ int caller_connect(uint64_t nonce)
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len))
 		return -errno;
 	if (peer.uid && peer.uid != geteuid()) {
-		log_debug("process %d of user %u rang, and is neither root nor this process's user: not answered", peer.pid, peer.uid);
+		log_debug("process %d of user %u rang, and is neither root nor this process's user: not answered",
+			  peer.pid, peer.uid);
 		return -EPERM;
 	}
 	return steal_fd(&sock);

@@ -105,7 +105,9 @@ void children_warn(struct text *t)
 
 		if (!shares(&unknown[i]) || !procinfo_look(unknown[i].sharer, &proc))
 			continue;
-		text_format(&warning, "process %d (%s) of the last generation also listens, and is no worker that could pass its connections on: they end with it",
+		text_format(&warning,
+			    "process %d (%s) of the last generation also listens, and is no worker that could pass its "
+			    "connections on: they end with it",
 			    unknown[i].sharer, proc.name);
 		protocol_put(t, "warning", line);
 	}

@@ -58,13 +58,15 @@ bool doorbell_call_out(int pid, int tid)
 static bool is_foreign(const siginfo_t *info)
 {
 	return info->si_code == SI_TIMER || info->si_code == SI_ASYNCIO || info->si_code == SI_MESGQ ||
-	       ((info->si_code == SI_TKILL || info->si_code == SI_USER || info->si_code == SI_QUEUE) && info->si_pid == birth_self->pid);
+	       ((info->si_code == SI_TKILL || info->si_code == SI_USER || info->si_code == SI_QUEUE) &&
+		info->si_pid == birth_self->pid);
 }
 
 bool doorbell_next(uint64_t *nonce)
 {
 	for (int i = 0; rung && i < CALLERS_MAX; i++)
-		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) && (*nonce = atomic_exchange(&rung->nonces[i], 0)))
+		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) &&
+		    (*nonce = atomic_exchange(&rung->nonces[i], 0)))
 			return true;
 	return false;
 }

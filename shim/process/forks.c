@@ -56,7 +56,8 @@ unsigned forks_births(void)
 
 bool forks_under_way(void)
 {
-	return atomic_load(&own->forks.unborn) > 0 || (atomic_load(&page_shared->forks.unborn) > 0 && io_now() >= vain_until);
+	return atomic_load(&own->forks.unborn) > 0 ||
+	       (atomic_load(&page_shared->forks.unborn) > 0 && io_now() >= vain_until);
 }
 
 bool forks_await(void)

@@ -94,7 +94,8 @@ bool guard_lock(struct guard_hold *hold)
 {
 	int saved_errno = errno;
 
-	if (unlikely(!cpr__table || sandboxed() || atomic_load_explicit(&holder, memory_order_relaxed) == self() || !birth_own_memory() || broken))
+	if (unlikely(!cpr__table || sandboxed() || atomic_load_explicit(&holder, memory_order_relaxed) == self() ||
+		     !birth_own_memory() || broken))
 		return false;
 	guard_block(&hold->mask);
 	if (likely(atomic_load_explicit(&forker, memory_order_relaxed) != self()))

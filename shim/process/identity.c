@@ -16,7 +16,8 @@
 
 enum { STATUS_ROOM = 64 * 1024, LABEL_ROOM = 256 };
 
-static const char *const namespaces[] = {"mnt", "net", "pid_for_children", "user", "uts", "ipc", "cgroup", "time_for_children"};
+static const char *const namespaces[] = {"mnt", "net", "pid_for_children", "user",
+					 "uts", "ipc", "cgroup",           "time_for_children"};
 
 /* Capability sets, as /proc names them. */
 enum { PERMITTED, INHERITABLE, EFFECTIVE, AMBIENT, BOUNDING, SETS };
@@ -55,7 +56,9 @@ static uint64_t number_at(const char **at, unsigned base)
 
 	*at += strspn(*at, " \t");
 	for (;; ++*at) {
-		unsigned digit = **at >= '0' && **at <= '9' ? (unsigned)(**at - '0') : **at >= 'a' && **at <= 'f' ? (unsigned)(**at - 'a') + 10 : 16;
+		unsigned digit = **at >= '0' && **at <= '9'   ? (unsigned)(**at - '0')
+				 : **at >= 'a' && **at <= 'f' ? (unsigned)(**at - 'a') + 10
+							      : 16;
 
 		if (digit >= base)
 			return number;
@@ -198,8 +201,11 @@ static bool lost_capabilities(const struct identity *now, const struct identity 
 
 static void say_user(const struct identity *now, const struct identity *then, struct text *why)
 {
-	text_format(why, "it runs as user %u, group %u now, and was started as user %u, group %u: the next generation would lack those rights. Start it as "
-			 "that user, or use handover mode", now->uid[1], now->gid[1], then->uid[1], then->gid[1]);
+	text_format(why,
+		    "it runs as user %u, group %u now, and was started as user %u, group %u: the next generation would "
+		    "lack those rights. Start it as "
+		    "that user, or use handover mode",
+		    now->uid[1], now->gid[1], then->uid[1], then->gid[1]);
 }
 
 /*
@@ -209,20 +215,25 @@ static void say_user(const struct identity *now, const struct identity *then, st
 static const char *changed_rights(const struct identity *now, const struct identity *then)
 {
 	if (now->groups != then->groups)
-		return "it has changed its supplementary groups since its start: the next generation would lack those of then. Use handover mode";
+		return "it has changed its supplementary groups since its start: the next generation would lack those "
+		       "of then. Use handover mode";
 	if (lost_capabilities(now, then))
-		return "it has dropped capabilities since its start: the next generation would lack them. Use handover mode";
+		return "it has dropped capabilities since its start: the next generation would lack them. Use handover "
+		       "mode";
 	if (now->label != then->label)
-		return "it has another security label than at its start, which the next generation would begin with. Use handover mode";
+		return "it has another security label than at its start, which the next generation would begin with. "
+		       "Use handover mode";
 	return NULL;
 }
 
 static const char *changed_sandbox(const struct identity *now, const struct identity *then)
 {
 	if (now->filters != then->filters || now->seccomp != then->seccomp)
-		return "it has put a seccomp filter on since its start: the next generation would start under it. Use handover mode";
+		return "it has put a seccomp filter on since its start: the next generation would start under it. Use "
+		       "handover mode";
 	if (atomic_load(&landlocked))
-		return "it has entered a Landlock domain since its start: the next generation would start in it. Use handover mode";
+		return "it has entered a Landlock domain since its start: the next generation would start in it. Use "
+		       "handover mode";
 	return NULL;
 }
 
@@ -241,7 +252,8 @@ static void compare(const struct identity *now, const struct identity *then, str
 		text_add(why, changed);
 	for (size_t i = 0; i < countof(namespaces) && !why->used; i++)
 		if (now->namespace_ino[i] && then->namespace_ino[i] && now->namespace_ino[i] != then->namespace_ino[i])
-			text_format(why, "it has entered another %s namespace since its start. Use handover mode", namespaces[i]);
+			text_format(why, "it has entered another %s namespace since its start. Use handover mode",
+				    namespaces[i]);
 }
 
 bool identity_unchanged(struct text *why)
@@ -254,10 +266,13 @@ bool identity_unchanged(struct text *why)
 		read_status(&now, status);
 	read_rest(&now);
 	forget(status);
-	if (now.root_dev != at_start.root_dev || now.root_ino != at_start.root_ino) /* first: there may be no /proc in there */
-		text_add(why, "it has changed its root directory (chroot) since its start: the next generation would be in there. Use handover mode");
+	if (now.root_dev != at_start.root_dev ||
+	    now.root_ino != at_start.root_ino) /* first: there may be no /proc in there */
+		text_add(why, "it has changed its root directory (chroot) since its start: the next generation would "
+			      "be in there. Use handover mode");
 	else if (!status)
-		text_add(why, "/proc/self/status cannot be read: whether it still has the rights of its start is not known");
+		text_add(why,
+			 "/proc/self/status cannot be read: whether it still has the rights of its start is not known");
 	else
 		compare(&now, &at_start, why);
 	return !why->used;
@@ -299,7 +314,8 @@ static bool has_rights_of_this(const char *process, uint32_t uid)
 
 	if (has) {
 		three_numbers(theirs, "Uid", uids);
-		has = !(number(own, "CapPrm", 16) & ~number(theirs, "CapEff", 16)) && uids[0] == uid && uids[1] == uid && uids[2] == uid;
+		has = !(number(own, "CapPrm", 16) & ~number(theirs, "CapEff", 16)) && uids[0] == uid &&
+		      uids[1] == uid && uids[2] == uid;
 	}
 	forget(theirs);
 	forget(own);
@@ -320,6 +336,9 @@ bool identity_may_choose_program(int sock, struct text *why)
 	text_format(&t, "%d", peer.pid);
 	if (!peer.uid || has_rights_of_this(process, peer.uid))
 		return true;
-	text_format(why, "process %d of user %u has not all rights of this one, and may not name another program: ask as root", peer.pid, peer.uid);
+	text_format(
+		why,
+		"process %d of user %u has not all rights of this one, and may not name another program: ask as root",
+		peer.pid, peer.uid);
 	return false;
 }

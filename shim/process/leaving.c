@@ -30,7 +30,8 @@ bool leaving_is(int pid, uint64_t start_time)
 {
 	int place = pid % PAGE_LEAVING;
 
-	return atomic_load(&page_shared->leaving[place].pid) == pid && start_time <= atomic_load(&page_shared->leaving[place].at);
+	return atomic_load(&page_shared->leaving[place].pid) == pid &&
+	       start_time <= atomic_load(&page_shared->leaving[place].at);
 }
 
 void leaving_await(int pid)
@@ -38,6 +39,8 @@ void leaving_await(int pid)
 	struct timespec ms = {0, 1000000};
 	struct procinfo proc;
 
-	for (int i = 0; page_shared && i < 20 && procinfo_look(pid, &proc) && !proc.dead && procinfo_is_forked(proc.flags) && leaving_is(pid, proc.start_time); i++)
+	for (int i = 0; page_shared && i < 20 && procinfo_look(pid, &proc) && !proc.dead &&
+			procinfo_is_forked(proc.flags) && leaving_is(pid, proc.start_time);
+	     i++)
 		next_sys(SYS_nanosleep, &ms, NULL);
 }

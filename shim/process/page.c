@@ -232,7 +232,8 @@ static void warn_of_many(int pid)
 	static _Atomic bool said; /* a child has a copy: it may say it once more */
 
 	if (!atomic_exchange(&said, true))
-		log_warn("more than %d processes forked: process %d will not be told of a restart", (int)PAGE_WORKERS, pid);
+		log_warn("more than %d processes forked: process %d will not be told of a restart", (int)PAGE_WORKERS,
+			 pid);
 }
 
 int page_enter(int pid, int parent, uint64_t now)
@@ -240,7 +241,10 @@ int page_enter(int pid, int parent, uint64_t now)
 	int known = page_place_of(pid);
 
 	for (int i = 0; i < PAGE_WORKERS; i++) {
-		int slot = known >= 0 ? known : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES : i, there = atomic_load(&page_shared->worker[slot].pid);
+		int slot = known >= 0         ? known
+			   : i < FIRST_PLACES ? (pid + i) % FIRST_PLACES
+					      : i,
+		    there = atomic_load(&page_shared->worker[slot].pid);
 
 		if (there && there != pid && is_taken(there))
 			continue;
@@ -268,7 +272,8 @@ int page_init(int filters)
 	page_filters = filters;
 	name_mapping(name);
 	fd = make_memfd(name);
-	page_shared = fd < 0 ? make_nameless(name) : map(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	page_shared =
+		fd < 0 ? make_nameless(name) : map(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	if (!page_shared)
 		return fd < 0 ? fd : -errno;
 	page_shared->form = PAGE_FORM;

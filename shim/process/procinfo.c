@@ -40,7 +40,8 @@ bool procinfo_look(int pid, struct procinfo *proc)
 	int saved_errno = errno;
 
 	text_format(&t, "/proc/%d/stat", pid);
-	if (!stat || io_read_file(path, stat, ROOM_SIZE) <= 0 || !(begin = strchr(stat, '(')) || !(at = strrchr(stat, ')')) || !at[1] || !at[2] || !at[3]) {
+	if (!stat || io_read_file(path, stat, ROOM_SIZE) <= 0 || !(begin = strchr(stat, '(')) ||
+	    !(at = strrchr(stat, ')')) || !at[1] || !at[2] || !at[3]) {
 		errno = saved_errno;
 		return false;
 	}
@@ -352,7 +353,8 @@ bool procinfo_catches(int pid, int sig)
 	return mask >> (sig - 1) & 1;
 }
 
-bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known (*is)(int pid, uint64_t start_time), void (*found)(int pid, int parent))
+bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known (*is)(int pid, uint64_t start_time),
+			  void (*found)(int pid, int parent))
 {
 	int saved_errno = errno, asked = 0, asked_thread = 0;
 	bool waits = false, sure = true;
@@ -364,7 +366,8 @@ bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known
 		enum procinfo_known what;
 		struct procinfo proc;
 
-		if (!procinfo_look(pid, &proc) || proc.dead || !procinfo_is_forked(proc.flags) || proc.start_time < since || (what = is(pid, proc.start_time)) == PROCINFO_STRANGE)
+		if (!procinfo_look(pid, &proc) || proc.dead || !procinfo_is_forked(proc.flags) ||
+		    proc.start_time < since || (what = is(pid, proc.start_time)) == PROCINFO_STRANGE)
 			continue;
 		if (what == PROCINFO_KNOWN) {
 			enqueue_all(pid);
@@ -380,7 +383,8 @@ bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known
 		 * looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that
 		 * had waited for it
 		 */
-		if (waits || !procinfo_catches(pid, sig) || !procinfo_look(pid, &proc) || !procinfo_is_forked(proc.flags))
+		if (waits || !procinfo_catches(pid, sig) || !procinfo_look(pid, &proc) ||
+		    !procinfo_is_forked(proc.flags))
 			continue;
 		found(pid, queue[i].parent);
 		enqueue_all(pid);

@@ -71,6 +71,7 @@ enum procinfo_known { PROCINFO_NEW, PROCINFO_KNOWN, PROCINFO_STRANGE };
  * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program
  * that it becomes. It has its parent wait in the kernel.
  */
-bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known (*is)(int pid, uint64_t start_time), void (*found)(int pid, int parent));
+bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known (*is)(int pid, uint64_t start_time),
+			  void (*found)(int pid, int parent));
 
 #endif

@@ -166,7 +166,8 @@ static bool is_there(struct member *m)
 	found = hidden ? is_hidden_child(m->pid) : procinfo_look(m->pid, &proc) && !proc.dead;
 	if (!found)
 		m->gone = true;
-	else if (hidden ? page_place_of(m->pid) < 0 : proc.start_time != m->start_time || (proc.flags && !procinfo_is_forked(proc.flags)))
+	else if (hidden ? page_place_of(m->pid) < 0
+			: proc.start_time != m->start_time || (proc.flags && !procinfo_is_forked(proc.flags)))
 		m->pid = 0; /* another program */
 	return found && m->pid;
 }
@@ -193,7 +194,8 @@ static bool take_over(int owner, int me)
 	int there = atomic_load(&page_shared->owner);
 
 	/* another child of it may have been quicker */
-	if ((there != owner && !procinfo_is_gone(there)) || !atomic_compare_exchange_strong(&page_shared->owner, &there, me))
+	if ((there != owner && !procinfo_is_gone(there)) ||
+	    !atomic_compare_exchange_strong(&page_shared->owner, &there, me))
 		return false;
 	last_owner = own->owner = me;
 	forks_of_owner();
@@ -211,7 +213,9 @@ __attribute__((hot)) bool roster_elect(void)
 		return false;
 	if (own->owner == me)
 		return true;
-	if (me != birth_known_as && getppid() == birth_known_as) /* a child that has not asked for anything yet, and most likely is about to exec */
+	if (me != birth_known_as &&
+	    getppid() ==
+		    birth_known_as) /* a child that has not asked for anything yet, and most likely is about to exec */
 		return false;
 	if (!birth_own_memory() || getppid() == birth_self->parent)
 		return false;
@@ -424,7 +428,8 @@ __attribute__((hot)) void roster_worker_leaves(void)
 	if (!page_shared)
 		return;
 	leaving_begin(me, ticks_now());
-	if (me == birth_known_as && birth_own_memory() && own->place) /* else a child that has not asked for anything, or a vfork child */
+	if (me == birth_known_as && birth_own_memory() &&
+	    own->place) /* else a child that has not asked for anything, or a vfork child */
 		atomic_store(&page_shared->worker[own->place - 1].pid, 0);
 }
 
@@ -435,7 +440,8 @@ void roster_worker_stays(void)
 	if (!page_shared)
 		return;
 	leaving_call_off(me);
-	if (me == birth_known_as && birth_own_memory() && own->place && !atomic_compare_exchange_strong(&page_shared->worker[own->place - 1].pid, &free, me))
+	if (me == birth_known_as && birth_own_memory() && own->place &&
+	    !atomic_compare_exchange_strong(&page_shared->worker[own->place - 1].pid, &free, me))
 		own->place = page_enter(me, birth_self->parent, ticks_now()) + 1;
 }
 

@@ -124,7 +124,8 @@ static int note_path(char **argv)
 /* Programs that run another file, which they are given by name: that file is "the program". */
 static bool is_interpreter(const char *path)
 {
-	static const char *const names[] = {"python", "pypy", "perl", "ruby", "node", "php", "lua", "java", "sh", "bash", "dash", "zsh", "tclsh", "guile"};
+	static const char *const names[] = {"python", "pypy", "perl", "ruby", "node", "php",   "lua",
+					    "java",   "sh",   "bash", "dash", "zsh",  "tclsh", "guile"};
 	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 
 	for (size_t i = 0; i < countof(names); i++) {
@@ -201,7 +202,10 @@ static void note_process(void)
 
 struct given startup_given(void)
 {
-	struct given given = {.path = (char *)cpr__startup.path, .argv = cpr__startup.argv, .envp = cpr__startup.envp, .umask = start.umask};
+	struct given given = {.path = (char *)cpr__startup.path,
+			      .argv = cpr__startup.argv,
+			      .envp = cpr__startup.envp,
+			      .umask = start.umask};
 
 	given.directory = (char *)(cpr__startup.directory ? cpr__startup.directory : "");
 	given.script = (char *)(cpr__startup.script ? cpr__startup.script : "");
@@ -258,7 +262,8 @@ void startup_restore_directory(void)
 {
 	umask(start.umask);
 	if (cpr__startup.directory && chdir(cpr__startup.directory))
-		log_warn("the directory %s of the start is gone (%m): the next generation starts where this one is", cpr__startup.directory);
+		log_warn("the directory %s of the start is gone (%m): the next generation starts where this one is",
+			 cpr__startup.directory);
 }
 
 static void doorstop(int sig)
@@ -276,7 +281,8 @@ static void restore_signals(int doorbell)
 	sigset_t mask = start.mask;
 
 	for (int sig = 1; sig < _NSIG; sig++) {
-		struct sigaction wanted = {.sa_handler = start.ignored[sig] ? SIG_IGN : doorstop, .sa_flags = SA_RESTART};
+		struct sigaction wanted = {.sa_handler = start.ignored[sig] ? SIG_IGN : doorstop,
+					   .sa_flags = SA_RESTART};
 		struct sigaction now;
 
 		before.replaced[sig] = false;

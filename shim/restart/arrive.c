@@ -95,7 +95,8 @@ static bool is_sound(const struct entry *e)
  */
 static bool came_by_mistake(const struct state *state, const struct entry *e)
 {
-	if (!state->unseen || e->kind != ENTRY_API || e->flags & (ENTRY_ORPHAN | ENTRY_INHERITED) || e->fd <= STDERR_FILENO)
+	if (!state->unseen || e->kind != ENTRY_API || e->flags & (ENTRY_ORPHAN | ENTRY_INHERITED) ||
+	    e->fd <= STDERR_FILENO)
 		return false;
 	return state->passage != BY_OWN_EXEC || e->flags & ENTRY_CLOEXEC;
 }
@@ -157,8 +158,9 @@ int arrive_adopt(struct state *state)
 	generation = (int)state->generation + 1;
 	first_at = state->first_at;
 	adopt_all(state);
-	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us", (long long)(begun - started_at) / 1000,
-		  table_count(state->table), (long long)(io_now() - begun) / 1000);
+	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us",
+		  (long long)(begun - started_at) / 1000, table_count(state->table),
+		  (long long)(io_now() - begun) / 1000);
 	cpr__table = state->table;
 	state->table = NULL;
 	return 0;
@@ -176,7 +178,9 @@ void arrive_read(struct state *state)
 		return;
 	r = state_read(fd, false, state, &why);
 	if (r)
-		log_error("the state in descriptor %d is not used: %s. The program starts without what the last generation held", fd, reason);
+		log_error("the state in descriptor %d is not used: %s. The program starts without what the last "
+			  "generation held",
+			  fd, reason);
 	if (r != -EPERM) /* else it is something else that happens to have this number */
 		raw_close(fd);
 }

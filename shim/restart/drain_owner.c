@@ -86,7 +86,8 @@ static void ring_new(void)
 	unsigned births = forks_births();
 	size_t n;
 
-	if (rung_count && births == seen && ++turn % RING_TURNS) /* to look at each of a thousand takes longer than a step */
+	if (rung_count && births == seen &&
+	    ++turn % RING_TURNS) /* to look at each of a thousand takes longer than a step */
 		return;
 	n = roster_workers(now, ROSTER_MAX);
 	seen = births;
@@ -140,7 +141,8 @@ static void lift_limit(bool on)
 /* Those who were exec'ed have no page of ours. */
 static void ring_sharers(int64_t deadline)
 {
-	size_t n = exec_workers_ring(atomic_load(&page_shared_drain()->nonce), deadline, called + rung_count, ROSTER_MAX - rung_count);
+	size_t n = exec_workers_ring(atomic_load(&page_shared_drain()->nonce), deadline, called + rung_count,
+				     ROSTER_MAX - rung_count);
 
 	memcpy(rung + rung_count, called + rung_count, n * sizeof(*rung));
 	rung_count += n;
@@ -205,11 +207,14 @@ static bool is_what_it_says(int fd, const struct object *object)
 	cleanup_room char *bound = room_take();
 	int listens = 0;
 
-	if (!bound || object->domain < 0 || (stream ? object->type == SOCK_DGRAM : message.kind != ENTRY_DATAGRAM || object->type == SOCK_STREAM))
+	if (!bound || object->domain < 0 ||
+	    (stream ? object->type == SOCK_DGRAM : message.kind != ENTRY_DATAGRAM || object->type == SOCK_STREAM))
 		return false;
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) || (stream && message.flags & ENTRY_LISTENING && !listens))
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) ||
+	    (stream && message.flags & ENTRY_LISTENING && !listens))
 		return false;
-	return !next_getsockname(fd, (struct sockaddr *)&here, &len) && !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
+	return !next_getsockname(fd, (struct sockaddr *)&here, &len) &&
+	       !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
 }
 
 /*
@@ -223,7 +228,8 @@ static void adopt(int fd)
 	struct entry *e;
 	bool taken = false;
 
-	if (adopted_count < ADOPTED_MAX && !object_of(fd, &object) && is_what_it_says(fd, &object) && guard_lock(&hold)) {
+	if (adopted_count < ADOPTED_MAX && !object_of(fd, &object) && is_what_it_says(fd, &object) &&
+	    guard_lock(&hold)) {
 		fd = io_move_up(fd, PROTOCOL_HIGH);
 		taken = message.name[0] && !is_known(&object) && !table_add_next(cpr__table, message.name, fd, &e);
 		if (taken) {
@@ -344,7 +350,8 @@ static bool hear(int sock, int pid)
 			return false;
 		if (n <= 0) /* it died */
 			return true;
-		take_passed(fds, count, n == sizeof(message) && !message.last && memchr(message.name, '\0', sizeof(message.name)));
+		take_passed(fds, count,
+			    n == sizeof(message) && !message.last && memchr(message.name, '\0', sizeof(message.name)));
 		if (n == sizeof(message) && message.last) {
 			heard_last(pid);
 			return true;

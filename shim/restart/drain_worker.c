@@ -98,7 +98,8 @@ static size_t tell(int sock, const struct passed *p, size_t n)
 		message.id = e->id;
 		memcpy(message.name, e->name, strlen(e->name) + 1);
 	}
-	for (; message.count < n && message.count < IO_FDS_MAX && p[message.count].listener == p->listener; message.count++) {
+	for (; message.count < n && message.count < IO_FDS_MAX && p[message.count].listener == p->listener;
+	     message.count++) {
 		message.inos[message.count] = p[message.count].ino;
 		fds[message.count] = p[message.count].fd;
 	}
@@ -110,11 +111,13 @@ static void tell_listeners(int sock)
 {
 	struct guard_hold hold;
 
-	if (told.nonce || !guard_lock(&hold)) /* what a program that was exec'ed has bound, its own next one will bind */
+	if (told.nonce ||
+	    !guard_lock(&hold)) /* what a program that was exec'ed has bound, its own next one will bind */
 		return;
 	tagging_check_all(false);
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
-		if (!(e->flags & ENTRY_KEPT) || e->flags & ENTRY_ORPHAN || (e->kind != ENTRY_STREAM && e->kind != ENTRY_DATAGRAM))
+		if (!(e->flags & ENTRY_KEPT) || e->flags & ENTRY_ORPHAN ||
+		    (e->kind != ENTRY_STREAM && e->kind != ENTRY_DATAGRAM))
 			continue;
 		memset(&message, 0, sizeof(message));
 		message.listener = 1;
@@ -162,7 +165,8 @@ static void pass_on(void)
 		tell_listeners(sock);
 	if (mine && sock >= 0)
 		n = choose(&count);
-	for (mine_count = 0; mine_count < n && (told_now = tell(sock, &mine[mine_count], n - mine_count)); mine_count += told_now)
+	for (mine_count = 0; mine_count < n && (told_now = tell(sock, &mine[mine_count], n - mine_count));
+	     mine_count += told_now)
 		;
 	memset(&message, 0, sizeof(message));
 	message.last = 1;
@@ -334,7 +338,8 @@ static int look(void)
 {
 	struct page_drain *drain = page_shared_drain();
 
-	if (!drain || (!told.nonce && (roster_owner() == getpid() || (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
+	if (!drain || (!told.nonce && (roster_owner() == getpid() ||
+				       (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
 		return 0;
 	return look_at(wanted());
 }
@@ -361,7 +366,8 @@ const char *drain_worker_told(int sock, const struct protocol_request *request)
 		return "this process is in a drain";
 	if (!roster_elect() || roster_has_workers())
 		return "this process has workers of its own, or is one";
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !procinfo_descends(getpid(), peer.pid) || !nonce || nonce == PAGE_GONE)
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !procinfo_descends(getpid(), peer.pid) ||
+	    !nonce || nonce == PAGE_GONE)
 		return "this process was not started by who asks";
 	if (!inherited_ancestor()) /* its knocks would be taken for clients by who cannot ask for what they stand for */
 		return "this process may not look at who asks";

@@ -120,8 +120,9 @@ static void clear_flags(struct exec_plan *plan)
 {
 	plan->flags_at = io_now();
 	set_flags(plan);
-	log_debug("leaving: checked in %lld us, state written in %lld us, flags set in %lld us", us_between(plan->check_at, plan->write_at),
-		  us_between(plan->write_at, plan->flags_at), us_between(plan->flags_at, io_now()));
+	log_debug("leaving: checked in %lld us, state written in %lld us, flags set in %lld us",
+		  us_between(plan->check_at, plan->write_at), us_between(plan->write_at, plan->flags_at),
+		  us_between(plan->flags_at, io_now()));
 }
 
 static int task(void *arg)
@@ -155,7 +156,8 @@ static int exec_in_task(struct exec_plan *plan)
 {
 	int saved_errno = errno;
 
-	if (clone(task, stack + TASK_STACK, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK, plan) < 0)
+	if (clone(task, stack + TASK_STACK, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK,
+		  plan) < 0)
 		plan->error = errno;
 	errno = saved_errno;
 	return -plan->error;
@@ -169,7 +171,8 @@ static int exec_in_task(struct exec_plan *plan)
  */
 static bool may_exec_here(const struct exec_plan *plan)
 {
-	return !is_restart(plan) && !plan->state->passed_count && !table_orphans(cpr__table) && birth_is_single_threaded();
+	return !is_restart(plan) && !plan->state->passed_count && !table_orphans(cpr__table) &&
+	       birth_is_single_threaded();
 }
 
 static int exec_here(struct exec_plan *plan)

@@ -36,7 +36,8 @@ static void note_listeners(void)
 {
 	listener_count = 0;
 	for (const struct entry *e = table_first(cpr__table); e && listener_count < LISTENERS_MAX; e = table_after(e))
-		if (e->flags & ENTRY_KEPT && (e->kind == ENTRY_DATAGRAM || (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING)))
+		if (e->flags & ENTRY_KEPT &&
+		    (e->kind == ENTRY_DATAGRAM || (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING)))
 			listeners[listener_count++] = e;
 }
 
@@ -64,7 +65,8 @@ static bool is_listener(uint64_t ino, void *arg)
  * Where connections were given away, with all others too, with e NULL: who has got one is not to be seen from here.
  * Holding the guard.
  */
-static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const struct procinfo *proc, const struct entry *e, void *arg), void *arg)
+static void walk(bool (*skip)(int pid, void *arg),
+		 void (*each)(int pid, const struct procinfo *proc, const struct entry *e, void *arg), void *arg)
 {
 	assert_guarded();
 	note_listeners();
@@ -75,7 +77,9 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 		const struct entry *e = NULL;
 		struct procinfo proc;
 
-		if (roster_is_worker(family[i]) || skip(family[i], arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
+		if (roster_is_worker(family[i]) ||
+		    skip(family[i],
+			 arg)) /* nor its children: it has many threads, and the kernel lists them by the thread */
 			continue;
 		leaving_await(family[i]);
 		procinfo_children(family[i], add_to_family, NULL);
@@ -83,7 +87,8 @@ static void walk(bool (*skip)(int pid, void *arg), void (*each)(int pid, const s
 		 * one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it
 		 * would take a CGI script's request with it
 		 */
-		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) && (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
+		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) &&
+		    (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
 			each(family[i], &proc, e, arg);
 	}
 }
@@ -158,7 +163,8 @@ size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t mos
 	request.drain.nonce = nonce;
 	request.drain.deadline = deadline;
 	for (size_t i = 0; i < asked_count && n < most; i++)
-		if (!sigqueue(asked[i].pid, cpr__settings.signal, (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}))
+		if (!sigqueue(asked[i].pid, cpr__settings.signal,
+			      (union sigval){.sival_ptr = (void *)(uintptr_t)nonce}))
 			pids[n++] = asked[i].pid;
 	return n;
 }
@@ -186,7 +192,8 @@ static void warn_of_refusal(const struct asked *a, const char *answer)
 {
 	char result[16], reason[128];
 
-	if (a->shares || protocol_get(answer, "result", result, sizeof(result)) || !strcmp(result, "none") || protocol_get(answer, "reason", reason, sizeof(reason)))
+	if (a->shares || protocol_get(answer, "result", result, sizeof(result)) || !strcmp(result, "none") ||
+	    protocol_get(answer, "reason", reason, sizeof(reason)))
 		return;
 	log_warn("process %d was given connections, and keeps them: %s", a->pid, reason);
 }
@@ -295,11 +302,13 @@ static void add(int pid, const struct procinfo *proc, const struct entry *e, voi
 		mark(to->child, to->children, to->most, pid, proc->start_time);
 	if (*to->workers == to->most)
 		return;
-	to->worker[(*to->workers)++] = (struct worker){.pid = pid, .start_time = proc->start_time, .empty = a && a->empty};
+	to->worker[(*to->workers)++] =
+		(struct worker){.pid = pid, .start_time = proc->start_time, .empty = a && a->empty};
 	if (e && (!a || !a->passed_on))
 		log_warn("process %d (%s) also listens on %s: its connections end with it", pid, proc->name, e->name);
 	else if (!a->passed_on)
-		log_warn("process %d (%s) was given connections, and has not passed them on in time: they end with it", pid, proc->name);
+		log_warn("process %d (%s) was given connections, and has not passed them on in time: they end with it",
+			 pid, proc->name);
 }
 
 void exec_workers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most)

@@ -53,7 +53,8 @@ size_t grace_unclaimed(void)
 static void close_orphan(struct entry *e)
 {
 	if (!is_transient(e) && !roster_claims() && roster_elect())
-		log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id, cpr__settings.grace_s);
+		log_warn("%s/%d was kept for this generation, which did not ask for it in %d s: closed", e->name, e->id,
+			 cpr__settings.grace_s);
 	if (object_still(&e->object, e->fd))
 		raw_close(e->fd);
 	table_remove(cpr__table, e);

@@ -92,7 +92,8 @@ static int write_state(struct state *state, struct exec_plan *plan, struct text 
 }
 
 /* Collects, writes the state, execs. Returns only if that failed, with all undone. Holding the guard. */
-static int leave_now(struct crossing *crossing, struct exec_plan *plan, const struct leave_request *request, struct text *why)
+static int leave_now(struct crossing *crossing, struct exec_plan *plan, const struct leave_request *request,
+		     struct text *why)
 {
 	assert_guarded();
 	int r;
@@ -117,8 +118,13 @@ static int leave_now(struct crossing *crossing, struct exec_plan *plan, const st
 
 int leave_restart(const struct leave_request *request, struct text *why)
 {
-	struct exec_plan plan = {.path = request->path ? request->path : cpr__startup.path, .argv = cpr__startup.argv, .envp = restart_env};
-	struct crossing crossing = {.state = {.passage = BY_RESTART, .nonce = request->nonce, .asked_at = request->asked_at, .drained_at = io_now()}};
+	struct exec_plan plan = {.path = request->path ? request->path : cpr__startup.path,
+				 .argv = cpr__startup.argv,
+				 .envp = restart_env};
+	struct crossing crossing = {.state = {.passage = BY_RESTART,
+					      .nonce = request->nonce,
+					      .asked_at = request->asked_at,
+					      .drained_at = io_now()}};
 	struct guard_hold hold;
 	int r;
 
@@ -146,10 +152,12 @@ static __attribute__((noinline)) bool is_own(const char *path, char *const argv[
 
 	if (!absolute || tag_path(AT_FDCWD, path, absolute))
 		goto out;
-	if (!strcmp(absolute, cpr__startup.path) || same_file(absolute, cpr__startup.path) || same_file(absolute, "/proc/self/exe"))
+	if (!strcmp(absolute, cpr__startup.path) || same_file(absolute, cpr__startup.path) ||
+	    same_file(absolute, "/proc/self/exe"))
 		own = true;
 	/* either the script itself is exec'ed, or its interpreter, with the same script in front of other arguments */
-	if (own && cpr__startup.script && strcmp(absolute, cpr__startup.path) == 0 && !strcmp(cpr__startup.script, cpr__startup.path))
+	if (own && cpr__startup.script && strcmp(absolute, cpr__startup.path) == 0 &&
+	    !strcmp(cpr__startup.script, cpr__startup.path))
 		goto out;
 	if (own && cpr__startup.script) {
 		own = false;

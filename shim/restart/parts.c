@@ -170,7 +170,8 @@ static int collect_queue(struct crossing *c)
 	struct state *state = &c->state;
 
 	state->passed = lists->passed;
-	state->passed_count = is_own_exec(c) ? deliver_hand_on(lists->passed, PARTS_PASSED_MAX) : deliver_take_back(lists->passed, PARTS_PASSED_MAX);
+	state->passed_count = is_own_exec(c) ? deliver_hand_on(lists->passed, PARTS_PASSED_MAX)
+					     : deliver_take_back(lists->passed, PARTS_PASSED_MAX);
 	return 0;
 }
 
@@ -215,7 +216,8 @@ static size_t note_workers(void)
 	for (size_t i = 0; i < n && used < ROSTER_MAX; i++) {
 		int pid = lists->pids[i];
 
-		lists->workers[used] = (struct worker){.pid = pid, .start_time = procinfo_start_time(pid), .empty = drain_owner_is_empty(pid)};
+		lists->workers[used] = (struct worker){
+			.pid = pid, .start_time = procinfo_start_time(pid), .empty = drain_owner_is_empty(pid)};
 		used += lists->workers[used].start_time != 0;
 	}
 	return used;
@@ -260,7 +262,8 @@ static int arrive_children(struct crossing *c)
 static int collect_exec_workers(struct crossing *c)
 {
 	if (!is_own_exec(c))
-		exec_workers_add(lists->workers, &c->state.worker_count, lists->children, &c->state.child_count, ROSTER_MAX);
+		exec_workers_add(lists->workers, &c->state.worker_count, lists->children, &c->state.child_count,
+				 ROSTER_MAX);
 	return 0;
 }
 
@@ -320,7 +323,8 @@ static int collect_async(struct crossing *c)
 	if (is_own_exec(c))
 		return 0;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_KEPT && (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO))
+		if (e->flags & ENTRY_KEPT &&
+		    (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO))
 			stop_async(e->fd);
 	for (size_t i = 0; i < c->state.passed_count; i++)
 		stop_async(c->state.passed[i].fd);

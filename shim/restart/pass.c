@@ -317,6 +317,8 @@ int pass_look(void)
 		return FULL_STEP_MS;
 	tell_left(left, io_now());
 	line.waited = line.waits && !passed ? line.waited + 1 : 0;
-	line.step = passed > 0 || (line.waits && line.waited < WAITED_MAX) ? FIRST_STEP_MS : line.step < MOST_STEP_MS / 2 ? line.step * 2 : MOST_STEP_MS;
+	line.step = passed > 0 || (line.waits && line.waited < WAITED_MAX) ? FIRST_STEP_MS
+		    : line.step < MOST_STEP_MS / 2                         ? line.step * 2
+									   : MOST_STEP_MS;
 	return line.step;
 }

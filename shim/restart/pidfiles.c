@@ -97,9 +97,11 @@ static void take_away(struct pidfile *file)
 	struct stat *was = &file->was;
 
 	file->content[0] = '\0';
-	if (!file->path[0] || lstat(file->path, was) || !S_ISREG(was->st_mode) || was->st_nlink != 1 || was->st_size >= CONTENT)
+	if (!file->path[0] || lstat(file->path, was) || !S_ISREG(was->st_mode) || was->st_nlink != 1 ||
+	    was->st_size >= CONTENT)
 		return;
-	if (io_read_file(file->path, file->content, CONTENT) <= 0 || !holds(file->content, getpid()) || is_open(was) || next_unlink(file->path))
+	if (io_read_file(file->path, file->content, CONTENT) <= 0 || !holds(file->content, getpid()) || is_open(was) ||
+	    next_unlink(file->path))
 		file->content[0] = '\0';
 	else
 		log_debug("leaving: took the pid file %s away", file->path);

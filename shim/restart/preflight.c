@@ -47,7 +47,8 @@ static bool keeps_anything(void)
 	if (!guard_lock(&hold))
 		return true;
 	pending_resolve_all();
-	for (const struct entry *e = table_first(cpr__table); e && !any; e = table_after(e)) /* the first will do: there may be a million */
+	for (const struct entry *e = table_first(cpr__table); e && !any;
+	     e = table_after(e)) /* the first will do: there may be a million */
 		any = e->flags & ENTRY_KEPT && object_still(&e->object, e->fd);
 	guard_unlock(&hold);
 	return any;
@@ -65,8 +66,10 @@ static bool is_only_a_parent(struct text *why)
 		return false;
 	procinfo_children(getpid(), count_child, &children);
 	if (children.count)
-		text_format(why, "it holds no listening socket itself, but has %d child process%s (first: %d %s), and the next generation would start them anew beside "
-				 "these: start the server itself under cpr-exec, or use exec in the script",
+		text_format(why,
+			    "it holds no listening socket itself, but has %d child process%s (first: %d %s), and the "
+			    "next generation would start them anew beside "
+			    "these: start the server itself under cpr-exec, or use exec in the script",
 			    children.count, children.count == 1 ? "" : "es", children.first, children.name);
 	return children.count;
 }
@@ -99,14 +102,16 @@ static bool shares_sysv_memory(struct text *why)
 {
 	if (!roster_has_workers() || !has_sysv_memory())
 		return false;
-	text_add(why, "it shares System V memory with processes that it forked: the next generation would find it in use while they end, as PostgreSQL does, which then refuses to "
+	text_add(why, "it shares System V memory with processes that it forked: the next generation would find it in "
+		      "use while they end, as PostgreSQL does, which then refuses to "
 		      "start or recovers as after a crash. Stop and start it");
 	return true;
 }
 
 int preflight(const char *path, struct text *why)
 {
-	if (identity_unchanged(why) && !is_only_a_parent(why) && !shares_sysv_memory(why) && program_would_run(path, why))
+	if (identity_unchanged(why) && !is_only_a_parent(why) && !shares_sysv_memory(why) &&
+	    program_would_run(path, why))
 		return 0;
 	return -EPERM;
 }

@@ -69,7 +69,9 @@ static int hex_byte(const char *line, size_t i)
 	for (size_t k = 0; k < 2 * i; k++)
 		if (nibble(line[k]) < 0)
 			return -1;
-	return nibble(line[2 * i]) < 0 || nibble(line[2 * i + 1]) < 0 ? -1 : nibble(line[2 * i]) << 4 | nibble(line[2 * i + 1]);
+	return nibble(line[2 * i]) < 0 || nibble(line[2 * i + 1]) < 0
+		       ? -1
+		       : nibble(line[2 * i]) << 4 | nibble(line[2 * i + 1]);
 }
 
 static bool has_extension(const char *path, const char *extension)
@@ -81,13 +83,15 @@ static bool has_extension(const char *path, const char *extension)
 
 static bool has_magic(const char *bytes, size_t n, const char *handler)
 {
-	const char *magic = line_of(handler, "\nmagic "), *mask = line_of(handler, "\nmask "), *offset = line_of(handler, "\noffset ");
+	const char *magic = line_of(handler, "\nmagic "), *mask = line_of(handler, "\nmask "),
+		   *offset = line_of(handler, "\noffset ");
 	size_t at = 0, i;
 
 	for (; offset && *offset >= '0' && *offset <= '9' && at < n; offset++)
 		at = at * 10 + (size_t)(*offset - '0');
 	for (i = 0; magic && hex_byte(magic, i) >= 0; i++)
-		if (at + i >= n || ((bytes[at + i] ^ hex_byte(magic, i)) & (mask && hex_byte(mask, i) >= 0 ? hex_byte(mask, i) : 0xff)))
+		if (at + i >= n || ((bytes[at + i] ^ hex_byte(magic, i)) &
+				    (mask && hex_byte(mask, i) >= 0 ? hex_byte(mask, i) : 0xff)))
 			return false;
 	return i;
 }
@@ -99,7 +103,8 @@ static bool takes(const char *name, const char *path, size_t n, struct room *roo
 	const char *extension;
 
 	text_format(&t, "/proc/sys/fs/binfmt_misc/%s", name);
-	if (t.cut || io_read_file(file, room->handler, sizeof(room->handler)) <= 0 || strncmp(room->handler, "enabled\n", 8))
+	if (t.cut || io_read_file(file, room->handler, sizeof(room->handler)) <= 0 ||
+	    strncmp(room->handler, "enabled\n", 8))
 		return false;
 	extension = line_of(room->handler, "\nextension .");
 	return extension ? has_extension(path, extension) : has_magic(room->magic, n, room->handler);
@@ -116,8 +121,8 @@ static bool has_handler(const char *path, struct room *room)
 		for (ssize_t at = 0; at < listed;) {
 			const struct dirent64 *entry = (const struct dirent64 *)(room->entries + at);
 
-			if (entry->d_type == DT_REG && strcmp(entry->d_name, "register") && strcmp(entry->d_name, "status") &&
-			    takes(entry->d_name, path, (size_t)n, room))
+			if (entry->d_type == DT_REG && strcmp(entry->d_name, "register") &&
+			    strcmp(entry->d_name, "status") && takes(entry->d_name, path, (size_t)n, room))
 				return true;
 			at += entry->d_reclen;
 		}
@@ -198,7 +203,8 @@ static bool file_would_run(const char *path, struct room *room, struct text *why
 		else if (room->image.kind != IMAGE_SCRIPT)
 			text_format(why, "%s is neither an ELF program nor a script that begins with #!", room->path);
 		else if (depth == NESTED_MAX)
-			text_format(why, "%s: more than %d interpreters, one of the other: the kernel gives up here", path, (int)NESTED_MAX);
+			text_format(why, "%s: more than %d interpreters, one of the other: the kernel gives up here",
+				    path, (int)NESTED_MAX);
 		else if (interpreter_of(room->path, room, why))
 			memcpy(room->path, room->interpreter, sizeof(room->path));
 		if (why->used)
@@ -215,7 +221,8 @@ static bool script_is_there(const char *path, struct room *room, struct text *wh
 {
 	const char *first = cpr__startup.argv[0] ? cpr__startup.argv[1] : NULL;
 
-	if (!cpr__startup.script || !first || *first == '-' || !strcmp(cpr__startup.script, cpr__startup.path) || strcmp(path, cpr__startup.path))
+	if (!cpr__startup.script || !first || *first == '-' || !strcmp(cpr__startup.script, cpr__startup.path) ||
+	    strcmp(path, cpr__startup.path))
 		return true;
 	if (faccessat(AT_FDCWD, from_start(first, room->path), R_OK, AT_EACCESS))
 		text_format(why, "%s, which %s runs, cannot be read: %m", first, path);
@@ -230,12 +237,14 @@ static bool is_library(const char *name, size_t n)
 	const char *slash = memrchr(name, '/', n);
 
 	/* without a slash, and with $LIB and the like, only the loader knows where it is */
-	return slash && (size_t)(name + n - slash) > strlen(own) && !strncmp(slash + 1, own, strlen(own)) && !memchr(name, '$', n);
+	return slash && (size_t)(name + n - slash) > strlen(own) && !strncmp(slash + 1, own, strlen(own)) &&
+	       !memchr(name, '$', n);
 }
 
 static bool library_would_load(const char *path, struct image *image, struct text *why)
 {
-	static const char advice[] = "the next generation would start without it, and find its addresses in use. Install it again first";
+	static const char advice[] =
+		"the next generation would start without it, and find its addresses in use. Install it again first";
 	int r = image_read(path, image);
 
 	errno = -r;
@@ -244,8 +253,9 @@ static bool library_would_load(const char *path, struct image *image, struct tex
 	else if (image->kind != IMAGE_ELF || !image->same_machine || !image->format)
 		text_format(why, "%s, which LD_PRELOAD names, is not cpr's library for this machine: %s", path, advice);
 	else if (image->format < STATE_VERSION)
-		text_format(why, "the library %s is of an older version, which reads states up to %u and not version %d: %s", path, image->format,
-			    (int)STATE_VERSION, advice);
+		text_format(why,
+			    "the library %s is of an older version, which reads states up to %u and not version %d: %s",
+			    path, image->format, (int)STATE_VERSION, advice);
 	return !why->used;
 }
 
@@ -270,7 +280,8 @@ static bool library_remains(struct room *room, struct text *why)
 bool program_would_run(const char *path, struct text *why)
 {
 	struct room *room = pool_map(sizeof(*room));
-	bool would = room && file_would_run(path, room, why) && script_is_there(path, room, why) && library_remains(room, why);
+	bool would = room && file_would_run(path, room, why) && script_is_there(path, room, why) &&
+		     library_remains(room, why);
 
 	if (room)
 		pool_unmap(room, sizeof(*room));

@@ -84,7 +84,8 @@ bool ready_is_awaited(void)
 
 struct ready_last ready_last(void)
 {
-	return (struct ready_last){ready.took_us, (ready.drained_at - ready.asked_at) / 1000, ready.carried, ready.closed, ready.cut};
+	return (struct ready_last){ready.took_us, (ready.drained_at - ready.asked_at) / 1000, ready.carried,
+				   ready.closed, ready.cut};
 }
 
 static void put_orphans(struct text *t)
@@ -95,8 +96,10 @@ static void put_orphans(struct text *t)
 		return;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (grace_is_unclaimed(e) && t->used < t->size / 2) {
-			text_format(t, "warning=%s/%d is not asked for by this generation, and will be closed %d s after its start", e->name, e->id,
-				    cpr__settings.grace_s);
+			text_format(t,
+				    "warning=%s/%d is not asked for by this generation, and will be closed %d s after "
+				    "its start",
+				    e->name, e->id, cpr__settings.grace_s);
 			text_add(t, "\n");
 		}
 	guard_unlock(&hold);
@@ -136,7 +139,9 @@ static void report(size_t orphans, bool taken)
 	protocol_put_int(&t, "exec_us", (arrive_started_at() - ready.left_at) / 1000);
 	protocol_put_int(&t, "ready_us", ready.took_us);
 	if (taken)
-		text_format(&t, "warning=taken for ready after %d s: it was not seen to wait for work%s\n", (int)((ready.ready_at - arrive_started_at()) / (1000 * MS)), orphans ? " with all that was kept for it" : "");
+		text_format(&t, "warning=taken for ready after %d s: it was not seen to wait for work%s\n",
+			    (int)((ready.ready_at - arrive_started_at()) / (1000 * MS)),
+			    orphans ? " with all that was kept for it" : "");
 	put_orphans(&t);
 	children_warn(&t);
 	caller_report(ready.nonce, answer, t.used);
@@ -176,7 +181,8 @@ static bool is_taken(size_t left, int64_t now)
 {
 	int64_t since = left ? ready.waited_at : ready.claimed_at;
 
-	return (since && now - since > TAKEN_MS * MS) || (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS);
+	return (since && now - since > TAKEN_MS * MS) ||
+	       (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS);
 }
 
 /*
@@ -185,7 +191,8 @@ static bool is_taken(size_t left, int64_t now)
  */
 static bool wants_fewer(size_t left, int64_t now)
 {
-	return left && ready.waited_at && now - ready.waited_at > FEWER_MS * MS && left == surplus_count() && !roster_claims();
+	return left && ready.waited_at && now - ready.waited_at > FEWER_MS * MS && left == surplus_count() &&
+	       !roster_claims();
 }
 
 /* With everything claimed, a wait for events is readiness; the rest is for programs of which the library sees less. */
@@ -203,7 +210,8 @@ void ready_look(bool waits)
 		ready.waited_at = now;
 	if (has_nothing_yet(left))
 		return;
-	if (!left && (waits || (ready.waited_at && roster_claims()))) /* a master waits before its workers have claimed */
+	if (!left &&
+	    (waits || (ready.waited_at && roster_claims()))) /* a master waits before its workers have claimed */
 		become_ready(0, false);
 	else if (wants_fewer(left, now))
 		become_ready(0, false);

@@ -179,7 +179,8 @@ void restart_init(void)
 	task_adds(look);
 }
 
-int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why)
+int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why),
+		  struct text *why)
 {
 	int r;
 

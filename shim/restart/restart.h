@@ -10,7 +10,8 @@
  * exec), or what leave_restart says where there is nothing to wait for. -EBUSY: one is under way. request->path is
  * copied; the rest must stay until `over`. A signal handler may call it.
  */
-int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why), struct text *why);
+int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why),
+		  struct text *why);
 
 /* Once, when the library starts. */
 void restart_init(void);

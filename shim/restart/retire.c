@@ -47,7 +47,9 @@ static bool is_alive(const struct worker *w)
 void retire_ring(const struct worker *old, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (is_alive(&old[i]) && procinfo_catches(old[i].pid, cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
+		if (is_alive(&old[i]) &&
+		    procinfo_catches(old[i].pid,
+				     cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
 			kill(old[i].pid, cpr__settings.signal);
 }
 
@@ -93,7 +95,8 @@ static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
 	if (!w->empty || now - rest->since < REST_MS * MS)
 		return false;
 	cpu = procinfo_cpu_time(w->pid);
-	log_debug("worker %d of the last generation used the processor for %lld us of %lld", w->pid, (long long)(cpu - rest->cpu) / 1000, (long long)(now - rest->since) / 1000);
+	log_debug("worker %d of the last generation used the processor for %lld us of %lld", w->pid,
+		  (long long)(cpu - rest->cpu) / 1000, (long long)(now - rest->since) / 1000);
 	if (cpu - rest->cpu < (now - rest->since) / 100)
 		return true;
 	*rest = (struct rest){cpu, now};
@@ -127,7 +130,8 @@ bool retire_is_over(int64_t now)
 		if (is_alive(w)) {
 			gone = false;
 			if (now >= w->leave_by)
-				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid, cpr__settings.drain_s);
+				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid,
+					 cpr__settings.drain_s);
 			if (now >= w->leave_by || does_nothing(w, &rests[i], now))
 				kill(w->pid, SIGKILL);
 		} else {
@@ -142,7 +146,9 @@ size_t retire_unfinished(struct worker *into, size_t most)
 	size_t n = 0;
 
 	for (size_t i = 0; i < worker_count && n < most; i++)
-		if (is_alive(&workers[i]) || (workers[i].pid && !reap(&workers[i]))) /* of the dead no later generation would hear: they would be zombies for good */
+		if (is_alive(&workers[i]) ||
+		    (workers[i].pid && !reap(&workers[i]))) /* of the dead no later generation would hear: they would be
+							       zombies for good */
 			into[n++] = workers[i];
 	return n;
 }

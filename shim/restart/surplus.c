@@ -23,10 +23,13 @@ static struct entry *claimed_beside(const struct entry *e)
 {
 	struct entry *first;
 
-	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->kind != ENTRY_STREAM || !(e->flags & ENTRY_LISTENING) || !e->id)
+	if (!(e->flags & ENTRY_ORPHAN) || e->flags & ENTRY_INHERITED || e->kind != ENTRY_STREAM ||
+	    !(e->flags & ENTRY_LISTENING) || !e->id)
 		return NULL;
 	first = table_find(cpr__table, e->name, 0);
-	return first && !(first->flags & ENTRY_ORPHAN) && first->kind == ENTRY_STREAM && first->flags & ENTRY_LISTENING ? first : NULL;
+	return first && !(first->flags & ENTRY_ORPHAN) && first->kind == ENTRY_STREAM && first->flags & ENTRY_LISTENING
+		       ? first
+		       : NULL;
 }
 
 size_t surplus_count(void)
@@ -86,7 +89,9 @@ static void close_one(struct entry *e, const struct entry *beside)
 		raw_close(e->fd);
 		if (n)
 			deliver_more(beside->name, beside->fd, queued, n);
-		log_info("%s/%d is one listener more than this generation wants: closed, and %zu connections of its queue go to the others", e->name, e->id, n);
+		log_info("%s/%d is one listener more than this generation wants: closed, and %zu connections of its "
+			 "queue go to the others",
+			 e->name, e->id, n);
 	}
 	table_remove(cpr__table, e);
 }

@@ -67,7 +67,9 @@ static bool has_numbers(void)
 static size_t passed_with(struct msghdr *message, int *fds)
 {
 	struct cmsghdr *head = CMSG_FIRSTHDR(message);
-	size_t n = head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS ? (head->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+	size_t n = head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS
+			   ? (head->cmsg_len - CMSG_LEN(0)) / sizeof(int)
+			   : 0;
 
 	if (n)
 		memcpy(fds, CMSG_DATA(head), n * sizeof(int));
@@ -82,7 +84,8 @@ static bool receive(void)
 		char room[CMSG_SPACE(PROTOCOL_BATCH_MAX * sizeof(int))];
 	} control;
 	struct iovec iov = {&had.batch, sizeof(had.batch)};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
 	ssize_t n;
 	size_t count;
 

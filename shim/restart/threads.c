@@ -29,7 +29,8 @@ void threads_look_again(void)
 {
 	int own = (int)next_sys(SYS_gettid), saved_errno = errno;
 
-	if (!fds_walk_in("/proc/self/task", ring_other, &own)) /* no /proc: the first thread is the one that most likely waits */
+	if (!fds_walk_in("/proc/self/task", ring_other,
+			 &own)) /* no /proc: the first thread is the one that most likely waits */
 		threads_ring(getpid());
 	errno = saved_errno;
 }

@@ -159,8 +159,11 @@ static enum answered answer_status(struct call *call)
 
 static enum answered answer_list(struct call *call)
 {
-	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .table = cpr__table,
-			      .heirlooms = cpr__startup.heirlooms, .heirloom_count = cpr__startup.heirloom_count};
+	struct state state = {.generation = (uint32_t)arrive_generation(),
+			      .first_at = arrive_first_at(),
+			      .table = cpr__table,
+			      .heirlooms = cpr__startup.heirlooms,
+			      .heirloom_count = cpr__startup.heirloom_count};
 	cleanup_fd int fd = -1;
 	struct guard_hold hold;
 
@@ -222,8 +225,11 @@ static void restart_is_over(void *arg, int result, const char *why)
 
 static enum answered answer_restart(struct call *call)
 {
-	struct leave_request request = {.nonce = call->nonce, .asked_at = io_now(), .path = call->request.path[0] ? call->request.path : NULL,
-					.leaving = say_leaving, .arg = call};
+	struct leave_request request = {.nonce = call->nonce,
+					.asked_at = io_now(),
+					.path = call->request.path[0] ? call->request.path : NULL,
+					.leaving = say_leaving,
+					.arg = call};
 	struct text why = TEXT_ON(call->reason);
 	int r;
 
@@ -247,7 +253,9 @@ static enum answered answer_restart(struct call *call)
 static enum answered answer_drain(struct call *call)
 {
 	bool concerned = drain_worker_is_concerned(&call->request);
-	const char *why = !concerned ? NULL : restart_under_way() ? "a restart is under way" : drain_worker_told(call->sock, &call->request);
+	const char *why = !concerned            ? NULL
+			  : restart_under_way() ? "a restart is under way"
+						: drain_worker_told(call->sock, &call->request);
 
 	say(call, !concerned ? "none" : why ? "refused" : "ok", why);
 	if (concerned && !why)
@@ -416,7 +424,9 @@ static void restart_by_signal(void)
 	struct leave_request request = {.asked_at = io_now()};
 	char reason[512];
 	struct text why = TEXT_ON(reason);
-	int r = !roster_elect() || !ready_reached() || drain_worker_is_told() ? -EBUSY : restart_begin(&request, signalled_is_over, &why);
+	int r = !roster_elect() || !ready_reached() || drain_worker_is_told()
+			? -EBUSY
+			: restart_begin(&request, signalled_is_over, &why);
 
 	if (r && r != -EBUSY)
 		log_error("the restart by signal was called off: %s", reason);

@@ -156,7 +156,8 @@ static int find_locked(const char *name, int id)
 		return r;
 	e = find_tag(name, id);
 	if (e && e->flags & ENTRY_ORPHAN && !is_what_was_left(e)) {
-		log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
+		log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name,
+			 e->id);
 		table_remove(cpr__table, e);
 		e = NULL;
 	}
@@ -185,7 +186,8 @@ static int find(const char *name, int id)
 	fd = table_peek(cpr__table, name, len, id);
 	if (unlikely(fd == -EAGAIN) && birth_own_memory())
 		fd = table_claim(cpr__table, name, len, id);
-	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && pending_may_name(name)) ? find_locked(name, id) : fd;
+	return unlikely(fd == -EAGAIN) || (unlikely(fd == -ENOENT) && pending_may_name(name)) ? find_locked(name, id)
+											      : fd;
 }
 
 CPR_EXPORT int cpr_find_fd(const char *name, int id)
@@ -254,7 +256,9 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 
 CPR_EXPORT int cpr_state_save(void)
 {
-	struct state state = {.generation = (uint32_t)arrive_generation(), .first_at = arrive_first_at(), .heirlooms = cpr__startup.heirlooms,
+	struct state state = {.generation = (uint32_t)arrive_generation(),
+			      .first_at = arrive_first_at(),
+			      .heirlooms = cpr__startup.heirlooms,
 			      .heirloom_count = cpr__startup.heirloom_count};
 	struct guard_hold hold;
 	int fd = begin("-", &hold);

@@ -69,7 +69,8 @@ CPR_EXPORT pid_t wait3(int *status, int options, struct rusage *usage)
 
 CPR_EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
 {
-	return may_meet(pid, options) ? wait_for_own(pid, status, options, usage) : next_wait4(pid, status, options, usage);
+	return may_meet(pid, options) ? wait_for_own(pid, status, options, usage)
+				      : next_wait4(pid, status, options, usage);
 }
 
 static bool has_ended(const siginfo_t *info)
@@ -111,5 +112,6 @@ static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t
 
 CPR_EXPORT int waitid(idtype_t kind, id_t id, siginfo_t *info, int options)
 {
-	return (kind == P_ALL || kind == P_PGID) && may_meet(-1, options) ? waitid_for_own((int)kind, id, info, options) : next_waitid((int)kind, id, info, options);
+	return (kind == P_ALL || kind == P_PGID) && may_meet(-1, options) ? waitid_for_own((int)kind, id, info, options)
+									  : next_waitid((int)kind, id, info, options);
 }

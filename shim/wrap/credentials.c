@@ -41,8 +41,9 @@ WITHOUT_TASK(setns, (int fd, int type), (fd, type))
 
 bool cpr__is_of_credentials(long nr)
 {
-	static const long numbers[] = {SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setgroups,
-				       SYS_setfsuid, SYS_setfsgid, SYS_capset, SYS_unshare, SYS_setns};
+	static const long numbers[] = {SYS_setuid,    SYS_setgid,    SYS_setreuid,  SYS_setregid,
+				       SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_setfsuid,
+				       SYS_setfsgid,  SYS_capset,    SYS_unshare,   SYS_setns};
 
 	for (size_t i = 0; i < countof(numbers); i++)
 		if (numbers[i] == nr)

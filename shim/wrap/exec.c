@@ -42,7 +42,8 @@ static bool is_list(char *const list[])
 /* What cannot be read is the kernel's to refuse, as it would be without us; so nothing is prepared for it. */
 static bool is_own(const char *path, char *const argv[], char *const envp[])
 {
-	return cpr__table && roster_elect() && readable_string(path) && is_list(argv) && (!envp || is_list(envp)) && leave_is_own(path, argv);
+	return cpr__table && roster_elect() && readable_string(path) && is_list(argv) && (!envp || is_list(envp)) &&
+	       leave_is_own(path, argv);
 }
 
 static int leave(const char *path, char *const argv[], char *const envp[])
@@ -150,7 +151,8 @@ static const char *search(const char *file, char room[TAG_NAME_MAX + 1])
 	return NULL;
 }
 
-static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char *const envp[], char room[TAG_NAME_MAX + 1], const char **path)
+static __attribute__((noinline)) bool own_file(const char *file, char *const argv[], char *const envp[],
+					       char room[TAG_NAME_MAX + 1], const char **path)
 {
 	int saved_errno = errno;
 
@@ -164,7 +166,8 @@ static int by_own_file(const char *file, char *const argv[], char *const envp[])
 	cleanup_room char *room = room_take();
 	const char *path;
 
-	return room && own_file(file, argv, envp, room, &path) ? leave(path, argv, envp) : next_execvpe(file, argv, envp);
+	return room && own_file(file, argv, envp, room, &path) ? leave(path, argv, envp)
+							       : next_execvpe(file, argv, envp);
 }
 
 static int by_file(const char *file, char *const argv[], char *const envp[])
@@ -228,7 +231,8 @@ CPR_EXPORT int execle(const char *path, const char *arg, ...)
 	return cpr__execve(path, argv, envp);
 }
 
-static __attribute__((noinline)) int at_own(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+static __attribute__((noinline)) int at_own(int dir, const char *path, char *const argv[], char *const envp[],
+					    int flags)
 {
 	cleanup_room char *absolute = room_take();
 	char link[40];
@@ -238,7 +242,8 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 		text_format(&t, "/proc/self/fd/%d", dir);
 		if (is_own(link, argv, envp))
 			return leave(link, argv, envp);
-	} else if (absolute && readable_string(path) && !(flags & AT_SYMLINK_NOFOLLOW) && !tag_path(dir, path, absolute) && is_own(absolute, argv, envp)) {
+	} else if (absolute && readable_string(path) && !(flags & AT_SYMLINK_NOFOLLOW) &&
+		   !tag_path(dir, path, absolute) && is_own(absolute, argv, envp)) {
 		return leave(absolute, argv, envp);
 	}
 	return next_execveat(dir, path, argv, envp, flags);
@@ -246,7 +251,8 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 
 CPR_EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	return roster_elect() ? at_own(dir, path, argv, envp, flags) : FOREIGN(envp, next_execveat(dir, path, argv, envp, flags));
+	return roster_elect() ? at_own(dir, path, argv, envp, flags)
+			      : FOREIGN(envp, next_execveat(dir, path, argv, envp, flags));
 }
 
 CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])

@@ -51,7 +51,8 @@ static int close_between(unsigned first, unsigned last, int flags)
 {
 	int fd = first > INT32_MAX ? -1 : table_next_fd(cpr__table, (int)first);
 
-	for (int c = first > INT32_MAX ? -1 : conn_next((int)first); c >= 0 && (unsigned)c <= last; c = conn_next(c + 1))
+	for (int c = first > INT32_MAX ? -1 : conn_next((int)first); c >= 0 && (unsigned)c <= last;
+	     c = conn_next(c + 1))
 		conn_end(c);
 	for (; fd >= 0 && (unsigned)fd <= last; fd = table_next_fd(cpr__table, fd + 1)) {
 		if (tagging_closing(fd))

@@ -164,15 +164,18 @@ CPR_EXPORT ssize_t recvfrom(int fd, void *bytes, size_t n, int flags, struct soc
 	return READ(fd, flags, n, next_recvfrom(fd, bytes, n, flags, addr, len), took(c_, r_, bytes, flags));
 }
 
-CPR_EXPORT ssize_t __recvfrom_chk(int fd, void *bytes, size_t n, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
+CPR_EXPORT ssize_t __recvfrom_chk(int fd, void *bytes, size_t n, size_t size, int flags, struct sockaddr *addr,
+				  socklen_t *len)
 {
-	return READ(fd, flags, n, next___recvfrom_chk(fd, bytes, n, size, flags, addr, len), took(c_, r_, bytes, flags));
+	return READ(fd, flags, n, next___recvfrom_chk(fd, bytes, n, size, flags, addr, len),
+		    took(c_, r_, bytes, flags));
 }
 
 static __attribute__((noinline)) void took_rights(const struct msghdr *message)
 {
 	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR((struct msghdr *)message, head)) {
-		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len < CMSG_LEN(sizeof(int)))
+		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS ||
+		    head->cmsg_len < CMSG_LEN(sizeof(int)))
 			continue;
 		for (size_t at = 0; at + sizeof(int) <= head->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
 			int fd;
@@ -200,7 +203,8 @@ static void took_message(struct conn *c, ssize_t r, const struct msghdr *message
 
 CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return heard(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)), message);
+	return heard(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)),
+		     message);
 }
 
 static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, int flags)
@@ -213,7 +217,8 @@ static void took_messages(struct conn *c, int r, const struct mmsghdr *messages,
 
 CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout)
 {
-	int r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
+	int r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout),
+		     took_messages(c_, r_, messages, flags));
 
 	for (int i = 0; i < r; i++)
 		heard(0, &messages[i].msg_hdr);
@@ -365,8 +370,9 @@ static __attribute__((noinline)) ssize_t give_away(int fd, const struct msghdr *
  */
 static inline bool has_connection(const struct msghdr *message)
 {
-	return unlikely(conn_any) && !sandboxed() && readable(message, sizeof(*message)) && unlikely(message->msg_control && message->msg_controllen) &&
-	       message->msg_controllen <= CONTROL_MAX && readable(message->msg_control, message->msg_controllen) && scm_send_has_connection(message);
+	return unlikely(conn_any) && !sandboxed() && readable(message, sizeof(*message)) &&
+	       unlikely(message->msg_control && message->msg_controllen) && message->msg_controllen <= CONTROL_MAX &&
+	       readable(message->msg_control, message->msg_controllen) && scm_send_has_connection(message);
 }
 
 CPR_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
@@ -398,7 +404,8 @@ static int send_each(int fd, struct mmsghdr *messages, int n, int flags)
 
 CPR_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
-	for (unsigned i = 0; unlikely(conn_any) && i < n && i < IOV_MAX && readable(&messages[i], sizeof(*messages)); i++) /* the kernel takes no more at a time */
+	for (unsigned i = 0; unlikely(conn_any) && i < n && i < IOV_MAX && readable(&messages[i], sizeof(*messages));
+	     i++) /* the kernel takes no more at a time */
 		if (has_connection(&messages[i].msg_hdr))
 			return send_each(fd, messages, (int)(n < IOV_MAX ? n : IOV_MAX), flags);
 	return WRITE(fd, next_sendmmsg(fd, messages, n, flags), wrote_messages(fd, c_, r_, messages));
@@ -420,13 +427,14 @@ CPR_EXPORT ssize_t sendfile64(int to, int from, off64_t *at, size_t n)
 
 static ssize_t splice_from(int from, off64_t *from_at, int to, off64_t *to_at, size_t n, unsigned flags)
 {
-	return READ(from, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0, n, next_splice(from, from_at, to, to_at, n, flags),
-		    took(c_, r_, NULL, 0));
+	return READ(from, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0, n,
+		    next_splice(from, from_at, to, to_at, n, flags), took(c_, r_, NULL, 0));
 }
 
 CPR_EXPORT ssize_t splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t n, unsigned flags)
 {
-	return WRITE(to, splice_from(from, from_at, to, to_at, n, flags), wrote(to, c_, r_, NULL, (size_t)(r_ > 0 ? r_ : 0)));
+	return WRITE(to, splice_from(from, from_at, to, to_at, n, flags),
+		     wrote(to, c_, r_, NULL, (size_t)(r_ > 0 ? r_ : 0)));
 }
 
 CPR_EXPORT int shutdown(int fd, int how)

@@ -43,7 +43,9 @@ CPR_EXPORT int remove(const char *path)
 /* Moving a stale path aside, or another file over it, would take it from under the next bind just as removing does. */
 static bool guarded(int fromdir, const char *from, int todir, const char *to)
 {
-	return is_path(from) && is_path(to) && (claim_rename(fromdir, from, todir, to) || claim_guards_path(fromdir, from) || claim_guards_path(todir, to));
+	return is_path(from) && is_path(to) &&
+	       (claim_rename(fromdir, from, todir, to) || claim_guards_path(fromdir, from) ||
+		claim_guards_path(todir, to));
 }
 
 static int renamed(int fromdir, const char *from, int todir, const char *to, int r)
@@ -62,10 +64,14 @@ CPR_EXPORT int rename(const char *from, const char *to)
 
 CPR_EXPORT int renameat(int fromdir, const char *from, int todir, const char *to)
 {
-	return guarded(fromdir, from, todir, to) ? 0 : renamed(fromdir, from, todir, to, next_renameat(fromdir, from, todir, to));
+	return guarded(fromdir, from, todir, to)
+		       ? 0
+		       : renamed(fromdir, from, todir, to, next_renameat(fromdir, from, todir, to));
 }
 
 CPR_EXPORT int renameat2(int fromdir, const char *from, int todir, const char *to, unsigned flags)
 {
-	return guarded(fromdir, from, todir, to) ? 0 : renamed(fromdir, from, todir, to, next_renameat2(fromdir, from, todir, to, flags));
+	return guarded(fromdir, from, todir, to)
+		       ? 0
+		       : renamed(fromdir, from, todir, to, next_renameat2(fromdir, from, todir, to, flags));
 }

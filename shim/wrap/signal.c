@@ -62,7 +62,8 @@ long cpr__sigaction_by_number(const long *a)
 
 	if (a[3] != _NSIG / 8)
 		return refuse(EINVAL);
-	if ((act && !readable(act, sizeof(*act))) || (old && (!readable(old, sizeof(*old)) || !writable_int((const int *)old))))
+	if ((act && !readable(act, sizeof(*act))) ||
+	    (old && (!readable(old, sizeof(*old)) || !writable_int((const int *)old))))
 		return refuse(EFAULT);
 	if (act) {
 		wanted.sa_handler = act->handler;

@@ -138,7 +138,8 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 }
 
 /* In one piece: a restart in the middle of it would find a connection without a record. */
-static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len)
+static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr,
+							  socklen_t *len)
 {
 	sigset_t before;
 	int knock;

@@ -37,7 +37,8 @@ static bool denies_io_uring(void)
 	if (!cpr__table || atomic_flag_test_and_set(&said))
 		;
 	else if (cpr__settings.io_uring)
-		log_info("the program uses io_uring: what it accepts, reads and polls there is not seen by cpr, and is cut by a restart");
+		log_info("the program uses io_uring: what it accepts, reads and polls there is not seen by cpr, and is "
+			 "cut by a restart");
 	else
 		log_info("the program has asked for an io_uring, and was told that there is none (--io-uring=allow)");
 	return cpr__table && !cpr__settings.io_uring;
@@ -93,7 +94,8 @@ static long transfers(long nr, const long *a, bool *known)
 	int fd = (int)a[0];
 
 	/* what comes or goes in a message may be a connection, whatever it comes by */
-	if (likely(!conn_at(fd)) && nr != SYS_recvmsg && nr != SYS_recvmmsg && nr != SYS_sendmsg && nr != SYS_sendmmsg && !(nr == SYS_splice && conn_at((int)a[2]))) {
+	if (likely(!conn_at(fd)) && nr != SYS_recvmsg && nr != SYS_recvmmsg && nr != SYS_sendmsg &&
+	    nr != SYS_sendmmsg && !(nr == SYS_splice && conn_at((int)a[2]))) {
 		*known = false;
 		return 0;
 	}
@@ -117,7 +119,8 @@ static long transfers(long nr, const long *a, bool *known)
 	case SYS_pwritev2:
 		return pwritev2(fd, (const struct iovec *)a[1], (int)a[2], a[3], (int)a[5]);
 	case SYS_sendto:
-		return sendto(fd, (const void *)a[1], (size_t)a[2], (int)a[3], (const struct sockaddr *)a[4], (socklen_t)a[5]);
+		return sendto(fd, (const void *)a[1], (size_t)a[2], (int)a[3], (const struct sockaddr *)a[4],
+			      (socklen_t)a[5]);
 	case SYS_sendmsg:
 		return sendmsg(fd, (const struct msghdr *)a[1], (int)a[2]);
 	case SYS_sendmmsg:
@@ -152,7 +155,8 @@ static long waits(long nr, const long *a, bool *known)
 			mask = memcpy(&room, mask, _NSIG / 8);
 		if (nr == SYS_epoll_pwait)
 			return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3], mask);
-		return epoll_pwait2((int)a[0], (struct epoll_event *)a[1], (int)a[2], (const struct timespec *)a[3], mask);
+		return epoll_pwait2((int)a[0], (struct epoll_event *)a[1], (int)a[2], (const struct timespec *)a[3],
+				    mask);
 	case SYS_ppoll:
 		return cpr__poll_by_number(a);
 	case SYS_pselect6:
@@ -179,9 +183,10 @@ static const struct again {
 	int timeout;
 } agains[] = {
 #ifdef SYS_io_getevents
-	{SYS_io_getevents, 4}, {SYS_io_pgetevents, 4},
+	{SYS_io_getevents, 4},    {SYS_io_pgetevents, 4},
 #endif
-	{SYS_semtimedop, 3}, {SYS_msgrcv, -1}, {SYS_msgsnd, -1}, {SYS_rt_sigtimedwait, 2}, {SYS_rt_sigsuspend, -1}, {SYS_clock_nanosleep, -1},
+	{SYS_semtimedop, 3},      {SYS_msgrcv, -1},        {SYS_msgsnd, -1},
+	{SYS_rt_sigtimedwait, 2}, {SYS_rt_sigsuspend, -1}, {SYS_clock_nanosleep, -1},
 #ifdef SYS_semop
 	{SYS_semop, -1},
 #endif
@@ -305,7 +310,8 @@ static long old_numbers(long nr, const long *a, bool *known)
 	case SYS_poll:
 		return poll((struct pollfd *)a[0], (nfds_t)a[1], (int)a[2]);
 	case SYS_select:
-		if (a[4] && !(readable((const void *)a[4], sizeof(struct timeval)) && writable_int((const int *)a[4]))) /* libc would look at it */
+		if (a[4] && !(readable((const void *)a[4], sizeof(struct timeval)) &&
+			      writable_int((const int *)a[4]))) /* libc would look at it */
 			break;
 		return select((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (struct timeval *)a[4]);
 	case SYS_pause:
@@ -330,7 +336,8 @@ static long landlock(const long *a)
 
 static long by_number(long nr, const long *a)
 {
-	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets, descriptors, waits, interrupted, old_numbers};
+	static long (*const families[])(long nr, const long *a, bool *known) = {transfers, sockets,     descriptors,
+										waits,     interrupted, old_numbers};
 
 	for (size_t i = 0; i < countof(families); i++) {
 		bool known = true;

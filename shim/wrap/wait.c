@@ -114,7 +114,8 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return 0;
 	}
 	r = next_epoll_ctl(epfd, op, fd, event);
-	if (unlikely(freeze_moves != moves) && (!r || errno == EEXIST || errno == ENOENT) && op != EPOLL_CTL_DEL && tagging_knows(fd)) {
+	if (unlikely(freeze_moves != moves) && (!r || errno == EEXIST || errno == ENOENT) && op != EPOLL_CTL_DEL &&
+	    tagging_knows(fd)) {
 		freeze_register_anew(epfd, fd, *event);
 		errno = saved_errno;
 		r = 0;
@@ -129,7 +130,8 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return WAIT_MS(timeout, ON(epfd, next_epoll_wait(epfd, events, max, timeout)), ON(epfd, next_epoll_wait(epfd, events, max, left_)));
+	return WAIT_MS(timeout, ON(epfd, next_epoll_wait(epfd, events, max, timeout)),
+		       ON(epfd, next_epoll_wait(epfd, events, max, left_)));
 }
 
 CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask)
@@ -137,15 +139,18 @@ CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int ti
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_MS(timeout, ON(epfd, next_epoll_pwait(epfd, events, max, timeout, mask)), ON(epfd, next_epoll_pwait(epfd, events, max, left_, mask)));
+	return WAIT_MS(timeout, ON(epfd, next_epoll_pwait(epfd, events, max, timeout, mask)),
+		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, mask)));
 }
 
-CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout, const sigset_t *mask)
+CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+			    const sigset_t *mask)
 {
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, ON(epfd, next_epoll_pwait2(epfd, events, max, timeout, mask)), ON(epfd, next_epoll_pwait2(epfd, events, max, left_, mask)));
+	return WAIT_SPEC(timeout, ON(epfd, next_epoll_pwait2(epfd, events, max, timeout, mask)),
+			 ON(epfd, next_epoll_pwait2(epfd, events, max, left_, mask)));
 }
 
 /*
@@ -170,7 +175,8 @@ static bool drains_sets(int n, const fd_set *r, const fd_set *w, const fd_set *x
 /* A time that the kernel would accept. */
 static bool is_time(const struct timespec *timeout)
 {
-	return !timeout || (readable(timeout, sizeof(*timeout)) && timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
+	return !timeout || (readable(timeout, sizeof(*timeout)) && timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 &&
+			    timeout->tv_nsec < 1000000000);
 }
 
 static int polled(struct pollfd *fds, nfds_t n, int timeout)
@@ -183,15 +189,17 @@ static int select_drained(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval
 	struct timeval time = timeout ? *timeout : (struct timeval){0};
 	int done = drain_select(n, r, w, x, timeout ? &time : NULL, NULL);
 
-	if (timeout && writable_int((const int *)timeout)) /* it may be a constant: the kernel goes on without a word, too */
+	if (timeout &&
+	    writable_int((const int *)timeout)) /* it may be a constant: the kernel goes on without a word, too */
 		*timeout = time;
 	return done;
 }
 
 static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
-	return drains_sets(n, r, w, x) && (!timeout || readable(timeout, sizeof(*timeout))) ? select_drained(n, r, w, x, timeout) :
-											     next_select(n, r, w, x, timeout);
+	return drains_sets(n, r, w, x) && (!timeout || readable(timeout, sizeof(*timeout)))
+		       ? select_drained(n, r, w, x, timeout)
+		       : next_select(n, r, w, x, timeout);
 }
 
 static int ms_of(const struct timespec *timeout)
@@ -203,19 +211,22 @@ static int ms_of(const struct timespec *timeout)
 
 static int ppolled(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	return drains(fds, n) && is_time(timeout) ? drain_poll(fds, n, ms_of(timeout), mask) : next_ppoll(fds, n, timeout, mask);
+	return drains(fds, n) && is_time(timeout) ? drain_poll(fds, n, ms_of(timeout), mask)
+						  : next_ppoll(fds, n, timeout, mask);
 }
 
 static int pselect_drained(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct timeval time = timeout ? (struct timeval){timeout->tv_sec, timeout->tv_nsec / 1000} : (struct timeval){0};
+	struct timeval time =
+		timeout ? (struct timeval){timeout->tv_sec, timeout->tv_nsec / 1000} : (struct timeval){0};
 
 	return drain_select(n, r, w, x, timeout ? &time : NULL, mask);
 }
 
 static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
-	return drains_sets(n, r, w, x) && is_time(timeout) ? pselect_drained(n, r, w, x, timeout, mask) : next_pselect(n, r, w, x, timeout, mask);
+	return drains_sets(n, r, w, x) && is_time(timeout) ? pselect_drained(n, r, w, x, timeout, mask)
+							   : next_pselect(n, r, w, x, timeout, mask);
 }
 
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -230,7 +241,8 @@ CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return WAIT_MS(timeout, drains(fds, n) ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size), polled(fds, n, left_));
+	return WAIT_MS(timeout, drains(fds, n) ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size),
+		       polled(fds, n, left_));
 }
 
 CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
@@ -241,12 +253,15 @@ CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeou
 	return WAIT_SPEC(timeout, ppolled(fds, n, timeout, mask), ppolled(fds, n, left_, mask));
 }
 
-CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size)
+CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+			   size_t size)
 {
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, drains(fds, n) ? ppolled(fds, n, timeout, mask) : next___ppoll_chk(fds, n, timeout, mask, size),
+	return WAIT_SPEC(timeout,
+			 drains(fds, n) ? ppolled(fds, n, timeout, mask)
+					: next___ppoll_chk(fds, n, timeout, mask, size),
 			 ppolled(fds, n, left_, mask));
 }
 
@@ -346,7 +361,8 @@ long cpr__select_by_number(const long *a)
 	sigset_t room;
 	long r;
 
-	if (last && (!readable(last, sizeof(*last)) || (last->mask && (last->size != _NSIG / 8 || !readable(last->mask, last->size)))))
+	if (last && (!readable(last, sizeof(*last)) ||
+		     (last->mask && (last->size != _NSIG / 8 || !readable(last->mask, last->size)))))
 		return next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], last); /* the kernel's to refuse */
 	if (last) {
 		spared = (struct mask_and_size){cpr__spared(last->mask, &room), last->size};

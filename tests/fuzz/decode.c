@@ -60,8 +60,8 @@ static void check_round_trip(const struct state *s)
 	CHECK(fd >= 0);
 	CHECK(state_read(fd, false, &back, &why) == 0);
 	CHECK(table_count(back.table) == table_count(s->table) && table_orphans(back.table) == table_orphans(s->table));
-	CHECK(back.heirloom_count == s->heirloom_count && back.worker_count == s->worker_count && back.passed_count == s->passed_count &&
-	      back.child_count == s->child_count);
+	CHECK(back.heirloom_count == s->heirloom_count && back.worker_count == s->worker_count &&
+	      back.passed_count == s->passed_count && back.child_count == s->child_count);
 	CHECK(back.generation == s->generation && back.nonce == s->nonce);
 	close(fd);
 	state_free(&back);
@@ -250,8 +250,8 @@ static int run(uint64_t seed, uint64_t from, uint64_t to)
 		taken += try_bytes(b);
 		free(b.at);
 	}
-	printf("%llu mutations with seed %llu: %llu taken, %llu refused\n", (unsigned long long)(to - from), (unsigned long long)seed,
-	       (unsigned long long)taken, (unsigned long long)(to - from - taken));
+	printf("%llu mutations with seed %llu: %llu taken, %llu refused\n", (unsigned long long)(to - from),
+	       (unsigned long long)seed, (unsigned long long)taken, (unsigned long long)(to - from - taken));
 	if (to - from >= 1000 && (taken < (to - from) / 50 || taken > (to - from) / 2)) {
 		fprintf(stderr, "decode: so few or so many were taken that this proves little\n");
 		return 1;
@@ -284,7 +284,8 @@ static const char *name_of(int fd, const struct object *object, char name[TAG_NA
 	char path[TAG_NAME_MAX - 8], link[32];
 	ssize_t n;
 
-	if (object->domain >= 0 && !getsockname(fd, (struct sockaddr *)&addr, &len) && !tag_socket(object, (struct sockaddr *)&addr, len, name))
+	if (object->domain >= 0 && !getsockname(fd, (struct sockaddr *)&addr, &len) &&
+	    !tag_socket(object, (struct sockaddr *)&addr, len, name))
 		return name;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, sizeof(path) - 1);
@@ -310,7 +311,8 @@ static struct bytes of_inherited(unsigned flags)
 	struct bytes b;
 
 	for (int fd = 3; fd < 1000; fd++) {
-		if (object_of(fd, &object) || fcntl(fd, F_GETFD) & FD_CLOEXEC || table_add_next(s.table, name_of(fd, &object, name), fd, &e))
+		if (object_of(fd, &object) || fcntl(fd, F_GETFD) & FD_CLOEXEC ||
+		    table_add_next(s.table, name_of(fd, &object, name), fd, &e))
 			continue;
 		e->kind = kind_of(&object);
 		e->object = object;
@@ -376,7 +378,8 @@ static struct bytes with_record(unsigned type, unsigned flags)
 static int write_samples(const char *dir)
 {
 	struct bytes longer = sample(true), newer = sample(true), twice = sample(true), cut = sample(true);
-	size_t first = bytes_record(twice, TYPE_DESCRIPTOR, 0), second = bytes_record_after(twice, TYPE_DESCRIPTOR, first);
+	size_t first = bytes_record(twice, TYPE_DESCRIPTOR, 0),
+	       second = bytes_record_after(twice, TYPE_DESCRIPTOR, first);
 
 	bytes_stretch(&longer, HEADER_SIZE, 16);
 	put32(longer.at + AT_HEADER_SIZE, HEADER_SIZE + 16);
@@ -388,9 +391,11 @@ static int write_samples(const char *dir)
 	cut.n -= 40;
 	bytes_finish(cut);
 	return write_file(dir, "good-v1-empty.state", empty()) | write_file(dir, "good-v1-sample.state", sample(true)) |
-	       write_file(dir, "good-v1-longer-header.state", longer) | write_file(dir, "good-v1-unknown-optional.state", with_record(999, 0)) |
-	       write_file(dir, "bad-v1-unknown-required.state", with_record(999, 1)) | write_file(dir, "bad-newer-version.state", newer) |
-	       write_file(dir, "bad-v1-tag-twice.state", twice) | write_file(dir, "bad-v1-cut.state", cut);
+	       write_file(dir, "good-v1-longer-header.state", longer) |
+	       write_file(dir, "good-v1-unknown-optional.state", with_record(999, 0)) |
+	       write_file(dir, "bad-v1-unknown-required.state", with_record(999, 1)) |
+	       write_file(dir, "bad-newer-version.state", newer) | write_file(dir, "bad-v1-tag-twice.state", twice) |
+	       write_file(dir, "bad-v1-cut.state", cut);
 }
 
 static int usage(void)

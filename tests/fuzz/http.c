@@ -49,10 +49,11 @@ static void add(struct message *m, const char *text)
 
 static void add_header(struct random *r, struct message *m)
 {
-	add(m, PICK(r, "Host: x", "Cookie: a=b; c=d", "Accept:", "content-type: text/plain", "TE: trailers", "X: Content-Length: 7", "a:b",
-		    "Connection: keep-alive", "connection: keep-alive", "CONNECTION: Keep-Alive", "Content-Language: de", "Trailer: X",
-		    "Connection-Of: close", "Content-Lengthy: 9", "Transfer: chunked", "Proxy-Authorization: x",
-		    "Upgrade-Insecure-Requests: 1", "Connections: close", "Priority: u=1"));
+	add(m, PICK(r, "Host: x", "Cookie: a=b; c=d", "Accept:", "content-type: text/plain", "TE: trailers",
+		    "X: Content-Length: 7", "a:b", "Connection: keep-alive", "connection: keep-alive",
+		    "CONNECTION: Keep-Alive", "Content-Language: de", "Trailer: X", "Connection-Of: close",
+		    "Content-Lengthy: 9", "Transfer: chunked", "Proxy-Authorization: x", "Upgrade-Insecure-Requests: 1",
+		    "Connections: close", "Priority: u=1"));
 	add(m, "\r\n");
 }
 
@@ -64,9 +65,11 @@ static void add_body(struct random *r, struct message *m)
 	char line[64];
 
 	if (chunked)
-		add(m, PICK(r, "Transfer-Encoding: chunked\r\n", "transfer-encoding:chunked\r\n", "Transfer-Encoding: gzip, chunked\r\n"));
+		add(m, PICK(r, "Transfer-Encoding: chunked\r\n", "transfer-encoding:chunked\r\n",
+			    "Transfer-Encoding: gzip, chunked\r\n"));
 	else
-		snprintf(line, sizeof(line), PICK(r, "Content-Length: %zu\r\n", "content-length: %zu\r\n", "Content-length:%zu \r\n"), n);
+		snprintf(line, sizeof(line),
+			 PICK(r, "Content-Length: %zu\r\n", "content-length: %zu\r\n", "Content-length:%zu \r\n"), n);
 	if (!chunked)
 		add(m, line);
 	while (random_one_in(r, 2))

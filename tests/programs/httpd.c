@@ -101,10 +101,11 @@ static void give_answer(struct conn *c, const struct request *rq)
 	static const char body[] = "hello from httpd " VERSION "\n";
 
 	c->last = rq->close || rq->error;
-	c->out_len += (size_t)snprintf(
-		c->out + c->out_len, ANSWER_MAX,
-		"HTTP/1.1 %s\r\nServer-Version: " VERSION "\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s",
-		rq->error ? rq->error : "200 OK", sizeof(body) - 1, c->last ? "Connection: close\r\n" : "", rq->head ? "" : body);
+	c->out_len += (size_t)snprintf(c->out + c->out_len, ANSWER_MAX,
+				       "HTTP/1.1 %s\r\nServer-Version: " VERSION
+				       "\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s",
+				       rq->error ? rq->error : "200 OK", sizeof(body) - 1,
+				       c->last ? "Connection: close\r\n" : "", rq->head ? "" : body);
 	if (c->last)
 		c->in_len = 0;
 }
@@ -217,8 +218,9 @@ static void accept_all(int epoll, int listener)
 
 static int listen_on(const char *port)
 {
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+				   .sin_port = htons((uint16_t)atoi(port)),
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(addr);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
 

@@ -81,7 +81,8 @@ static inline void refused(int expected, struct object socket, struct address ad
 	char name[TAG_NAME_MAX + 1] = "untouched";
 	int r = tag_socket(&socket, (struct sockaddr *)addr.bytes, addr.len, name);
 
-	cr_assert_eq(r, expected, "%d, not %d, for %d bytes of family %d", r, expected, (int)addr.len, *(sa_family_t *)addr.bytes);
+	cr_assert_eq(r, expected, "%d, not %d, for %d bytes of family %d", r, expected, (int)addr.len,
+		     *(sa_family_t *)addr.bytes);
 	cr_assert_str_eq(name, "untouched");
 }
 

@@ -12,7 +12,8 @@
 /* A copy of this program that is open for writing: nothing but its exec says that it cannot be executed. */
 static inline const char *busy_program(void)
 {
-	int from = MUST(open(arguments[0], O_RDONLY | O_CLOEXEC)), to = MUST(open(in_room("busy"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
+	int from = MUST(open(arguments[0], O_RDONLY | O_CLOEXEC)),
+	    to = MUST(open(in_room("busy"), O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
 	struct stat st;
 
 	MUST(fstat(from, &st));

@@ -36,10 +36,38 @@ static inline bool random_one_in(struct random *r, size_t n)
 
 static inline uint64_t random_number(struct random *r)
 {
-	static const uint64_t edges[] = {0,	     1,		 2,	     7,		 8,	     9,		 31,		 32,	      48,
-					 87,	     88,	 89,	     127,	 128,	     255,	 256,		 4095,	      4096,
-					 0x7fff,     0xffff,	 0x10000,    1 << 24,	 (1 << 24) - 1, 0x7ffffffe, 0x7fffffff,   0x80000000u, 0xfffffff8u,
-					 0xffffffffu, 1ull << 32, 1ull << 63, INT64_MAX, UINT64_MAX};
+	static const uint64_t edges[] = {0,
+					 1,
+					 2,
+					 7,
+					 8,
+					 9,
+					 31,
+					 32,
+					 48,
+					 87,
+					 88,
+					 89,
+					 127,
+					 128,
+					 255,
+					 256,
+					 4095,
+					 4096,
+					 0x7fff,
+					 0xffff,
+					 0x10000,
+					 1 << 24,
+					 (1 << 24) - 1,
+					 0x7ffffffe,
+					 0x7fffffff,
+					 0x80000000u,
+					 0xfffffff8u,
+					 0xffffffffu,
+					 1ull << 32,
+					 1ull << 63,
+					 INT64_MAX,
+					 UINT64_MAX};
 
 	return random_one_in(r, 4) ? random_next(r) : edges[random_below(r, sizeof(edges) / sizeof(edges[0]))];
 }
@@ -102,7 +130,8 @@ static inline void graft(struct random *r, struct bytes *b, struct bytes other)
 
 static inline void cut_out(struct random *r, struct bytes *b)
 {
-	size_t at = random_one_in(r, 2) ? random_record(r, *b) : random_below(r, b->n), n = random_below(r, b->n - at + 1);
+	size_t at = random_one_in(r, 2) ? random_record(r, *b) : random_below(r, b->n),
+	       n = random_below(r, b->n - at + 1);
 
 	if (random_one_in(r, 2) && b->n - at >= RECORD_HEAD && get32(b->at + at + AT_LENGTH) <= b->n - at)
 		n = get32(b->at + at + AT_LENGTH);
@@ -171,7 +200,9 @@ static inline void mutate_once(struct random *r, struct bytes *b, struct bytes o
 /* Counts that agree with the records, so that what was spliced in or cut out is not refused for them alone. */
 static inline void recount(struct bytes b)
 {
-	static const size_t where[] = {[TYPE_DESCRIPTOR] = AT_DESCRIPTORS, [TYPE_HEIRLOOM] = AT_HEIRLOOMS, [TYPE_WORKER] = AT_WORKERS,
+	static const size_t where[] = {[TYPE_DESCRIPTOR] = AT_DESCRIPTORS,
+				       [TYPE_HEIRLOOM] = AT_HEIRLOOMS,
+				       [TYPE_WORKER] = AT_WORKERS,
 				       [TYPE_CONNECTION] = AT_CONNECTIONS};
 	uint32_t counts[TYPE_CONNECTION + 1] = {0};
 

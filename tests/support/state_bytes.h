@@ -17,15 +17,44 @@
 #include <xxhash.h>
 
 enum {
-	AT_MAGIC = 0, AT_VERSION = 8, AT_HEADER_SIZE = 12, AT_TOTAL = 16, AT_HASH = 24,
-	AT_GENERATION = 32, AT_DESCRIPTORS = 36, AT_HEIRLOOMS = 40, AT_WORKERS = 44, AT_CONNECTIONS = 48, AT_CHILDREN = 52, HEADER_SIZE = 56,
+	AT_MAGIC = 0,
+	AT_VERSION = 8,
+	AT_HEADER_SIZE = 12,
+	AT_TOTAL = 16,
+	AT_HASH = 24,
+	AT_GENERATION = 32,
+	AT_DESCRIPTORS = 36,
+	AT_HEIRLOOMS = 40,
+	AT_WORKERS = 44,
+	AT_CONNECTIONS = 48,
+	AT_CHILDREN = 52,
+	HEADER_SIZE = 56,
 	/* in a record */
-	AT_TYPE = 0, AT_FLAGS = 2, AT_LENGTH = 4, RECORD_HEAD = 8,
+	AT_TYPE = 0,
+	AT_FLAGS = 2,
+	AT_LENGTH = 4,
+	RECORD_HEAD = 8,
 	/* in a descriptor's record */
-	AT_FD = 8, AT_ID = 12, AT_KIND = 16, AT_ENTRY_FLAGS = 20, AT_NAME_LENGTH = 52, AT_NAME = 88,
+	AT_FD = 8,
+	AT_ID = 12,
+	AT_KIND = 16,
+	AT_ENTRY_FLAGS = 20,
+	AT_NAME_LENGTH = 52,
+	AT_NAME = 88,
 	/* in an heirloom's, a worker's, a connection's or a child's */
-	AT_NUMBER = 8, AT_OTHER = 12, AT_FIRST = 16, AT_SECOND = 24, PAIR_SIZE = 32,
-	TYPE_DESCRIPTOR = 1, TYPE_HEIRLOOM = 2, TYPE_WORKER = 3, TYPE_RESTART = 4, TYPE_CONNECTION = 5, TYPE_GIVEN = 6, TYPE_PAGE = 7, TYPE_CHILD = 8,
+	AT_NUMBER = 8,
+	AT_OTHER = 12,
+	AT_FIRST = 16,
+	AT_SECOND = 24,
+	PAIR_SIZE = 32,
+	TYPE_DESCRIPTOR = 1,
+	TYPE_HEIRLOOM = 2,
+	TYPE_WORKER = 3,
+	TYPE_RESTART = 4,
+	TYPE_CONNECTION = 5,
+	TYPE_GIVEN = 6,
+	TYPE_PAGE = 7,
+	TYPE_CHILD = 8,
 };
 
 struct bytes {
@@ -128,7 +157,8 @@ static inline struct bytes bytes_of_fd(int fd)
 /* The first record of a type from `from` on (0: the first of all); 0: none. */
 static inline size_t bytes_record(struct bytes b, unsigned type, size_t from)
 {
-	for (size_t at = from ? from : get32(b.at + AT_HEADER_SIZE); at + RECORD_HEAD <= b.n; at += get32(b.at + at + AT_LENGTH)) {
+	for (size_t at = from ? from : get32(b.at + AT_HEADER_SIZE); at + RECORD_HEAD <= b.n;
+	     at += get32(b.at + at + AT_LENGTH)) {
 		if (get16(b.at + at + AT_TYPE) == type)
 			return at;
 		if (get32(b.at + at + AT_LENGTH) < RECORD_HEAD)

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static inline struct entry *sample_add(struct state *s, const char *name, int id, int fd, enum entry_kind kind, unsigned flags)
+static inline struct entry *sample_add(struct state *s, const char *name, int id, int fd, enum entry_kind kind,
+				       unsigned flags)
 {
 	struct entry *e;
 
@@ -21,8 +22,12 @@ static inline struct entry *sample_add(struct state *s, const char *name, int id
 	e->backlog = 511 + fd;
 	e->queue = fd;
 	e->access = fd % 3;
-	e->object = (struct object){.dev = 0x1122334455667788u + (uint64_t)fd, .ino = 0xfedcba9876543210u - (uint64_t)fd, .mode = S_IFSOCK,
-				    .domain = fd, .type = 1, .protocol = -1};
+	e->object = (struct object){.dev = 0x1122334455667788u + (uint64_t)fd,
+				    .ino = 0xfedcba9876543210u - (uint64_t)fd,
+				    .mode = S_IFSOCK,
+				    .domain = fd,
+				    .type = 1,
+				    .protocol = -1};
 	e->path_dev = UINT64_MAX - (uint64_t)fd;
 	e->path_ino = (uint64_t)fd << 40;
 	return e;
@@ -32,7 +37,10 @@ static inline struct entry *sample_add(struct state *s, const char *name, int id
 static inline struct given sample_given(void)
 {
 	static const char strings[] = "/usr/bin/some server\0/\0\0some server\0-x\0\0PATH=/bin\0EMPTY=";
-	struct given given = {.mask = 0x8000000000000001u, .ignored = 4096, .umask = 022, .size = 8 * sizeof(char *) + sizeof(strings)};
+	struct given given = {.mask = 0x8000000000000001u,
+			      .ignored = 4096,
+			      .umask = 022,
+			      .size = 8 * sizeof(char *) + sizeof(strings)};
 	char **room = pool_map(given.size), *at = (char *)(room + 8);
 
 	memcpy(at, strings, sizeof(strings));
@@ -52,8 +60,10 @@ static inline struct given sample_given(void)
 /* Free it with state_free(). The workers' times are of no process that there is. */
 static inline struct state sample_state(void)
 {
-	static const struct heirloom heirlooms[] = {{0, 1, 2}, {1, 0xffffffffffffffffu, 3}, {2, 4, 0xffffffffffffffffu}};
-	static const struct worker workers[] = {{32000000, 0x7766554433221100u, 0, true}, {2147483647, 0xffffffffffffffffu, INT64_MAX, false}};
+	static const struct heirloom heirlooms[] = {
+		{0, 1, 2}, {1, 0xffffffffffffffffu, 3}, {2, 4, 0xffffffffffffffffu}};
+	static const struct worker workers[] = {{32000000, 0x7766554433221100u, 0, true},
+						{2147483647, 0xffffffffffffffffu, INT64_MAX, false}};
 	static const struct child children[] = {{32000000, 0x7766554433221100u, true}, {2147483647, 1, false}};
 	static const struct passed passed[] = {{14, 6, 99}, {15, -1, 0xffffffffffffffffu}, {2147483647, 2147483647, 1}};
 	struct state s = {.generation = 7, .cut = 3, .carried = 4, .closed = 0xffffffffu, .drained_at = 1000001,

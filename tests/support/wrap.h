@@ -199,7 +199,8 @@ static inline const char *hear(void)
 	size_t n = 0;
 	ssize_t r;
 
-	while ((r = read(STDIN_FILENO, line + n, 1)) < 0 ? errno == EINTR : r && line[n] != '\n' && n < sizeof(line) - 1)
+	while ((r = read(STDIN_FILENO, line + n, 1)) < 0 ? errno == EINTR
+							 : r && line[n] != '\n' && n < sizeof(line) - 1)
 		n += r > 0;
 	CHECK(r == 1 || n);
 	line[n] = '\0';

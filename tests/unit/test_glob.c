@@ -29,14 +29,17 @@ Test(glob, answers_as_fnmatch_does)
 
 Test(glob, knows_classes)
 {
-	static const char *const globs[] = {"[[:alpha:]]", "[[:digit:]]", "[[:alnum:]_]", "[![:upper:]]", "[[:lower:]]", "[[:space:]]", "[[:blank:]]",
-					    "[[:punct:]]", "[[:print:]]", "[[:graph:]]", "[[:cntrl:]]", "[[:xdigit:]]", "[[.a.]-c]", "[[=a=]]"};
+	static const char *const globs[] = {"[[:alpha:]]", "[[:digit:]]", "[[:alnum:]_]", "[![:upper:]]",
+					    "[[:lower:]]", "[[:space:]]", "[[:blank:]]",  "[[:punct:]]",
+					    "[[:print:]]", "[[:graph:]]", "[[:cntrl:]]",  "[[:xdigit:]]",
+					    "[[.a.]-c]",   "[[=a=]]"};
 
 	for (size_t i = 0; i < sizeof(globs) / sizeof(globs[0]); i++)
 		for (int c = 1; c < 128; c++) {
 			char name[] = {(char)c, '\0'};
 
-			cr_assert_eq(glob_matches(globs[i], name), !fnmatch(globs[i], name, 0), "%s on %d", globs[i], c);
+			cr_assert_eq(glob_matches(globs[i], name), !fnmatch(globs[i], name, 0), "%s on %d", globs[i],
+				     c);
 		}
 }
 

@@ -169,7 +169,10 @@ static void send_descriptors(int sock, const int *fds, size_t n)
 		char room[CMSG_SPACE(8 * sizeof(int))];
 	} control = {0};
 	struct iovec iov = {"x", 1};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = control.room,
+				 .msg_controllen = CMSG_SPACE(n * sizeof(int))};
 
 	control.align.cmsg_level = SOL_SOCKET;
 	control.align.cmsg_type = SCM_RIGHTS;
@@ -192,7 +195,8 @@ Test(io, keeps_no_descriptor_that_it_does_not_hand_on)
 		cr_assert_eq(io_receive(ends[1], bytes, sizeof(bytes), &passed), 1);
 		cr_assert_geq(passed, 0);
 		close(passed);
-		cr_assert_eq(open_descriptors(), before, "of %zu descriptors, %d stayed open", n, open_descriptors() - before);
+		cr_assert_eq(open_descriptors(), before, "of %zu descriptors, %d stayed open", n,
+			     open_descriptors() - before);
 		close(ends[0]);
 		close(ends[1]);
 	}

@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-static const size_t sizes[] = {0, 1, 31, 32, 33, 63, 64, 100, 255, 256, 257, 1000, 4096, 4097, 16383, 16384, 16385, 100000, 3000000};
+static const size_t sizes[] = {0,   1,    31,   32,   33,    63,    64,    100,    255,    256,
+			       257, 1000, 4096, 4097, 16383, 16384, 16385, 100000, 3000000};
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
 static bool all(const unsigned char *bytes, size_t n, unsigned char value)
@@ -43,7 +44,8 @@ Test(pool, gives_blocks_that_do_not_overlap)
 		}
 	for (int round = 0; round < ROUNDS; round++)
 		for (size_t i = 0; i < SIZES; i++)
-			cr_assert(all(blocks[round][i], sizes[i], (unsigned char)((round * SIZES + i) % 255 + 1)), "%zu bytes", sizes[i]);
+			cr_assert(all(blocks[round][i], sizes[i], (unsigned char)((round * SIZES + i) % 255 + 1)),
+				  "%zu bytes", sizes[i]);
 }
 
 Test(pool, zeroes_what_it_gives_a_second_time)

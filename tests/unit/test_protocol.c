@@ -117,7 +117,8 @@ Test(words, cuts_a_value_to_the_room_it_gets)
 
 Test(words, reads_numbers_of_both_signs)
 {
-	static const int64_t numbers[] = {0, 1, -1, 42, 1000000000000, -1000000000000, INT64_MAX / 10 - 1, -(INT64_MAX / 10 - 1)};
+	static const int64_t numbers[] = {
+		0, 1, -1, 42, 1000000000000, -1000000000000, INT64_MAX / 10 - 1, -(INT64_MAX / 10 - 1)};
 	char answer[64];
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -132,8 +133,16 @@ Test(words, reads_numbers_of_both_signs)
 
 Test(words, refuses_what_is_no_number_or_too_large_and_touches_nothing)
 {
-	static const char *const wrong[] = {"n=\n",   "n=x\n",  "n=1x\n", "n= 1\n", "n=1.5\n", "n=+1\n", "n=--1\n", "m=1\n",
-					    "n=9999999999999999999\n", "n=123456789012345678901234567890\n"};
+	static const char *const wrong[] = {"n=\n",
+					    "n=x\n",
+					    "n=1x\n",
+					    "n= 1\n",
+					    "n=1.5\n",
+					    "n=+1\n",
+					    "n=--1\n",
+					    "m=1\n",
+					    "n=9999999999999999999\n",
+					    "n=123456789012345678901234567890\n"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		int64_t number = 7;
@@ -172,7 +181,8 @@ Test(words, addresses_of_two_nonces_differ_and_can_be_bound)
 
 	for (size_t i = 0; i < sizeof(nonces) / sizeof(nonces[0]); i++) {
 		struct sockaddr_un addr, other;
-		socklen_t len = protocol_address(nonces[i] ^ (uint64_t)getpid() << 20, &addr), other_len = protocol_address(~nonces[i], &other);
+		socklen_t len = protocol_address(nonces[i] ^ (uint64_t)getpid() << 20, &addr),
+			  other_len = protocol_address(~nonces[i], &other);
 		int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 		cr_assert_eq(addr.sun_family, AF_UNIX);
@@ -196,7 +206,8 @@ Test(words, takes_a_batch_only_with_as_many_descriptors_as_it_names)
 	batch.kind = PROTOCOL_BATCH_LEFT;
 	cr_assert(protocol_batch_is_sound(&batch, sizeof(batch), 0));
 	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), 1));
-	batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_DESCRIPTORS, .count = PROTOCOL_BATCH_MAX + 1};
+	batch = (struct protocol_batch){
+		.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_DESCRIPTORS, .count = PROTOCOL_BATCH_MAX + 1};
 	cr_assert_not(protocol_batch_is_sound(&batch, sizeof(batch), PROTOCOL_BATCH_MAX + 1));
 	batch.count = 1;
 	batch.magic++;
@@ -205,7 +216,9 @@ Test(words, takes_a_batch_only_with_as_many_descriptors_as_it_names)
 
 Test(words, parses_the_supervisors_address_and_nothing_else)
 {
-	static const char *const bad[] = {"", "12", "12:", ":1f", "12:1g", "0:1f", "-1:1f", "12:11112222333344445", "99999999999:1f", "12:1F", " 12:1f"};
+	static const char *const bad[] = {
+		"",      "12",    "12:", ":1f", "12:1g", "0:1f", "-1:1f", "12:11112222333344445", "99999999999:1f",
+		"12:1F", " 12:1f"};
 	uint64_t nonce = 0;
 	int pid = 0;
 

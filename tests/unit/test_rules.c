@@ -81,7 +81,8 @@ Test(rules, match_brackets_escapes_and_question_marks)
 
 Test(rules, with_closed_brackets_are_rules)
 {
-	static const char *const right[] = {"keep [a]", "keep []]", "drop [!]]x", "keep \\[", "carry a[[:digit:]]", "keep a]", "keep [\\]]"};
+	static const char *const right[] = {"keep [a]",           "keep []]", "drop [!]]x", "keep \\[",
+					    "carry a[[:digit:]]", "keep a]",  "keep [\\]]"};
 
 	for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++) {
 		rules = (struct rules){0};
@@ -111,9 +112,11 @@ Test(rules, are_read_whatever_blanks_stand_around)
 
 Test(rules, refuse_what_is_no_rule_and_change_nothing)
 {
-	static const char *const wrong[] = {"",	      " ",	   "kepe a",  "keep",	       "keep ",	      "drop",	    "carry",
-					    "keep a b", "no-carry x", "Keep a", "keepa",       "keep\302\240a", "nocarry", "# keep a",
-					    "keep tcp:[::1", "drop [", "carry a[]", "keep [!]b", "keep a[b\\]"};
+	static const char *const wrong[] = {"",           " ",         "kepe a",        "keep",
+					    "keep ",      "drop",      "carry",         "keep a b",
+					    "no-carry x", "Keep a",    "keepa",         "keep\302\240a",
+					    "nocarry",    "# keep a",  "keep tcp:[::1", "drop [",
+					    "carry a[]",  "keep [!]b", "keep a[b\\]"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		rules = (struct rules){0};
@@ -168,9 +171,21 @@ Test(rules, know_before_an_open_whether_one_could_keep_it)
 		const char *rules;
 		bool files;
 	} cases[] = {
-		{"", false},	       {"keep *", true},	 {"keep file:*", true},	     {"keep file:/var/log/a", true}, {"keep fi*", true},
-		{"keep fi", false},    {"keep f?le:/a", true},	 {"keep [f]ile:/a", true},   {"keep \\file:/a", true},	     {"keep dev:*", false},
-		{"drop file:*", false}, {"carry file:*", false}, {"keep dev:*\nkeep fil*", true}, {"keep file", false},	     {"keep filet:*", false},
+		{"", false},
+		{"keep *", true},
+		{"keep file:*", true},
+		{"keep file:/var/log/a", true},
+		{"keep fi*", true},
+		{"keep fi", false},
+		{"keep f?le:/a", true},
+		{"keep [f]ile:/a", true},
+		{"keep \\file:/a", true},
+		{"keep dev:*", false},
+		{"drop file:*", false},
+		{"carry file:*", false},
+		{"keep dev:*\nkeep fil*", true},
+		{"keep file", false},
+		{"keep filet:*", false},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

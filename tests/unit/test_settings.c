@@ -49,8 +49,9 @@ Test(settings, are_read_without_any_environment)
 Test(settings, are_what_was_set)
 {
 	char tested[] = "CPR_TEST=nginx -t";
-	struct settings s = READ("CPR_DRAIN=0", "CPR_GRACE=86400", "CPR_READY_TIMEOUT=1", "CPR_SIGNAL=50", "CPR_RETIRE_SIGNAL=3",
-				 "CPR_RESTART_SIGNAL=1", tested, "CPR_UNLINK=/a\n/b", "CPR_PIDFILE=/run/p", "CPR_RULES=keep a\ndrop b");
+	struct settings s = READ("CPR_DRAIN=0", "CPR_GRACE=86400", "CPR_READY_TIMEOUT=1", "CPR_SIGNAL=50",
+				 "CPR_RETIRE_SIGNAL=3", "CPR_RESTART_SIGNAL=1", tested, "CPR_UNLINK=/a\n/b",
+				 "CPR_PIDFILE=/run/p", "CPR_RULES=keep a\ndrop b");
 
 	cr_assert(s.drain_s == 0 && s.grace_s == 86400 && s.ready_timeout_s == 1);
 	cr_assert(s.signal == 50 && s.retire_signal == 3 && s.restart_signal == 1);

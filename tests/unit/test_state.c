@@ -48,7 +48,8 @@ Test(state, reads_back_everything_that_it_wrote)
 
 	cr_assert(back.generation == s.generation && back.cut == s.cut && back.nonce == s.nonce);
 	cr_assert(back.carried == s.carried && back.closed == s.closed);
-	cr_assert(back.asked_at == s.asked_at && back.left_at == s.left_at && back.drained_at == s.drained_at && back.first_at == s.first_at);
+	cr_assert(back.asked_at == s.asked_at && back.left_at == s.left_at && back.drained_at == s.drained_at &&
+		  back.first_at == s.first_at);
 	cr_assert_eq(table_count(back.table), table_count(s.table));
 	for (const struct entry *a = table_first(s.table); a; a = table_after(a), b = table_after(b)) {
 		cr_assert_eq(table_find(back.table, a->name, a->id), b);
@@ -61,20 +62,25 @@ Test(state, reads_back_everything_that_it_wrote)
 			  back.heirlooms[i].ino == s.heirlooms[i].ino);
 	cr_assert_eq(back.worker_count, s.worker_count);
 	for (size_t i = 0; i < s.worker_count; i++)
-		cr_assert(back.workers[i].pid == s.workers[i].pid && back.workers[i].start_time == s.workers[i].start_time &&
-			  back.workers[i].leave_by == s.workers[i].leave_by && back.workers[i].empty == s.workers[i].empty);
+		cr_assert(back.workers[i].pid == s.workers[i].pid &&
+			  back.workers[i].start_time == s.workers[i].start_time &&
+			  back.workers[i].leave_by == s.workers[i].leave_by &&
+			  back.workers[i].empty == s.workers[i].empty);
 	cr_assert_eq(back.passed_count, s.passed_count);
 	for (size_t i = 0; i < s.passed_count; i++)
 		cr_assert(back.passed[i].fd == s.passed[i].fd && back.passed[i].listener == s.passed[i].listener &&
 			  back.passed[i].ino == s.passed[i].ino);
 	cr_assert(back.page == s.page && back.page_ino == s.page_ino);
-	cr_assert(back.given.mask == s.given.mask && back.given.ignored == s.given.ignored && back.given.umask == s.given.umask);
+	cr_assert(back.given.mask == s.given.mask && back.given.ignored == s.given.ignored &&
+		  back.given.umask == s.given.umask);
 	same_strings(s.given.argv, back.given.argv);
 	same_strings(s.given.envp, back.given.envp);
-	same_strings((char *[]){s.given.path, s.given.directory, s.given.script, NULL}, (char *[]){back.given.path, back.given.directory, back.given.script, NULL});
+	same_strings((char *[]){s.given.path, s.given.directory, s.given.script, NULL},
+		     (char *[]){back.given.path, back.given.directory, back.given.script, NULL});
 	cr_assert_eq(back.child_count, s.child_count);
 	for (size_t i = 0; i < s.child_count; i++)
-		cr_assert(back.children[i].pid == s.children[i].pid && back.children[i].start_time == s.children[i].start_time &&
+		cr_assert(back.children[i].pid == s.children[i].pid &&
+			  back.children[i].start_time == s.children[i].start_time &&
 			  back.children[i].shares == s.children[i].shares);
 	state_free(&s);
 	state_free(&back);
@@ -133,7 +139,8 @@ Test(state, of_an_empty_table_is_read_back)
 {
 	struct state s = {.generation = INT32_MAX, .table = table_new()}, back = read_back(state_write(&s, false));
 
-	cr_assert(back.generation == INT32_MAX && table_count(back.table) == 0 && !back.heirloom_count && !back.worker_count);
+	cr_assert(back.generation == INT32_MAX && table_count(back.table) == 0 && !back.heirloom_count &&
+		  !back.worker_count);
 	state_free(&back);
 }
 
@@ -187,7 +194,8 @@ Test(state, of_a_hollow_terabyte_is_refused_by_its_size)
 		int fd = hollow(sizes[i]);
 
 		cr_assert_eq(state_read(fd, false, &back, &why), -EBADMSG);
-		cr_assert(strstr(reason, sizes[i] > STATE_SIZE_MAX ? "more than a state can have" : "are a hole"), "%s", reason);
+		cr_assert(strstr(reason, sizes[i] > STATE_SIZE_MAX ? "more than a state can have" : "are a hole"), "%s",
+			  reason);
 		cr_assert_lt(processor_seconds() - before, 0.05);
 		close(fd);
 	}

@@ -29,7 +29,8 @@ static int decode(struct bytes b)
 	int r = state_decode(b.at, b.n, &back, &why);
 
 	if (r) {
-		cr_assert(back.generation == 77 && !back.table && !back.heirlooms && !back.workers, "a refused state was touched");
+		cr_assert(back.generation == 77 && !back.table && !back.heirlooms && !back.workers,
+			  "a refused state was touched");
 		cr_assert_str_not_empty(reason);
 	} else {
 		cr_assert_str_empty(reason);
@@ -146,7 +147,8 @@ Test(state_refuses, a_newer_version_before_it_looks_at_anything_else)
 
 Test(state_refuses, a_header_size_that_cannot_be)
 {
-	static const uint32_t sizes[] = {0, 8, HEADER_SIZE - 8, HEADER_SIZE + 1, HEADER_SIZE + 4, INT32_MAX, UINT32_MAX - 7, UINT32_MAX};
+	static const uint32_t sizes[] = {
+		0, 8, HEADER_SIZE - 8, HEADER_SIZE + 1, HEADER_SIZE + 4, INT32_MAX, UINT32_MAX - 7, UINT32_MAX};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		is_refused(with(AT_HEADER_SIZE, sizes[i]), "its header says");
@@ -200,7 +202,8 @@ Test(state_refuses, lengths_of_records_that_cannot_be)
 {
 	static const uint32_t lengths[] = {0, 1, 7, 9, INT32_MAX, UINT32_MAX - 7, UINT32_MAX};
 
-	static const unsigned types[] = {TYPE_DESCRIPTOR, TYPE_HEIRLOOM, TYPE_WORKER, TYPE_RESTART, TYPE_CONNECTION, TYPE_CHILD};
+	static const unsigned types[] = {TYPE_DESCRIPTOR, TYPE_HEIRLOOM,   TYPE_WORKER,
+					 TYPE_RESTART,    TYPE_CONNECTION, TYPE_CHILD};
 
 	for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
 		size_t at = record(types[t]) + AT_LENGTH;

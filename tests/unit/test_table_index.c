@@ -184,7 +184,8 @@ static void change_once(bool with_stable)
 	for (int i = 0; i < FLEETING; i++) /* what takes the place of freed entries is no pointer */
 		if (i % 2) {
 			table_forget_fd(t, FLEETING_FD + i);
-			snprintf(name, sizeof(name), "\377\377\377\377\377\377\377\377 and some more of them, to fill the block: %d", i);
+			snprintf(name, sizeof(name),
+				 "\377\377\377\377\377\377\377\377 and some more of them, to fill the block: %d", i);
 			add(name, 0, FLEETING_FD + i);
 		}
 	for (int i = 0; i < FLEETING; i++)

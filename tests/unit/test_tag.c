@@ -58,25 +58,34 @@ Test(tag, takes_the_v6_address_without_scope_that_the_kernel_takes)
 
 Test(tag, parts_protocols_on_one_port)
 {
-	named("sctp:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_STREAM, .protocol = IPPROTO_SCTP}), v4("127.0.0.1", 80));
-	named("sctp-seqpacket:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_SEQPACKET, .protocol = IPPROTO_SCTP}),
+	named("sctp:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_STREAM, .protocol = IPPROTO_SCTP}),
 	      v4("127.0.0.1", 80));
-	named("udplite:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_DGRAM, .protocol = IPPROTO_UDPLITE}), v4("127.0.0.1", 80));
+	named("sctp-seqpacket:127.0.0.1:80",
+	      ((struct object){.domain = AF_INET, .type = SOCK_SEQPACKET, .protocol = IPPROTO_SCTP}),
+	      v4("127.0.0.1", 80));
+	named("udplite:127.0.0.1:80",
+	      ((struct object){.domain = AF_INET, .type = SOCK_DGRAM, .protocol = IPPROTO_UDPLITE}),
+	      v4("127.0.0.1", 80));
 	named("udp:127.0.0.1:80", UDP4, v4("127.0.0.1", 80));
 	named("tcp:127.0.0.1:80", TCP4, v4("127.0.0.1", 80));
-	named("icmp:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_DGRAM, .protocol = IPPROTO_ICMP}), v4("127.0.0.1", 80));
-	named("udplite:[::1]:80", ((struct object){.domain = AF_INET6, .type = SOCK_DGRAM, .protocol = IPPROTO_UDPLITE}), v6("::1", 80, 0));
+	named("icmp:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_DGRAM, .protocol = IPPROTO_ICMP}),
+	      v4("127.0.0.1", 80));
+	named("udplite:[::1]:80",
+	      ((struct object){.domain = AF_INET6, .type = SOCK_DGRAM, .protocol = IPPROTO_UDPLITE}), v6("::1", 80, 0));
 }
 
 Test(tag, names_mptcp_as_the_tcp_that_it_speaks)
 {
-	named("tcp:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_STREAM, .protocol = IPPROTO_MPTCP}), v4("127.0.0.1", 80));
+	named("tcp:127.0.0.1:80", ((struct object){.domain = AF_INET, .type = SOCK_STREAM, .protocol = IPPROTO_MPTCP}),
+	      v4("127.0.0.1", 80));
 }
 
 Test(tag, has_no_name_for_raw_sockets)
 {
-	refused(-EAFNOSUPPORT, ((struct object){.domain = AF_INET, .type = SOCK_RAW, .protocol = IPPROTO_TCP}), v4("127.0.0.1", 0));
-	refused(-EAFNOSUPPORT, ((struct object){.domain = AF_INET, .type = SOCK_RAW, .protocol = IPPROTO_RAW}), v4("127.0.0.1", 0));
+	refused(-EAFNOSUPPORT, ((struct object){.domain = AF_INET, .type = SOCK_RAW, .protocol = IPPROTO_TCP}),
+		v4("127.0.0.1", 0));
+	refused(-EAFNOSUPPORT, ((struct object){.domain = AF_INET, .type = SOCK_RAW, .protocol = IPPROTO_RAW}),
+		v4("127.0.0.1", 0));
 }
 
 Test(tag, looks_at_the_first_bytes_of_an_over_long_address)

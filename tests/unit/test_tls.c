@@ -53,8 +53,8 @@ static void converse(const char *name, const struct step *steps)
 
 			for (size_t at = 0; at < n; at += piece)
 				take(&t, s, bytes + at, n - at < piece ? n - at : piece);
-			cr_assert_eq(tls_stage(&t), s->after, "%s: step %zu is %d and not %d, in pieces of %zu", name, (size_t)(s - steps), tls_stage(&t), s->after,
-				     piece);
+			cr_assert_eq(tls_stage(&t), s->after, "%s: step %zu is %d and not %d, in pieces of %zu", name,
+				     (size_t)(s - steps), tls_stage(&t), s->after, piece);
 		}
 	}
 }
@@ -76,22 +76,31 @@ static void converse(const char *name, const struct step *steps)
 /* clang-format on */
 
 CONVERSATION(of_12_is_open_after_the_servers_finished, OPEN_12, QUESTION, ANSWER, QUESTION, ANSWER)
-CONVERSATION(of_12_that_is_resumed_is_open_after_the_clients, {'C', {{HS, 300}}, TLS_HANDSHAKE}, {'S', {{HS, 90}, {CCS, 1}, {HS, 40}}, TLS_HANDSHAKE},
-	     {'C', {{CCS, 1}, {HS, 40}}, TLS_OPEN}, QUESTION, ANSWER)
-CONVERSATION(of_12_with_a_false_start, {'C', {{HS, 157}}, TLS_HANDSHAKE}, {'S', {{HS, 65}, {HS, 395}, {HS, 116}, {HS, 4}}, TLS_HANDSHAKE},
-	     {'C', {{HS, 37}, {CCS, 1}, {HS, 40}, {DATA, 42}}, TLS_HANDSHAKE}, {'S', {{CCS, 1}, {HS, 40}}, TLS_ASKED}, ANSWER)
-CONVERSATION(of_12_that_is_renegotiated, OPEN_12, QUESTION, ANSWER, {'C', {{HS, 230}}, TLS_HANDSHAKE}, {'S', {{HS, 500}}, TLS_HANDSHAKE},
-	     {'C', {{HS, 70}, {CCS, 1}, {HS, 40}}, TLS_HANDSHAKE})
+CONVERSATION(of_12_that_is_resumed_is_open_after_the_clients, {'C', {{HS, 300}}, TLS_HANDSHAKE},
+	     {'S', {{HS, 90}, {CCS, 1}, {HS, 40}}, TLS_HANDSHAKE}, {'C', {{CCS, 1}, {HS, 40}}, TLS_OPEN}, QUESTION,
+	     ANSWER)
+CONVERSATION(of_12_with_a_false_start, {'C', {{HS, 157}}, TLS_HANDSHAKE},
+	     {'S', {{HS, 65}, {HS, 395}, {HS, 116}, {HS, 4}}, TLS_HANDSHAKE},
+	     {'C', {{HS, 37}, {CCS, 1}, {HS, 40}, {DATA, 42}}, TLS_HANDSHAKE}, {'S', {{CCS, 1}, {HS, 40}}, TLS_ASKED},
+	     ANSWER)
+CONVERSATION(of_12_that_is_renegotiated, OPEN_12, QUESTION, ANSWER, {'C', {{HS, 230}}, TLS_HANDSHAKE},
+	     {'S', {{HS, 500}}, TLS_HANDSHAKE}, {'C', {{HS, 70}, {CCS, 1}, {HS, 40}}, TLS_HANDSHAKE})
 CONVERSATION(of_13_has_tickets_that_answer_nothing, OPEN_13, TICKETS(TLS_OPEN), QUESTION, ANSWER, QUESTION, ANSWER)
-CONVERSATION(of_13_asks_before_the_tickets_came, FLIGHT_13, {'C', {{CCS, 1}, {DATA, 69}, {DATA, 35}}, TLS_ASKED}, TICKETS(TLS_ASKED), ANSWER, QUESTION, ANSWER)
-CONVERSATION(of_13_without_tickets_is_answered_from_the_second_on, OPEN_13, QUESTION, {'S', {{DATA, 60}}, TLS_ASKED}, QUESTION, {'S', {{DATA, 61}}, TLS_ANSWERED})
-CONVERSATION(of_13_without_compatibility, {'C', {{HS, 190}}, TLS_HANDSHAKE}, {'S', {{HS, 90}, {DATA, 500}}, TLS_HANDSHAKE}, {'C', {{DATA, 53}}, TLS_OPEN}, QUESTION)
+CONVERSATION(of_13_asks_before_the_tickets_came, FLIGHT_13, {'C', {{CCS, 1}, {DATA, 69}, {DATA, 35}}, TLS_ASKED},
+	     TICKETS(TLS_ASKED), ANSWER, QUESTION, ANSWER)
+CONVERSATION(of_13_without_tickets_is_answered_from_the_second_on, OPEN_13, QUESTION, {'S', {{DATA, 60}}, TLS_ASKED},
+	     QUESTION, {'S', {{DATA, 61}}, TLS_ANSWERED})
+CONVERSATION(of_13_without_compatibility, {'C', {{HS, 190}}, TLS_HANDSHAKE},
+	     {'S', {{HS, 90}, {DATA, 500}}, TLS_HANDSHAKE}, {'C', {{DATA, 53}}, TLS_OPEN}, QUESTION)
 CONVERSATION(of_13_with_a_second_hello, {'C', {{HS, 220}}, TLS_HANDSHAKE}, {'S', {{HS, 88}, {CCS, 1}}, TLS_HANDSHAKE},
-	     {'C', {{CCS, 1}, {HS, 512}}, TLS_HANDSHAKE}, {'S', {{HS, 187}, {DATA, 23}, {DATA, 415}, {DATA, 97}, {DATA, 69}}, TLS_HANDSHAKE},
+	     {'C', {{CCS, 1}, {HS, 512}}, TLS_HANDSHAKE},
+	     {'S', {{HS, 187}, {DATA, 23}, {DATA, 415}, {DATA, 97}, {DATA, 69}}, TLS_HANDSHAKE},
 	     {'C', {{DATA, 69}}, TLS_OPEN}, TICKETS(TLS_OPEN), QUESTION, ANSWER)
 CONVERSATION(of_13_with_early_data, {'C', {{HS, 500}, {CCS, 1}, {DATA, 100}}, TLS_HANDSHAKE},
-	     {'S', {{HS, 128}, {CCS, 1}, {DATA, 200}}, TLS_HANDSHAKE}, {'C', {{DATA, 21}, {DATA, 69}}, TLS_ASKED}, TICKETS(TLS_ASKED), ANSWER)
-CONVERSATION(an_answer_of_many_records, OPEN_12, QUESTION, ANSWER, {'S', {{DATA, 1000}, {DATA, 1000}}, TLS_ANSWERED}, QUESTION)
+	     {'S', {{HS, 128}, {CCS, 1}, {DATA, 200}}, TLS_HANDSHAKE}, {'C', {{DATA, 21}, {DATA, 69}}, TLS_ASKED},
+	     TICKETS(TLS_ASKED), ANSWER)
+CONVERSATION(an_answer_of_many_records, OPEN_12, QUESTION, ANSWER, {'S', {{DATA, 1000}, {DATA, 1000}}, TLS_ANSWERED},
+	     QUESTION)
 
 Test(tls, a_record_in_part_is_a_question_under_way)
 {

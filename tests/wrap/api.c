@@ -342,7 +342,8 @@ static int handlers_fd;
 static void use_in_handler(int sig)
 {
 	(void)sig;
-	found_in_handler = save("handler", 0, handlers_fd) == 0 && find("handler", 0) == handlers_fd && forget("handler", 0) == 0;
+	found_in_handler =
+		save("handler", 0, handlers_fd) == 0 && find("handler", 0) == handlers_fd && forget("handler", 0) == 0;
 }
 
 TEST(a_handler_may_call_it, ONCE)

@@ -155,7 +155,8 @@ TEST(what_is_spawned_is_not_rung, BELL)
 	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 	if (generation() == 1) {
 		IN_CHILD wait_for_good(); /* there is somebody to ring */
-		CHECK_INT(posix_spawnp(&pid, "sleep", NULL, NULL, argv, (char *[]){(char *)"PATH=/bin:/usr/bin", NULL}), 0);
+		CHECK_INT(posix_spawnp(&pid, "sleep", NULL, NULL, argv, (char *[]){(char *)"PATH=/bin:/usr/bin", NULL}),
+			  0);
 		put("other", pid);
 		next_generation();
 	}
@@ -259,7 +260,8 @@ TEST(a_child_of_a_thread_can_use_its_table, ONCE)
 		if (!pid) {
 			int fd = MUST(memfd_create("x", 0));
 
-			_exit(API(cpr_save_fd)("mine", i, fd) || API(cpr_find_fd)("mine", i) != fd || API(cpr_delete_fd)("mine", i));
+			_exit(API(cpr_save_fd)("mine", i, fd) || API(cpr_find_fd)("mine", i) != fd ||
+			      API(cpr_delete_fd)("mine", i));
 		}
 		MUST(waitpid(pid, &status, 0));
 		CHECK_INT(status, 0);
@@ -274,7 +276,8 @@ static void *use_table(void *arg)
 {
 	long i = (long)arg;
 	int fd = memfd_create("x", 0);
-	bool fine = fd >= 0 && !API(cpr_save_fd)("mine", (int)i, fd) && API(cpr_find_fd)("mine", (int)i) == fd && !API(cpr_delete_fd)("mine", (int)i);
+	bool fine = fd >= 0 && !API(cpr_save_fd)("mine", (int)i, fd) && API(cpr_find_fd)("mine", (int)i) == fd &&
+		    !API(cpr_delete_fd)("mine", (int)i);
 
 	return (void *)(long)!fine;
 }

@@ -146,7 +146,8 @@ static void *arm_amid_a_drain(void *arg)
 /* A request that is not answered makes the drain last until its time is over. */
 TEST(what_was_armed_amid_a_drain_that_is_called_off_is_told_of, ONCE, "WARNS=1;CPR_DRAIN=1")
 {
-	struct armed it = {.epfd = MUST(epoll_create1(EPOLL_CLOEXEC)), .listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM)};
+	struct armed it = {.epfd = MUST(epoll_create1(EPOLL_CLOEXEC)),
+			   .listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM)};
 	pthread_t thread;
 	int slow;
 

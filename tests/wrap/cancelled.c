@@ -106,7 +106,8 @@ static void *cancel(void *unused)
 	struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
 
 	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	canceller.listener = MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
+	canceller.listener =
+		MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
 	CHECK_INT(pthread_cancel(target.thread), 0);
 	return unused;
 }

@@ -26,7 +26,8 @@ static void answer(int fd, taker *take, giver *give)
 		have += (size_t)MUST(take(fd, request + have, sizeof(request) - 1 - have));
 	CHECK(!strncmp(request, "GET /", 5));
 	request[strcspn(request + 4, " ") + 4] = '\0';
-	n = snprintf(response, sizeof(response), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(request + 4), request + 4);
+	n = snprintf(response, sizeof(response), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s",
+		     strlen(request + 4), request + 4);
 	CHECK_INT(give(fd, response, (size_t)n), n);
 }
 
@@ -371,7 +372,8 @@ TEST(a_stream_on_a_connection_writes_the_rest_and_closes_when_it_is_closed, ONCE
 	FILE *stream = stream_on(connection, "r+");
 
 	ask("request 0 /");
-	for (char line[64] = ""; strcmp(line, "\r\n");) /* to the last: libc has it that who writes has nothing left to read */
+	for (char line[64] = "";
+	     strcmp(line, "\r\n");) /* to the last: libc has it that who writes has nothing left to read */
 		CHECK(fgets(line, sizeof(line), stream));
 	CHECK(fputs("what was buffered", stream) >= 0);
 	CHECK_INT(fclose(stream), 0);
@@ -417,8 +419,12 @@ union rights {
 
 static void pass(int line, int fd)
 {
-	union rights rights = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1}, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights)};
+	union rights rights = {
+		.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1},
+				 .msg_iovlen = 1,
+				 .msg_control = &rights,
+				 .msg_controllen = sizeof(rights)};
 
 	memcpy(CMSG_DATA(&rights.head), &fd, sizeof(fd));
 	CHECK_INT(sendmsg(line, &message, 0), 1);
@@ -450,7 +456,10 @@ static void *serve_what_is_passed(void *arg)
 {
 	union rights rights;
 	char byte;
-	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1}, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights)};
+	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1},
+				 .msg_iovlen = 1,
+				 .msg_control = &rights,
+				 .msg_controllen = sizeof(rights)};
 	int fd;
 
 	CHECK_INT(server.hear(server.line, &message), 1);

@@ -305,7 +305,8 @@ TEST(no_child_is_born_with_what_a_failing_exec_opens, ONCE)
 	pthread_t thread;
 	char command[128];
 
-	snprintf(command, sizeof(command), "! readlink /proc/$$/fd/* | grep -q -e 'socket:\\[%ld]' -e memfd:cpr.state", inode);
+	snprintf(command, sizeof(command), "! readlink /proc/$$/fd/* | grep -q -e 'socket:\\[%ld]' -e memfd:cpr.state",
+		 inode);
 	MUST(chmod(arguments[0], 0600));
 	CHECK_INT(pthread_create(&thread, NULL, keep_failing, &failures), 0);
 	for (long until = now_ms() + 1500; now_ms() < until;)

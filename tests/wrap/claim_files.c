@@ -113,7 +113,8 @@ TEST(offset_of_a_claimed_file_stays, BOTH, FILES)
 
 TEST(append_follows_the_new_call, BOTH, FILES)
 {
-	int fd = MUST(open(in_room("log"), O_WRONLY | O_CREAT | O_CLOEXEC | (generation() == 1 ? 0 : O_APPEND | O_NONBLOCK), 0600));
+	int fd = MUST(open(in_room("log"),
+			   O_WRONLY | O_CREAT | O_CLOEXEC | (generation() == 1 ? 0 : O_APPEND | O_NONBLOCK), 0600));
 
 	if (generation() == 1) {
 		mark(fd);

@@ -328,7 +328,10 @@ TEST(a_ring_finds_the_thread_that_listens, BELL)
 	long r;
 	register long size __asm__("r10") = 8;
 
-	__asm__ volatile("syscall" : "=a"(r) : "0"(14L), "D"((long)SIG_BLOCK), "S"(&all), "d"(0L), "r"(size) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "0"(14L), "D"((long)SIG_BLOCK), "S"(&all), "d"(0L), "r"(size)
+			 : "rcx", "r11", "memory");
 	CHECK_INT(r, 0);
 #endif
 	next_generation();

@@ -128,7 +128,8 @@ static char *place_of_door(const char *door)
 	if (!strncmp(door, "unix:", 5))
 		snprintf(where, sizeof(where), "unix %s", door + 5);
 	else
-		snprintf(where, sizeof(where), "tcp %.*s %s", (int)(colon - door - 4 - 2 * (door[4] == '[')), door + 4 + (door[4] == '['), colon + 1);
+		snprintf(where, sizeof(where), "tcp %.*s %s", (int)(colon - door - 4 - 2 * (door[4] == '[')),
+			 door + 4 + (door[4] == '['), colon + 1);
 	return where;
 }
 
@@ -147,7 +148,8 @@ static void check_serves(const char *where, const char *number)
 }
 
 /* The part of the generations by these numbers; `where`: as the runner connects to the listener. */
-static void is_handed_over_in(int first, int second, struct address a, const char *where, bool (*serve)(void), void (*prepare)(void))
+static void is_handed_over_in(int first, int second, struct address a, const char *where, bool (*serve)(void),
+			      void (*prepare)(void))
 {
 	char old[] = {(char)('0' + first), 0}, new[] = {(char)('0' + second), 0};
 	pthread_t server;

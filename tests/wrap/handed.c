@@ -17,8 +17,12 @@ static bool by_sendmmsg;
 
 static void hand(int line, int fd)
 {
-	union rights rights = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1}, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights)};
+	union rights rights = {
+		.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1},
+				 .msg_iovlen = 1,
+				 .msg_control = &rights,
+				 .msg_controllen = sizeof(rights)};
 
 	memcpy(CMSG_DATA(&rights.head), &fd, sizeof(fd));
 	if (by_sendmmsg)
@@ -33,7 +37,10 @@ static int handed(int line)
 {
 	union rights rights;
 	char byte;
-	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1}, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights)};
+	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1},
+				 .msg_iovlen = 1,
+				 .msg_control = &rights,
+				 .msg_controllen = sizeof(rights)};
 	int fd;
 
 	if (MUST(recvmsg(line, &message, MSG_CMSG_CLOEXEC)) == 0)

@@ -37,7 +37,8 @@ static size_t find_shared(char **from, size_t *size, size_t most)
 	while (n < most && fgets(line, sizeof(line), maps)) {
 		unsigned long begin, end;
 
-		if (strstr(line, "rw-s") && (strstr(line, "/memfd:cpr.") || strstr(line, "/memfd:knocks")) && sscanf(line, "%lx-%lx", &begin, &end) == 2) {
+		if (strstr(line, "rw-s") && (strstr(line, "/memfd:cpr.") || strstr(line, "/memfd:knocks")) &&
+		    sscanf(line, "%lx-%lx", &begin, &end) == 2) {
 			from[n] = (char *)begin;
 			size[n++] = end - begin;
 		}
@@ -91,7 +92,8 @@ static void scribble(const struct lies *lies, int ready)
 
 static void serves(int listener)
 {
-	int client = MUST(try_connect(inet4("127.0.0.1", port(0)), SOCK_STREAM)), served = MUST(accept(listener, NULL, NULL));
+	int client = MUST(try_connect(inet4("127.0.0.1", port(0)), SOCK_STREAM)),
+	    served = MUST(accept(listener, NULL, NULL));
 
 	write_text(client, "question");
 	check_text(served, "question");

@@ -33,7 +33,8 @@ static const char *script(const char *name, const char *interpreter)
 /* A copy of this program, with `n` bytes at `at` replaced. */
 static const char *patched(const char *name, size_t at, const void *bytes, size_t n)
 {
-	int from = MUST(open(arguments[0], O_RDONLY | O_CLOEXEC)), to = MUST(open(in_room(name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700));
+	int from = MUST(open(arguments[0], O_RDONLY | O_CLOEXEC)),
+	    to = MUST(open(in_room(name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700));
 	struct stat st;
 
 	MUST(fstat(from, &st));
@@ -70,7 +71,8 @@ TEST(another_machines_program_is_refused, ONCE, "WARNS=1")
 	const unsigned char bits = ELFCLASS32;
 
 	serve();
-	is_refused(patched("sparc", offsetof(ElfW(Ehdr), e_machine), &sparc, sizeof(sparc)), "another architecture (sparc64");
+	is_refused(patched("sparc", offsetof(ElfW(Ehdr), e_machine), &sparc, sizeof(sparc)),
+		   "another architecture (sparc64");
 	is_refused(patched("bits", EI_CLASS, &bits, 1), "another architecture");
 }
 
@@ -93,7 +95,8 @@ static size_t loader_at(void)
 
 	CHECK_INT(pread(fd, &head, sizeof(head), 0), sizeof(head));
 	for (int i = 0; i < head.e_phnum && !at; i++) {
-		CHECK_INT(pread(fd, &segment, sizeof(segment), (off_t)(head.e_phoff + (size_t)i * sizeof(segment))), sizeof(segment));
+		CHECK_INT(pread(fd, &segment, sizeof(segment), (off_t)(head.e_phoff + (size_t)i * sizeof(segment))),
+			  sizeof(segment));
 		at = segment.p_type == PT_INTERP ? segment.p_offset : 0;
 	}
 	CHECK(at);

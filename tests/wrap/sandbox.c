@@ -14,10 +14,12 @@
 
 /* ---- a filter that ends the process for all that a server does not call itself ---- */
 
-static const long allowed[] = {SYS_read, SYS_write, SYS_recvfrom, SYS_sendto, SYS_recvmsg, SYS_sendmsg, SYS_writev, SYS_readv, SYS_accept4, SYS_close, SYS_shutdown,
-			       SYS_epoll_ctl, SYS_epoll_pwait, SYS_exit, SYS_exit_group,
+static const long allowed[] = {
+	SYS_read,     SYS_write,      SYS_recvfrom,    SYS_sendto,  SYS_recvmsg,
+	SYS_sendmsg,  SYS_writev,     SYS_readv,       SYS_accept4, SYS_close,
+	SYS_shutdown, SYS_epoll_ctl,  SYS_epoll_pwait, SYS_exit,    SYS_exit_group,
 #ifdef SYS_poll
-			       SYS_poll, SYS_epoll_wait, SYS_accept,
+	SYS_poll,     SYS_epoll_wait, SYS_accept,
 #endif
 };
 
@@ -38,7 +40,8 @@ static void install_filter(bool by_number)
 
 	code[program.len++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (int i = 0; i < ALLOWED; i++) {
-		code[program.len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
+		code[program.len++] =
+			(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
 		code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	}
 	code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP);
@@ -82,7 +85,8 @@ static void serve(void)
 {
 	char text[64], control[64];
 	struct iovec iov = {text, sizeof(text)};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	struct epoll_event event = {.events = EPOLLIN};
 	static int epfd; /* made before the filter */
 	struct address peer = {.len = sizeof(peer.un)};

@@ -147,7 +147,8 @@ static void pass_it(void)
 {
 	static char control[CMSG_SPACE(sizeof(int))], byte;
 	static struct iovec iov = {&byte, 1};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 
 	head->cmsg_level = SOL_SOCKET;
@@ -293,7 +294,8 @@ static long depth;
  */
 static void block_rings(void)
 {
-	int (*mask)(int, const sigset_t *, sigset_t *) = (int (*)(int, const sigset_t *, sigset_t *))dlsym(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD), "sigprocmask");
+	int (*mask)(int, const sigset_t *, sigset_t *) = (int (*)(int, const sigset_t *, sigset_t *))dlsym(
+		dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD), "sigprocmask");
 	sigset_t all;
 
 	sigfillset(&all);

@@ -206,8 +206,8 @@ TEST(the_new_image_on_disk_is_what_runs, BELL)
 		char command[1200];
 
 		put("image", inode);
-		snprintf(command, sizeof(command), "cp '%s' '%s.new' && mv '%s.new' '%s'", arguments[0], arguments[0], arguments[0],
-			 arguments[0]);
+		snprintf(command, sizeof(command), "cp '%s' '%s.new' && mv '%s.new' '%s'", arguments[0], arguments[0],
+			 arguments[0], arguments[0]);
 		CHECK_INT(system(command), 0);
 		next_generation();
 	}

@@ -161,7 +161,8 @@ TEST(forks_amid_threads_that_bind_and_close, ONCE)
 
 	for (int i = 0; i < 4; i++)
 		churn_thread(&thread[i], &rounds[i]);
-	for (long until = now_ms() + 1500, at_last = until + 10000; now_ms() < until || (children <= 20 && now_ms() < at_last); children++) {
+	for (long until = now_ms() + 1500, at_last = until + 10000;
+	     now_ms() < until || (children <= 20 && now_ms() < at_last); children++) {
 		int pid = MUST(fork()), status;
 
 		if (!pid) {
@@ -203,7 +204,10 @@ static int open_past_us(const char *path, int flags)
 	register long r10 __asm__("r10") = 0600;
 	long r;
 
-	__asm__ volatile("syscall" : "=a"(r) : "0"(SYS_openat), "D"((long)AT_FDCWD), "S"(path), "d"((long)flags), "r"(r10) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "0"(SYS_openat), "D"((long)AT_FDCWD), "S"(path), "d"((long)flags), "r"(r10)
+			 : "rcx", "r11", "memory");
 	return (int)r;
 #elif defined(__aarch64__)
 	register long x8 __asm__("x8") = SYS_openat;
@@ -299,7 +303,8 @@ TEST(a_tag_closed_past_us_beside_other_threads, BOTH)
 	pthread_t thread;
 
 	if (generation() == 1) {
-		int fd = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC)), kept = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
+		int fd = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC)),
+		    kept = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
 
 		CHECK_INT(API(cpr_save_fd)("a", 0, fd), 0);
 		CHECK_INT(API(cpr_save_fd)("a", 1, kept), 0);
@@ -336,7 +341,8 @@ TEST(a_number_closed_past_us_may_be_bound_again, BOTH)
 TEST(a_tag_closed_past_us_may_be_saved_again, ONCE)
 {
 	int (*save)(const char *, int, int) = API(cpr_save_fd), (*find)(const char *, int) = API(cpr_find_fd);
-	int fd = MUST(open("/dev/null", O_RDONLY)), other = MUST(open("/dev/null", O_RDONLY)), status = MUST(open("/proc/self/stat", O_RDONLY));
+	int fd = MUST(open("/dev/null", O_RDONLY)), other = MUST(open("/dev/null", O_RDONLY)),
+	    status = MUST(open("/proc/self/stat", O_RDONLY));
 
 	CHECK_INT(save("a", 0, fd), 0);
 	CHECK_INT(save("b", 0, status), 0);

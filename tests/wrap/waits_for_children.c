@@ -21,7 +21,8 @@ static int helper(void)
 	if (!pid) {
 		unsetenv("LD_PRELOAD");
 		dup2(ready[1], STDOUT_FILENO);
-		execlp("sh", "sh", "-c", "trap 'exit 7' USR1; echo; exec >&-; while :; do sleep 0.01; done", (char *)NULL);
+		execlp("sh", "sh", "-c", "trap 'exit 7' USR1; echo; exec >&-; while :; do sleep 0.01; done",
+		       (char *)NULL);
 		_exit(1);
 	}
 	close(ready[1]);

@@ -264,7 +264,8 @@ static void becomes_a_stranger(const char *path)
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 
 	snprintf(script, sizeof(script),
-		 "[ -z \"$CPR_STATE_FD\" ] && ! readlink /proc/$$/fd/* | grep -q -e 'socket:\\[%ld]' -e memfd:cpr.state && echo end && read answer",
+		 "[ -z \"$CPR_STATE_FD\" ] && ! readlink /proc/$$/fd/* | grep -q -e 'socket:\\[%ld]' -e "
+		 "memfd:cpr.state && echo end && read answer",
 		 inode_of(fd));
 	execv(path, argv);
 	CHECK(!"exec came back");

@@ -49,7 +49,8 @@ typedef double (*bench_way)(void *arg, size_t count);
  * after one that is not counted. *a and *b: ns per operation; *ratio: of each pair b to a, which is what noise does not
  * move. 0, or a negative errno of a way that failed.
  */
-int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_t rounds, size_t count, struct figure *a, struct figure *b, struct figure *ratio);
+int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_t rounds, size_t count,
+	       struct figure *a, struct figure *b, struct figure *ratio);
 
 /* ---- the report ---- */
 

@@ -125,7 +125,8 @@ int bench_calls_child(int argc, char **argv)
 	size_t number = argc == 5 ? strtoul(argv[2], NULL, 10) : call_count;
 	int n = argc == 5 ? atoi(argv[3]) : 0;
 
-	if (number >= call_count || n < 1 || n > THREADS || atoi(argv[4]) != (dlsym(RTLD_DEFAULT, "cpr_version") != NULL)) {
+	if (number >= call_count || n < 1 || n > THREADS ||
+	    atoi(argv[4]) != (dlsym(RTLD_DEFAULT, "cpr_version") != NULL)) {
 		fputs("cpr-bench: the library is where it should not be, or is not where it should\n", stderr);
 		return 1;
 	}
@@ -205,8 +206,16 @@ static int spawn(pid_t *pid, int sock, char *const argv[])
 static int begin_child(struct child *child)
 {
 	char number[24], threads[24];
-	char *argv[] = {(char *)child->bench->exec, (char *)"--", (char *)child->bench->self, (char *)"--child", (char *)"calls", (char *)child->bench->self,
-			number, threads, (char *)(child->with ? "1" : "0"), NULL};
+	char *argv[] = {(char *)child->bench->exec,
+			(char *)"--",
+			(char *)child->bench->self,
+			(char *)"--child",
+			(char *)"calls",
+			(char *)child->bench->self,
+			number,
+			threads,
+			(char *)(child->with ? "1" : "0"),
+			NULL};
 	int pair[2], r;
 
 	snprintf(number, sizeof(number), "%td", child->call - calls);
@@ -277,7 +286,9 @@ static int measure(const struct bench *bench, const struct call *call, int threa
 
 	with.with = true;
 	ns = find_count(&without, &count);
-	r = ns < 0 ? (int)ns : bench_pair(run_child, &without, run_child, &with, bench->quick ? ROUNDS / 10 : ROUNDS, count, &a, &b, &ratio);
+	r = ns < 0 ? (int)ns
+		   : bench_pair(run_child, &without, run_child, &with, bench->quick ? ROUNDS / 10 : ROUNDS, count, &a,
+				&b, &ratio);
 	end_child(&without);
 	end_child(&with);
 	if (r) {
@@ -285,8 +296,15 @@ static int measure(const struct bench *bench, const struct call *call, int threa
 		return r;
 	}
 	snprintf(what, sizeof(what), "%s, %d thread%s", call->name, threads, threads > 1 ? "s" : "");
-	report_line(bench->report, &(struct bench_line){.what = what, .ours_name = "with cpr", .theirs_name = "without", .unit = "ns", .ours = b, .theirs = &a,
-							.ratio = &ratio, .wanted = call->limit > 0 ? WANTED_AT_MOST : WANTED_NOTHING, .limit = call->limit});
+	report_line(bench->report, &(struct bench_line){.what = what,
+							.ours_name = "with cpr",
+							.theirs_name = "without",
+							.unit = "ns",
+							.ours = b,
+							.theirs = &a,
+							.ratio = &ratio,
+							.wanted = call->limit > 0 ? WANTED_AT_MOST : WANTED_NOTHING,
+							.limit = call->limit});
 	return 0;
 }
 
@@ -331,16 +349,24 @@ static int measure_start(const struct bench *bench)
 		plain[i ? i - 1 : 0] = us[0];
 	}
 	theirs = figure_of(plain, rounds);
-	report_line(bench->report, &(struct bench_line){.what = "start of /bin/true, to its end: what is added", .ours_name = "added by cpr", .theirs_name = "all of it without",
-							.unit = "us", .ours = figure_of(added, rounds), .theirs = &theirs, .wanted = WANTED_AT_MOST, .limit = 1000});
+	report_line(bench->report, &(struct bench_line){.what = "start of /bin/true, to its end: what is added",
+							.ours_name = "added by cpr",
+							.theirs_name = "all of it without",
+							.unit = "us",
+							.ours = figure_of(added, rounds),
+							.theirs = &theirs,
+							.wanted = WANTED_AT_MOST,
+							.limit = 1000});
 	return 0;
 }
 
 /* The framing by itself: part of the two HTTP/1.1 lines. */
 static void measure_framing(const struct bench *bench)
 {
-	static const char request[] = "GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n";
-	static const char answer[] = "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world\n";
+	static const char request[] =
+		"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n";
+	static const char answer[] = "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: "
+				     "13\r\n\r\nHello, world\n";
 	size_t rounds = bench->quick ? 5 : 31;
 	double each[31];
 	struct http h = {0};
@@ -354,8 +380,12 @@ static void measure_framing(const struct bench *bench)
 		}
 		each[i] = (double)(bench_now() - start) / FRAMED;
 	}
-	report_line(bench->report, &(struct bench_line){.what = http_at_boundary(&h) ? "of that, framing a request and its answer" : "framing: LOST", .ours_name = "with cpr",
-							.unit = "ns", .ours = figure_of(each, rounds)});
+	report_line(bench->report,
+		    &(struct bench_line){.what = http_at_boundary(&h) ? "of that, framing a request and its answer"
+								      : "framing: LOST",
+					 .ours_name = "with cpr",
+					 .unit = "ns",
+					 .ours = figure_of(each, rounds)});
 }
 
 int bench_calls(struct bench *bench)
@@ -363,8 +393,10 @@ int bench_calls(struct bench *bench)
 	int r = 0;
 
 	report_section(bench->report, "calls",
-		       "one process under the library (started by cpr-exec) and one without do batches of some ms by turns, on the same processors; each is started anew after "
-		       "8 batches; ns of the thread's own time per call (of real time where processes are started). Medians (quartiles), and of the pairs' ratios");
+		       "one process under the library (started by cpr-exec) and one without do batches of some ms by "
+		       "turns, on the same processors; each is started anew after "
+		       "8 batches; ns of the thread's own time per call (of real time where processes are started). "
+		       "Medians (quartiles), and of the pairs' ratios");
 	for (size_t i = 0; i < call_count && !r; i++)
 		for (int threads = 1; threads <= THREADS && !r; threads++) {
 			report_progress(bench->report, "calls: %s, %d threads", calls[i].name, threads);

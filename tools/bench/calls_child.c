@@ -80,7 +80,8 @@ static int64_t dup_close(struct work *work, size_t count)
 
 static struct sockaddr_in loopback(uint16_t port)
 {
-	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 static int begin_listener(struct work *work)
@@ -89,8 +90,8 @@ static int begin_listener(struct work *work)
 	socklen_t len = sizeof(addr);
 
 	work->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (work->listener < 0 || bind(work->listener, (struct sockaddr *)&addr, len) || listen(work->listener, 2 * QUEUE) ||
-	    getsockname(work->listener, (struct sockaddr *)&addr, &len))
+	if (work->listener < 0 || bind(work->listener, (struct sockaddr *)&addr, len) ||
+	    listen(work->listener, 2 * QUEUE) || getsockname(work->listener, (struct sockaddr *)&addr, &len))
 		return failed();
 	work->port = ntohs(addr.sin_port);
 	return 0;
@@ -115,7 +116,8 @@ static int64_t bind_listen_close(struct work *work, size_t count)
 		}
 		start = own_now();
 		for (size_t i = 0; i < n; i++)
-			if (bind(fds[i], (struct sockaddr *)&addr, sizeof(addr)) || listen(fds[i], QUEUE) || close(fds[i]))
+			if (bind(fds[i], (struct sockaddr *)&addr, sizeof(addr)) || listen(fds[i], QUEUE) ||
+			    close(fds[i]))
 				return failed();
 		spent += own_now() - start;
 	}
@@ -131,7 +133,8 @@ static int connect_client(const struct work *work)
 	struct linger reset = {.l_onoff = 1};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) ||
+	    connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
 		return failed();
 	return fd;
 }
@@ -275,8 +278,10 @@ static int64_t write_pipe(struct work *work, size_t count)
 	return write_pieces(work->fds[0], work->fds[1], count);
 }
 
-static const char request[] = "GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n";
-static const char answer[] = "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world\n";
+static const char request[] =
+	"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n";
+static const char answer[] =
+	"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world\n";
 
 enum { REQUEST = sizeof(request) - 1, ANSWER = sizeof(answer) - 1 };
 
@@ -299,7 +304,8 @@ static int64_t serve_http(struct work *work, size_t count)
 			return r;
 		start = own_now();
 		for (size_t i = 0; i < n; i++)
-			if (read(work->fds[0], bytes, REQUEST) != REQUEST || write(work->fds[0], answer, ANSWER) != ANSWER)
+			if (read(work->fds[0], bytes, REQUEST) != REQUEST ||
+			    write(work->fds[0], answer, ANSWER) != ANSWER)
 				return failed();
 		spent += own_now() - start;
 		r = read_all(work->fds[1], n * ANSWER);
@@ -317,7 +323,9 @@ static int begin_epoll(struct work *work)
 
 	work->fds[0] = epoll_create1(EPOLL_CLOEXEC);
 	work->fds[1] = eventfd(1, EFD_CLOEXEC);
-	return work->fds[0] < 0 || work->fds[1] < 0 || epoll_ctl(work->fds[0], EPOLL_CTL_ADD, work->fds[1], &event) ? failed() : 0;
+	return work->fds[0] < 0 || work->fds[1] < 0 || epoll_ctl(work->fds[0], EPOLL_CTL_ADD, work->fds[1], &event)
+		       ? failed()
+		       : 0;
 }
 
 /* One is always ready: what is measured is the call, not the waiting. */
@@ -338,7 +346,9 @@ static int await(pid_t pid)
 {
 	int status;
 
-	return pid < 0 || waitpid(pid, &status, 0) != pid ? failed() : !WIFEXITED(status) || WEXITSTATUS(status) ? -ECHILD : 0;
+	return pid < 0 || waitpid(pid, &status, 0) != pid  ? failed()
+	       : !WIFEXITED(status) || WEXITSTATUS(status) ? -ECHILD
+							   : 0;
 }
 
 static int64_t fork_wait(struct work *work, size_t count)

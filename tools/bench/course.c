@@ -23,7 +23,8 @@ struct pace {
 	int64_t lead, after, settle;
 };
 
-static const struct pace full = {COURSE_RESTARTS, 300 * MS, 800 * MS, 300 * MS}, quick = {1, 200 * MS, 500 * MS, 200 * MS};
+static const struct pace full = {COURSE_RESTARTS, 300 * MS, 800 * MS, 300 * MS},
+			 quick = {1, 200 * MS, 500 * MS, 200 * MS};
 
 static const struct pace *pace_of(const struct bench *bench)
 {
@@ -56,7 +57,8 @@ static int restart_once(struct course *course, int64_t *requested)
 	course->values[COURSE_DRAIN][i] = (double)times.drain / MS;
 	if (r)
 		return r;
-	return service_sleep_until(*requested + pace->after > done + pace->settle ? *requested + pace->after : done + pace->settle);
+	return service_sleep_until(*requested + pace->after > done + pace->settle ? *requested + pace->after
+										  : done + pace->settle);
 }
 
 /* `shift`: from the clock to the course's own time. */

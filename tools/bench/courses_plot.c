@@ -20,7 +20,8 @@ enum {
 	PANEL_WIDTH = 480,
 	PANEL_HEIGHT = 190,
 	LEGEND_HEIGHT = 36,
-	CELL = 2, /* pixels: two requests in one cell are one dot, and cells side by side are one stroke, or the picture would be megabytes
+	CELL = 2, /* pixels: two requests in one cell are one dot, and cells side by side are one stroke, or the picture
+		   * would be megabytes
 		   */
 	COARSE_CELL = 4, /* where there are many panels */
 	ROWS = 46,
@@ -63,8 +64,8 @@ static void fill_cells(struct panel *panel)
 		double x = (double)r->due / (double)SECOND / panel->seconds;
 
 		if (x >= 0 && x < 1)
-			panel->cells[layer_of(r)][row_of((double)r->latency / 1e6) * panel->across + (size_t)(x * (double)panel->across)] =
-				1;
+			panel->cells[layer_of(r)][row_of((double)r->latency / 1e6) * panel->across +
+						  (size_t)(x * (double)panel->across)] = 1;
 	}
 }
 
@@ -97,7 +98,8 @@ static bool write_layer(FILE *file, const struct panel *panel, enum layer layer)
 static void write_rate(FILE *file, const struct panel *panel)
 {
 	const struct course *course = panel->course;
-	size_t bins = (size_t)(panel->seconds * BINS_PER_SECOND), last = (size_t)(course->length * BINS_PER_SECOND / SECOND);
+	size_t bins = (size_t)(panel->seconds * BINS_PER_SECOND),
+	       last = (size_t)(course->length * BINS_PER_SECOND / SECOND);
 	cleanup_free unsigned *counts = calloc(bins + 1, sizeof(*counts));
 	size_t round = 0; /* records are in the rounds' order */
 
@@ -148,8 +150,8 @@ static void write_title(FILE *script, const struct course *course)
 
 	for (size_t i = 0; i < course->restarts; i++)
 		longest = fmax(longest, course->values[COURSE_LONGEST][i]);
-	fprintf(script, "set label 2 \"%s, %s: %zu failed, %zu closed, longest %.0f ms\" at graph 0,1.25\n", course->service.server->name,
-		course->service.way->name, failed, closed, longest);
+	fprintf(script, "set label 2 \"%s, %s: %zu failed, %zu closed, longest %.0f ms\" at graph 0,1.25\n",
+		course->service.server->name, course->service.way->name, failed, closed, longest);
 }
 
 /* In parts of the whole picture, from below. */
@@ -159,13 +161,16 @@ struct area {
 
 static void write_area(FILE *script, struct area a)
 {
-	fprintf(script, "set lmargin at screen %.4f\nset rmargin at screen %.4f\nset bmargin at screen %.4f\nset tmargin at screen %.4f\n",
+	fprintf(script,
+		"set lmargin at screen %.4f\nset rmargin at screen %.4f\nset bmargin at screen %.4f\nset tmargin at "
+		"screen %.4f\n",
 		a.left, a.right, a.bottom, a.top);
 }
 
 static void write_plots(FILE *script, const char *name, const struct panel *panel, struct area area)
 {
-	static const char *const strokes[LAYERS] = {"lw 2 lc rgb \"#2b6cb0\"", "lw 4 lc rgb \"#d62728\"", "lw 5 lc rgb \"#ff9a00\""};
+	static const char *const strokes[LAYERS] = {"lw 2 lc rgb \"#2b6cb0\"", "lw 4 lc rgb \"#d62728\"",
+						    "lw 5 lc rgb \"#ff9a00\""};
 	struct area upper = area, lower = area;
 
 	lower.top = area.bottom + 0.66 * (area.top - area.bottom);
@@ -173,36 +178,43 @@ static void write_plots(FILE *script, const char *name, const struct panel *pane
 	write_area(script, upper);
 	write_title(script, panel->course);
 	fprintf(script,
-		"unset logscale y\nset xrange [0:%.2f]\nset yrange [0:%u]\nset ytics (\"0\" 0, \"%u/s\" %u)\nset xtics 1 format \"\"\n",
+		"unset logscale y\nset xrange [0:%.2f]\nset yrange [0:%u]\nset ytics (\"0\" 0, \"%u/s\" %u)\nset xtics "
+		"1 format \"\"\n",
 		panel->seconds, 2 * panel->course->service.server->rate, panel->course->service.server->rate,
 		panel->course->service.server->rate);
-	fprintf(script, "plot \"%s.dat\" index %zu using 1:2 with steps lw 1 lc rgb \"#2b6cb0\"\n", name, panel->block[LAYERS] - 1);
+	fprintf(script, "plot \"%s.dat\" index %zu using 1:2 with steps lw 1 lc rgb \"#2b6cb0\"\n", name,
+		panel->block[LAYERS] - 1);
 	write_area(script, lower);
 	fprintf(script,
-		"unset label 2\nset yrange [%g:%g]\nset logscale y\nset ytics (\"0.1 ms\" 0.1, \"1 ms\" 1, \"10 ms\" 10, \"100 ms\" 100, "
+		"unset label 2\nset yrange [%g:%g]\nset logscale y\nset ytics (\"0.1 ms\" 0.1, \"1 ms\" 1, \"10 ms\" "
+		"10, \"100 ms\" 100, "
 		"\"1 s\" 1000)\n",
 		LATENCY_MIN, LATENCY_MAX);
 	fprintf(script,
-		"set xtics 1 format \"%%g s\"\nplot \"%s.dat\" index %zu using 1:(%g):(0):(%g) with vectors nohead lw 1 lc rgb \"#b0b0b0\"",
+		"set xtics 1 format \"%%g s\"\nplot \"%s.dat\" index %zu using 1:(%g):(0):(%g) with vectors nohead lw "
+		"1 lc rgb \"#b0b0b0\"",
 		name, panel->block[LAYERS + 1] - 1, LATENCY_MIN, LATENCY_MAX);
 	for (int layer = 0; layer < LAYERS; layer++)
 		if (panel->block[layer])
-			fprintf(script, ", \\\n  \"\" index %zu using 1:2:3:(0) with vectors nohead %s", panel->block[layer] - 1,
-				strokes[layer]);
+			fprintf(script, ", \\\n  \"\" index %zu using 1:2:3:(0) with vectors nohead %s",
+				panel->block[layer] - 1, strokes[layer]);
 	fputc('\n', script);
 }
 
 static void write_script(FILE *script, const char *name, const struct panel *panels, size_t count, size_t columns)
 {
-	size_t rows = (count + columns - 1) / columns, width = columns * PANEL_WIDTH, height = rows * PANEL_HEIGHT + LEGEND_HEIGHT;
+	size_t rows = (count + columns - 1) / columns, width = columns * PANEL_WIDTH,
+	       height = rows * PANEL_HEIGHT + LEGEND_HEIGHT;
 
 	/* a background of its own: whoever looks may have a dark one */
 	fprintf(script,
-		"set terminal svg size %zu,%zu noenhanced font \"sans-serif,11\" background \"white\" rounded\nset output \"%s.svg\"\n",
+		"set terminal svg size %zu,%zu noenhanced font \"sans-serif,11\" background \"white\" rounded\nset "
+		"output \"%s.svg\"\n",
 		width, height, name);
 	fprintf(script, "unset key\nset tics nomirror scale 0.5\nset border 3 lc rgb \"#606060\"\nset multiplot\n");
 	fprintf(script,
-		"set label 1 \"Each request at the time it was due: blue, answered; red, failed, then answered;%sorange, an idle "
+		"set label 1 \"Each request at the time it was due: blue, answered; red, failed, then "
+		"answered;%sorange, an idle "
 		"connection closed; grey, a restart\" "
 		"at screen 0.5,%.4f center\n",
 		columns == 1 ? "\\n" : " ", LEGEND_HEIGHT * 0.6 / (double)height);
@@ -238,7 +250,8 @@ static bool prepare(struct panel *panel, const struct course *course, double sec
 	return ready;
 }
 
-void plot_courses(const struct bench *bench, const char *name, const struct course *const *courses, size_t count, size_t columns)
+void plot_courses(const struct bench *bench, const char *name, const struct course *const *courses, size_t count,
+		  size_t columns)
 {
 	cleanup_free struct panel *panels = calloc(count, sizeof(*panels));
 	cleanup_file FILE *data = NULL, *script = NULL;

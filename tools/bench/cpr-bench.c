@@ -33,13 +33,15 @@ static const char usage_text[] =
 	"  -V, --version                the version\n"
 	"\n"
 	"Without a name, all of them, in this order.\n"
-	"Exit status: 0 all wanted figures are met; 1 a benchmark could not be run; 2 usage; 3 all ran, and a wanted figure is not met.\n";
+	"Exit status: 0 all wanted figures are met; 1 a benchmark could not be run; 2 usage; 3 all ran, and a wanted "
+	"figure is not met.\n";
 
 static const struct benchmark {
 	const char *name;
 	int (*run)(struct bench *bench);
 } benchmarks[] = {
-	{"lookup", bench_lookup}, {"calls", bench_calls}, {"exec", bench_exec}, {"restart", bench_restart}, {"throughput", bench_throughput},
+	{"lookup", bench_lookup},   {"calls", bench_calls},           {"exec", bench_exec},
+	{"restart", bench_restart}, {"throughput", bench_throughput},
 };
 
 static const struct child {
@@ -54,8 +56,9 @@ static const struct child {
 enum { OPT_JSON = 256, OPT_QUICK, OPT_OUT };
 
 static const struct option options[] = {
-	{"json", no_argument, NULL, OPT_JSON}, {"quick", no_argument, NULL, OPT_QUICK}, {"out", required_argument, NULL, OPT_OUT},
-	{"help", no_argument, NULL, 'h'},      {"version", no_argument, NULL, 'V'},     {NULL, 0, NULL, 0},
+	{"json", no_argument, NULL, OPT_JSON},     {"quick", no_argument, NULL, OPT_QUICK},
+	{"out", required_argument, NULL, OPT_OUT}, {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
 };
 
 static const struct benchmark *find(const char *name)

@@ -133,7 +133,8 @@ int bench_exec_child(int argc, char **argv)
 		fputs("cpr-bench: the library is where it should not be, or is not where it should\n", stderr);
 		return 1;
 	}
-	return argc == 3 ? prepare(count, argv, save) : find_all(count, strtoll(argv[3], NULL, 10), strtoll(argv[argc - 1], NULL, 10), find);
+	return argc == 3 ? prepare(count, argv, save)
+			 : find_all(count, strtoll(argv[3], NULL, 10), strtoll(argv[argc - 1], NULL, 10), find);
 }
 
 /* ---- its parent ---- */
@@ -148,7 +149,8 @@ struct run {
 static int start(const struct run *run, size_t count, int out, pid_t *pid)
 {
 	char number[24], log[64];
-	char *argv[] = {(char *)run->bench->exec, (char *)"--", (char *)run->bench->self, (char *)"--child", (char *)"exec", number, (char *)(run->with ? "1" : "0"), NULL};
+	char *argv[] = {(char *)run->bench->exec, (char *)"--", (char *)run->bench->self,        (char *)"--child",
+			(char *)"exec",           number,       (char *)(run->with ? "1" : "0"), NULL};
 	char *env[] = {run->log ? log : NULL, NULL};
 	posix_spawn_file_actions_t actions;
 	char **args = argv + (run->with ? 0 : 2);
@@ -197,7 +199,8 @@ static double logged(const char *text, const char *word)
 static const struct phase {
 	const char *what, *word;
 } phases[] = {
-	{"checked before", "checked in "}, {"state written", "state written in "}, {"flags", "flags set in "}, {"state read", "state read in "}, {"checked after", "adopted in "},
+	{"checked before", "checked in "}, {"state written", "state written in "}, {"flags", "flags set in "},
+	{"state read", "state read in "},  {"checked after", "adopted in "},
 };
 
 enum { FINDING = countof(phases), REST, PARTS };
@@ -248,9 +251,12 @@ static int say_parts(const struct bench *bench, const struct size *size)
 	}
 	for (size_t j = 0; j < PARTS; j++)
 		of[j] = figure_of(rounds[j], n);
-	report_note(bench->report, "%zu: of that, in ns per descriptor, %.0f to check them before, %.0f to write the state, %.0f for the flags, %.0f for exec and the program's start, "
-				   "%.0f to read the state into the table, %.0f to check them after, %.0f to find them",
-		    size->count, of[0].median, of[1].median, of[2].median, of[REST].median, of[3].median, of[4].median, of[FINDING].median);
+	report_note(bench->report,
+		    "%zu: of that, in ns per descriptor, %.0f to check them before, %.0f to write the state, %.0f for "
+		    "the flags, %.0f for exec and the program's start, "
+		    "%.0f to read the state into the table, %.0f to check them after, %.0f to find them",
+		    size->count, of[0].median, of[1].median, of[2].median, of[REST].median, of[3].median, of[4].median,
+		    of[FINDING].median);
 	return 0;
 }
 
@@ -259,13 +265,21 @@ static int measure(const struct bench *bench, const struct size *size)
 	struct run bare = {.bench = bench}, ours = {.bench = bench, .with = true};
 	struct figure a, b, ratio;
 	char what[64];
-	int r = bench_pair(run_once, &bare, run_once, &ours, bench->quick ? (size->rounds + 9) / 10 : size->rounds, size->count, &a, &b, &ratio);
+	int r = bench_pair(run_once, &bare, run_once, &ours, bench->quick ? (size->rounds + 9) / 10 : size->rounds,
+			   size->count, &a, &b, &ratio);
 
 	if (r)
 		return r;
 	snprintf(what, sizeof(what), "%zu descriptors", size->count);
-	report_line(bench->report, &(struct bench_line){.what = what, .ours_name = "saved, found", .theirs_name = "bare exec", .unit = "ns", .ours = b, .theirs = &a,
-							.wanted = size->count >= WANTED_FROM ? WANTED_AT_MOST : WANTED_NOTHING, .limit = WANTED_NS});
+	report_line(bench->report,
+		    &(struct bench_line){.what = what,
+					 .ours_name = "saved, found",
+					 .theirs_name = "bare exec",
+					 .unit = "ns",
+					 .ours = b,
+					 .theirs = &a,
+					 .wanted = size->count >= WANTED_FROM ? WANTED_AT_MOST : WANTED_NOTHING,
+					 .limit = WANTED_NS});
 	return say_parts(bench, size);
 }
 
@@ -274,14 +288,19 @@ int bench_exec(struct bench *bench)
 	int r = 0;
 
 	report_section(bench->report, "exec",
-		       "a program saves eventfds that are close-on-exec with cpr_save_fd, execs itself, and finds each with cpr_find_fd: from the call of execve to the last one found; "
-		       "by turns with the same program without the library, whose eventfds are merely inherited, to its main(). ns of the process's own time per descriptor");
+		       "a program saves eventfds that are close-on-exec with cpr_save_fd, execs itself, and finds each "
+		       "with cpr_find_fd: from the call of execve to the last one found; "
+		       "by turns with the same program without the library, whose eventfds are merely inherited, to "
+		       "its main(). ns of the process's own time per descriptor");
 	for (size_t i = 0; i < countof(sizes) && !r; i++) {
 		struct size size = {allowed(sizes[i].count), sizes[i].rounds};
 		bool less = size.count < sizes[i].count;
 
 		if (less)
-			report_note(bench->report, "%zu descriptors and more cannot be measured here: RLIMIT_NOFILE cannot be raised above %zu", sizes[i].count, size.count + SPARE);
+			report_note(bench->report,
+				    "%zu descriptors and more cannot be measured here: RLIMIT_NOFILE cannot be raised "
+				    "above %zu",
+				    sizes[i].count, size.count + SPARE);
 		if (less && size.count <= sizes[i ? i - 1 : 0].count)
 			break;
 		report_progress(bench->report, "exec: %zu descriptors", size.count);

@@ -183,7 +183,9 @@ static void ask(struct load *load, struct client *c, int64_t now)
 
 static void connect_anew(struct load *load, struct client *c, int64_t now)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)load->plan.port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)load->plan.port),
+				 .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
 	const int one = 1;
 
@@ -442,14 +444,16 @@ void load_free(struct load **out)
 
 bool load_try(const struct load_protocol *protocol, int port)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	const struct timeval patience = {.tv_sec = TRY_MS / 1000};
 	cleanup_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	char answer[ANSWER_MAX + 1];
 	size_t received = 0;
 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) ||
-	    connect(fd, (struct sockaddr *)&to, sizeof(to)) || send(fd, protocol->question, strlen(protocol->question), MSG_NOSIGNAL) < 0)
+	    connect(fd, (struct sockaddr *)&to, sizeof(to)) ||
+	    send(fd, protocol->question, strlen(protocol->question), MSG_NOSIGNAL) < 0)
 		return false;
 	while (received < ANSWER_MAX) {
 		ssize_t n = recv(fd, answer + received, ANSWER_MAX - received, 0);

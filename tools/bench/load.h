@@ -10,7 +10,12 @@
 /* What a server's answer to LOAD_PATH holds. */
 #define LOAD_BODY "the answer that every server under load gives"
 
-enum load_verdict { LOAD_PENDING, LOAD_GOOD, LOAD_LAST /* good, and the server will close the connection */, LOAD_WRONG };
+enum load_verdict {
+	LOAD_PENDING,
+	LOAD_GOOD,
+	LOAD_LAST /* good, and the server will close the connection */,
+	LOAD_WRONG
+};
 
 struct load_protocol {
 	const char *question;

@@ -52,7 +52,8 @@ static size_t possible(size_t size)
 	if (getrlimit(RLIMIT_NOFILE, &limit))
 		return 0;
 	if (limit.rlim_cur < size + OTHER_FDS) {
-		struct rlimit raised = {size + OTHER_FDS, limit.rlim_max > size + OTHER_FDS ? limit.rlim_max : size + OTHER_FDS};
+		struct rlimit raised = {size + OTHER_FDS,
+					limit.rlim_max > size + OTHER_FDS ? limit.rlim_max : size + OTHER_FDS};
 
 		if (setrlimit(RLIMIT_NOFILE, &raised)) {
 			limit.rlim_cur = limit.rlim_max;
@@ -74,14 +75,16 @@ static pid_t start_child(struct bench *bench, size_t size, int out)
 	snprintf(number, sizeof(number), "%zu", size);
 	snprintf(of_which, sizeof(of_which), "%zu", open);
 	if (dup2(out, STDOUT_FILENO) >= 0 && !launch_preload(bench->library, "/proc/self/exe"))
-		execl(bench->self, bench->self, "--child", "lookup", number, of_which, bench->quick ? "quick" : "full", (char *)NULL);
+		execl(bench->self, bench->self, "--child", "lookup", number, of_which, bench->quick ? "quick" : "full",
+		      (char *)NULL);
 	_exit(127);
 }
 
 static void add(struct report *report, size_t size, const struct lookup_result *result)
 {
 	static const char *const whats[] = {
-		[LOOKUP_HIT] = "find, there", [LOOKUP_MISS] = "find, not there", [LOOKUP_INSERT] = "save", [LOOKUP_DELETE] = "delete", [LOOKUP_MEMORY] = "memory of an entry",
+		[LOOKUP_HIT] = "find, there", [LOOKUP_MISS] = "find, not there",      [LOOKUP_INSERT] = "save",
+		[LOOKUP_DELETE] = "delete",   [LOOKUP_MEMORY] = "memory of an entry",
 	};
 	double limit = result->what == LOOKUP_HIT || result->what == LOOKUP_MISS ? wanted(result->rival, size) : 0;
 	char what[64], number[32];
@@ -111,7 +114,8 @@ static int collect(struct bench *bench, size_t size, FILE *from, struct lookup_r
 		if ((unsigned)results[n].what >= LOOKUP_KINDS || (unsigned)results[n].rival >= RIVALS)
 			return -EBADMSG;
 		n++;
-		report_progress(bench->report, "lookup: %s descriptors, %d of %d comparisons", number, n, LOOKUP_RESULTS);
+		report_progress(bench->report, "lookup: %s descriptors, %d of %d comparisons", number, n,
+				LOOKUP_RESULTS);
 	}
 	return ferror(from) ? -EIO : n;
 }
@@ -143,7 +147,9 @@ int bench_lookup(struct bench *bench)
 	struct lookup_result results[countof(sizes)][LOOKUP_RESULTS];
 	int counts[countof(sizes)];
 
-	report_section(bench->report, "lookup", "processor time for one of N operations in random order over N descriptors, names of 15 to 60 bytes; ratio: times as fast, or as small");
+	report_section(bench->report, "lookup",
+		       "processor time for one of N operations in random order over N descriptors, names of 15 to 60 "
+		       "bytes; ratio: times as fast, or as small");
 	for (size_t i = 0; i < countof(sizes); i++) {
 		counts[i] = measure(bench, sizes[i], results[i]);
 		if (counts[i] < 0)
@@ -159,11 +165,17 @@ int bench_lookup(struct bench *bench)
 		char got[32];
 
 		thousands(possible(sizes[countof(sizes) - 1]), got);
-		report_note(bench->report, "No more than %s descriptors can be open here: the limit (RLIMIT_NOFILE) cannot be raised. For more, the table is", got);
-		report_note(bench->report, "measured without the API around it: saving and deleting then make no system calls. Finding makes none in either.");
+		report_note(bench->report,
+			    "No more than %s descriptors can be open here: the limit (RLIMIT_NOFILE) cannot be raised. "
+			    "For more, the table is",
+			    got);
+		report_note(bench->report, "measured without the API around it: saving and deleting then make no "
+					   "system calls. Finding makes none in either.");
 	}
-	report_note(bench->report, "QEMU's developers measured 936,753, 24,102,342 and 152,715,916 ns for N lookups in their list of 540, 2,870 and 7,530, and");
+	report_note(bench->report, "QEMU's developers measured 936,753, 24,102,342 and 152,715,916 ns for N lookups in "
+				   "their list of 540, 2,870 and 7,530, and");
 	report_note(bench->report, "393,358, 2,212,113 and 5,474,310 ns in a GHashTable, on a machine of their own.");
-	report_note(bench->report, "cpr_save_fd asks the kernel what the descriptor is, and both it and cpr_delete_fd hold off signals; the others do neither.");
+	report_note(bench->report, "cpr_save_fd asks the kernel what the descriptor is, and both it and cpr_delete_fd "
+				   "hold off signals; the others do neither.");
 	return 0;
 }

@@ -63,7 +63,8 @@ static void name_for(size_t i, char name[NAME_ROOM], int *id)
 		snprintf(name, NAME_ROOM, "udp:[2001:db8:%x:%x::%x]:5353", n >> 8 & 0xffff, n & 0xff, n % 17 + 1);
 		break;
 	default: /* one of eight that have the name in common */
-		snprintf(name, NAME_ROOM, "vfio-0000:%02x:%02x.%u-interrupt", n >> 14 & 0xff, n >> 6 & 0xff, n >> 3 & 7);
+		snprintf(name, NAME_ROOM, "vfio-0000:%02x:%02x.%u-interrupt", n >> 14 & 0xff, n >> 6 & 0xff,
+			 n >> 3 & 7);
 		*id = (int)(n % 8);
 	}
 }
@@ -325,12 +326,19 @@ static int tell(const struct lookup_result *result)
 	return fwrite(result, sizeof(*result), 1, stdout) == 1 && !fflush(stdout) ? 0 : -EIO;
 }
 
-static int compare(struct contender *ours, struct contender *theirs, enum lookup_rival rival, enum lookup_what what, size_t rounds)
+static int compare(struct contender *ours, struct contender *theirs, enum lookup_rival rival, enum lookup_what what,
+		   size_t rounds)
 {
-	static const bench_way ways[] = {[LOOKUP_HIT] = way_hit, [LOOKUP_MISS] = way_miss, [LOOKUP_INSERT] = way_insert, [LOOKUP_DELETE] = way_delete};
+	static const bench_way ways[] = {[LOOKUP_HIT] = way_hit,
+					 [LOOKUP_MISS] = way_miss,
+					 [LOOKUP_INSERT] = way_insert,
+					 [LOOKUP_DELETE] = way_delete};
 	struct lookup_result result = {.rival = rival, .what = what};
-	size_t count = ours->found->count, passes = what > LOOKUP_MISS ? 1 : rival == RIVAL_LIST ? 3 : (WORTH_TIMING + count - 1) / count;
-	int r = bench_pair(ways[what], ours, ways[what], theirs, rounds, passes * count, &result.ours, &result.theirs, &result.ratio);
+	size_t count = ours->found->count, passes = what > LOOKUP_MISS    ? 1
+						    : rival == RIVAL_LIST ? 3
+									  : (WORTH_TIMING + count - 1) / count;
+	int r = bench_pair(ways[what], ours, ways[what], theirs, rounds, passes * count, &result.ours, &result.theirs,
+			   &result.ratio);
 
 	return r ? r : tell(&result);
 }
@@ -372,11 +380,18 @@ static int fill(struct contender contenders[3])
 
 static int run(struct contender contenders[3], size_t size, bool quick)
 {
-	size_t finds = quick ? 3 : size <= 7530 ? 31 : size <= 100000 ? 15 : 9, changes = quick ? 1 : size <= 100000 ? 15 : 5;
+	size_t finds = quick            ? 3
+		       : size <= 7530   ? 31
+		       : size <= 100000 ? 15
+					: 9,
+	       changes = quick            ? 1
+			 : size <= 100000 ? 15
+					  : 5;
 	int r = fill(contenders);
 
 	for (int what = LOOKUP_HIT; what <= LOOKUP_DELETE && !r; what++) {
-		r = compare(&contenders[0], &contenders[1], RIVAL_GHASHTABLE, what, what <= LOOKUP_MISS ? finds : changes);
+		r = compare(&contenders[0], &contenders[1], RIVAL_GHASHTABLE, what,
+			    what <= LOOKUP_MISS ? finds : changes);
 		if (!r && size <= LOOKUP_LIST_MOST)
 			r = compare(&contenders[0], &contenders[2], RIVAL_LIST, what, quick ? 1 : 9);
 	}
@@ -440,7 +455,8 @@ int bench_lookup_child(int argc, char **argv)
 		table = table_new();
 		if (!table)
 			err(1, NULL);
-		contenders[0] = (struct contender){.find = table_way_find, .save = table_way_save, .delete = table_way_delete};
+		contenders[0] =
+			(struct contender){.find = table_way_find, .save = table_way_save, .delete = table_way_delete};
 	}
 	for (int i = 0; i < 3; i++) {
 		contenders[i].inserted = &inserted;

@@ -48,7 +48,8 @@ struct figure figure_of(double *values, size_t count)
 	};
 }
 
-int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_t rounds, size_t count, struct figure *a, struct figure *b, struct figure *ratio)
+int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_t rounds, size_t count,
+	       struct figure *a, struct figure *b, struct figure *ratio)
 {
 	cleanup_free double *values = calloc(3 * rounds, sizeof(*values));
 	double *ratios = values + 2 * rounds;

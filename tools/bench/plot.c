@@ -40,7 +40,8 @@ void plot_draw(const struct bench *bench, const char *name)
 		report_note(bench->report, "gnuplot failed (%d): %s.svg is not drawn.", r, name);
 }
 
-void plot_bars(const struct bench *bench, const char *name, const char *title, const struct plot_bar *bars, size_t count, double wanted)
+void plot_bars(const struct bench *bench, const char *name, const char *title, const struct plot_bar *bars,
+	       size_t count, double wanted)
 {
 	cleanup_file FILE *data = NULL, *script = NULL;
 	double highest = wanted;
@@ -53,13 +54,17 @@ void plot_bars(const struct bench *bench, const char *name, const char *title, c
 		return;
 	for (size_t i = 0; i < count; i++) {
 		highest = fmax(highest, bars[i].ratio.high);
-		fprintf(data, "%zu %g %g %g \"%s\"\n", count - i, bars[i].ratio.median, bars[i].ratio.low, bars[i].ratio.high,
-			bars[i].what);
+		fprintf(data, "%zu %g %g %g \"%s\"\n", count - i, bars[i].ratio.median, bars[i].ratio.low,
+			bars[i].ratio.high, bars[i].what);
 	}
 	/* a background of its own: whoever looks may have a dark one */
-	fprintf(script, "set terminal svg size %d,%zu noenhanced font \"sans-serif,11\" background \"white\"\nset output \"%s.svg\"\n",
+	fprintf(script,
+		"set terminal svg size %d,%zu noenhanced font \"sans-serif,11\" background \"white\"\nset output "
+		"\"%s.svg\"\n",
 		(int)WIDTH, count * BAR_HEIGHT + AROUND, name);
-	fprintf(script, "set title \"%s\"\nunset key\nset border 3 lc rgb \"#606060\"\nset tics nomirror\nset lmargin at screen %.3f\n",
+	fprintf(script,
+		"set title \"%s\"\nunset key\nset border 3 lc rgb \"#606060\"\nset tics nomirror\nset lmargin at "
+		"screen %.3f\n",
 		title, (double)LABEL_WIDTH / WIDTH);
 	fprintf(script, "set yrange [0.4:%zu.6]\n", count);
 	if (highest > 20)
@@ -67,7 +72,9 @@ void plot_bars(const struct bench *bench, const char *name, const char *title, c
 	else
 		fprintf(script, "set xrange [0:%g]\n", highest * 1.1);
 	fprintf(script, "set arrow from %g, graph 0 to %g, graph 1 nohead lw 2 lc rgb \"#d62728\"\n", wanted, wanted);
-	fprintf(script, "plot \"%s.dat\" using 2:1:(%s):2:($1-0.32):($1+0.32):ytic(5) with boxxyerror fs solid lc rgb \"#8fb3dd\", \\\n",
+	fprintf(script,
+		"plot \"%s.dat\" using 2:1:(%s):2:($1-0.32):($1+0.32):ytic(5) with boxxyerror fs solid lc rgb "
+		"\"#8fb3dd\", \\\n",
 		name, highest > 20 ? "0.5" : "0");
 	fprintf(script, "  \"\" using 2:1:3:4 with xerrorbars pt 7 ps 0.4 lw 2 lc rgb \"#1d4e89\"\n");
 	fflush(data);

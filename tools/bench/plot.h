@@ -22,6 +22,7 @@ struct plot_bar {
  * NAME.svg: a bar for each ratio with its quartiles, and a line at what is wanted. From ratios above 20 on, the axis is
  * logarithmic.
  */
-void plot_bars(const struct bench *bench, const char *name, const char *title, const struct plot_bar *bars, size_t count, double wanted);
+void plot_bars(const struct bench *bench, const char *name, const char *title, const struct plot_bar *bars,
+	       size_t count, double wanted);
 
 #endif

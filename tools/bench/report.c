@@ -85,7 +85,8 @@ static bool is_met(const struct line *line)
 {
 	double value = line->has_ratio ? line->ratio.median : line->ours.median;
 
-	return line->wanted == WANTED_NOTHING || (line->wanted == WANTED_AT_MOST ? value <= line->limit : value >= line->limit);
+	return line->wanted == WANTED_NOTHING ||
+	       (line->wanted == WANTED_AT_MOST ? value <= line->limit : value >= line->limit);
 }
 
 size_t report_unmet(const struct report *report)
@@ -113,7 +114,12 @@ static void add_number(char *out, size_t size, double value)
 		return;
 	}
 	if (magnitude < 1000) {
-		snprintf(out, size, "%.*f", magnitude < 0.1 && magnitude > 0 ? 4 : magnitude < 10 ? 2 : magnitude < 100 ? 1 : 0, value);
+		snprintf(out, size, "%.*f",
+			 magnitude < 0.1 && magnitude > 0 ? 4
+			 : magnitude < 10                 ? 2
+			 : magnitude < 100                ? 1
+							  : 0,
+			 value);
 		return;
 	}
 	n = (size_t)snprintf(digits, sizeof(digits), "%.0f", magnitude);
@@ -156,12 +162,14 @@ static void grid_add_line(struct grid *grid, const struct line *line)
 	if (line->wanted == WANTED_NOTHING)
 		grid_add(grid, " ");
 	else
-		grid_add(grid, "at %s %s: %s", line->wanted == WANTED_AT_MOST ? "most" : "least", limit, is_met(line) ? "met" : "NOT MET");
+		grid_add(grid, "at %s %s: %s", line->wanted == WANTED_AT_MOST ? "most" : "least", limit,
+			 is_met(line) ? "met" : "NOT MET");
 }
 
 static bool same_names(const struct line *a, const struct line *b)
 {
-	return !strcmp(a->ours_name, b->ours_name) && !strcmp(a->theirs_name ? a->theirs_name : "", b->theirs_name ? b->theirs_name : "");
+	return !strcmp(a->ours_name, b->ours_name) &&
+	       !strcmp(a->theirs_name ? a->theirs_name : "", b->theirs_name ? b->theirs_name : "");
 }
 
 /* Lines that compare the same two are one table. How many they are. */

@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char method[] = "1,000 requests a second (500 to python and gunicorn), a quarter of them on connections of their own, the "
-			     "rest by 16 keep-alive clients; "
-			     "a latency counts from the moment in which the request was due; what fails is tried again after 2 ms. All "
-			     "ways of a server by turns; "
-			     "the figures are of the 0.8 seconds from each restart on; ratio: cpr to the other, the i-th restarts of both.";
+static const char method[] =
+	"1,000 requests a second (500 to python and gunicorn), a quarter of them on connections of their own, the "
+	"rest by 16 keep-alive clients; "
+	"a latency counts from the moment in which the request was due; what fails is tried again after 2 ms. All "
+	"ways of a server by turns; "
+	"the figures are of the 0.8 seconds from each restart on; ratio: cpr to the other, the i-th restarts of both.";
 
 static const struct {
 	const char *what, *unit;
@@ -28,8 +29,8 @@ static const struct {
 };
 
 /* Of each pair, the i-th restarts of both: the first to the second. `names` says whose they are. */
-static void add_pairs(struct bench *bench, const struct bench_line *names, const char *what, const char *unit, const double *ours,
-		      const double *theirs, size_t count)
+static void add_pairs(struct bench *bench, const struct bench_line *names, const char *what, const char *unit,
+		      const double *ours, const double *theirs, size_t count)
 {
 	double a[COURSE_RESTARTS], b[COURSE_RESTARTS], ratios[COURSE_RESTARTS];
 	struct figure their_figure, ratio;
@@ -55,7 +56,8 @@ static struct figure total(size_t count, size_t restarts)
 	return (struct figure){(double)count, (double)count, (double)count, restarts};
 }
 
-static void add_count(struct bench *bench, const struct bench_line *names, const char *what, size_t ours, size_t theirs, size_t restarts)
+static void add_count(struct bench *bench, const struct bench_line *names, const char *what, size_t ours, size_t theirs,
+		      size_t restarts)
 {
 	const struct figure their_total = total(theirs, restarts);
 	struct bench_line line = *names;
@@ -69,11 +71,13 @@ static void add_count(struct bench *bench, const struct bench_line *names, const
 
 static void compare(struct bench *bench, const struct course *ours, const struct course *theirs)
 {
-	const struct bench_line names = {.ours_name = ours->service.way->name, .theirs_name = theirs->service.way->name, .unit = ""};
+	const struct bench_line names = {
+		.ours_name = ours->service.way->name, .theirs_name = theirs->service.way->name, .unit = ""};
 	size_t count = ours->restarts < theirs->restarts ? ours->restarts : theirs->restarts;
 
 	add_count(bench, &names, "requests failed", course_failed(ours), course_failed(theirs), count);
-	add_count(bench, &names, "keep-alive connections ended", ours->outcomes[LOAD_CLOSED], theirs->outcomes[LOAD_CLOSED], count);
+	add_count(bench, &names, "keep-alive connections ended", ours->outcomes[LOAD_CLOSED],
+		  theirs->outcomes[LOAD_CLOSED], count);
 	for (size_t i = 0; i < countof(metrics); i++)
 		add_pairs(bench, &names, metrics[i].what, metrics[i].unit, ours->values[metrics[i].metric],
 			  theirs->values[metrics[i].metric], count);
@@ -96,17 +100,20 @@ static void add_note(struct bench *bench, const struct course *course)
 {
 	const size_t *n = course->outcomes;
 
-	report_note(
-		bench->report,
-		"%s: of %zu requests %zu were refused, %zu cut, %zu answered wrongly, %zu not at all; %zu idle connections were closed.",
-		course->service.way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED], n[LOAD_STALLED],
-		n[LOAD_CLOSED]);
+	report_note(bench->report,
+		    "%s: of %zu requests %zu were refused, %zu cut, %zu answered wrongly, %zu not at all; %zu idle "
+		    "connections were closed.",
+		    course->service.way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED],
+		    n[LOAD_STALLED], n[LOAD_CLOSED]);
 	if (course->service.way->kind == WAY_CPR) {
-		struct figure ready = figure_of_metric(course, COURSE_CPRCTL), drain = figure_of_metric(course, COURSE_DRAIN);
+		struct figure ready = figure_of_metric(course, COURSE_CPRCTL),
+			      drain = figure_of_metric(course, COURSE_DRAIN);
 
 		report_note(bench->report,
-			    "%s: as cprctl says, ready after %.1f ms (quartiles %.1f to %.1f), of that drained after %.1f (%.1f to %.1f).",
-			    course->service.way->name, ready.median, ready.low, ready.high, drain.median, drain.low, drain.high);
+			    "%s: as cprctl says, ready after %.1f ms (quartiles %.1f to %.1f), of that drained after "
+			    "%.1f (%.1f to %.1f).",
+			    course->service.way->name, ready.median, ready.low, ready.high, drain.median, drain.low,
+			    drain.high);
 	}
 }
 
@@ -125,8 +132,8 @@ static int run_rounds(struct bench *bench, const struct server *server, struct c
 			struct course *course = &courses[which];
 			int r = 0;
 
-			report_progress(bench->report, "restart: %s, restart %zu of %zu, %s", server->name, round, rounds,
-					server->ways[which].name);
+			report_progress(bench->report, "restart: %s, restart %zu of %zu, %s", server->name, round,
+					rounds, server->ways[which].name);
 			if (!round)
 				r = course_begin(course, bench, server, &server->ways[which]);
 			else if (course->runs)
@@ -134,7 +141,8 @@ static int run_rounds(struct bench *bench, const struct server *server, struct c
 			if (r == -EINTR)
 				return r;
 			if (r)
-				report_note(bench->report, "%s: could not be measured: %s.", server->ways[which].name, strerror(-r));
+				report_note(bench->report, "%s: could not be measured: %s.", server->ways[which].name,
+					    strerror(-r));
 			course->runs &= !r;
 			failed = failed ? failed : r;
 		}
@@ -176,7 +184,8 @@ static int measure(struct bench *bench, const struct server *server, struct cour
 /* For who reads only one picture. */
 static void draw_overview(struct bench *bench, struct course (*courses)[SERVER_WAYS])
 {
-	const struct course *nginx = courses[server_find("nginx") - servers], *redis = courses[server_find("redis") - servers];
+	const struct course *nginx = courses[server_find("nginx") - servers],
+			    *redis = courses[server_find("redis") - servers];
 	const struct course *const drawn[] = {&nginx[1], &redis[1], &nginx[2], &redis[2], &nginx[0], &redis[0]};
 
 	plot_courses(bench, "restart", drawn, countof(drawn), 2);

@@ -50,7 +50,8 @@ static int prepare_nginx(struct service *s)
 	size_t n = 0;
 
 	for (size_t i = 0; i < countof(kinds); i++)
-		n += (size_t)snprintf(temporary + n, sizeof(temporary) - n, "%s_temp_path %s/%s;\n", kinds[i], s->room, kinds[i]);
+		n += (size_t)snprintf(temporary + n, sizeof(temporary) - n, "%s_temp_path %s/%s;\n", kinds[i], s->room,
+				      kinds[i]);
 	argument(s, "-p");
 	argument(s, "%s", s->room);
 	argument(s, "-c");
@@ -58,7 +59,8 @@ static int prepare_nginx(struct service *s)
 	argument(s, "-e");
 	argument(s, "stderr");
 	return write_file(s, "nginx.conf",
-			  "daemon %s;\n%s\nworker_processes 2;\npid %s/nginx.pid;\nerror_log stderr;\nevents { worker_connections 1024; }\n"
+			  "daemon %s;\n%s\nworker_processes 2;\npid %s/nginx.pid;\nerror_log stderr;\nevents { "
+			  "worker_connections 1024; }\n"
 			  "http {\naccess_log off;\nkeepalive_requests 1000000000;\n%s"
 			  "server {\nlisten 127.0.0.1:%d;\nlocation / { return 200 \"" LOAD_BODY "\"; }\n}\n}\n",
 			  s->way->kind == WAY_UPGRADE ? "on" : "off", user, s->room, temporary, s->port);
@@ -67,7 +69,8 @@ static int prepare_nginx(struct service *s)
 static int prepare_redis(struct service *s)
 {
 	argument(s, "%s/redis.conf", s->room);
-	return write_file(s, "redis.conf", "bind 127.0.0.1\nport %d\ndir %s\ndaemonize no\nsave \"\"\nappendonly no\n", s->port, s->room);
+	return write_file(s, "redis.conf", "bind 127.0.0.1\nport %d\ndir %s\ndaemonize no\nsave \"\"\nappendonly no\n",
+			  s->port, s->room);
 }
 
 static int prepare_node(struct service *s)
@@ -110,12 +113,13 @@ static int prepare_haproxy(struct service *s)
 	argument(s, "-db");
 	argument(s, "-f");
 	argument(s, "%s/haproxy.cfg", s->room);
-	return write_file(s, "haproxy.cfg",
-			  "global\n    maxconn 1024\n    hard-stop-after 5s\n"
-			  "defaults\n    mode http\n    timeout client 60s\n    timeout connect 5s\n    timeout server 60s\n"
-			  "frontend bench\n    bind 127.0.0.1:%d\n"
-			  "    http-request return status 200 content-type text/plain string \"" LOAD_BODY "\"\n",
-			  s->port);
+	return write_file(
+		s, "haproxy.cfg",
+		"global\n    maxconn 1024\n    hard-stop-after 5s\n"
+		"defaults\n    mode http\n    timeout client 60s\n    timeout connect 5s\n    timeout server 60s\n"
+		"frontend bench\n    bind 127.0.0.1:%d\n"
+		"    http-request return status 200 content-type text/plain string \"" LOAD_BODY "\"\n",
+		s->port);
 }
 
 static int prepare_gunicorn(struct service *s)

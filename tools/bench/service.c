@@ -315,7 +315,13 @@ static int64_t time_in(const char *answer, const char *key)
 static int restart_by_cprctl(struct service *service, struct service_times *times)
 {
 	char pid[16], answer[1024];
-	char *argv[] = {(char *)service->bench->ctl, (char *)"restart", pid, (char *)"--timeout", (char *)"20", (char *)"--json", NULL};
+	char *argv[] = {(char *)service->bench->ctl,
+			(char *)"restart",
+			pid,
+			(char *)"--timeout",
+			(char *)"20",
+			(char *)"--json",
+			NULL};
 	int r;
 
 	snprintf(pid, sizeof(pid), "%d", (int)service->pid);
@@ -415,7 +421,8 @@ static int free_port(void)
 
 	for (int tried = 0; tried < LAST_PORT - FIRST_PORT; tried++) {
 		int port = next++;
-		struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+		struct sockaddr_in at = {
+			.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 		cleanup_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		const int one = 1;
 

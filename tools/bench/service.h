@@ -26,7 +26,8 @@ struct service_times {
  * Makes its room and its files; with a way that is not cpr's there is no preload. 0, or a negative errno after saying
  * why; service_close is called in either case, and ends and removes all that there is.
  */
-int service_open(struct service *service, const struct bench *bench, const struct server *server, const struct way *way);
+int service_open(struct service *service, const struct bench *bench, const struct server *server,
+		 const struct way *way);
 void service_close(struct service *service);
 
 /* Returns when it has answered; *took: ns from its start. 0, or a negative errno after saying why. */

@@ -32,9 +32,12 @@ enum {
 #define CLIENTS "32"
 #define AT_LEAST 0.99
 
-static const char method[] = "wrk and redis-benchmark, 32 connections, against a server with the preload and one without; after 3 pairs both are new. The two clients of a pair run at the same "
-			     "time, by turns of 10 ms in which the other is stopped, for about a second each: what else the machine does meets both. Rate: requests in the time of the "
-			     "client's turns. The servers share one processor, the clients have another. Ratio: with the preload to without. Processor time is that of "
+static const char method[] = "wrk and redis-benchmark, 32 connections, against a server with the preload and one "
+			     "without; after 3 pairs both are new. The two clients of a pair run at the same "
+			     "time, by turns of 10 ms in which the other is stopped, for about a second each: what "
+			     "else the machine does meets both. Rate: requests in the time of the "
+			     "client's turns. The servers share one processor, the clients have another. Ratio: with "
+			     "the preload to without. Processor time is that of "
 			     "all the server's processes, for a request.";
 
 /* A client's program that runs against a port, and what came of it. */
@@ -54,7 +57,14 @@ typedef int (*program_read)(const char *said, struct load_run *run);
 static int start_wrk(const char *program, const char *option, struct load_run *run)
 {
 	char url[64];
-	char *argv[] = {(char *)program, (char *)"-t1", (char *)"-c" CLIENTS, (char *)"-d2s", (char *)"-H", (char *)option, url, NULL};
+	char *argv[] = {(char *)program,
+			(char *)"-t1",
+			(char *)"-c" CLIENTS,
+			(char *)"-d2s",
+			(char *)"-H",
+			(char *)option,
+			url,
+			NULL};
 
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d/", run->port);
 	return machine_start(argv, NULL, &run->pid, &run->out);
@@ -75,8 +85,9 @@ static int read_wrk(const char *said, struct load_run *run)
 static int start_redis_benchmark(const char *program, const char *option, struct load_run *run)
 {
 	char where[16], count[32];
-	char *argv[] = {(char *)program, (char *)"-p",  where,        (char *)"-c",   (char *)CLIENTS, (char *)"-n", count,
-			(char *)"-t",    (char *)"get", (char *)"-P", (char *)option, (char *)"--csv", NULL};
+	char *argv[] = {(char *)program, (char *)"-p",    where,        (char *)"-c",  (char *)CLIENTS,
+			(char *)"-n",    count,           (char *)"-t", (char *)"get", (char *)"-P",
+			(char *)option,  (char *)"--csv", NULL};
 
 	snprintf(where, sizeof(where), "%d", run->port);
 	snprintf(count, sizeof(count), "%ld", run->asked);
@@ -178,7 +189,8 @@ static int run_both(const struct measured *m, const char *program, struct load_r
 	return r ? r : service_sleep_until(0);
 }
 
-static int run_pair(const struct measured *m, const char *program, struct service services[SIDES], const long asked[SIDES], struct figures *f)
+static int run_pair(const struct measured *m, const char *program, struct service services[SIDES],
+		    const long asked[SIDES], struct figures *f)
 {
 	struct load_run runs[SIDES] = {0};
 	int64_t before[SIDES];
@@ -198,8 +210,8 @@ static int run_pair(const struct measured *m, const char *program, struct servic
 }
 
 /* Some pairs against two new servers. */
-static int run_pairs(const struct bench *bench, const struct measured *m, const char *program, struct service services[SIDES], size_t pairs,
-		     struct figures *f)
+static int run_pairs(const struct bench *bench, const struct measured *m, const char *program,
+		     struct service services[SIDES], size_t pairs, struct figures *f)
 {
 	long asked[SIDES] = {FIRST_RUNS, FIRST_RUNS};
 	int r = 0;
@@ -226,15 +238,18 @@ static void note_median(const struct bench *bench, const char *what, const doubl
 	size_t low = middle > away ? (size_t)(middle - away) : 0;
 
 	if (count > 5)
-		report_note(bench->report, "%s: the ratio's median lies between %.3f and %.3f (95 %%, by the order of %zu pairs).", what, sorted[low], sorted[count - 1 - low], count);
+		report_note(bench->report,
+			    "%s: the ratio's median lies between %.3f and %.3f (95 %%, by the order of %zu pairs).",
+			    what, sorted[low], sorted[count - 1 - low], count);
 }
 
-static struct figure add_line(const struct bench *bench, const char *what, const char *unit, double values[SIDES][PAIRS], size_t count,
-			      double at_least)
+static struct figure add_line(const struct bench *bench, const char *what, const char *unit,
+			      double values[SIDES][PAIRS], size_t count, double at_least)
 {
 	double ratios[PAIRS];
 	struct figure theirs, ratio;
-	struct bench_line line = {.what = what, .ours_name = "with the preload", .theirs_name = "without", .unit = unit};
+	struct bench_line line = {
+		.what = what, .ours_name = "with the preload", .theirs_name = "without", .unit = unit};
 
 	for (size_t i = 0; i < count; i++)
 		ratios[i] = values[WITH][i] / values[WITHOUT][i];
@@ -292,9 +307,11 @@ int bench_throughput(struct bench *bench)
 		int r = -ENOENT;
 
 		if (!program_find(server_find(all[i].server)->program, server))
-			report_note(bench->report, "%s: %s is not installed: not measured.", all[i].what, all[i].server);
+			report_note(bench->report, "%s: %s is not installed: not measured.", all[i].what,
+				    all[i].server);
 		else if (!program_find(all[i].program, program))
-			report_note(bench->report, "%s: %s is not installed: not measured.", all[i].what, all[i].program);
+			report_note(bench->report, "%s: %s is not installed: not measured.", all[i].what,
+				    all[i].program);
 		else
 			r = measure(bench, &all[i], program, &bars[count]);
 		count += !r;
