@@ -187,7 +187,10 @@ void arrive_read(struct state *state)
 
 /* ---- looking on ---- */
 
-/* The pid file names who is the owner now: a daemon is not the process that was started. */
+/*
+ * The pid file names the process that is the owner now: a daemon is not the process that was started. The file is never
+ * empty meanwhile: this process can end between any two calls, and one that truncates first would leave an empty file.
+ */
 static void write_pidfile(void)
 {
 	static int written;
@@ -199,8 +202,8 @@ static void write_pidfile(void)
 		return;
 	written = getpid();
 	text_format(&t, "%d\n", written);
-	fd = raw_open(cpr__settings.pidfile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0 || io_write_all(fd, line, t.used))
+	fd = raw_open(cpr__settings.pidfile, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0 || io_write_all(fd, line, t.used) || ftruncate(fd, (off_t)t.used))
 		log_warn("the pid file %s could not be written: %m", cpr__settings.pidfile);
 }
 
@@ -287,10 +290,22 @@ void arrive_remove_files(void)
 	}
 }
 
+/*
+ * The child may be the daemon that stays: it looks whether it is the owner, as this process does once more. Only while
+ * the program starts: a server that forks for each client must not pay for it.
+ */
+static void before_fork(void)
+{
+	if (awaits_ownership() && io_now() - started_at < DAEMON_MS * MS)
+		atomic_store(&arrive_watch, true);
+}
+
 void arrive_begin(void)
 {
 	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile || ready_is_awaited());
 	waits = birth_cleared(sizeof(*waits));
-	if (waits)
+	if (waits) {
 		task_adds(look);
+		birth_around_fork(before_fork, NULL);
+	}
 }

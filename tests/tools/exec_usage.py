@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """cpr-exec: usage, environment, rules, pid file."""
+import contextlib
 import fcntl
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
 import subprocess
 
-from common import CTL, EXEC, LIBRARY, Server, executable, expect, real_true, run, scratch, test, until
+from common import CTL, EXEC, LIBRARY, PYTHON, Server, executable, expect, real_true, run, scratch, test, until
 
 
 @test
@@ -201,6 +203,55 @@ def pidfile_of_a_live_process_refuses():
         fcntl.flock(file, fcntl.LOCK_EX)
         expect(run(EXEC, "-p", f"{d}/pid", "true"), 1, "already running as PID")
         expect(run(EXEC, "-p", f"{d}/none/pid", "true"), 1, "--pidfile .*No such file")
+
+
+# Becomes the owner of a listener when its parent ends. With an argument it cannot write a byte to a file by then.
+DAEMON = """
+import os, resource, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+told, tell = os.pipe()
+child = os.fork()
+if child:
+    os.read(told, 1)
+    print(child, flush=True)
+    os._exit(0)
+if sys.argv[1:]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+os.close(1)
+os.write(tell, b".")
+listener.settimeout(0.02)
+while True:
+    try:
+        listener.accept()
+    except TimeoutError:
+        pass
+"""
+
+
+@contextlib.contextmanager
+def daemon(directory, *arguments):
+    """The pid of a daemon whose parent has ended, and what the two say."""
+    with subprocess.Popen([EXEC, "-p", f"{directory}/pid", "--", PYTHON, "-c", DAEMON, *arguments], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        child = parent.stdout.readline().strip()
+        try:
+            yield child, parent.stderr
+        finally:
+            os.kill(int(child), signal.SIGKILL)
+
+
+@test
+def pidfile_names_the_daemon():
+    with scratch() as d, daemon(d) as (pid, _):
+        until("the daemon to write its pid", lambda: open(f"{d}/pid").read() == f"{pid}\n")
+
+
+@test
+def pidfile_is_never_empty():
+    """Its owner writes it anew, and can be ended, or find no room, in the middle of that."""
+    with scratch() as d, daemon(d, "full") as (_, said):
+        assert select.select([said], [], [], 10)[0] and "pid could not be written" in said.readline()
+        assert open(f"{d}/pid").read().strip().isdigit()
 
 
 # A server that starts another program, as it would a CGI script, and says how that ended.
