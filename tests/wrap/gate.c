@@ -412,18 +412,18 @@ TEST(gate_gives_options_and_flags_when_it_opens, ONCE)
 {
 	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 	if (generation() == 2) {
-		set_option(listener, SOL_SOCKET, SO_RCVLOWAT, 7);
+		set_option(listener, SOL_SOCKET, SO_PRIORITY, 3);
 		MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
 		put("set", 1);
 		level();
 		serve_in_thread(serve_by_epoll);
-		CHECK_INT(get_option(listener, SOL_SOCKET, SO_RCVLOWAT), 7);
+		CHECK_INT(get_option(listener, SOL_SOCKET, SO_PRIORITY), 3);
 		CHECK(has_status(listener, O_NONBLOCK));
 		return;
 	}
 	ask("next");
 	CHECK_INT(get("set"), 1);
-	CHECK_INT(get_option(listener, SOL_SOCKET, SO_RCVLOWAT), 1);
+	CHECK_INT(get_option(listener, SOL_SOCKET, SO_PRIORITY), 0);
 	CHECK(!has_status(listener, O_NONBLOCK));
 	CHECK(!strcmp(ask("hand-over"), "ok"));
 	char where[64];
