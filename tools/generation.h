@@ -43,6 +43,7 @@ struct passing {
 	size_t expected; /* processes */
 	struct line *lines;
 	size_t count;
+	bool all_asked;                /* those too that it has exec'ed */
 	bool swept;                    /* what was idle at first has been given */
 	int64_t sweep_by;              /* … or it is not waited for any more */
 	int64_t swept_at, graceful_at; /* it is told to end the rest in its own way then; 0: not, or it was */

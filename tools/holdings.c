@@ -350,6 +350,24 @@ size_t holdings_count(const struct holdings *h)
 	return table_count(h->table);
 }
 
+size_t holdings_keys(const struct holdings *h, uint64_t *keys, size_t most)
+{
+	size_t n = 0;
+
+	for (const struct entry *e = table_first(h->table); e && n < most; e = table_after(e)) {
+		struct sockaddr_storage address;
+		socklen_t len = sizeof(address);
+		uint64_t key = 0;
+
+		if (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING &&
+		    !getsockname(e->fd, (struct sockaddr *)&address, &len))
+			key = protocol_key((struct sockaddr *)&address, len);
+		if (key)
+			keys[n++] = key;
+	}
+	return n;
+}
+
 void holdings_close(struct holdings *h)
 {
 	close_all(h->table);

@@ -34,6 +34,9 @@ void holdings_inherit(const struct holdings *h);
 
 size_t holdings_count(const struct holdings *h);
 
+/* The keys (protocol_key) of its stream listeners, at most `most`. How many. */
+size_t holdings_keys(const struct holdings *h, uint64_t *keys, size_t most);
+
 /* Closes everything. */
 void holdings_close(struct holdings *h);
 

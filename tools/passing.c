@@ -3,12 +3,14 @@
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
+#include "proc.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LINE_PATIENCE_MS = 5000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
+enum { LINE_PATIENCE_MS = 5000, EXEC_WORKERS_MS = 1000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
 
 static void add_line(struct generation *from, int fd)
 {
@@ -156,15 +158,73 @@ void passing_flush(struct supervisor *s)
 	s->has_pending = false;
 }
 
-/* Something is known anew of how many are left. */
-static void count(struct supervisor *s, struct generation *from)
+/* ---- processes that a generation has exec'ed: node's cluster workers ---- */
+
+/* A process that was forked, and not exec'ed, has its parent's page, and connects by itself. */
+static bool is_exec_worker(pid_t pid, uint64_t owners_page)
 {
-	const struct passing *p = &from->passing;
+	struct proc_page page;
+
+	return !proc_page(pid, &page) && !page.supervisor && page.ino != owners_page;
+}
+
+/* One that has none of our connections says so; one that does not answer in time keeps what it has. */
+static void ask_exec_worker(struct generation *from, pid_t pid, const struct protocol_request *request, int64_t until)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (client_open(&client, pid, false, &why)) /* it has ended */
+		return;
+	if (client_ring(&client, request, &why) || client_hear(&client, until, &answer, &why)) {
+		supervisor_say("PID %d gives no connections: %s", (int)pid, reason);
+		from->passing.mute = true;
+	} else if (answer_is(answer.text, "ok")) {
+		from->passing.expected++;
+		add_line(from, steal_fd(&client.line));
+	}
+}
+
+/*
+ * Asked when the others have said what they have: by then nothing is on its way to these any more. Asked sooner, one
+ * would say that it has nothing, and a moment later get a connection, which then ended with it.
+ */
+static void ask_exec_workers(struct supervisor *s, struct generation *from)
+{
+	static struct protocol_request request;
+	int64_t until = io_now() + EXEC_WORKERS_MS * MS;
+	struct proc_page owners;
+
+	from->passing.all_asked = true;
+	if (proc_page(from->owner, &owners))
+		return;
+	request = (struct protocol_request){.verb = PROTOCOL_PASS};
+	request.drain.key_count = (uint32_t)holdings_keys(&s->holdings, request.drain.keys, PROTOCOL_KEYS_MAX);
+	generation_note_members(from);
+	for (size_t i = 0; request.drain.key_count && i < from->member_count; i++)
+		if (is_exec_worker(from->members[i].pid, owners.ino))
+			ask_exec_worker(from, from->members[i].pid, &request, until);
+}
+
+static size_t not_known(const struct passing *p)
+{
 	size_t unknown = p->expected > p->count ? p->expected - p->count : 0;
 
 	for (size_t i = 0; i < p->count; i++)
 		unknown += p->lines[i].fd >= 0 && !p->lines[i].known;
-	if (unknown)
+	return unknown;
+}
+
+/* Something is known anew of how many are left. */
+static void count(struct supervisor *s, struct generation *from)
+{
+	const struct passing *p = &from->passing;
+
+	if (!not_known(p) && !p->all_asked)
+		ask_exec_workers(s, from);
+	if (not_known(p))
 		return;
 	if (!p->swept)
 		swept(s, from);

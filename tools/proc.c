@@ -121,6 +121,16 @@ static bool parse_page(const char *at, struct proc_page *page)
 	return true;
 }
 
+/* The mapping's inode is the field before its name. */
+static uint64_t inode_before(const char *line, const char *at)
+{
+	while (at > line && at[-1] == ' ')
+		at--;
+	while (at > line && at[-1] != ' ')
+		at--;
+	return strtoull(at, NULL, 10);
+}
+
 static bool parse_mapping(const char *at, struct proc_page *page)
 {
 	static const char plain[] = "/memfd:" PROTOCOL_PAGE_NAME,
@@ -146,8 +156,10 @@ int proc_page(pid_t pid, struct proc_page *page)
 	while (getline(&line, &room, file) > 0) {
 		char *at = strchr(line, '/'); /* the mapping's name is the last field, and the only one with a slash */
 
-		if (at && parse_mapping(at, page))
+		if (at && parse_mapping(at, page)) {
+			page->ino = inode_before(line, at);
 			return 0;
+		}
 	}
 	return ferror(file) && errno ? failure(errno) : -ENXIO;
 }

@@ -27,6 +27,7 @@ struct proc {
 struct proc_page {
 	bool supervisor;
 	int signo;
+	uint64_t ino; /* of the memfd: processes that were forked share their parent's */
 	int filters; /* seccomp filters that were in force when the program started; -1: it does not say */
 };
 

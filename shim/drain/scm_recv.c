@@ -4,7 +4,9 @@
 #include "base/next.h"
 #include "drain/scm_recv.h"
 
+#include "base/guarded.h"
 #include "base/room.h"
+#include "model/protocol.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "process/birth.h"
@@ -14,9 +16,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/un.h>
 
 enum { KEYS_MAX = 16, NAME_SIZE = 128 };
 
@@ -71,18 +71,9 @@ static __attribute__((noinline)) int listener_of(int fd, const struct object *ob
 
 uint64_t scm_recv_key(int fd)
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 	struct address here;
 
-	if (!own_address(fd, &here))
-		return 0;
-	if (here.any.ss_family == AF_INET || here.any.ss_family == AF_INET6)
-		return ntohs(((struct sockaddr_in *)&here.any)->sin_port); /* in both families it stands there */
-	if (here.any.ss_family != AF_UNIX || here.len <= offsetof(struct sockaddr_un, sun_path))
-		return 0; /* a socketpair, or who has connected */
-	for (size_t i = offsetof(struct sockaddr_un, sun_path); i < here.len; i++)
-		hash = (hash ^ ((unsigned char *)&here.any)[i]) * UINT64_C(0x100000001b3);
-	return hash | UINT64_C(1) << 63;
+	return own_address(fd, &here) ? protocol_key((struct sockaddr *)&here.any, here.len) : 0;
 }
 
 static void note(uint64_t key)
@@ -183,12 +174,12 @@ static int fits(const struct address *listener, const struct address *here)
 
 const struct entry *scm_recv_listener(int fd)
 {
+	assert_guarded();
 	const struct entry *best = NULL;
 	struct address here, there;
-	struct guard_hold hold;
 	int most = 0;
 
-	if (!own_address(fd, &here) || !guard_lock(&hold))
+	if (!own_address(fd, &here))
 		return NULL;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there)
@@ -200,7 +191,6 @@ const struct entry *scm_recv_listener(int fd)
 			best = e;
 		}
 	}
-	guard_unlock(&hold);
 	return best;
 }
 

@@ -18,10 +18,7 @@
  */
 void scm_recv_note(int fd);
 
-/*
- * By what a listener and the connections that were accepted on it know each other in different processes: the port, or
- * what a unix socket is bound to. 0: nothing.
- */
+/* protocol_key of the address of a socket. */
 uint64_t scm_recv_key(int fd);
 
 /*
@@ -33,7 +30,7 @@ bool scm_recv_is_of(const uint64_t *keys, size_t n);
 /*
  * The listener here on which a connection was accepted that a worker of TAGGING_REMOTE passes on; or NULL. By their
  * addresses, and not by its name: that is what the program asked for, which may have been any port. (A v4 client of a
- * dual-stack listener has a socket of that one's family.) By a handler.
+ * dual-stack listener has a socket of that one's family.) By a handler, holding the guard.
  */
 const struct entry *scm_recv_listener(int fd);
 

@@ -4,6 +4,7 @@
 #include "model/protocol.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -19,11 +20,24 @@ socklen_t protocol_address(uint64_t nonce, struct sockaddr_un *addr)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + t.used);
 }
 
+uint64_t protocol_key(const struct sockaddr *addr, socklen_t len)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+
+	if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in *)addr)->sin_port); /* in both families it stands there */
+	if (addr->sa_family != AF_UNIX || len <= offsetof(struct sockaddr_un, sun_path))
+		return 0; /* a socketpair, or who has connected */
+	for (size_t i = offsetof(struct sockaddr_un, sun_path); i < len; i++)
+		hash = (hash ^ ((const unsigned char *)addr)[i]) * UINT64_C(0x100000001b3);
+	return hash | UINT64_C(1) << 63;
+}
+
 int protocol_check(const struct protocol_request *request, size_t size)
 {
 	if (size != sizeof(*request) || request->magic != PROTOCOL_MAGIC)
 		return -EINVAL;
-	if (request->verb == PROTOCOL_DRAIN)
+	if (request->verb == PROTOCOL_DRAIN || request->verb == PROTOCOL_PASS)
 		return request->drain.key_count > PROTOCOL_KEYS_MAX ? -EINVAL : 0;
 	if (request->verb >= PROTOCOL_JOIN && request->verb < PROTOCOL_VERBS_END)
 		return 0;

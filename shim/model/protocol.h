@@ -63,10 +63,15 @@ enum protocol_verb {
  *   TAKE   after OPEN. The connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
  *   FORGET after CLOSE: its listeners are given up, and there is no way back
  * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many processes= there are.
+ * A process that the generation has exec'ed is asked for itself: PASS with the keys of the listeners (`drain.keys`). It
+ * says "none" if it shares no such listener, and was given none of their connections.
  * A generation reports to the supervisor's own address (SETTINGS_SUPERVISOR) when it is ready, as after a restart in exec mode.
  */
 /* PROTOCOL_RESTART's flags, to a supervisor: the line stays until the old generation is gone, and is told "drained". */
 enum { PROTOCOL_WAIT_DRAINED = 1 };
+
+/* A batch's value, of a connection whose process does not have its listener: it is found by the address. */
+enum { PROTOCOL_BY_ADDRESS = 0 };
 
 enum protocol_batch_kind { PROTOCOL_BATCH_DESCRIPTORS = 1, PROTOCOL_BATCH_CARRY, PROTOCOL_BATCH_LEFT };
 
@@ -126,6 +131,12 @@ struct protocol_request {
 
 /* The abstract address of a nonce; the length that bind and connect want. */
 socklen_t protocol_address(uint64_t nonce, struct sockaddr_un *addr);
+
+/*
+ * By what a listener and the connections that were accepted on it know each other in different processes: the port, or
+ * what a unix socket is bound to. 0: nothing.
+ */
+uint64_t protocol_key(const struct sockaddr *addr, socklen_t len);
 
 /* Is this a sound batch, with as many descriptors as came? */
 bool protocol_batch_is_sound(const struct protocol_batch *batch, size_t size, size_t descriptors);

@@ -279,13 +279,13 @@ static const struct entry *listener_of_message(void)
 /* The listener that a connection comes back from; -1: it does not. */
 static int comes_from(int fd)
 {
-	const struct entry *e = message.by_address ? scm_recv_listener(fd) : NULL;
+	const struct entry *e;
 	struct guard_hold hold;
 	int listener = -1;
 
 	if (!guard_lock(&hold))
 		return -1;
-	e = message.by_address ? e : listener_of_message();
+	e = message.by_address ? scm_recv_listener(fd) : listener_of_message();
 	if (e && carry_comes_again(e))
 		listener = e->fd;
 	guard_unlock(&hold);

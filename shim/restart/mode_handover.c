@@ -8,7 +8,9 @@
 #include "base/next.h"
 #include "base/raw.h"
 #include "deliver/take.h"
+#include "drain/scm_recv.h"
 #include "fd/gate.h"
+#include "fd/inherited.h"
 #include "process/birth.h"
 #include "process/caller.h"
 #include "process/guard.h"
@@ -49,6 +51,8 @@ static struct {
 	uint64_t nonce;
 	uint32_t verb;
 } queued = {.sock = -1};
+
+static bool passes_as_exec_worker; /* asked by the supervisor itself, and not by an owner */
 
 static void answer(int sock, const char *result, const char *reason, size_t processes)
 {
@@ -257,10 +261,73 @@ static const char *refusal(uint32_t verb)
 	return NULL;
 }
 
-void handover_asked(int sock, uint64_t nonce, uint32_t verb)
-{
-	const char *why = refusal(verb);
+/* ---- in a process that the generation has exec'ed ---- */
 
+static bool has_key(int fd, const struct protocol_request *request)
+{
+	uint64_t key = scm_recv_key(fd);
+
+	for (size_t i = 0; key && i < request->drain.key_count; i++)
+		if (request->drain.keys[i] == key)
+			return true;
+	return false;
+}
+
+/* Was it started with one of the generation's listeners? */
+static bool shares_listener(const struct protocol_request *request)
+{
+	struct guard_hold hold;
+	bool shares = false;
+
+	if (!guard_lock(&hold))
+		return false;
+	for (const struct entry *e = table_first(cpr__table); e && !shares; e = table_after(e))
+		shares = e->kind == ENTRY_STREAM && e->flags & ENTRY_STARTED_WITH && has_key(e->fd, request);
+	guard_unlock(&hold);
+	return shares;
+}
+
+/* Its gate closes only here: it bound none of these listeners, and so it is no part of what CLOSE waits for. */
+static void pass_of_exec_worker(int sock, const struct protocol_request *request)
+{
+	bool shares = shares_listener(request), was_given = scm_recv_is_of(request->drain.keys, request->drain.key_count);
+
+	if (!inherited_ancestor() || (!shares && !was_given)) {
+		answer(sock, "none", NULL, 0);
+		raw_close(sock);
+		return;
+	}
+	if (shares && !gate_has_left && gate_close())
+		log_warn("this worker goes on to accept clients: its listeners could not be closed");
+	threads_look_again();
+	inherited_pass(true);
+	passes_as_exec_worker = true;
+	answer(sock, "ok", NULL, 0);
+	pass_begin(sock);
+}
+
+/* Has the supervisor ended the line? Then this generation serves again. */
+static void look_as_exec_worker(void)
+{
+	if (!passes_as_exec_worker || pass_under_way())
+		return;
+	passes_as_exec_worker = false;
+	inherited_pass(false);
+	if (gate_has_left)
+		gate_open();
+	threads_look_again();
+}
+
+void handover_asked(int sock, uint64_t nonce, const struct protocol_request *request)
+{
+	uint32_t verb = request->verb;
+	const char *why;
+
+	if (verb == PROTOCOL_PASS && request->drain.key_count) {
+		pass_of_exec_worker(sock, request);
+		return;
+	}
+	why = refusal(verb);
 	if (why) {
 		answer(sock, "refused", why, 0);
 		raw_close(sock);
@@ -305,10 +372,11 @@ void handover_asked(int sock, uint64_t nonce, uint32_t verb)
 
 static void ask_queued(void)
 {
+	const struct protocol_request request = {.verb = queued.verb};
 	int sock = queued.sock;
 
 	queued.sock = -1;
-	handover_asked(sock, queued.nonce, queued.verb);
+	handover_asked(sock, queued.nonce, &request);
 }
 
 /* Workers look at each client that they accept whether it is a knock: no more. */
@@ -329,6 +397,7 @@ static int sooner(int a, int b)
 static int look(void)
 {
 	struct page_drain *drain = page_shared_drain();
+	int ms;
 
 	if (!drain)
 		return 0;
@@ -340,7 +409,9 @@ static int look(void)
 		ask_queued();
 	if (!asked.wish && take_is_done())
 		end_taking();
-	return sooner(look_as_owner(), sooner(pass_look(), take_look()));
+	ms = pass_look();
+	look_as_exec_worker();
+	return sooner(look_as_owner(), sooner(ms, take_look()));
 }
 
 static void forget(void)
@@ -349,6 +420,7 @@ static void forget(void)
 	take_forget();
 	asked.wish = 0;
 	asked.sock = queued.sock = -1;
+	passes_as_exec_worker = false;
 }
 
 void handover_init(void)

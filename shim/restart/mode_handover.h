@@ -11,6 +11,6 @@
 void handover_init(void);
 
 /* Answers who asks on `sock`, which is the handover's to close from here on. `nonce`: where it listens. */
-void handover_asked(int sock, uint64_t nonce, uint32_t verb);
+void handover_asked(int sock, uint64_t nonce, const struct protocol_request *request);
 
 #endif

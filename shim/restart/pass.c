@@ -10,6 +10,7 @@
 #include "drain/carry.h"
 #include "drain/drain.h"
 #include "drain/freeze.h"
+#include "drain/scm_send.h"
 #include "fd/conn.h"
 #include "fd/gate.h"
 #include "fd/tagging.h"
@@ -58,6 +59,7 @@ void pass_begin(int sock)
 	line.begun_at = io_now();
 	tagging_resolve();
 	drain_begin_passing();
+	scm_send_look_anew();
 }
 
 void pass_end(void)
@@ -67,6 +69,11 @@ void pass_end(void)
 	io_close(&line.sock);
 	line.sock = -1;
 	drain_thaw();
+}
+
+bool pass_under_way(void)
+{
+	return line.sock >= 0;
 }
 
 void pass_forget(void)
@@ -226,7 +233,7 @@ static void pack(struct parcel *p, int fd, const struct entry *listener)
 {
 	conn_set(conn_at(fd), CONN_LEAVING);
 	p->fds[p->batch.count] = fd;
-	p->batch.value[p->batch.count++] = gate_inode(listener);
+	p->batch.value[p->batch.count++] = listener->fd == TAGGING_REMOTE ? PROTOCOL_BY_ADDRESS : gate_inode(listener);
 }
 
 /*
@@ -249,6 +256,18 @@ static size_t accepting(void)
 	return n;
 }
 
+/*
+ * What was given to other processes by message, and is not received yet, has no record in any of them. The supervisor
+ * asks them for what they have when it has heard from this one.
+ */
+static size_t on_the_way(void)
+{
+	if (!atomic_load(&scm_send_any) || scm_send_is_settled())
+		return 0;
+	line.waits = true;
+	return 1;
+}
+
 /* How many were passed; *left: how many are this generation's still. -errno when the line takes nothing now. */
 static int pass_all(size_t *left)
 {
@@ -258,7 +277,7 @@ static int pass_all(size_t *left)
 
 	p.batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY};
 	line.waits = false;
-	*left = accepting(); /* before the records are looked at */
+	*left = accepting() + on_the_way(); /* before the records are looked at */
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 		const struct entry *listener = c && !(c->flags & CONN_EXEMPT) ? tagging_listener(c->listener) : NULL;

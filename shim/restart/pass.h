@@ -14,6 +14,8 @@ void pass_begin(int sock);
 /* Called off: what stands frozen here goes on here. */
 void pass_end(void);
 
+bool pass_under_way(void);
+
 /* Passes what stands at a boundary now. ms until the next look; 0: nothing is passed. */
 int pass_look(void);
 

@@ -10,6 +10,7 @@
 #include "deliver/linger.h"
 #include "deliver/queue.h"
 #include "deliver/take.h"
+#include "drain/scm_recv.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 #include "process/guard.h"
@@ -134,7 +135,9 @@ static void end_connection(int fd)
 static bool deliver_all(void)
 {
 	for (; had.at < had.batch.count; had.at++) {
-		const struct entry *listener = listener_of(had.batch.value[had.at]);
+		uint64_t ino = had.batch.value[had.at];
+		const struct entry *listener =
+			ino == PROTOCOL_BY_ADDRESS ? scm_recv_listener(had.fds[had.at]) : listener_of(ino);
 
 		if (!listener)
 			end_connection(had.fds[had.at]);

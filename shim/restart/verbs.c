@@ -283,7 +283,7 @@ static enum answered answer_retire(struct call *call)
 
 static enum answered answer_handover(struct call *call)
 {
-	handover_asked(call->sock, call->nonce, call->request.verb);
+	handover_asked(call->sock, call->nonce, &call->request);
 	call->sock = -1;
 	return DONE;
 }
