@@ -24,8 +24,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-cpr_touched _Atomic bool drain_active;
-_Atomic bool drain_passes;
 static _Atomic bool drain_over_here; /* see drain_close */
 static _Atomic int parked_word; /* changes when a drain ends */
 
@@ -143,15 +141,6 @@ static void forget_drain(void)
 		if (c)
 			conn_clear(c, CONN_FROZEN | CONN_POLLED);
 	}
-}
-
-bool drain_is_ours(void)
-{
-	int saved_errno = errno;
-
-	birth_own_memory(); /* a child's first question */
-	errno = saved_errno;
-	return atomic_load(&drain_active);
 }
 
 void drain_init(void)

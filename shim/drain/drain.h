@@ -3,22 +3,12 @@
 #ifndef CPR_DRAIN_DRAIN_H
 #define CPR_DRAIN_DRAIN_H
 
+#include "drain/drain_phase.h"
 #include "process/active_calls.h"
 #include "fd/conn.h"
 
 #include <poll.h>
 #include <sys/select.h>
-
-/* A drain is on: reads and accepts are frozen. */
-extern _Atomic bool drain_active;
-
-/* It is active, but is it this process's, or one that its parent was in when this was born? */
-bool drain_is_ours(void);
-
-static inline bool drain_is_on(void)
-{
-	return unlikely(atomic_load_explicit(&drain_active, memory_order_relaxed)) && drain_is_ours();
-}
 
 /* Once, at the start. */
 void drain_init(void);
@@ -87,11 +77,7 @@ int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout
 /* The answer was written: during a drain the connection freezes at once. */
 void drain_wrote(int fd, struct conn *c);
 
-/*
- * A drain of handover: what freezes goes to the next generation at once, and the program goes on with the rest, for
- * hours. Listeners have nothing to do with it (fd/gate.h), and what is not carried is left alone.
- */
-extern _Atomic bool drain_passes;
+/* A drain that passes (drain_passes): for handover. */
 void drain_begin_passing(void);
 
 /*

@@ -220,6 +220,12 @@ static fork_path void parent(void)
 			around_fork[i].after();
 }
 
+/* In a sandbox the kernel cannot be asked any more. */
+static void know_before_sandbox(void)
+{
+	birth_own_memory();
+}
+
 int birth_init(void)
 {
 	void *page = pool_map(CLEARED_ROOM);
@@ -231,5 +237,6 @@ int birth_init(void)
 	birth_self = page;
 	*birth_self = (struct birth_self){.pid = getpid(), .parent = getppid()};
 	birth_known_as = birth_self->pid;
+	sandbox_when_entering(know_before_sandbox);
 	return pthread_atfork(prepare, parent, NULL) ? -ENOMEM : 0;
 }

@@ -4,7 +4,6 @@
 
 #include "base/log.h"
 #include "base/readable.h"
-#include "process/birth.h"
 
 enum { PREPARING_MAX = 4 };
 
@@ -23,7 +22,6 @@ void sandbox_enter(bool *was)
 	*was = atomic_load(&sandbox_on);
 	if (*was)
 		return;
-	birth_own_memory(); /* a child's first question */
 	for (int i = 0; i < preparing_count; i++)
 		preparing[i]();
 	log_pause(true);

@@ -38,27 +38,8 @@ enum {
 	DAEMON_MS = 3000,
 };
 
-static int generation = 1;
-static int64_t first_at, started_at;
-
-_Atomic bool arrive_watch;
 /* a thread of the program was about to, since the last look; a forked child finds it cleared */
 static _Atomic bool *waits;
-
-int arrive_generation(void)
-{
-	return generation;
-}
-
-int64_t arrive_first_at(void)
-{
-	return first_at;
-}
-
-int64_t arrive_started_at(void)
-{
-	return started_at;
-}
 
 /* ---- adopting ---- */
 
@@ -155,11 +136,10 @@ int arrive_adopt(struct state *state)
 		cpr__table = table_new();
 		return cpr__table ? 0 : -ENOMEM;
 	}
-	generation = (int)state->generation + 1;
-	first_at = state->first_at;
+	generation_follows((int)state->generation, state->first_at);
 	adopt_all(state);
 	log_debug("arriving: state read in %lld us, %zu descriptors adopted in %lld us",
-		  (long long)(begun - started_at) / 1000, table_count(state->table),
+		  (long long)(begun - generation_started_at()) / 1000, table_count(state->table),
 		  (long long)(io_now() - begun) / 1000);
 	cpr__table = state->table;
 	state->table = NULL;
@@ -173,7 +153,7 @@ void arrive_read(struct state *state)
 	int fd = state_fd(), r;
 
 	*state = (struct state){0};
-	started_at = first_at = io_now();
+	generation_begins();
 	if (fd < 0)
 		return;
 	r = state_read(fd, false, state, &why);
@@ -217,8 +197,8 @@ static bool awaits_ownership(void)
 static int await_rest(bool owner, bool carrying, int64_t now)
 {
 	if (owner && !ready_reached())
-		return now - started_at < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
-	if (!owner && awaits_ownership() && now - started_at < DAEMON_MS * MS)
+		return now - generation_started_at() < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
+	if (!owner && awaits_ownership() && now - generation_started_at() < DAEMON_MS * MS)
 		return SLOW_TICK_MS; /* the process that started us may be about to leave, and we be the daemon */
 	if (owner && now - ready_at() < SLOW_TICK_MS * MS) /* time to accept what has queued */
 		return SLOW_TICK_MS;
@@ -252,10 +232,10 @@ static int settle(bool waited)
 /* The errand: the arrival, and then the children that nobody waits for. */
 static int look(void)
 {
-	int again = atomic_load(&arrive_watch) ? settle(atomic_exchange(waits, false)) : 0;
+	int again = atomic_load(&generation_is_settling) ? settle(atomic_exchange(waits, false)) : 0;
 
 	if (!again)
-		atomic_store(&arrive_watch, false);
+		atomic_store(&generation_is_settling, false);
 	return children_reap() && !again ? CHILDREN_TICK_MS : again;
 }
 
@@ -296,13 +276,13 @@ void arrive_remove_files(void)
  */
 static void before_fork(void)
 {
-	if (awaits_ownership() && io_now() - started_at < DAEMON_MS * MS)
-		atomic_store(&arrive_watch, true);
+	if (awaits_ownership() && io_now() - generation_started_at() < DAEMON_MS * MS)
+		atomic_store(&generation_is_settling, true);
 }
 
 void arrive_begin(void)
 {
-	atomic_store(&arrive_watch, generation > 1 || cpr__settings.pidfile || ready_is_awaited());
+	atomic_store(&generation_is_settling, generation_number() > 1 || cpr__settings.pidfile || ready_is_awaited());
 	waits = birth_cleared(sizeof(*waits));
 	if (waits) {
 		task_adds(look);

@@ -4,6 +4,7 @@
 #define CPR_RESTART_ARRIVE_H
 
 #include "model/state.h"
+#include "restart/generation.h"
 
 #include <stdbool.h>
 
@@ -21,13 +22,6 @@ void arrive_remove_files(void);
 
 /* From here on the arrival is looked after. */
 void arrive_begin(void);
-
-int arrive_generation(void);
-int64_t arrive_first_at(void);   /* CLOCK_MONOTONIC, ns: when generation 1 started */
-int64_t arrive_started_at(void); /* … this one */
-
-/* Does anybody wait for this generation to be ready, or a worker for its retirement, or an orphan for its claim? */
-extern _Atomic bool arrive_watch;
 
 /* The program is about to wait for events, in any thread: it is as ready as it will be. */
 void arrive_waiting(void);

@@ -7,7 +7,7 @@
 #include "base/next.h"
 #include "fd/tagging.h"
 #include "process/guard.h"
-#include "restart/arrive.h"
+#include "restart/generation.h"
 
 enum { GREATEST = 65535 }; /* the kernel cuts it to somaxconn */
 
@@ -39,7 +39,7 @@ int backlog_for(int fd, int backlog)
 	struct entry *e;
 	bool raised;
 
-	if (likely(!arrive_watch) || !guard_lock(&hold))
+	if (likely(!generation_is_settling) || !guard_lock(&hold))
 		return backlog;
 	e = table_by_fd(cpr__table, fd);
 	raised = e && e->flags & ENTRY_RAISED;

@@ -67,8 +67,8 @@ static bool is_given(const struct entry *e)
 /* The state as a memfd, and what it names into `all`, which has room for as many as the table. */
 static int take_down(struct given_fd **all, size_t *count, size_t *room)
 {
-	struct state state = {.generation = (uint32_t)arrive_generation(),
-			      .first_at = arrive_first_at(),
+	struct state state = {.generation = (uint32_t)generation_number(),
+			      .first_at = generation_first_at(),
 			      .table = cpr__table,
 			      .heirlooms = cpr__startup.heirlooms,
 			      .heirloom_count = cpr__startup.heirloom_count};

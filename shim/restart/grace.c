@@ -10,7 +10,7 @@
 #include "fd/tagging.h"
 #include "process/guard.h"
 #include "process/roster.h"
-#include "restart/arrive.h"
+#include "restart/generation.h"
 
 #include <string.h>
 
@@ -29,7 +29,7 @@ static bool is_transient(const struct entry *e)
 
 int64_t grace_end(void)
 {
-	return arrive_started_at() + cpr__settings.grace_s * INT64_C(1000000000);
+	return generation_started_at() + cpr__settings.grace_s * INT64_C(1000000000);
 }
 
 bool grace_is_unclaimed(const struct entry *e)

@@ -11,7 +11,7 @@
 #include "process/children.h"
 #include "process/guard.h"
 #include "process/roster.h"
-#include "restart/arrive.h"
+#include "restart/generation.h"
 #include "restart/grace.h"
 #include "restart/retire.h"
 #include "restart/surplus.h"
@@ -128,7 +128,7 @@ static void report(size_t orphans, bool taken)
 		return;
 	protocol_put(&t, "result", "ready");
 	protocol_put_int(&t, "pid", getpid());
-	protocol_put_int(&t, "generation", arrive_generation());
+	protocol_put_int(&t, "generation", generation_number());
 	protocol_put_int(&t, "descriptors", (int64_t)kept_count());
 	protocol_put_int(&t, "carried", ready.carried);
 	protocol_put_int(&t, "closed", ready.closed);
@@ -136,11 +136,11 @@ static void report(size_t orphans, bool taken)
 	protocol_put_int(&t, "orphans", (int64_t)orphans);
 	protocol_put_int(&t, "drain_us", (ready.drained_at - ready.asked_at) / 1000);
 	protocol_put_int(&t, "leave_us", (ready.left_at - ready.drained_at) / 1000);
-	protocol_put_int(&t, "exec_us", (arrive_started_at() - ready.left_at) / 1000);
+	protocol_put_int(&t, "exec_us", (generation_started_at() - ready.left_at) / 1000);
 	protocol_put_int(&t, "ready_us", ready.took_us);
 	if (taken)
 		text_format(&t, "warning=taken for ready after %d s: it was not seen to wait for work%s\n",
-			    (int)((ready.ready_at - arrive_started_at()) / (1000 * MS)),
+			    (int)((ready.ready_at - generation_started_at()) / (1000 * MS)),
 			    orphans ? " with all that was kept for it" : "");
 	put_orphans(&t);
 	children_warn(&t);
@@ -153,10 +153,10 @@ static void become_ready(size_t orphans, bool taken)
 	if (atomic_exchange(&ready.reached, true))
 		return;
 	ready.ready_at = io_now();
-	ready.took_us = (ready.ready_at - (ready.asked_at ? ready.asked_at : arrive_started_at())) / 1000;
+	ready.took_us = (ready.ready_at - (ready.asked_at ? ready.asked_at : generation_started_at())) / 1000;
 	report(orphans, taken);
 	retire_tell();
-	log_info("generation %d is ready after %lld ms", arrive_generation(), (long long)ready.took_us / 1000);
+	log_info("generation %d is ready after %lld ms", generation_number(), (long long)ready.took_us / 1000);
 }
 
 /* How many that the last generation left have not been asked for. Each worker has a copy of each. */
@@ -182,7 +182,7 @@ static bool is_taken(size_t left, int64_t now)
 	int64_t since = left ? ready.waited_at : ready.claimed_at;
 
 	return (since && now - since > TAKEN_MS * MS) ||
-	       (!cpr__settings.gated && now - arrive_started_at() > cpr__settings.ready_timeout_s * 1000 * MS);
+	       (!cpr__settings.gated && now - generation_started_at() > cpr__settings.ready_timeout_s * 1000 * MS);
 }
 
 /*

@@ -127,13 +127,13 @@ static enum answered answer_status(struct call *call)
 	protocol_put_int(t, "pid", getpid());
 	protocol_put_int(t, "owner", roster_owner());
 	protocol_put(t, "role", owner ? "owner" : "worker");
-	protocol_put_int(t, "generation", arrive_generation());
+	protocol_put_int(t, "generation", generation_number());
 	protocol_put(t, "mode", cpr__settings.supervisor ? "handover" : "exec");
 	if (cpr__settings.supervisor)
 		protocol_put_int(t, "supervisor", cpr__settings.supervisor);
 	protocol_put(t, "gate", gate_is_closed ? "closed" : "open");
-	protocol_put_int(t, "uptime_ms", (now - arrive_first_at()) / MS);
-	protocol_put_int(t, "generation_ms", (now - arrive_started_at()) / MS);
+	protocol_put_int(t, "uptime_ms", (now - generation_first_at()) / MS);
+	protocol_put_int(t, "generation_ms", (now - generation_started_at()) / MS);
 	put_command(t);
 	if (cpr__startup.directory)
 		protocol_put(t, "directory", cpr__startup.directory);
@@ -141,8 +141,8 @@ static enum answered answer_status(struct call *call)
 		protocol_put(t, "test", cpr__settings.test);
 	put_counts(t);
 	put_connections(t);
-	protocol_put_int(t, "restarts", arrive_generation() - 1);
-	if (owner && arrive_generation() > 1 && ready_reached()) {
+	protocol_put_int(t, "restarts", generation_number() - 1);
+	if (owner && generation_number() > 1 && ready_reached()) {
 		protocol_put_int(t, "last_restart_ms", ready_last().took_us / 1000);
 		protocol_put_int(t, "last_restart_drain_ms", ready_last().drain_us / 1000);
 		protocol_put_int(t, "last_restart_carried", ready_last().carried);
@@ -159,8 +159,8 @@ static enum answered answer_status(struct call *call)
 
 static enum answered answer_list(struct call *call)
 {
-	struct state state = {.generation = (uint32_t)arrive_generation(),
-			      .first_at = arrive_first_at(),
+	struct state state = {.generation = (uint32_t)generation_number(),
+			      .first_at = generation_first_at(),
 			      .table = cpr__table,
 			      .heirlooms = cpr__startup.heirlooms,
 			      .heirloom_count = cpr__startup.heirloom_count};

@@ -256,8 +256,8 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 
 CPR_EXPORT int cpr_state_save(void)
 {
-	struct state state = {.generation = (uint32_t)arrive_generation(),
-			      .first_at = arrive_first_at(),
+	struct state state = {.generation = (uint32_t)generation_number(),
+			      .first_at = generation_first_at(),
 			      .heirlooms = cpr__startup.heirlooms,
 			      .heirloom_count = cpr__startup.heirloom_count};
 	struct guard_hold hold;
@@ -333,7 +333,7 @@ CPR_EXPORT int cpr_state_load(int fd)
 
 CPR_EXPORT int cpr_generation(void)
 {
-	return arrive_generation();
+	return generation_number();
 }
 
 CPR_EXPORT const char *cpr_version(void)

@@ -37,7 +37,7 @@ static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int 
  */
 static inline bool may_meet(pid_t pid, int options)
 {
-	if (unlikely(arrive_watch) && pid <= 0 && !(options & WNOHANG))
+	if (unlikely(generation_is_settling) && pid <= 0 && !(options & WNOHANG))
 		arrive_waiting();
 	return unlikely(atomic_load_explicit(&children_left, memory_order_relaxed) > 0) && pid <= 0;
 }

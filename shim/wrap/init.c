@@ -104,7 +104,7 @@ static int start(void)
 	state_free(&crossing.state);
 	guard_begin();
 	if (!r)
-		task_begin(arrive_watch);
+		task_begin(generation_is_settling);
 	return r;
 }
 

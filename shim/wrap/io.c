@@ -100,7 +100,7 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 		unsigned rings_;                                                                                       \
 		int64_t since_ = 0;                                                                                    \
 		if (likely(!c_)) {                                                                                     \
-			if (unlikely(arrive_watch))                                                                    \
+			if (unlikely(generation_is_settling))                                                          \
 				arrive_receiving(fd);                                                                  \
 			do {                                                                                           \
 				rings_ = doorbell_rings;                                                               \
@@ -108,7 +108,7 @@ static void took_iov(struct conn *c, ssize_t r, const struct iovec *iov, size_t 
 			} while (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_RCVTIMEO, &since_));         \
 		} else {                                                                                               \
 			do {                                                                                           \
-				int frozen_ = drain_enter(fd, c_, (flags) & MSG_DONTWAIT);                             \
+				int frozen_ = drain_enter(fd, c_, (flags)&MSG_DONTWAIT);                               \
 				if (unlikely(frozen_)) {                                                               \
 					errno = -frozen_;                                                              \
 					r_ = -1;                                                                       \
@@ -280,7 +280,7 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 		int64_t since_ = 0;                                                                                    \
 		__typeof__(call) r_;                                                                                   \
 		struct conn *c_ = conn_at(fd);                                                                         \
-		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_FIN_SENT)) {                                         \
+		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_FIN_SENT)) {                                     \
 			errno = EPIPE; /* without the signal: it is we who ended it */                                 \
 			r_ = -1;                                                                                       \
 		} else {                                                                                               \

@@ -160,7 +160,7 @@ CPR_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 /* A program that waits only for its signals is ready when it does so. */
 static const sigset_t *to_wait_for(const sigset_t *set, sigset_t *room)
 {
-	if (unlikely(arrive_watch))
+	if (unlikely(generation_is_settling))
 		arrive_waiting();
 	return cpr__spared(set, room);
 }

@@ -90,7 +90,7 @@ CPR_EXPORT unsigned sleep(unsigned seconds)
 
 CPR_EXPORT int pause(void)
 {
-	if (unlikely(arrive_watch)) /* a master that leaves everything to its workers: it is ready */
+	if (unlikely(generation_is_settling)) /* a master that leaves everything to its workers: it is ready */
 		arrive_waiting();
 	return AGAIN(next_pause());
 }

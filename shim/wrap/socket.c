@@ -121,7 +121,7 @@ static bool goes_on_without(int fd, int64_t *since)
 			do {                                                                                           \
 				rings_ = doorbell_rings;                                                               \
 				r_ = next(fd, addr, len);                                                              \
-			} while (doorbell_only_rang(r_, rings_) && !goes_on_without(fd, &since_));                             \
+			} while (doorbell_only_rang(r_, rings_) && !goes_on_without(fd, &since_));                     \
 			connected(fd, addr, r_);                                                                       \
 		}                                                                                                      \
 		r_;                                                                                                    \
@@ -162,10 +162,10 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 		int r_, knock_ = 0;                                                                                    \
 		unsigned rings_;                                                                                       \
 		int64_t since_ = 0;                                                                                    \
-		if (unlikely(pending_any(fd)))                                                                           \
-			pending_resolve(fd); /* what is accepted on it may be carried to it */                            \
-		inherited_accepts();                                                                                     \
-		if (unlikely(arrive_watch))                                                                            \
+		if (unlikely(pending_any(fd)))                                                                         \
+			pending_resolve(fd); /* what is accepted on it may be carried to it */                         \
+		inherited_accepts();                                                                                   \
+		if (unlikely(generation_is_settling))                                                                  \
 			arrive_waiting();                                                                              \
 		do {                                                                                                   \
 			int frozen_ = drain_enter(fd, NULL, false);                                                    \

@@ -23,7 +23,7 @@ static inline unsigned waiting(void)
 {
 	conn_waits++;
 	drain_exit(); /* a handler may have jumped out of a read */
-	if (unlikely(arrive_watch))
+	if (unlikely(generation_is_settling))
 		arrive_waiting();
 	return doorbell_rings;
 }
