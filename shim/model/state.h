@@ -93,7 +93,7 @@ struct state {
 	size_t child_count;
 	int64_t drained_at;  /* … when every connection stood at a boundary */
 	uint32_t carried, closed;
-	uint64_t mask;       /* BY_OWN_EXEC: the program's signal mask (the kernel's form) */
+	uint64_t mask;       /* the signals that the next image blocks (the kernel's form); BY_HANDOVER: unused */
 	struct given given;
 	/* the last generation did not check whether the API's descriptors are still what they were */
 	bool unseen;

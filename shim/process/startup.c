@@ -276,10 +276,8 @@ static void doorstop(int sig)
  * through another thread before exec gets that far; so it gets a handler that does nothing, which exec resets to the
  * default.
  */
-static void restore_signals(int doorbell)
+static void restore_signals(void)
 {
-	sigset_t mask = start.mask;
-
 	for (int sig = 1; sig < _NSIG; sig++) {
 		struct sigaction wanted = {.sa_handler = start.ignored[sig] ? SIG_IGN : doorstop,
 					   .sa_flags = SA_RESTART};
@@ -292,13 +290,9 @@ static void restore_signals(int doorbell)
 			continue;
 		before.replaced[sig] = !next_sigaction(sig, &wanted, &before.actions[sig]);
 	}
-	sigaddset(&mask, doorbell);
-	if (cpr__settings.restart_signal) /* a second one must not find its default action */
-		sigaddset(&mask, cpr__settings.restart_signal);
-	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
 }
 
-void startup_restore_process(int doorbell)
+void startup_restore_process(void)
 {
 	static const struct itimerval off;
 
@@ -319,7 +313,7 @@ void startup_restore_process(int doorbell)
 	/* of this task only, as the affinity is; nice(2) adds, and would add up */
 	setpriority(PRIO_PROCESS, 0, start.nice);
 	next_prctl(PR_SET_PDEATHSIG, (unsigned long)start.parent_death_signal, 0, 0, 0); /* a new task has none */
-	restore_signals(doorbell);
+	restore_signals();
 }
 
 void startup_put_back(void)
@@ -331,6 +325,49 @@ void startup_put_back(void)
 		setrlimit(i, &before.limits[i]);
 	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++)
 		setitimer(which, &before.timers[which], NULL);
+}
+
+static bool everything_is_blocked(uint64_t mask)
+{
+	sigset_t all;
+	uint64_t ours;
+
+	guard_fill(&all);
+	memcpy(&ours, &all, sizeof(ours));
+	ours &= ~(1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1)); /* the kernel never blocks these */
+	return (mask & ours) == ours;
+}
+
+/*
+ * A signal that the last generation had a handler for, and left pending: its default action would end this one. What
+ * it asks for (read the configuration, open the log) the start does anyway. A signal that asks for an end is left.
+ */
+static void drop_pending(uint64_t blocked)
+{
+	static const int left[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGURG, SIGWINCH, SIGCONT};
+	struct timespec at_once = {0};
+	uint64_t drop = ~blocked;
+
+	for (size_t i = 0; i < countof(left); i++)
+		drop &= ~(UINT64_C(1) << (left[i] - 1));
+	for (int i = 0; i < _NSIG; i++)
+		if (next_sys(SYS_rt_sigtimedwait, &drop, NULL, &at_once, _NSIG / 8) < 0)
+			break;
+}
+
+void startup_let_through(uint64_t blocked, bool drop)
+{
+	uint64_t now = 0;
+
+	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &now, _NSIG / 8);
+	if (!everything_is_blocked(now)) /* an older library has set the mask itself */
+		return;
+	blocked |= UINT64_C(1) << (cpr__settings.signal - 1);
+	if (cpr__settings.restart_signal)
+		blocked |= UINT64_C(1) << (cpr__settings.restart_signal - 1);
+	if (drop)
+		drop_pending(blocked);
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, _NSIG / 8);
 }
 
 static bool is_socket(int fd)

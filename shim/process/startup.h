@@ -37,11 +37,18 @@ struct given startup_given(void);
 void startup_restore_directory(void);
 
 /*
- * Signals, timers, limits, processor affinity as at start: what the whole process shares. The doorbell stays blocked,
- * and is let through by the next generation's constructor. startup_put_back undoes it when exec has failed.
+ * Ignored signals, timers, limits, processor affinity as at start: what the whole process shares. startup_put_back
+ * undoes it when exec has failed. The signal mask stays as it is: the next generation sets it.
  */
-void startup_restore_process(int doorbell);
+void startup_restore_process(void);
 void startup_put_back(void);
+
+/*
+ * Blocks these signals (bit 0 is signal 1) and no others, but for the doorbell, which has no handler yet. The last
+ * generation has blocked everything until its exec: a handler of its would run in the task that execs. `drop`: takes
+ * what is pending and would end this process, except SIGTERM, SIGINT and SIGQUIT.
+ */
+void startup_let_through(uint64_t blocked, bool drop);
 
 /* An heirloom that still is what it was, or one of 0, 1, 2? */
 bool startup_is_heirloom(int fd);

@@ -15,6 +15,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "process/roster.h"
+#include "process/startup.h"
 #include "process/task.h"
 #include "restart/backlog.h"
 #include "restart/grace.h"
@@ -157,10 +158,12 @@ void arrive_read(struct state *state)
 	if (fd < 0)
 		return;
 	r = state_read(fd, false, state, &why);
-	if (r)
+	if (r) {
+		startup_let_through(0, true); /* what was blocked at the start is not known */
 		log_error("the state in descriptor %d is not used: %s. The program starts without what the last "
 			  "generation held",
 			  fd, reason);
+	}
 	if (r != -EPERM) /* else it is something else that happens to have this number */
 		raw_close(fd);
 }

@@ -133,7 +133,7 @@ static int task(void *arg)
 		startup_restore_directory();
 	clear_flags(plan);
 	if (is_restart(plan))
-		startup_restore_process(cpr__settings.signal);
+		startup_restore_process();
 	else
 		next_prctl(PR_SET_PDEATHSIG, (unsigned long)plan->parent_death_signal, 0, 0, 0);
 	next_execve(plan->path, plan->argv, plan->envp);

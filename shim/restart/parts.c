@@ -126,8 +126,9 @@ static int arrive_page(struct crossing *c)
 /* ---- how the program was started ---- */
 
 /*
- * No pending signal is let through before the program's own exec: its handler would find the guard held, or would open
- * and close descriptors in the exec's own table. The next image's constructor sets the mask.
+ * No pending signal is let through before the exec: its handler would run in the task, find the guard held, and open
+ * and close descriptors in the exec's own table. One that loops would hang the service. (A CGI starter reaps in its
+ * handler of SIGCHLD.) The next image's constructor sets the mask.
  */
 static int collect_start(struct crossing *c)
 {
@@ -138,25 +139,18 @@ static int collect_start(struct crossing *c)
 	if (is_own_exec(c)) {
 		memcpy(&c->state.mask, c->mask, sizeof(c->state.mask));
 		c->state.given = startup_given();
+	} else {
+		c->state.mask = startup_given().mask;
 	}
 	return 0;
-}
-
-/* A ring that is pending from before would end the program: the doorbell stays blocked until it has a handler. */
-static void let_through(uint64_t mask)
-{
-	mask |= UINT64_C(1) << (cpr__settings.signal - 1);
-	if (cpr__settings.restart_signal)
-		mask |= UINT64_C(1) << (cpr__settings.restart_signal - 1);
-	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
 }
 
 static int arrive_start(struct crossing *c)
 {
 	int r;
 
-	if (is_own_exec(c))
-		let_through(c->state.mask);
+	if (c->state.generation && c->state.passage != BY_HANDOVER)
+		startup_let_through(c->state.mask, !is_own_exec(c));
 	r = startup_init(c->argv, environ, c->state.generation ? &c->state : NULL);
 	if (!r)
 		inherited_begin();
