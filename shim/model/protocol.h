@@ -10,16 +10,18 @@
 #include <sys/un.h>
 
 /*
- * The caller listens on the abstract SOCK_SEQPACKET socket of its nonce (protocol_address) in the network namespace of the process, and
- * queues the signal to it (sigqueue, sival_ptr: the nonce). The process connects and answers one request with one message, and closes.
- * The answer begins "result=WORD\n":
+ * The caller listens on the abstract SOCK_SEQPACKET socket of its nonce (protocol_address) in the network namespace of
+ * the process, and queues the signal to it (sigqueue, sival_ptr: the nonce). The process connects and answers one
+ * request with one message, and closes. The answer begins "result=WORD\n":
  *
- *   ok       what was asked for follows (status), or came as a memfd with the state (list); both with connections= and how many of them are
- *            connections_fresh= (nothing said yet), connections_idle= (between requests), connections_busy=; and beside
- *            them connections_waiting= (carried, and not accepted yet)
- *   leaving  restart: the process execs now. The next generation, when it is ready, connects to the same socket, and says "ready" (or
- *            "warn" lines); nothing is sent to it. If exec fails, "failed" follows on the first connection
- *   ready    generation= descriptors= carried= closed= cut= orphans= drain_us= leave_us= exec_us= ready_us= (since the request)
+ *   ok       what was asked for follows (status), or came as a memfd with the state (list); both with connections= and
+ *            how many of them are connections_fresh= (nothing said yet), connections_idle= (between requests),
+ *            connections_busy=; and beside them connections_waiting= (carried, and not accepted yet)
+ *   leaving  restart: the process execs now. The next generation, when it is ready, connects to the same socket, and
+ *            says "ready" (or "warn" lines); nothing is sent to it. If exec fails, "failed" follows on the first
+ *            connection
+ *   ready    generation= descriptors= carried= closed= cut= orphans= drain_us= leave_us= exec_us= ready_us= (since the
+ *            request)
  *   refused  reason=…: cannot be restarted like this; nothing was done
  *   failed   reason=…: tried, undone; the old generation serves on
  *   busy     a restart is under way already
@@ -45,27 +47,33 @@ enum protocol_verb {
 
 /*
  * Between a process under cpr and one that it has exec'ed with its listener:
- *   DRAIN  down: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass on what is idle to the socket of `nonce` (restart/drain_worker.h). Answered "ok", the connection stays: any message on it
- *          says that the restart is called off, its end without one that the caller has become the next generation. Who holds no listener of the caller's (`shares` 0) may have
- *          been given connections of the listeners with these keys (drain/scm_recv.h); or else says "none", and goes on
- *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as deliver/queue.h tells
+ *   DRAIN  down: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass on what is idle to the socket of `nonce`
+ *          (restart/drain_worker.h). Answered "ok", the connection stays: any message on it says that the restart is
+ *          called off, its end without one that the caller has become the next generation. Who holds no listener of the
+ *          caller's (`shares` 0) may have been given connections of the listeners with these keys (drain/scm_recv.h);
+ *          or else says "none", and goes on
+ *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as
+ *          deliver/queue.h tells
  */
 
 /*
- * Handover mode: the supervisor rings at the owner of a generation. Each answer begins with one text message, "result=ok" or "result=failed"
- * with a reason.
- *   GIVE   the state as a memfd beside the text, then its descriptors: batches of PROTOCOL_BATCH_DESCRIPTORS. Changes nothing
+ * Handover mode: the supervisor rings at the owner of a generation. Each answer begins with one text message,
+ * "result=ok" or "result=failed" with a reason.
+ *   GIVE   the state as a memfd beside the text, then its descriptors: batches of PROTOCOL_BATCH_DESCRIPTORS. Changes
+ *          nothing
  *   DOORS  lines door=DOOR LISTENER, both as tags: where a generation behind its gate can be reached
  *   CLOSE  the gate closes, in all processes of the generation, within a second; else it stays open and this has failed
  *   OPEN   the gate opens, in all processes
- *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a boundary; and
- *          PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once when it is 0. Its end calls it off
+ *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a
+ *          boundary; and PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once
+ *          when it is 0. Its end calls it off
  *   TAKE   after OPEN. The connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
  *   FORGET after CLOSE: its listeners are given up, and there is no way back
- * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many processes= there are.
- * A process that the generation has exec'ed is asked for itself: PASS with the keys of the listeners (`drain.keys`). It
- * says "none" if it shares no such listener, and was given none of their connections.
- * A generation reports to the supervisor's own address (SETTINGS_SUPERVISOR) when it is ready, as after a restart in exec mode.
+ * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many
+ * processes= there are. A process that the generation has exec'ed is asked for itself: PASS with the keys of the
+ * listeners (`drain.keys`). It says "none" if it shares no such listener, and was given none of their connections. A
+ * generation reports to the supervisor's own address (SETTINGS_SUPERVISOR) when it is ready, as after a restart in exec
+ * mode.
  */
 /* PROTOCOL_RESTART's flags, to a supervisor: the line stays until the old generation is gone, and is told "drained". */
 enum { PROTOCOL_WAIT_DRAINED = 1 };

@@ -11,14 +11,16 @@
 #define SETTINGS_GRACE "CPR_GRACE"                   /* 30 */
 #define SETTINGS_READY_TIMEOUT "CPR_READY_TIMEOUT"   /* 60 */
 #define SETTINGS_TEST "CPR_TEST"                     /* a command for sh -c, run by cprctl before a restart */
-#define SETTINGS_UNLINK "CPR_UNLINK"                 /* absolute paths, one a line, removed before the next generation starts */
+/* Absolute paths, one a line, removed before the next generation starts. */
+#define SETTINGS_UNLINK "CPR_UNLINK"
 #define SETTINGS_PIDFILE "CPR_PIDFILE"               /* absolute path: holds the owner's pid */
 #define SETTINGS_SIGNAL "CPR_SIGNAL"                 /* the doorbell's number; SIGRTMAX-5 */
 #define SETTINGS_RETIRE_SIGNAL "CPR_RETIRE_SIGNAL"   /* to workers of an old generation; SIGTERM */
 #define SETTINGS_RESTART_SIGNAL "CPR_RESTART_SIGNAL" /* a signal that restarts, 0: none */
 #define SETTINGS_IO_URING "CPR_IO_URING"             /* deny (the default) or allow */
 #define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
-#define SETTINGS_PID "CPR_PID"                       /* of cpr-exec, and so of the program: what it starts in turn inherits all these */
+/* Of cpr-exec, and so of the program: what it starts in turn inherits all these. */
+#define SETTINGS_PID "CPR_PID"
 #define SETTINGS_SUPERVISOR "CPR_SUPERVISOR"         /* PID:NONCE of the supervisor: handover mode */
 #define SETTINGS_GATE "CPR_GATE"                     /* closed: the generation begins behind its gate */
 #define SETTINGS_STATE_FD "CPR_STATE_FD"             /* the state, from one generation to the next only */

@@ -44,7 +44,12 @@ int object_of(int fd, struct object *object)
 		errno = saved_errno;
 		return -EBADF;
 	}
-	*object = (struct object){.dev = st.st_dev, .ino = st.st_ino, .mode = st.st_mode & S_IFMT, .domain = -1, .type = -1, .protocol = -1};
+	*object = (struct object){.dev = st.st_dev,
+				  .ino = st.st_ino,
+				  .mode = st.st_mode & S_IFMT,
+				  .domain = -1,
+				  .type = -1,
+				  .protocol = -1};
 	if (S_ISSOCK(st.st_mode)) {
 		object->domain = socket_number(fd, SO_DOMAIN);
 		object->type = socket_number(fd, SO_TYPE);

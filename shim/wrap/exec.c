@@ -103,7 +103,7 @@ static void no_stranger(bool muted)
 	roster_worker_stays();
 }
 
-#define FOREIGN(envp, call)                                                                                                  \
+#define FOREIGN(envp, call)                                                                                            \
 	({                                                                                                             \
 		bool muted_ = before_stranger(envp);                                                                   \
 		int r_ = (call);                                                                                       \

@@ -178,7 +178,7 @@ CPR_EXPORT int dup3(int from, int to, int flags)
 		va_start(args_, command);                                                                              \
 		arg_ = va_arg(args_, void *);                                                                          \
 		va_end(args_);                                                                                         \
-		if (unlikely(tagging_hidden(fd))) {                                                                      \
+		if (unlikely(tagging_hidden(fd))) {                                                                    \
 			r_ = not_open();                                                                               \
 		} else {                                                                                               \
 			r_ = next(fd, command, arg_);                                                                  \

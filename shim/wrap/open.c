@@ -41,7 +41,7 @@ static bool may_claim(const char *path)
 		if (likely(fd_ < 0)) {                                                                                 \
 			fd_ = (call);                                                                                  \
 			if (fd_ >= 0) {                                                                                \
-				tagging_opened(fd_, (dir), (path), (flags));                                             \
+				tagging_opened(fd_, (dir), (path), (flags));                                           \
 				pidfiles_opened((dir), (path), (flags));                                               \
 			}                                                                                              \
 		}                                                                                                      \

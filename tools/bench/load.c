@@ -27,7 +27,8 @@ enum { ANSWER_MAX = 1023, EVENTS = 64, TRY_MS = 5000 };
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
-#define RETRY_AFTER (2 * MS) /* what was refused or cut is tried again: as soon as a program does that means it, and not at full speed */
+/* What was refused or cut is tried again: as soon as a program does that means it, and not at full speed. */
+#define RETRY_AFTER (2 * MS)
 
 enum state { UNUSED, RESTING, CONNECTING, ASKING, RETRYING };
 
