@@ -5,12 +5,6 @@
 
 #include "deliver/queue_inside.h"
 
-enum {
-	/* between two looks while there is more to knock for, and the program takes what it is given */
-	PACE_TICK_MS = 2,
-	PACE_SLOW_TICK_MS = 200,
-};
-
 /* The slow start anew. */
 void pace_begin(void);
 

@@ -18,6 +18,7 @@
 #include "base/pool.h"
 #include "base/raw.h"
 #include "fd/tagging.h"
+#include "model/knock_plan.h"
 #include "model/protocol.h"
 
 #include <errno.h>
@@ -561,7 +562,7 @@ static int settle(bool late)
 		atomic_store(&deliver_waiting, false);
 		stop_sharing();
 	}
-	return over ? 0 : deliver_is_knocking() ? pace_next_look() : PACE_SLOW_TICK_MS;
+	return over ? 0 : deliver_is_knocking() ? pace_next_look() : KNOCK_SLOW_TICK_MS;
 }
 
 int deliver_settle(bool late)
