@@ -336,25 +336,18 @@ size_t roster_workers(int *pids, size_t most)
 	lock(&before);
 	look();
 	for (size_t i = 0; i < own->member_count && n < most; i++)
-		if (is_there(&members[i]))
-			pids[n++] = members[i].pid;
+		if (is_there(&members[i])) {
+			if (pids)
+				pids[n] = members[i].pid;
+			n++;
+		}
 	unlock(&before);
 	return n;
 }
 
 size_t roster_worker_count(void)
 {
-	sigset_t before;
-	size_t n = 0;
-
-	if (!page_shared)
-		return 0;
-	lock(&before);
-	look();
-	for (size_t i = 0; i < own->member_count; i++)
-		n += is_there(&members[i]);
-	unlock(&before);
-	return n;
+	return roster_workers(NULL, SIZE_MAX);
 }
 
 int roster_claimer(void)

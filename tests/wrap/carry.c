@@ -3,6 +3,7 @@
  * A connection goes on in the next generation, whichever calls the program reads and writes it with: what passes by one
  * of them unseen ends the connection.
  */
+#include "../support/rights.h"
 #include "../support/sockets.h"
 
 #include <pthread.h>
@@ -412,25 +413,6 @@ TEST(a_stream_on_a_connection_takes_every_mode, ONCE)
 
 /* ---- from hand to hand ---- */
 
-union rights {
-	struct cmsghdr head;
-	char room[CMSG_SPACE(sizeof(int))];
-};
-
-static void pass(int line, int fd)
-{
-	union rights rights = {
-		.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1},
-				 .msg_iovlen = 1,
-				 .msg_control = &rights,
-				 .msg_controllen = sizeof(rights)};
-
-	memcpy(CMSG_DATA(&rights.head), &fd, sizeof(fd));
-	CHECK_INT(sendmsg(line, &message, 0), 1);
-	close(fd);
-}
-
 static ssize_t hear_by_recvmsg(int line, struct msghdr *message)
 {
 	return recvmsg(line, message, MSG_CMSG_CLOEXEC);
@@ -454,17 +436,11 @@ static struct server {
 /* Serves what it is given, and waits for the next request for good. */
 static void *serve_what_is_passed(void *arg)
 {
-	union rights rights;
-	char byte;
-	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1},
-				 .msg_iovlen = 1,
-				 .msg_control = &rights,
-				 .msg_controllen = sizeof(rights)};
+	struct rights_message m;
 	int fd;
 
-	CHECK_INT(server.hear(server.line, &message), 1);
-	CHECK(message.msg_controllen >= sizeof(rights.head));
-	memcpy(&fd, CMSG_DATA(&rights.head), sizeof(fd));
+	CHECK_INT(server.hear(server.line, rights_message(&m)), 1);
+	fd = received_rights(&m);
 	serve(fd, by_read, by_write);
 	pthread_barrier_wait(&server.served);
 	answer(fd, by_read, by_write);
@@ -481,7 +457,7 @@ static void is_carried_from_hand_to_hand(ssize_t (*hear)(int line, struct msghdr
 	server.hear = hear;
 	pthread_barrier_init(&server.served, NULL, 2);
 	CHECK_INT(pthread_create(&thread, NULL, serve_what_is_passed, NULL), 0);
-	pass(lines[0], connection);
+	send_rights(lines[0], connection, false);
 	pthread_barrier_wait(&server.served);
 	if (generation() < 3)
 		next_generation();

@@ -1,36 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Exec'ed children that hold a kept listener accept beside the next generation, until they are told to leave. */
+#include "../support/processes.h"
 #include "../support/sockets.h"
 
 #include <sys/wait.h>
-
-static char state_of(int pid)
-{
-	char path[64], line[512] = "";
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0; /* gone, and waited for */
-	CHECK(fgets(line, sizeof(line), file));
-	fclose(file);
-	return strrchr(line, ')')[2];
-}
-
-static bool is_sleep(int pid)
-{
-	char path[64], name[16] = "";
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	file = fopen(path, "re");
-	if (file) {
-		CHECK(fgets(name, sizeof(name), file));
-		fclose(file);
-	}
-	return !strcmp(name, "sleep\n");
-}
 
 static void become_sleep(void)
 {

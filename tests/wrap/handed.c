@@ -3,51 +3,25 @@
  * Connections that are handed by message to a child that was exec'ed, and holds no listener: they come back, and are
  * carried.
  */
+#include "../support/rights.h"
 #include "../support/sockets.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
 
-union rights {
-	struct cmsghdr head;
-	char room[CMSG_SPACE(sizeof(int))];
-};
-
 static bool by_sendmmsg;
 
 static void hand(int line, int fd)
 {
-	union rights rights = {
-		.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	struct msghdr message = {.msg_iov = &(struct iovec){"x", 1},
-				 .msg_iovlen = 1,
-				 .msg_control = &rights,
-				 .msg_controllen = sizeof(rights)};
-
-	memcpy(CMSG_DATA(&rights.head), &fd, sizeof(fd));
-	if (by_sendmmsg)
-		CHECK_INT(sendmmsg(line, &(struct mmsghdr){.msg_hdr = message}, 1, 0), 1);
-	else
-		CHECK_INT(sendmsg(line, &message, 0), 1);
-	close(fd);
+	send_rights(line, fd, by_sendmmsg);
 }
 
 /* -1: the other end is gone. */
 static int handed(int line)
 {
-	union rights rights;
-	char byte;
-	struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1},
-				 .msg_iovlen = 1,
-				 .msg_control = &rights,
-				 .msg_controllen = sizeof(rights)};
-	int fd;
+	struct rights_message m;
 
-	if (MUST(recvmsg(line, &message, MSG_CMSG_CLOEXEC)) == 0)
-		return -1;
-	CHECK(message.msg_controllen >= sizeof(rights.head));
-	memcpy(&fd, CMSG_DATA(&rights.head), sizeof(fd));
-	return fd;
+	return MUST(recvmsg(line, rights_message(&m), MSG_CMSG_CLOEXEC)) ? received_rights(&m) : -1;
 }
 
 /* ---- the child ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a restart would lose for certain is refused before anything is touched. */
+#include "../support/processes.h"
 #include "../support/sockets.h"
 
 #include <pthread.h>
@@ -28,20 +29,6 @@ static void end(int pid)
 {
 	kill(pid, SIGKILL);
 	CHECK_INT(waitpid(pid, NULL, 0), pid);
-}
-
-static bool is_sleep(int pid)
-{
-	char path[64], name[16] = "";
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	file = fopen(path, "re");
-	if (file) {
-		CHECK(fgets(name, sizeof(name), file));
-		fclose(file);
-	}
-	return !strcmp(name, "sleep\n");
 }
 
 static void is_refused(const char *word)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Children that the last generation made: the program's waits do not meet them, and no zombie of theirs stays. */
+#include "../support/processes.h"
 #include "../support/sockets.h"
 
 #include <pthread.h>
@@ -39,20 +40,6 @@ static int own(int status)
 	if (!pid)
 		_exit(status);
 	return pid;
-}
-
-static char state_of(int pid)
-{
-	char path[64], line[512] = "";
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0; /* gone for good */
-	CHECK(fgets(line, sizeof(line), file));
-	fclose(file);
-	return strrchr(line, ')')[2];
 }
 
 static bool is_dead(int pid)
