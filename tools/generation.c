@@ -44,6 +44,8 @@ static void set_environment(const struct recipe *recipe, int state, bool gated, 
 		setenv(SETTINGS_GATE, "closed", 1);
 	else
 		unsetenv(SETTINGS_GATE);
+	if (recipe->comes_back)
+		setenv(SETTINGS_ROLLBACK, "1", 1);
 	if (recipe->notify)
 		setenv("NOTIFY_SOCKET", recipe->notify, 1);
 }

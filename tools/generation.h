@@ -18,6 +18,7 @@ struct recipe {
 	sigset_t mask;
 	struct rlimit files;
 	uint64_t nonce;     /* of the supervisor's address */
+	bool comes_back;    /* --rollback: a generation may get its work back */
 	const char *notify; /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
 };
 

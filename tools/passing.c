@@ -92,6 +92,23 @@ void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
 	generation_signal(from, s->options.graceful_signal);
 }
 
+/*
+ * Its processes see the end of their lines, and close their own ends. The obvious code closes ours: what they had sent
+ * by then, and we had not read, was lost.
+ */
+void passing_call_off(struct generation *from)
+{
+	struct passing *p = &from->passing;
+
+	while (p->listener >= 0 && io_await_input(p->listener, 0))
+		passing_accept(NULL, from);
+	io_close(&p->listener);
+	for (size_t i = 0; i < p->count; i++)
+		if (p->lines[i].fd >= 0)
+			shutdown(p->lines[i].fd, SHUT_WR);
+	*p = (struct passing){.listener = -1, .lines = p->lines, .count = p->count, .all_asked = true, .swept = true};
+}
+
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to)
 {
 	cleanup_client struct client client = CLIENT_NONE;
@@ -103,7 +120,8 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 		return;
 	}
 	protocol_get_int(answer.text, "processes", &processes);
-	from->passing.expected = processes > 0 ? (size_t)processes : 1;
+	from->passing.expected = from->passing.count + (processes > 0 ? (size_t)processes : 1);
+	from->passing.all_asked = from->passing.swept = from->passing.mute = false;
 	from->passing.sweep_by = io_now() + SWEEP_MS * MS;
 	from->passing.listener = steal_fd(&client.listener);
 	add_line(from, steal_fd(&client.line));

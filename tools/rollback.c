@@ -45,7 +45,7 @@ static void take_back(struct supervisor *s, struct generation *old)
 	struct generation *new = s->serving;
 
 	stop_watching(s);
-	generation_stop_passing(old);
+	passing_call_off(old);
 	old->phase = GENERATION_SERVING;
 	old->leave_by = 0;
 	s->serving = old;

@@ -78,6 +78,7 @@ static int begin(struct supervisor *s)
 	s->handover.check_output = s->watch.output = -1;
 	s->recipe.path = s->options.path;
 	s->recipe.argv = s->options.argv;
+	s->recipe.comes_back = s->options.rollback_s;
 	s->recipe.directory = directory();
 	raise_files(s);
 	if (!r && prctl(PR_SET_CHILD_SUBREAPER, 1))

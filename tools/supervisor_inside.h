@@ -143,6 +143,7 @@ void rollback_tick(struct supervisor *s, int64_t now);
 
 /* passing.c */
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to);
+void passing_call_off(struct generation *from); /* what is on its way is taken still */
 void passing_accept(struct supervisor *s, struct generation *from);
 void passing_take(struct supervisor *s, struct generation *from, int fd);
 void passing_settled(struct supervisor *s, struct generation *from); /* it may leave: what is due by now is done */

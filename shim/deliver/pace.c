@@ -4,6 +4,7 @@
 #include "deliver/pace.h"
 
 #include "base/guarded.h"
+#include "fd/gate.h"
 #include "process/roster.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -34,6 +35,8 @@ static int64_t waited_ms(void)
 
 bool pace_knocks_for(const struct family *f)
 {
+	if (gate_has_left) /* the next generation would be the one that hears it */
+		return false;
 	return f->claimer == getpid() || roster_elect();
 }
 

@@ -71,6 +71,18 @@ int deliver_settle(bool late);
 /* Knocks out of the queues, and what they stood for into `into`, `most` at the most; how many. Holding the guard. */
 size_t deliver_take_back(struct passed *into, size_t most);
 
+/* The first half of it: out of the queues, and still here. */
+void deliver_reclaim(void);
+
+/*
+ * The same for a process that goes on: its queues stay, and what is in `into` is the caller's from here on. Of these
+ * listeners' descriptors `listener` names. Holding the guard.
+ */
+size_t deliver_give_away(struct passed *into, size_t most);
+
+/* How many there are still, knocked for or not. */
+size_t deliver_left(void);
+
 /*
  * The program execs itself while carried connections are not accepted yet: to its workers, who take them from the
  * queues, all knocks are made now; where there are none, the connections go on with the state. Into `into`, `most` at

@@ -134,6 +134,57 @@ size_t deliver_take_back(struct passed *into, size_t most)
 	return n;
 }
 
+void deliver_reclaim(void)
+{
+	assert_guarded();
+	for (struct family *f = deliver_families; f; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+
+		if (goes_back(f, e))
+			reclaim(f, e->fd);
+	}
+}
+
+static void give_one(struct family *f, const struct entry *e, struct passed *into)
+{
+	int fd = f->fds[--f->count];
+	struct object object;
+
+	if (table_by_fd(cpr__table, fd))
+		table_forget_fd(cpr__table, fd);
+	*into = (struct passed){.fd = fd, .listener = e->fd, .ino = object_of(fd, &object) ? 0 : object.ino};
+}
+
+size_t deliver_give_away(struct passed *into, size_t most)
+{
+	assert_guarded();
+	size_t n = 0;
+
+	for (struct family *f = deliver_families; f && n < most; f = f->after) {
+		struct entry *e = table_find(cpr__table, f->name, 0);
+
+		if (goes_back(f, e))
+			reclaim(f, e->fd);
+		while (e && !f->joined && f->count && n < most)
+			give_one(f, e, &into[n++]);
+	}
+	return n;
+}
+
+size_t deliver_left(void)
+{
+	struct guard_hold hold;
+	size_t n = 0;
+
+	if (!deliver_families || !guard_lock(&hold))
+		return 0;
+	for (struct family *f = deliver_families; f; f = f->after)
+		if (!f->joined)
+			n += f->count + f->held.count + !fdqueue_is_empty(&f->flight);
+	guard_unlock(&hold);
+	return n;
+}
+
 size_t deliver_hand_on(struct passed *into, size_t most)
 {
 	assert_guarded();

@@ -71,7 +71,8 @@ void deliver_expect(void)
 
 void deliver_expect_no_more(void)
 {
-	atomic_store(&deliver_expects, false);
+	if (!cpr__settings.comes_back)
+		atomic_store(&deliver_expects, false);
 }
 
 static bool holds_back(struct family *f, int fd)

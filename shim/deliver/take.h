@@ -17,7 +17,10 @@ extern _Atomic bool deliver_expects;
 /* Once, behind a closed gate: makes what all processes of this generation must share before the first fork. */
 void deliver_expect(void);
 
-/* No more come. In each process. */
+/*
+ * No more come. In each process. Nothing happens where the generation may get its work back: its workers could not be
+ * given the queues then.
+ */
 void deliver_expect_no_more(void);
 
 /* Knocks for one more at its listener. False: there is no room now. The descriptor is taken then. Holding the guard. */

@@ -113,6 +113,7 @@ static void read_supervisor(struct settings *settings, char *const envp[])
 		log_warn("%s=%s is not PID:NONCE; it counts as exec mode", SETTINGS_SUPERVISOR, word);
 	else
 		settings->gated = gate && !strcmp(gate, "closed");
+	settings->comes_back = settings->supervisor && settings_env(envp, SETTINGS_ROLLBACK);
 }
 
 void settings_read(struct settings *settings, char *const envp[])

@@ -23,6 +23,7 @@
 #define SETTINGS_PID "CPR_PID"
 #define SETTINGS_SUPERVISOR "CPR_SUPERVISOR"         /* PID:NONCE of the supervisor: handover mode */
 #define SETTINGS_GATE "CPR_GATE"                     /* closed: the generation begins behind its gate */
+#define SETTINGS_ROLLBACK "CPR_ROLLBACK"             /* 1: a generation may get its work back */
 #define SETTINGS_STATE_FD "CPR_STATE_FD"             /* the state, from one generation to the next only */
 
 struct settings {
@@ -34,6 +35,7 @@ struct settings {
 	uint64_t supervisor_nonce; /* it listens at protocol_address() of this */
 	bool io_uring;             /* allowed */
 	bool gated;                /* begin behind the gate */
+	bool comes_back;           /* it may get its work back after another generation has had it */
 };
 
 /*

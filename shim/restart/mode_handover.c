@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "deliver/queue.h"
 #include "deliver/take.h"
 #include "drain/scm_recv.h"
 #include "fd/gate.h"
@@ -79,6 +80,31 @@ static void pass_to(uint64_t line)
 		log_warn("this worker could not pass its connections on: they stay with it");
 }
 
+/*
+ * They stand in the queues of the listeners: behind the gate another generation would take them for clients. Not where
+ * workers accept as well: they take what poll() has seen here, and accept() on a listener that blocks would not return.
+ */
+static void take_knocks_back(void)
+{
+	struct guard_hold hold;
+
+	if (!roster_elect() || roster_has_workers() || !deliver_left() || !guard_lock(&hold))
+		return;
+	deliver_reclaim();
+	guard_unlock(&hold);
+}
+
+/* What was taken back, and was not passed on. */
+static void deliver_again(void)
+{
+	struct guard_hold hold;
+
+	if (!roster_elect() || !deliver_left() || !guard_lock(&hold))
+		return;
+	deliver_call_off();
+	guard_unlock(&hold);
+}
+
 /* 0, or -errno. */
 static int fulfil(uint32_t verb, uint64_t line)
 {
@@ -86,12 +112,14 @@ static int fulfil(uint32_t verb, uint64_t line)
 
 	switch (verb) {
 	case PROTOCOL_CLOSE:
+		take_knocks_back();
 		r = gate_close();
 		threads_look_again();
 		break;
 	case PROTOCOL_OPEN:
 		pass_end(); /* what stands frozen is known by the listener as it is now */
 		gate_open();
+		deliver_again();
 		threads_look_again();
 		break;
 	case PROTOCOL_FORGET:
@@ -411,7 +439,9 @@ static int look(void)
 		end_taking();
 	ms = pass_look();
 	look_as_exec_worker();
-	return sooner(look_as_owner(), sooner(ms, take_look()));
+	ms = sooner(look_as_owner(), sooner(ms, take_look()));
+	/* what it waited for has just come to its end: without another look it waited until something else rang */
+	return queued.sock >= 0 ? sooner(ms, STEP_MS) : ms;
 }
 
 static void forget(void)

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "deliver/queue.h"
+#include "deliver/take.h"
 #include "drain/carry.h"
 #include "drain/drain.h"
 #include "drain/freeze.h"
@@ -16,7 +18,10 @@
 #include "fd/tagging.h"
 #include "model/protocol.h"
 #include "process/active_calls.h"
+#include "process/guard.h"
+#include "process/roster.h"
 #include "restart/give.h"
+#include "restart/take.h"
 #include "restart/threads.h"
 
 #include <errno.h>
@@ -43,6 +48,12 @@ static struct {
 	int64_t told_at; /* 0: nothing was told yet */
 } line = {.sock = -1};
 
+/* Taken out of the queues, for a line that took no more. */
+static struct {
+	struct passed all[PROTOCOL_BATCH_MAX];
+	size_t count;
+} waiting;
+
 /* One message, and the connections that go with it. */
 struct parcel {
 	struct protocol_batch batch;
@@ -62,12 +73,30 @@ void pass_begin(int sock)
 	scm_send_look_anew();
 }
 
+/* They are this generation's again. */
+static void put_back_waiting(void)
+{
+	struct guard_hold hold;
+
+	if (!waiting.count || !guard_lock(&hold))
+		return;
+	for (; waiting.count; waiting.count--) {
+		const struct passed *p = &waiting.all[waiting.count - 1];
+		const struct entry *listener = table_by_fd(cpr__table, p->listener);
+
+		if (!listener || !deliver_take(listener, p->fd))
+			raw_close(p->fd);
+	}
+	guard_unlock(&hold);
+}
+
 void pass_end(void)
 {
 	if (line.sock < 0)
 		return;
 	io_close(&line.sock);
 	line.sock = -1;
+	put_back_waiting();
 	drain_thaw();
 }
 
@@ -81,6 +110,7 @@ void pass_forget(void)
 	if (line.sock >= 0)
 		raw_close(line.sock);
 	line.sock = -1;
+	waiting.count = 0;
 }
 
 static bool is_over(void)
@@ -304,6 +334,32 @@ static int pass_all(size_t *left)
 	return n < 0 ? n : passed;
 }
 
+/*
+ * What was carried to this generation, and the program has not accepted yet: a restart, or a rollback, came at once.
+ * How many were passed, or -errno.
+ */
+static int pass_undelivered(void)
+{
+	struct protocol_batch batch = {.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY};
+	int fds[PROTOCOL_BATCH_MAX], r;
+	struct guard_hold hold;
+
+	if (!roster_elect() || (!waiting.count && !deliver_left()) || !guard_lock(&hold))
+		return 0;
+	waiting.count = waiting.count ? waiting.count : deliver_give_away(waiting.all, countof(waiting.all));
+	for (; batch.count < waiting.count; batch.count++) {
+		const struct entry *listener = table_by_fd(cpr__table, waiting.all[batch.count].listener);
+
+		fds[batch.count] = waiting.all[batch.count].fd;
+		batch.value[batch.count] = listener ? gate_inode(listener) : PROTOCOL_BY_ADDRESS;
+	}
+	guard_unlock(&hold);
+	r = batch.count ? give_send(line.sock, &batch, sizeof(batch), fds, batch.count, 0) : 0;
+	for (; !r && waiting.count; waiting.count--)
+		raw_close(fds[waiting.count - 1]);
+	return r ? r : (int)batch.count;
+}
+
 static void tell_left(size_t left, int64_t now)
 {
 	struct protocol_batch batch = {.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_LEFT, .left = (uint32_t)left};
@@ -320,8 +376,8 @@ static void tell_left(size_t left, int64_t now)
 
 int pass_look(void)
 {
-	size_t left;
-	int passed;
+	size_t left = 0;
+	int passed, more;
 
 	if (line.sock < 0)
 		return 0;
@@ -329,12 +385,15 @@ int pass_look(void)
 		pass_end();
 		return 0;
 	}
-	passed = pass_all(&left);
+	more = pass_undelivered();
+	passed = more < 0 ? more : pass_all(&left);
+	if (more > 0 && passed >= 0)
+		passed += more;
 	if (passed > 0)
 		drain_wake(); /* threads that are parked on one of them find its end */
 	if (passed == -EAGAIN || passed == -ETOOMANYREFS)
 		return FULL_STEP_MS;
-	tell_left(left, io_now());
+	tell_left(left + waiting.count + deliver_left() + take_left(), io_now());
 	line.waited = line.waits && !passed ? line.waited + 1 : 0;
 	line.step = passed > 0 || (line.waits && line.waited < WAITED_MAX) ? FIRST_STEP_MS
 		    : line.step < MOST_STEP_MS / 2                         ? line.step * 2

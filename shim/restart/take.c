@@ -11,6 +11,7 @@
 #include "deliver/queue.h"
 #include "deliver/take.h"
 #include "drain/scm_recv.h"
+#include "fd/gate.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 #include "process/guard.h"
@@ -174,9 +175,14 @@ int take_look(void)
 	if (line < 0 && !ended)
 		return 0;
 	any = take_some();
-	knocks = deliver_settle(false);
+	knocks = gate_has_left ? 0 : deliver_settle(false);
 	step = any ? STEP_MS : step < MOST_STEP_MS / 2 ? step * 2 : MOST_STEP_MS;
 	return knocks && knocks < step ? knocks : step;
+}
+
+size_t take_left(void)
+{
+	return (line >= 0) + (had.batch.count - had.at);
 }
 
 bool take_is_done(void)

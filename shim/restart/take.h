@@ -4,6 +4,7 @@
 #define CPR_RESTART_TAKE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* From here on connections come on `sock`, which is this module's to close. */
 void take_begin(int sock);
@@ -16,5 +17,8 @@ bool take_is_done(void);
 
 /* In a forked child, which has no part in it. */
 void take_forget(void);
+
+/* How many have come, or may have, and are in no queue yet. */
+size_t take_left(void);
 
 #endif

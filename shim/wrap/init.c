@@ -89,7 +89,7 @@ static int start(void)
 		arrive_begin();
 		deliver_to_inherited();
 		gate_add_inherited();
-		if (gate_claims())
+		if (gate_claims() || cpr__settings.comes_back)
 			deliver_expect();
 		pending_init();
 		drain_init();

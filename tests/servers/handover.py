@@ -398,9 +398,6 @@ def way_back(options, result):
         first = status(options, scene.server)["server"]
         said, _ = restart(options, scene.server)
         result.expect(said["server"] != first and said["generation"] == 2, f"restarted: {said}")
-        # what is on its way from the one to the other at the moment of a rollback is lost: README, "What is not there yet"
-        if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
-            raise Failure("new requests are not answered after the restart")
         said = json.loads(cprctl(options, "rollback", str(scene.server.pid), "--json").stdout)
         result.expect(said["pid"] == first and said["generation"] == 1, f"rolled back: {said}, and not to {first}")
         result.figures.append(f"nobody accepted for {said['gate_us']} us on the way back")
@@ -417,3 +414,25 @@ def way_back(options, result):
         result.restarts, result.requests = 2, counters["ok"]
         for name in ("refused", "timed_out", "stalled", "wrong"):
             result.expect(not counters[name], f"{counters[name]} {name}")
+
+
+def rolled_back_at_once(name):
+    @trial(f"handover-rollback-{name}")
+    def run(options, result):
+        """Back in the moment in which the next one serves, from generation 1 and from a later one: connections are on their way just then."""
+        with Scene(SETUPS[name], options, result, "--rollback", "60") as scene:
+            processes = len(children(scene.server.pid))
+            for number in range(1, 7):
+                restart(options, scene.server)
+                if number == 4:     # from here on it is a later one that gets its work back
+                    restart(options, scene.server)
+                cprctl(options, "rollback", str(scene.server.pid))
+                result.restarts = number
+                if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+                    raise Failure("new requests are not answered after the rollback")
+                result.expect(scene.settles(processes), "the generation that was rolled back stays")
+            scene.judge(result)
+
+
+for each in ("nginx", "nginx-single", "prefork-closing", "haproxy"):
+    rolled_back_at_once(each)
