@@ -12,7 +12,7 @@
  */
 bool glob_matches(const char *glob, const char *name);
 
-/* Are its brackets closed? One that is not would stand for itself, and hardly anybody means that. */
+/* Are its brackets closed? One that is not would stand for itself, and that is hardly ever meant. */
 bool glob_is_closed(const char *glob);
 
 #endif

@@ -31,8 +31,8 @@ static void ring_was_lost(int sig)
 
 /*
  * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO
- * instead, and that ends who does not expect it. Not taken back: one may be pending still when nothing is held any
- * more.
+ * instead, and that ends a process that does not expect it. Not taken back: one may be pending still when nothing is
+ * held any more.
  */
 static void expect_sigio(void)
 {
@@ -123,7 +123,7 @@ static bool goes_on(int fd, struct fdqueue *into)
 	return false;
 }
 
-/* Once around: who is looked at and stays goes behind the others. */
+/* Once around: what is looked at and stays goes behind the others. */
 static size_t hear(struct deferred *h, struct deferred_pair *p, bool rearm, bool silent_too, struct fdqueue *into)
 {
 	size_t pair = (size_t)(p - h->pairs), spoke = 0;

@@ -13,7 +13,7 @@
 struct deferred {
 	struct fdqueue flight;
 	size_t count;
-	int pid; /* who is rung */
+	int pid; /* the process that is rung */
 	unsigned missed; /* rings, when all were looked at the last time */
 	struct deferred_pair {
 		int numbers[FDQUEUE_PER_PAIR]; /* by which the kernel names them */
@@ -29,14 +29,14 @@ bool deferred_keep(struct deferred *h, const int *fds, size_t n);
 void deferred_heard(struct deferred *h, int fd);
 
 /*
- * Of whom one asks: who has rung since the last time; all, since a ring may be lost; and all, whether they have spoken
- * or not.
+ * Which are asked: those that have rung since the last time; all, since a ring may be lost; and all, whether they have
+ * spoken or not.
  */
 enum deferred_whom { DEFERRED_RUNG, DEFERRED_ANY, DEFERRED_SILENT_TOO };
 
 /*
- * Those who have spoken go on `into` that flight, and who has ended is closed; how many go on. By the owner only: a
- * daemon has itself rung from here on.
+ * Those that have spoken go on `into` that flight, and one that has ended is closed; how many go on. By the owner only:
+ * a daemon has itself rung from here on.
  */
 size_t deferred_hear(struct deferred *h, struct fdqueue *into, enum deferred_whom whom);
 

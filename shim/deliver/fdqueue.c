@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 
 /*
- * Where nobody looks for a free number, and hidden: a child that closes all that it does not know would close what is
+ * Where no free number is looked for, and hidden: a child that closes all that it does not know would close what is
  * to be taken from, and then its own descriptor by that number.
  */
 static bool make_pair(int pair[2])

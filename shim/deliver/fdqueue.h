@@ -36,7 +36,8 @@ bool fdqueue_put_anywhere(struct fdqueue *f, int fd);
 int fdqueue_take(struct fdqueue *f);
 
 /*
- * The first of its pair. Only where nobody else takes: what finds no number free stays then, and -1 may mean that, too.
+ * The first of its pair. Only where no other process takes: what finds no number free stays then, and -1 may mean that,
+ * too.
  */
 int fdqueue_take_alone(struct fdqueue *f, size_t pair);
 

@@ -29,7 +29,7 @@ enum {
 	KNOCK_MS = 1,   /* how long a knock may take: it is on this machine, and the program waits meanwhile */
 	MORE = 8192,
 	WORD_MS = 20,   /* how long a word may be under way that has been said */
-	/* how long who knocks may take to say it: another process, in which anything can come between */
+	/* how long a knock may take to say what it stands for: another process, in which anything can come between */
 	SAID_MS = 1000,
 	GIVEN_UP = 64,  /* so many of those are known again */
 };
@@ -73,7 +73,7 @@ bool knock_prepare(size_t n)
 	size_t size;
 	void *memory;
 
-	n += MORE; /* who queued while nobody accepted, and is carried on by a restart that comes at once */
+	n += MORE; /* clients that queued while no process accepted, and are carried on by a restart that comes at once */
 	size = sizeof(*record) + n * sizeof(struct knock);
 	fd = io_memfd_sized("knocks", size, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	if (fd < 0)
@@ -260,7 +260,7 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
 /*
  * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our
  * connect and our send. That takes no time, but whoever knocks may be kept from his processor just then: a few ms of
- * patience made a client of it, whose request was our word, and nobody took what it stood for.
+ * patience made a client of it, whose request was our word, and what it stood for was not taken.
  */
 static bool says_the_word(int fd, const struct knock *k)
 {

@@ -8,8 +8,8 @@
 #include <sys/socket.h>
 
 /*
- * Room for the record of n knocks, before the program forks: its workers, who accept them, read what the owner writes.
- * False: there is none.
+ * Room for the record of n knocks, before the program forks: its workers, which accept them, read what the owner
+ * writes. False: there is none.
  */
 bool knock_prepare(size_t n);
 
@@ -46,7 +46,7 @@ bool knock_at(const struct knock_door *door);
 enum knock_kind { KNOCK_NONE, KNOCK_MADE, KNOCK_GIVEN_UP };
 enum knock_kind knock_kind(int fd);
 
-/* One was accepted; and who it stood for is served, or has asked for nothing. Any process. */
+/* One was accepted; and the client it stood for is served, or has asked for nothing. Any process. */
 void knock_accepted(void);
 void knock_served(void);
 

@@ -11,12 +11,12 @@
 bool linger_prepare(size_t n);
 
 /*
- * FIN after the last byte. What the peer has sent and nobody read would turn a close into a reset: it is read and
+ * FIN after the last byte. What the peer has sent and was not read would turn a close into a reset: it is read and
  * dropped until the peer ends, too. Holding the guard.
  */
 void linger_begin(int fd);
 
-/* Reads on, and closes who has ended, and after a while everybody. True: none is left. Holding the guard. */
+/* Reads on, and closes what has ended, and after a while all. True: none is left. Holding the guard. */
 bool linger_over(void);
 
 /* The program execs itself meanwhile: those go on with the state. Into `into`, `most` at the most; how many. */

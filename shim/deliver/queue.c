@@ -28,7 +28,7 @@
 
 enum {
 	ODD_MS = 20,       /* what is in flight so long, and no knock stands for it, was put back */
-	SERVED_MAX = 64,   /* carried connections that have asked, in one process; who is beyond is not waited for */
+	SERVED_MAX = 64,   /* carried connections that have asked, in one process; what is beyond is not waited for */
 };
 
 _Atomic bool deliver_waiting;
@@ -98,7 +98,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 			linger_begin(p->fd);
 		}
 	}
-	pace_begin(); /* who claims may be a worker, and this, who knocks, not hear of it */
+	pace_begin(); /* a worker may claim, and this process, which knocks, not hear of it */
 	if (deliver_families)
 		birth_around_fork(before_fork, NULL);
 }
@@ -126,7 +126,7 @@ static bool is_deferred(const struct family *f)
 	return e && knock_is_deferred(e->fd);
 }
 
-/* A restart was called off: in the queues from which others take as well. Only the owner hears who is held. */
+/* A restart was called off: in the queues from which others take as well. Only the owner hears those that are held. */
 static bool put_back(struct family *f)
 {
 	size_t asking = put_asking_first(f->fds, f->count), go = f->count, n = 0;
@@ -184,7 +184,7 @@ static bool any_waits(void)
 
 /*
  * Before a fork. Each child would have a copy of what waits here, and a connection of which another process holds a
- * copy never ends. In flight, it is nobody's, until one process takes it.
+ * copy never ends. In flight, it belongs to no process, until one takes it.
  */
 static void before_fork(void)
 {
@@ -468,7 +468,7 @@ static void give_up_held(struct family *f)
 }
 
 /*
- * Nobody has accepted these in all that time. Of those who were held until they spoke, that is counted from the last
+ * These were not accepted in all that time. For those that were held until they spoke, that is counted from the last
  * moment at which they could.
  */
 static void give_up(struct family *f)
@@ -512,7 +512,7 @@ static void hear(struct family *f, bool all)
 
 /*
  * What workers have put back is knocked for one by one: a knock that stands for nothing would let the program wait in
- * accept(). So not for what somebody is about to take, either.
+ * accept(). So not for what is about to be taken, either.
  */
 static void count_put_back(struct family *f)
 {

@@ -32,7 +32,7 @@ extern _Atomic bool deliver_waiting;
 
 /*
  * accept() on `listener` gave `fd`. 0: a client. 1: a knock; a carried connection stands at fd now, and addr, len (may
- * be NULL) name its peer. -1: a knock, and nobody left to carry: fd is closed, accept again. `flags` as accept4's.
+ * be NULL) name its peer. -1: a knock, and nothing left to carry: fd is closed, accept again. `flags` as accept4's.
  * Keeps errno.
  */
 int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
@@ -61,7 +61,7 @@ bool deliver_is_knocking(void);
 size_t deliver_count(void);
 
 /*
- * From the tick: knocks on, ends what is closing; after grace (`late`) also what nobody accepted. ms until the next
+ * From the tick: knocks on, ends what is closing; after grace (`late`) also what was not accepted. ms until the next
  * look; 0: nothing is left to do.
  */
 int deliver_settle(bool late);
@@ -84,7 +84,7 @@ size_t deliver_give_away(struct passed *into, size_t most);
 size_t deliver_left(void);
 
 /*
- * The program execs itself while carried connections are not accepted yet: to its workers, who take them from the
+ * The program execs itself while carried connections are not accepted yet: to its workers, which take them from the
  * queues, all knocks are made now; where there are none, the connections go on with the state. Into `into`, `most` at
  * the most; how many. Holding the guard.
  */

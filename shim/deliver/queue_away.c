@@ -80,8 +80,8 @@ static void take_knocks(struct family *f, int listener)
 
 /*
  * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the
- * socket pairs, first of all. The queue is in order: clients who came while nobody accepted stand before the knocks,
- * however many they are. They are as good as carried.
+ * socket pairs, first of all. The queue is in order: clients that came while no process accepted stand before the
+ * knocks, however many they are. They are as good as carried.
  */
 static void reclaim(struct family *f, int listener)
 {
@@ -100,9 +100,9 @@ static void reclaim(struct family *f, int listener)
 }
 
 /*
- * What is to be taken back to go with the next image? The listener may be nobody's yet: a program that execs itself
- * before it binds has it as an orphan, in its next image as well. But one that workers have claimed is theirs, and so
- * is what stands before it.
+ * What is to be taken back to go with the next image? The listener may belong to no process yet: a program that execs
+ * itself before it binds has it as an orphan, in its next image as well. But one that workers have claimed is theirs,
+ * and so is what stands before it.
  */
 static bool goes_back(struct family *f, const struct entry *e)
 {
@@ -195,7 +195,7 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 	for (struct family *f = deliver_families; f; f = f->after) {
 		int fd;
 
-		while ((fd = deferred_take(&f->held)) >= 0) { /* nobody would hear them */
+		while ((fd = deferred_take(&f->held)) >= 0) { /* they would not be heard */
 			if (!fdqueue_put_anywhere(&f->flight, fd))
 				raw_close(fd);
 			f->unknocked++;

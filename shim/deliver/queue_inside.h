@@ -23,9 +23,9 @@ struct family {
 	/* a restart, after which workers put back what they had taken: the owner has no count of it */
 	bool called_off;
 	int64_t odd_at;   /* since when there is more in flight than knocks; 0: there is not */
-	int64_t late_at;  /* when grace was over: who had spoken by then has as long again to be accepted; 0: not yet */
+	int64_t late_at;  /* when grace was over: what had spoken by then has as long again to be accepted; 0: not yet */
 	struct knock_door door;
-	int claimer;      /* who knocks; the owner as well: a daemon's claimer is gone */
+	int claimer;      /* the process that knocks; the owner as well: a daemon's claimer is gone */
 	bool joined;      /* another process carries it (deliver_join) */
 	char *name;
 };

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* More may come: what is empty stays open, and nobody gives up. */
+/* More may come: what is empty stays open, and is not given up. */
 extern _Atomic bool deliver_expects;
 
 /* Once, behind a closed gate: makes what all processes of this generation must share before the first fork. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Drain: freeze at the boundary, count who is not there, thaw. */
+/* Drain: freeze at the boundary, count what is not there, thaw. */
 #define _GNU_SOURCE
 #include "drain/drain.h"
 
@@ -57,7 +57,7 @@ int drain_park(void)
  * (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What
  * is there is taken, and served, and then it freezes again. Without end that would be for a client who asks without a
  * pause: once for each thread that may block here. And not at all for a thread that has answered this very client, and
- * has not waited for any event since: it serves nobody else, and nothing has told it of anything.
+ * has not waited for any event since: it serves no other client, and nothing has told it of anything.
  */
 static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
 

@@ -106,7 +106,7 @@ size_t drain_call_out(void);
 bool drain_serves(void);
 
 /*
- * From here on not even who comes late is let in. True: and so all stand at a boundary. False: not yet, and the drain
+ * From here on not even a late one is let in. True: and so all stand at a boundary. False: not yet, and the drain
  * goes on; `anyway`: it is over all the same.
  */
 bool drain_close(bool anyway);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A drain, for programs that wait for events: who waits for a request has answered the last; what is frozen is never
- * ready.
+ * A drain, for programs that wait for events: a thread that waits for a request has answered the last; what is frozen
+ * is never ready.
  */
 #define _GNU_SOURCE
 #include "drain/drain.h"
@@ -18,13 +18,14 @@
 #include <sys/syscall.h>
 
 enum {
-	WAITERS = 256, /* epoll sets that are waited on; on others nobody's waiting says anything */
+	WAITERS = 256, /* epoll sets that are waited on; on others waiting says nothing */
 	PASSING_SLICE_MS = 500, /* the same where that goes on for hours */
 	SLICE_MS = 10, /* how long poll and select sleep at a time during a drain */
 };
 
 /*
- * Who waits on an epoll set while a drain is on: one thread, or one of several, and then nobody knows who serves what.
+ * What waits on an epoll set while a drain is on: one thread, or one of several, and then it is not known which serves
+ * what.
  */
 static cpr_large struct waiter {
 	_Atomic int epfd; /* + 1; 0: free */

@@ -58,7 +58,7 @@ bool freeze_knows_listeners(void)
 }
 
 /*
- * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that nobody has noted. `me`: this
+ * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that are not noted. `me`: this
  * thread is not asked, since it is about to read, and will not. (The handler must ask it: the read that it has
  * interrupted may have taken a request already.)
  */
@@ -106,7 +106,7 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 		return false;
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
-	/* looked at after the flag is up: from there on nobody begins to read */
+	/* looked at after the flag is up: from there on no thread begins to read */
 	if (freeze_is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) ||
 	    (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
@@ -183,7 +183,7 @@ void freeze_listeners(bool on)
 }
 
 /*
- * What stands at the number may be another socket at the end. EPOLLONESHOT: armed, since nobody can tell; a listener
+ * What stands at the number may be another socket at the end. EPOLLONESHOT: armed, since it cannot be told; a listener
  * that is ready once too often gives EAGAIN.
  */
 void freeze_move_out(void)
@@ -290,6 +290,6 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	conn_set(c, CONN_POLLED);
 	if (likely(!is_frozen_here(c)))
 		return false;
-	conn_set(c, CONN_POLLED | CONN_REARM); /* once more: who froze it may not have found it in the set yet */
+	conn_set(c, CONN_POLLED | CONN_REARM); /* once more: the thread that froze it may not have found it in the set yet */
 	return true;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests that take long: they are awaited before anybody is frozen, so that nobody else has to wait for them. */
+/* Requests that take long: they are awaited before anything is frozen, so that no other client has to wait for them. */
 #ifndef CPR_DRAIN_INFLIGHT_H
 #define CPR_DRAIN_INFLIGHT_H
 

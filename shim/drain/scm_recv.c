@@ -87,8 +87,8 @@ static void note(uint64_t key)
 }
 
 /*
- * Whose listener it is, or whether it is the end of a connection that somebody has made, is not to be seen here: the
- * drain's request will tell.
+ * Whose listener it is, or whether it is the end of a connection that some process has made, is not to be seen here:
+ * the drain's request will tell.
  */
 static void begin_afar(int fd)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What came by message (SCM_RIGHTS): connections that another process has accepted, of a listener that this one knows,
- * or of one that only who started it has.
+ * or of one that only its starter has.
  */
 #ifndef CPR_DRAIN_SCM_RECV_H
 #define CPR_DRAIN_SCM_RECV_H

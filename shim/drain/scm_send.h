@@ -19,7 +19,7 @@ bool scm_send_has_connection(const struct msghdr *message);
 /*
  * Around a call that sends such messages by `fd`. scm_send_begin says 0: make the call. Else -EAGAIN or, where it would
  * have to wait, -EINTR for a signal of the program's: in a drain what this process has not touched stays here, and is
- * carried from here, since who gets it may have said already what it has. scm_send_end: it was sent, or not.
+ * carried from here, since the receiver may have said already what it has. scm_send_end: it was sent, or not.
  */
 int scm_send_begin(int fd, const struct msghdr *message, int flags);
 void scm_send_end(const struct msghdr *message, bool sent);

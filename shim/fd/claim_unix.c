@@ -87,7 +87,7 @@ __attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, s
 	return guards;
 }
 
-/* ---- a socket that is bound under a passing name, and moved to its own (haproxy: nobody finds it half made) ---- */
+/* ---- a socket that is bound under a passing name, and moved to its own (haproxy: it is never found half made) ---- */
 
 static struct entry *own_at(const char *path)
 {

@@ -359,7 +359,7 @@ bool conn_rested(const struct conn *c, int fd, int64_t now, int64_t ns)
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info,
 		       &len)) /* a unix socket: when something came, only its answer tells */
 		return c->state == CONN_ANSWERED && now - c->wrote_at >= ns;
-	/* us; ~0: unknown. The mean has the 40 ms in it for which who is answered delays to say so */
+	/* us; ~0: unknown. The mean has the 40 ms in it for which a peer delays its acknowledgement */
 	trips = info.tcpi_min_rtt < 1000000 ? 3 * info.tcpi_min_rtt / 1000 : 0;
 	if (ms < trips)
 		ms = trips;

@@ -200,8 +200,8 @@ enum conn_view { CONN_GONE, CONN_IN_PROGRESS, CONN_AT_BOUNDARY, CONN_QUIET };
 enum conn_view conn_look(struct conn *c, int fd, int64_t now);
 
 /*
- * A thread is about to read it, or at it, and blocks: has what was asked been answered by bytes that nobody saw (a CGI
- * script writes to the socket itself)? Then it stands between two requests. A server that answers does not read on
+ * A thread is about to read it, or at it, and blocks: has what was asked been answered by bytes that were not seen (a
+ * CGI script writes to the socket itself)? Then it stands between two requests. A server that answers does not read on
  * before it has.
  */
 bool conn_settle_unseen(struct conn *c, int fd);

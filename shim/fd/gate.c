@@ -128,7 +128,7 @@ static void set_nonblock(int fd, bool on)
 		next_fcntl(fd, F_SETFL, (void *)(long)(on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
 }
 
-/* A socket like that one, at a private address, at which nobody will call. The descriptor, or -errno. */
+/* A socket like that one, at a private address, which nothing connects to. The descriptor, or -errno. */
 static int make_door(const struct object *like, bool nonblock)
 {
 	cleanup_fd int fd =
@@ -394,7 +394,7 @@ static bool make_room(void)
 	size_t n = table_count(cpr__table) + 1;
 
 	if (left_room < n) {
-		left = pool_map(n * sizeof(*left)); /* an earlier one stays: nobody closes its gate often */
+		left = pool_map(n * sizeof(*left)); /* an earlier one stays: a gate is not closed often */
 		left_room = left ? n : 0;
 	}
 	return left;

@@ -69,7 +69,7 @@ int gate_close(void);
 /* Gives the listeners behind a closed gate up: there is no way back. */
 void gate_forget(void);
 
-/* Is this a listener behind the gate? Not an orphan that somebody has to ask for. */
+/* Is this a listener behind the gate? Not an orphan that the program has to ask for. */
 bool gate_hides(const struct entry *e);
 
 /* The inode of e's listener, also when another generation has it. */

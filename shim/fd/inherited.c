@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Listeners that this program was started with, and the way up to who binds them. */
+/* Listeners that this program was started with, and the way up to the process that binds them. */
 #define _GNU_SOURCE
 #include "fd/inherited.h"
 
@@ -154,7 +154,7 @@ void inherited_on_answer(void (*join)(int sock, uint64_t ino))
 	on_answer = join;
 }
 
-/* Rings it as the tools do; not who has its number now. A socket on which it waits for a request, or -1. */
+/* Rings it as the tools do; not a process that has its number now. A socket on which it waits for a request, or -1. */
 static int ring(int pid)
 {
 	struct timeval patience = {PATIENCE_MS / 1000, 0};

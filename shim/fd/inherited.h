@@ -20,7 +20,7 @@ void inherited_came(int fd);
 
 /*
  * May connections that were accepted on them be carried? Not by this process's own restart if another process under cpr
- * has started it: others accept there, who would take our knocks for clients. But to that process they may be passed,
+ * has started it: others accept there, which would take our knocks for clients. But to that process they may be passed,
  * in its drain (inherited_pass).
  */
 bool inherited_is_carried(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What was opened and bound, by descriptor, until somebody asks what it is: most of it is closed before that, and then
+ * What was opened and bound, by descriptor, until it is asked what it is: most of it is closed before that, and then
  * has cost next to nothing.
  */
 #ifndef CPR_FD_PENDING_H
@@ -80,7 +80,7 @@ bool pending_listen(int fd, int backlog);
 
 /*
  * The number is closed or given out again, and what it was bound to was fleeting; or its socket is a client's. All else
- * stays: who would look whether this is a vfork child, which closes what its parent holds, would pay more than the note
+ * stays: a look whether this is a vfork child, which closes what its parent holds, would cost more than the note
  * saves.
  */
 void pending_unbind(int fd);

@@ -44,7 +44,7 @@ bool tagging_is_hidden(int fd)
 	if (!tagging_knows(fd) || !guard_lock(&hold))
 		return false;
 	e = table_by_fd(cpr__table, fd);
-	/* else: closed behind our back, and somebody else's number now */
+	/* else: closed behind our back, and another's number now */
 	hidden = e && is_hidden(e) && object_still(&e->object, fd);
 	guard_unlock(&hold);
 	return hidden;

@@ -64,7 +64,7 @@ static inline bool http_is_followed(const struct http *h)
 void http_read(struct http *h, const void *bytes, size_t n);
 
 /*
- * The server read n bytes that nobody saw (splice): right inside a request's body; anywhere else the connection is lost
+ * The server read n bytes unseen (splice): right inside a request's body; anywhere else the connection is lost
  * track of.
  */
 void http_read_unseen(struct http *h, uint64_t n);
@@ -72,12 +72,12 @@ void http_read_unseen(struct http *h, uint64_t n);
 /* The server wrote these n bytes to the client. */
 void http_wrote(struct http *h, const void *bytes, size_t n);
 
-/* The server wrote n bytes that nobody saw (sendfile, splice): right inside a response's body, as above. */
+/* The server wrote n bytes unseen (sendfile, splice): right inside a response's body, as above. */
 void http_wrote_body(struct http *h, uint64_t n);
 
 /*
- * All that was asked has been answered, by bytes that nobody saw; nothing happens amid a request or a response that was
- * seen in part. True: there was something.
+ * All that was asked has been answered, by bytes that were not seen; nothing happens amid a request or a response that
+ * was seen in part. True: there was something.
  */
 bool http_answered_unseen(struct http *h);
 

@@ -27,7 +27,7 @@ uint64_t protocol_key(const struct sockaddr *addr, socklen_t len)
 	if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6)
 		return ntohs(((const struct sockaddr_in *)addr)->sin_port); /* in both families it stands there */
 	if (addr->sa_family != AF_UNIX || len <= offsetof(struct sockaddr_un, sun_path))
-		return 0; /* a socketpair, or who has connected */
+		return 0; /* a socketpair, or a socket that has connected */
 	for (size_t i = offsetof(struct sockaddr_un, sun_path); i < len; i++)
 		hash = (hash ^ ((const unsigned char *)addr)[i]) * UINT64_C(0x100000001b3);
 	return hash | UINT64_C(1) << 63;

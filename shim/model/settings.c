@@ -87,7 +87,7 @@ static void read_log(char *const envp[])
 /*
  * A CGI script, or a shell that the server runs, has its environment: but a pid file, the files to be removed at a
  * restart and a signal that restarts are one program's. Its pid stays over every exec of its own; a daemon has another,
- * but the memory of who was meant, and its next generations have a state.
+ * but the memory of the program that was meant, and its next generations have a state.
  */
 static bool is_meant(char *const envp[])
 {

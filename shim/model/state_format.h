@@ -25,7 +25,7 @@ struct header {
 	uint32_t heirlooms;
 	uint32_t workers;
 	uint32_t connections;
-	uint32_t children; /* 0 from who does not know of them */
+	uint32_t children; /* 0 from a library that does not know of them */
 };
 
 enum record_type {

@@ -69,7 +69,7 @@ struct entry {
 };
 
 /*
- * An empty table, or NULL without memory. The memory is the pool's: see base/pool.h for who may call these, and when.
+ * An empty table, or NULL without memory. The memory is the pool's: see base/pool.h for when these may be called.
  */
 struct table *table_new(void);
 void table_free(struct table *t);
@@ -96,8 +96,8 @@ struct entry *table_find(const struct table *t, const char *name, int id);
 int table_peek(const struct table *t, const char *name, size_t len, int id);
 
 /*
- * The same, and a loose orphan is the program's from here on: of several who ask at once, one claims it, and all get
- * it. Not for a vfork child: it changes the table.
+ * The same, and a loose orphan is the program's from here on: of several threads that ask at once, one claims it, and
+ * all get it. Not for a vfork child: it changes the table.
  */
 int table_claim(struct table *t, const char *name, size_t len, int id);
 
@@ -156,9 +156,9 @@ void table_make_orphan(struct table *t, struct entry *e);
 
 /*
  * An orphan that is asked for by its tag alone, and that needs nothing but to be given: ENTRY_LOOSE. Before others can
- * see the table. Holding the guard is not enough to act on such a one: somebody may claim it meanwhile. Who means to
- * close or move one asks table_hold first: after it, nobody claims it without the lock. False: it is no orphan (any
- * more).
+ * see the table. Holding the guard is not enough to act on such a one: another thread may claim it meanwhile. A thread
+ * that means to close or move one asks table_hold first: after it, none claims it without the lock. False: it is no
+ * orphan (any more).
  */
 void table_make_loose(struct table *t, struct entry *e);
 bool table_hold(struct entry *e);

@@ -349,9 +349,9 @@ UNTRACED int table_index_find(const struct table_index *v, const char *name, siz
 /* ---- claiming ---- */
 
 /*
- * Of all who hold the guard, somebody may remove or move the entry between the last look at `changes` and the
- * compare-and-swap. Then he has taken ENTRY_LOOSE from it first (table_hold), and the swap fails; or the swap was
- * first, and he leaves alone what is no orphan any more. Either way the memory is still that entry: see
+ * A thread that holds the guard may remove or move the entry between the last look at `changes` and the
+ * compare-and-swap. Then it has taken ENTRY_LOOSE from it first (table_hold), and the swap fails; or the swap was
+ * first, and it leaves alone what is no orphan any more. Either way the memory is still that entry: see
  * table_index_is_claimed_from.
  */
 UNTRACED int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed)
@@ -370,7 +370,7 @@ UNTRACED int table_index_claim(struct table_index *v, const char *name, size_t l
 
 bool table_index_is_claimed_from(struct table_index *v)
 {
-	/* the entry is out of the table: who comes from now on does not find it */
+	/* the entry is out of the table: a thread that comes from now on does not find it */
 	atomic_thread_fence(memory_order_seq_cst);
 	return atomic_load(&v->claiming) != 0;
 }

@@ -33,7 +33,7 @@ static inline const void *key_of(int id)
  * that was even and the same all the while. It asks after each pointer that it loads: then the pointer was a good one a
  * moment ago, and what it points to may have been freed since but is still mapped: the pool never unmaps.
  *
- * uthash's HASH_FIND asks nobody before it follows a pointer, and its buckets have 16 bytes each: those of a hundred
+ * uthash's HASH_FIND follows a pointer unasked, and its buckets have 16 bytes each: those of a hundred
  * thousand entries are in no cache, nor is what is in front of an entry in its chain, and a lookup waits for memory two
  * or three times. Readers have an index of their own to uthash's entries, half as large, in which they wait for memory
  * once, and for the entry the second time.
@@ -74,8 +74,8 @@ void table_index_begin(struct table_index *v);
 void table_index_end(struct table_index *v, const UT_hash_table *hash);
 
 /*
- * For who is about to change the table: what stands by this hash is wanted in a moment. And: may there be an entry with
- * it?
+ * For a thread that is about to change the table: what stands by this hash is wanted in a moment. And: may there be an
+ * entry with it?
  */
 void table_index_expect(const struct table_index *v, const UT_hash_table *hash, unsigned hashv);
 bool table_index_may_have(const struct table_index *v, unsigned hashv);
@@ -91,9 +91,9 @@ int table_index_find(const struct table_index *v, const char *name, size_t len, 
 int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed);
 
 /*
- * Is somebody about to claim? An entry that has left the table since must not become another one before he has seen
- * that it is no orphan any more: its memory is not given out again until nobody is. It cannot be waited for: he may be
- * what this thread's handler has interrupted.
+ * Is a thread about to claim? An entry that has left the table since must not become another one before that thread has
+ * seen that it is no orphan any more: its memory is not given out again until none is. It cannot be waited for: it may
+ * be what this thread's handler has interrupted.
  */
 bool table_index_is_claimed_from(struct table_index *v);
 

@@ -20,7 +20,7 @@ static void begin_anew(struct tls *t)
 /*
  * Up to 1.2 the record behind ChangeCipherSpec is the encrypted Finished, of 32 to 96 bytes. (In 1.3, after a
  * HelloRetryRequest, it may be the second hello: no less than 122 bytes.) In 1.3 the client's Finished looks like
- * application data: it is the first of it behind the server's flight. What came before is early data, which nobody has
+ * application data: it is the first of it behind the server's flight. What came before is early data, which is not
  * to answer before the handshake is over. A client that shows a certificate sends more such records, which are taken
  * for a question: that errs on the safe side.
  */

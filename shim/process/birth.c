@@ -33,7 +33,7 @@ enum {
  * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and
  * leaves it alone in one that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without
  * standing in front of any of them: vfork cannot be wrapped in C at all, and system() and popen() spawn inside libc
- * where nobody stands. (What else a child must not have of its parent's lies here, too: birth_cleared.)
+ * where no process stands. (What else a child must not have of its parent's lies here, too: birth_cleared.)
  */
 cpr_touched struct birth_self *birth_self;
 
@@ -203,8 +203,8 @@ __attribute__((hot)) bool birth_is_single_threaded(void)
 /*
  * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than
  * some dozens of them. So nothing of ours runs in a child before it asks for something: there is no handler for it in
- * pthread_atfork. What a child must know of itself it works out when it first asks (after_birth), and whom the owner
- * has to tell of a restart it finds by itself (process/roster.c).
+ * pthread_atfork. What a child must know of itself it works out when it first asks (after_birth), and which processes
+ * the owner has to tell of a restart it finds by itself (process/roster.c).
  */
 static fork_path void prepare(void)
 {

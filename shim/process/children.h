@@ -24,13 +24,13 @@ bool children_share(void);
 /* Is this one of them? */
 bool children_shares(int pid);
 
-/* A warning for who asked for the restart, for each of those. */
+/* A warning for the caller of the restart, for each of those. */
 void children_warn(struct text *t);
 
 /* How many of them are left. While it is 0, no wait of the program costs more than a look at it. */
 extern _Atomic int children_left;
 
-/* Waits for those who are dead. How many are left. A signal handler may call it. */
+/* Reaps those that are dead. How many are left. A signal handler may call it. */
 int children_reap(void);
 
 /*

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The doorbell's handler. It does one thing: it notes who rang, and has the task look. */
+/* The doorbell's handler. It does one thing: it notes the caller, and has the task look. */
 #define _GNU_SOURCE
 #include "process/doorbell.h"
 

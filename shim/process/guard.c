@@ -211,7 +211,7 @@ static bool is_alone(void)
 /*
  * One thread may hold the lock when another forks: so it is taken before. The child lets go of it when it first asks
  * for something (process/birth.c); for the one thread which is in the child was the one that held it. Until then its
- * signals cannot be blocked: nobody would unblock them. Its handlers, between here and the fork, find the table whole,
+ * signals cannot be blocked: they would stay blocked. Its handlers, between here and the fork, find the table whole,
  * and may change it.
  */
 static __attribute__((hot)) void before_fork(void)

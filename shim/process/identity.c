@@ -278,7 +278,7 @@ bool identity_unchanged(struct text *why)
 	return !why->used;
 }
 
-/* ---- who may choose the program ---- */
+/* ---- which user may choose the program ---- */
 
 static uint64_t inode_of(const char *process, const char *name)
 {
@@ -304,7 +304,7 @@ static bool is_still_of(const char *process, uint32_t uid)
 	return !stat(path, &st) && st.st_uid == uid;
 }
 
-/* Capabilities count in their user namespace: in one of its own, anybody has them all. */
+/* Capabilities count in their user namespace: in one of its own, any process has them all. */
 static bool has_rights_of_this(const char *process, uint32_t uid)
 {
 	uint64_t here = inode_of("self", "/ns/user"), there = inode_of(process, "/ns/user");

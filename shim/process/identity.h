@@ -19,7 +19,7 @@ bool identity_unchanged(struct text *why);
 
 /*
  * May the process at the other end of this unix socket choose the file that this process execs? Root may. So may a
- * process of the same user that has every capability of this one, and its security label: else anybody could make a
+ * process of the same user that has every capability of this one, and its security label: else any user could make a
  * server with more rights run a file. True; or false and the reason in `why`. Any signal handler may call it.
  */
 bool identity_may_choose_program(int sock, struct text *why);

@@ -40,7 +40,7 @@ int page_fd_of(uint64_t *ino)
 	if (!known && page_fd >= 0 && !fstat(page_fd, &st))
 		known = st.st_ino;
 	*ino = known;
-	return is_inode(page_fd, known) ? page_fd : -1; /* else somebody has closed what he does not know */
+	return is_inode(page_fd, known) ? page_fd : -1; /* else the program has closed what it does not know */
 }
 
 static void *map(void *at, size_t size, int protection, int flags, int fd)
@@ -167,10 +167,10 @@ static int make_again(void)
 }
 
 /*
- * Before the first fork. Until then nobody shares the page, and its memfd was closed, since a program that never forks
- * should not find a descriptor that it did not open. A program that forks may exec itself afterwards, and must then
- * have something to hand on: so it gets another page, whose memfd stays open, where nobody looks for one. It takes the
- * place of the old one: another thread may be looking at it, and every mapping makes every fork dearer.
+ * Before the first fork. Until then no process shares the page, and its memfd was closed, since a program that never
+ * forks should not find a descriptor that it did not open. A program that forks may exec itself afterwards, and must
+ * then have something to hand on: so it gets another page, whose memfd stays open, where none is looked for. It takes
+ * the place of the old one: another thread may be looking at it, and every mapping makes every fork dearer.
  */
 static __attribute__((noinline, cold)) void keep(void)
 {

@@ -27,7 +27,7 @@ struct page_forks {
  * ns).
  */
 struct page_drain {
-	_Atomic uint64_t survey; /* before it: who has no slow requests says so with this number; 0: nobody asks */
+	_Atomic uint64_t survey; /* before it: a worker without slow requests says so with this number; 0: it is not asked */
 	_Atomic uint64_t nonce;
 	_Atomic int64_t deadline;
 	_Atomic uint64_t gate; /* handover: what the owner wants of all (restart/mode_handover.h); 0: nothing */
@@ -49,13 +49,13 @@ struct page {
 	_Atomic int owner;
 	struct page_forks forks; /* of all but the owner */
 	_Atomic int top;         /* no worker stands at or above this */
-	uint64_t since;          /* clock ticks since boot: who was there before is none of ours */
+	uint64_t since;          /* clock ticks since boot: what was there before is none of ours */
 	_Atomic int claimers, claims; /* workers that have claimed something, and how much that was */
 	struct page_drain drain;
 	struct {
 		_Atomic int pid;
 		_Atomic uint64_t at; /* clock ticks since boot */
-	} leaving[PAGE_LEAVING]; /* who execs, by its pid: the last ones */
+	} leaving[PAGE_LEAVING]; /* processes that exec, by pid: the last ones */
 	struct page_worker worker[PAGE_WORKERS];
 };
 

@@ -264,7 +264,7 @@ bool procinfo_is_forked(unsigned flags)
 /* A handler's stack may be small, and one thread looks at a time. */
 static cpr_large struct {
 	int pid, parent;
-	int thread; /* who made it; 0: the kernel does not say, so any of its parent's */
+	int thread; /* which made it; 0: the kernel does not say, so any of its parent's */
 } queue[MOST];
 static size_t queued;
 static int parent, thread;
@@ -319,7 +319,7 @@ static void look_at_thread(int tid, void *arg)
 		wait->waits |= at[2] == 'D';
 }
 
-/* Does who made it wait as one does who has called vfork? It may be for a disk as well: then it is asked again. */
+/* Does its maker wait as a caller of vfork does? It may be for a disk as well: then it is asked again. */
 static bool waits_in_kernel(int pid, int tid)
 {
 	struct wait wait = {pid, false};

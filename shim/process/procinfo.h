@@ -20,7 +20,7 @@ struct procinfo {
 /* False: there is no such process, or no /proc, or it is hidden there. */
 bool procinfo_look(int pid, struct procinfo *proc);
 
-/* Has it ended, even if nobody has waited for it yet? False where that is not to be seen. */
+/* Has it ended, even if it is not waited for yet? False where that is not to be seen. */
 bool procinfo_is_gone(int pid);
 
 /*
@@ -55,7 +55,7 @@ bool procinfo_descends(int pid, int from);
 bool procinfo_is_forked(unsigned flags);
 
 /*
- * Does this process handle this signal? Not a child of posix_spawn, nor who is another program by now; nor one that is
+ * Does this process handle this signal? Not a child of posix_spawn, nor what is another program by now; nor one that is
  * not under cpr. One thread at a time.
  */
 bool procinfo_catches(int pid, int sig);
@@ -65,7 +65,7 @@ enum procinfo_known { PROCINFO_NEW, PROCINFO_KNOWN, PROCINFO_STRANGE };
 /*
  * Calls `found` with each descendant of `root` that was forked, started at or after `since` (as procinfo_start_time),
  * has not exec'ed, catches `sig`, and of which `is` says that it is new. Strange ones are passed over, and so are their
- * children. False: there may be more (who cannot be told from a child of vfork at the moment), so it is to be asked
+ * children. False: there may be more (which cannot be told from a child of vfork at the moment), so it is to be asked
  * again.
  *
  * A child of vfork or posix_spawn must not be found: it is about to exec, and what is sent to it would end the program

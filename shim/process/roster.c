@@ -22,7 +22,7 @@
 /* What a child must not have of its parent's: cleared in it. */
 static cpr_touched struct own {
 	int place;   /* of the worker, + 1; 0: none */
-	int claimer; /* its number among those who claim, from 1 on; 0: none yet */
+	int claimer; /* its number among those that claim, from 1 on; 0: none yet */
 	int owner;   /* its pid, if it is the owner: what stands in the page is for its workers */
 	size_t member_count;
 	unsigned seen; /* forks, when all workers were entered */
@@ -30,7 +30,7 @@ static cpr_touched struct own {
 
 static cpr_touched int last_owner; /* as it was when this process was forked, or as it has found since */
 static _Atomic bool looking;        /* at the members */
-static uint64_t since;             /* clock ticks since boot: who was there before is no worker */
+static uint64_t since;             /* clock ticks since boot: what was there before is no worker */
 
 /*
  * Workers that this process has seen. They write into the page, and may have less rights than the owner: what stands
@@ -59,7 +59,7 @@ enum {
 	CLAIMS_MAX = (1 << 20) - 1, /* of what stands in the page */
 };
 
-/* ---- who is a worker ---- */
+/* ---- which processes are workers ---- */
 
 static struct member *member_of(int pid)
 {
@@ -172,7 +172,7 @@ static bool is_there(struct member *m)
 	return found && m->pid;
 }
 
-/* ---- who is the owner ---- */
+/* ---- which process is the owner ---- */
 
 /* A worker may write any pid into the page: it is believed when the owner that was known is gone. */
 int roster_owner(void)

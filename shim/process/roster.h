@@ -13,7 +13,7 @@ enum { ROSTER_MAX = PAGE_WORKERS };
 /* Once, with births and the page there: this process is the owner. 0, or -errno. */
 int roster_init(void);
 
-/* How to tell children of the last generation, who started in the same clock tick as this image, from its own. */
+/* How to tell children of the last generation, which started in the same clock tick as this image, from its own. */
 void roster_when_stranger(bool (*is)(int pid));
 
 /*
@@ -31,8 +31,8 @@ void roster_inherit(int fd, uint64_t ino);
 bool roster_is_worker(int pid);
 
 /*
- * Pids of live workers of the owner into `pids`; how many. These and the three below look for those who were forked and
- * never were heard of: in the lists of /proc, when there was a fork since the last time. One that is forked in this
+ * Pids of live workers of the owner into `pids`; how many. These and the three below look for those that were forked
+ * and never were heard of: in the lists of /proc, when there was a fork since the last time. One that is forked in this
  * very moment is waited for, 100 ms at the most.
  */
 size_t roster_workers(int *pids, size_t most);
@@ -61,7 +61,7 @@ size_t roster_workers_not_gated(uint64_t wish, bool ring);
 bool roster_has_workers(void);
 
 /*
- * Workers are looked for the next time even if nobody has called fork(): who was born by _Fork() or clone() has passed
+ * Workers are looked for the next time even if fork() was not called: what was born by _Fork() or clone() has passed
  * by us.
  */
 void roster_look_anyway(void);

@@ -83,7 +83,7 @@ bool task_is_this(void)
 #define plain_sys_of(nr, a, b, c, d, e, f, ...)                                                                        \
 	arch_syscall((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* It ends if nobody has woken it since it saw this. */
+/* It ends if it was not woken since it saw this. */
 static void end_if_unwoken(unsigned seen)
 {
 	arch_end_if(&own->word, seen, seen & ~(unsigned)ALIVE);

@@ -115,7 +115,7 @@ static void adopt_all(struct state *state)
 		}
 		if (e->flags & ENTRY_ORPHAN && state->passage != BY_OWN_EXEC)
 			e->flags |= ENTRY_STALE;
-		if (e->fd <= STDERR_FILENO) /* children count on those, and so does who prints an error */
+		if (e->fd <= STDERR_FILENO) /* children count on those, and so does a program that prints an error */
 			e->flags |= ENTRY_INHERITED;
 		if (!(e->flags & ENTRY_INHERITED))
 			fds_row_close_at_exec(&row, e->fd);
@@ -232,7 +232,7 @@ static int settle(bool waited)
 	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }
 
-/* The errand: the arrival, and then the children that nobody waits for. */
+/* The errand: the arrival, and then the children that are not waited for. */
 static int look(void)
 {
 	int again = atomic_load(&generation_is_settling) ? settle(atomic_exchange(waits, false)) : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Arriving: what the last generation left is checked and becomes orphans; readiness; the end of what nobody claims. */
+/* Arriving: what the last generation left is checked and becomes orphans; readiness; the end of what is not claimed. */
 #ifndef CPR_RESTART_ARRIVE_H
 #define CPR_RESTART_ARRIVE_H
 

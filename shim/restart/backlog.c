@@ -12,7 +12,7 @@
 enum { GREATEST = 65535 }; /* the kernel cuts it to somaxconn */
 
 /*
- * While nobody accepts, a queue of 5 is full at once, the kernel drops SYNs, and a client waits a second for its
+ * While no process accepts, a queue of 5 is full at once, the kernel drops SYNs, and a client waits a second for its
  * retransmission. The next generation's own listen() sets it back.
  */
 void backlog_raise_all(bool raise)

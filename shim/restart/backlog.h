@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Queue lengths of listeners: raised while nobody accepts, and the program's own again after that. */
+/* Queue lengths of listeners: raised while no process accepts, and the program's own again after that. */
 #ifndef CPR_RESTART_BACKLOG_H
 #define CPR_RESTART_BACKLOG_H
 
@@ -7,7 +7,7 @@
 
 /*
  * The kept listeners' queues: as long as the system allows, or as long as the program said. The first is for the time
- * in which nobody accepts.
+ * in which no process accepts.
  */
 void backlog_raise(bool raise);
 

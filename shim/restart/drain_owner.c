@@ -43,12 +43,12 @@ enum {
 static int door = -1;              /* where workers connect to */
 static cpr_large struct {
 	int sock, pid;
-} calls[CALLS_MAX];                /* who has, and is not done */
+} calls[CALLS_MAX];                /* those that have called, and are not done */
 static size_t call_count;
 static cpr_large int called[ROSTER_MAX];
-static cpr_large int rung[ROSTER_MAX]; /* who of those is awaited; 0: no more */
+static cpr_large int rung[ROSTER_MAX]; /* which of those are awaited; 0: no more */
 static size_t rung_count;
-static cpr_large int empty[ROSTER_MAX]; /* who has said so */
+static cpr_large int empty[ROSTER_MAX]; /* those that have said so */
 static size_t empty_count;
 static cpr_large int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
 static size_t adopted_count;
@@ -138,7 +138,7 @@ static void lift_limit(bool on)
 	}
 }
 
-/* Those who were exec'ed have no page of ours. */
+/* Those that were exec'ed have no page of ours. */
 static void ring_sharers(int64_t deadline)
 {
 	size_t n = exec_workers_ring(atomic_load(&page_shared_drain()->nonce), deadline, called + rung_count,
@@ -263,7 +263,7 @@ static void give_back_adopted(void)
 	guard_unlock(&hold);
 }
 
-/* By its name; to who was exec'ed it has another one, or none. */
+/* By its name; in a process that was exec'ed it has another one, or none. */
 static const struct entry *listener_of_message(void)
 {
 	const struct entry *e = message.name[0] ? table_find(cpr__table, message.name, message.id) : NULL;
@@ -360,7 +360,9 @@ static bool hear(int sock, int pid)
 	return false; /* more at the next tick */
 }
 
-/* Its pid, or 0: who is no worker is not heard. One that has ended since is: it has passed on what it had. */
+/*
+ * Its pid, or 0: a process that is no worker is not heard. One that has ended since is: it has passed on what it had.
+ */
 static int caller_pid(int sock)
 {
 	struct ucred peer = {0};

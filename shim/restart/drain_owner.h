@@ -13,7 +13,7 @@ void drain_owner_init(void);
 
 /*
  * Before the drain: how many workers have not said yet that they have no slow requests; they are asked by this number,
- * which is not 0. And: nobody asks any more.
+ * which is not 0. And: it is not asked any more.
  */
 size_t drain_owner_slow(uint64_t survey);
 void drain_owner_survey_over(void);

@@ -251,12 +251,12 @@ static void let_all_go(void)
 	while (mine_count)
 		let_go(mine[--mine_count].fd);
 	if (any)
-		drain_wake(); /* who is parked on one of them finds its end */
+		drain_wake(); /* a thread that is parked on one of them finds its end */
 }
 
 /*
- * The next generation has ended, before it could tell this worker to leave, or before it did: nobody else would, and it
- * holds the listener.
+ * The next generation has ended, before it could tell this worker to leave, or before it did: nothing else would, and
+ * it holds the listener.
  */
 static void leave_too(void)
 {
@@ -352,7 +352,7 @@ void drain_worker_init(void)
 /* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
 bool drain_worker_is_concerned(const struct protocol_request *request)
 {
-	look(); /* the last drain may be called off, and nobody have looked since */
+	look(); /* the last drain may be called off, and not looked at since */
 	return request->drain.shares || (!told.nonce && scm_recv_is_of(request->drain.keys, request->drain.key_count));
 }
 
@@ -368,9 +368,10 @@ const char *drain_worker_told(int sock, const struct protocol_request *request)
 		return "this process has workers of its own, or is one";
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !procinfo_descends(getpid(), peer.pid) ||
 	    !nonce || nonce == PAGE_GONE)
-		return "this process was not started by who asks";
-	if (!inherited_ancestor()) /* its knocks would be taken for clients by who cannot ask for what they stand for */
-		return "this process may not look at who asks";
+		return "this process was not started by the caller";
+	/* its knocks would be taken for clients by a process that cannot ask for what they stand for */
+	if (!inherited_ancestor())
+		return "this process may not look at the caller";
 	next_fcntl(sock, F_SETFL, (void *)(long)O_NONBLOCK);
 	told.gone = false;
 	told.sock = sock;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Exec'ed descendants with a kept listener, found by its inode among their descriptors; and those that may have been
- * given connections, who are asked.
+ * given connections, which are asked.
  */
 #define _GNU_SOURCE
 #include "restart/exec_workers.h"
@@ -61,8 +61,8 @@ static bool is_listener(uint64_t ino, void *arg)
 }
 
 /*
- * Calls `each` with every descendant that has exec'ed and holds a listener, but for those of whom `skip` says true.
- * Where connections were given away, with all others too, with e NULL: who has got one is not to be seen from here.
+ * Calls `each` with every descendant that has exec'ed and holds a listener, but for those of which `skip` says true.
+ * Where connections were given away, with all others too, with e NULL: which has got one is not to be seen from here.
  * Holding the guard.
  */
 static void walk(bool (*skip)(int pid, void *arg),
@@ -119,7 +119,7 @@ static bool skip_none(int pid, void *arg)
 	return false;
 }
 
-/* A signal that nobody catches would end it: it must be one of ours, and not only catch the number. */
+/* A signal that is not caught would end it: it must be one of ours, and not only catch the number. */
 static void note_if_ours(int pid, const struct procinfo *proc, const struct entry *e, void *arg)
 {
 	const char *mark = arg;

@@ -12,10 +12,10 @@
  * In a drain, such a process is asked to drain as a worker does, if it is under cpr itself, and this process's doorbell
  * rings there. Its first connection to the drain's socket is the answer to that ring, and stays open; what it passes on
  * comes by a second one, as a worker's. Where connections were given away (drain/scm_send.h), all others that are under
- * cpr are asked as well; who has got none says so, and is left alone.
+ * cpr are asked as well; one that has got none says so, and is left alone.
  *
- * exec_workers_find: how many there are, who have not been asked yet; with what the last drain knew forgotten.
- * exec_workers_ring rings them, for the socket of `nonce`: who is awaited from then on.
+ * exec_workers_find: how many there are that have not been asked yet; with what the last drain knew forgotten.
+ * exec_workers_ring rings them, for the socket of `nonce`: they are awaited from then on.
  */
 size_t exec_workers_find(void);
 size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t most);
@@ -24,10 +24,10 @@ size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t mos
 bool exec_workers_knows(int pid);
 bool exec_workers_takes(int pid, int sock);
 
-/* One who has said no, or ended, since the last call; 0: nobody. */
+/* One who has said no, or ended, since the last call; 0: none. */
 int exec_workers_next_refusal(void);
 
-/* This one has passed on what it had, and serves nobody any more (`empty`: it did serve). */
+/* This one has passed on what it had, and serves no client any more (`empty`: it did serve). */
 void exec_workers_passed_on(int pid, bool empty);
 
 /* The drain is called off: they thaw. In a child: copies of its parent's. */
@@ -36,8 +36,8 @@ void exec_workers_forget(void);
 
 /*
  * Looks for them among all that descend from this process, but for the `*workers` that stand in `worker` already, and
- * forked workers and what those have made. Each is added there, to be retired as a worker is; who has not passed on
- * what it had is marked in `child`, and named in the log. At most `most` of each. Holding the guard, with the table
+ * forked workers and what those have made. Each is added there, to be retired as a worker is; one that has not passed
+ * on what it had is marked in `child`, and named in the log. At most `most` of each. Holding the guard, with the table
  * checked.
  */
 void exec_workers_add(struct worker *worker, size_t *workers, struct child *child, size_t *children, size_t most);

@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* To who listens on `sock`; the text says how many processes will. */
+/* To the caller on `sock`; the text says how many processes will. */
 void give_on(int sock, size_t processes);
 
-/* A worker's, to who listens at this nonce. */
+/* A worker's, to the caller at this nonce. */
 void give_to(uint64_t nonce);
 
 /*

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Grace: orphans that nobody asks for. */
+/* Grace: orphans that are not claimed. */
 #define _GNU_SOURCE
 #include "restart/grace.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Grace: what nobody asks for is closed in the end. */
+/* Grace: what is not claimed is closed in the end. */
 #ifndef CPR_RESTART_GRACE_H
 #define CPR_RESTART_GRACE_H
 
@@ -16,7 +16,7 @@ bool grace_is_unclaimed(const struct entry *e);
 /* How many of these there are. */
 size_t grace_unclaimed(void);
 
-/* A look: after grace, closes what nobody asked for; what is still `carrying` is closed by its deliverer. */
+/* A look: after grace, closes what was not claimed; what is still `carrying` is closed by its deliverer. */
 void grace_look(int64_t now, bool carrying);
 
 #endif

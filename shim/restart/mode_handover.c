@@ -35,7 +35,7 @@ enum { STEP_MS = 1, RING_TURNS = 8, VERB_BITS = 8 };
 /* What this process has done last: page_drain.gate as it was. A child is born as its parent was. */
 static uint64_t fulfilled;
 
-/* The owner's: what is under way, and who waits for it. */
+/* The owner's: what is under way, and the caller that waits for it. */
 static struct {
 	uint64_t wish; /* 0: nothing */
 	uint32_t verb;
@@ -46,7 +46,7 @@ static struct {
 	int result; /* of this process's own part */
 } asked = {.sock = -1};
 
-/* What was asked while all processes were told of something for which nobody waits. */
+/* What was asked while all processes were told of something that is not waited for. */
 static struct {
 	int sock;
 	uint64_t nonce;

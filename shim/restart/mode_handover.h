@@ -10,7 +10,7 @@
 /* Once, when the library starts: from here on the task does what is asked. */
 void handover_init(void);
 
-/* Answers who asks on `sock`, which is the handover's to close from here on. `nonce`: where it listens. */
+/* Answers the caller on `sock`, which is the handover's to close from here on. `nonce`: where it listens. */
 void handover_asked(int sock, uint64_t nonce, const struct protocol_request *request);
 
 #endif

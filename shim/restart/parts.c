@@ -362,7 +362,7 @@ static const struct part {
 	int (*collect)(struct crossing *c);
 	void (*undo)(struct crossing *c);
 	int (*arrive)(struct crossing *c);
-	bool from_nothing; /* generation 1, which nobody left anything, makes its own */
+	bool from_nothing; /* generation 1, which was left nothing, makes its own */
 } parts[] = {
 	{"descriptors", collect_descriptors, undo_descriptors, arrive_descriptors, true},
 	{"page", collect_page, NULL, arrive_page, false},

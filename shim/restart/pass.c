@@ -220,7 +220,7 @@ static void unpack(struct parcel *p, uint32_t i)
 /*
  * A thread that finds a request on a frozen connection lets it go on, and reads (drain_hold_back). One that was there
  * before CONN_LEAVING was set is seen in its place, and keeps the connection; one that comes later sees that flag.
- * Without this, one request in some thousands was read here and answered to nobody.
+ * Without this, one request in some thousands was read here and never answered.
  */
 static void keep_what_is_read(struct parcel *p)
 {

@@ -214,7 +214,7 @@ static bool file_would_run(const char *path, struct room *room, struct text *why
 }
 
 /*
- * The script that an interpreter was given as its first argument. Behind options nobody but the interpreter knows which
+ * The script that an interpreter was given as its first argument. Behind options only the interpreter knows which
  * word is one.
  */
 static bool script_is_there(const char *path, struct room *room, struct text *why)

@@ -16,7 +16,7 @@
 
 #define MS INT64_C(1000000)
 
-/* who has nothing to do and uses less than a hundredth of a processor for so long will not leave by itself */
+/* one that has nothing to do and uses less than a hundredth of a processor for so long will not leave by itself */
 enum { REST_MS = 1000 };
 
 static struct worker *workers;
@@ -60,7 +60,7 @@ static int64_t drain_time(void)
 
 /*
  * Those that an earlier generation has told keep their time. The obvious one deadline for all would begin anew with
- * every restart: under restarts in quick succession nobody would ever have to leave.
+ * every restart: under restarts in quick succession none would ever have to leave.
  */
 void retire_tell(void)
 {
@@ -85,7 +85,7 @@ void retire_tell(void)
 /*
  * It has nothing left, and does nothing. There are servers whose workers do not leave for a signal (apache's do when
  * their own master writes into a pipe, whose end was the old generation's): to wait for them until --drain is over
- * brings nothing to anybody. One that is busy leaving, or with a job behind the answer, uses the processor, and is
+ * brings nothing. One that is busy leaving, or with a job behind the answer, uses the processor, and is
  * waited for.
  */
 static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
@@ -104,7 +104,7 @@ static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
 }
 
 /*
- * Waits for one who is dead: this program does not know it. False: its first thread is, but others are still on their
+ * Reaps one that is dead: this program does not know it. False: its first thread is, but others are still on their
  * way out.
  */
 static bool reap(struct worker *w)
@@ -117,7 +117,7 @@ static bool reap(struct worker *w)
 	return true;
 }
 
-/* Reaps the dead, and kills those who would not go. */
+/* Reaps the dead, and kills those that would not go. */
 bool retire_is_over(int64_t now)
 {
 	bool gone = true;

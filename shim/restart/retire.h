@@ -14,10 +14,10 @@ void retire_ring(const struct worker *workers, size_t n);
 /* This generation serves: they may go. */
 void retire_tell(void);
 
-/* A look at them, from the tick. True when none is left, or nobody was told. */
+/* A look at them, from the tick. True when none is left, or none was told. */
 bool retire_is_over(int64_t now);
 
-/* Those who are not gone yet, for the next state; at the most `most`. How many. */
+/* Those that are not gone yet, for the next state; at the most `most`. How many. */
 size_t retire_unfinished(struct worker *into, size_t most);
 
 #endif

@@ -390,8 +390,8 @@ static void take_new_callers(void)
 }
 
 /*
- * The errand: ms until the next look. A caller that says nothing holds up nobody: it is looked at, and not waited for.
- * More may have rung than there is room for: whoever is answered or gone makes room for the next.
+ * The errand: ms until the next look. A caller that says nothing holds up no other: it is looked at, and not waited
+ * for. More may have rung than there is room for: whoever is answered or gone makes room for the next.
  */
 static int look(void)
 {

@@ -290,7 +290,7 @@ static int take_load(const struct table *from)
 {
 	int r = 0;
 
-	table_change_begin(cpr__table); /* nobody may find one that is not an orphan yet */
+	table_change_begin(cpr__table); /* none may be found that is not an orphan yet */
 	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
 		struct entry *mine;
 

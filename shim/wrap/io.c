@@ -281,7 +281,7 @@ static void wrote_iov(int fd, struct conn *c, ssize_t r, const struct iovec *iov
 		__typeof__(call) r_;                                                                                   \
 		struct conn *c_ = conn_at(fd);                                                                         \
 		if (unlikely(c_ != NULL) && unlikely(c_->flags & CONN_FIN_SENT)) {                                     \
-			errno = EPIPE; /* without the signal: it is we who ended it */                                 \
+			errno = EPIPE; /* without the signal: we ended it */                                 \
 			r_ = -1;                                                                                       \
 		} else {                                                                                               \
 			do {                                                                                           \
