@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "model/image.h"
 #include "own.h"
+#include "seccomp_filter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -228,6 +229,15 @@ static int check_nested(const char *path, int depth, struct text *why)
 int check_served(const char *path, struct text *why)
 {
 	return check_nested(path, 0, why);
+}
+
+bool check_filtered(const char *path)
+{
+	cleanup_free struct image *image = malloc(sizeof(*image));
+
+	return seccomp_filter_exists() && image && !image_read(path, image) && image->kind == IMAGE_ELF &&
+	       image->same_machine && !(image->mode & (S_ISUID | S_ISGID)) && !image->capabilities &&
+	       (!*image->loader || !access(image->loader, X_OK));
 }
 
 /* ---- a shell between ---- */

@@ -20,6 +20,12 @@ int check_find(const char *command, char path[PATH_MAX], struct text *why);
 int check_served(const char *path, struct text *why);
 
 /*
+ * Can a program that nothing can be preloaded into be served in handover mode, under a seccomp filter? For one of which
+ * check_served has said -ENOTSUP. False: what that said is the last word.
+ */
+bool check_filtered(const char *path);
+
+/*
  * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would
  * restart is the shell. Not if the script says exec somewhere: that it does so for the server, in the end, nobody can
  * see from here.

@@ -137,6 +137,7 @@ static bool handover;
 static const char *handover_option;
 static struct supervisor_options supervisor = {.generations = 3, .crash_limit = 5, .crash_window_s = 60};
 static bool no_defaults;
+static const char *served_as = "can be served"; /* what --check says */
 
 static void set(const char *name, const char *value)
 {
@@ -423,7 +424,7 @@ static void take_option(int option, const char *value, bool *only_check)
 }
 
 /* All that the program's environment must say; the pid file too. Ends this program if it cannot be. */
-static void prepare(const char *program)
+static void prepare(const char *program, bool preloads)
 {
 	char library[PATH_MAX], reason[2 * PATH_MAX];
 	struct text why = TEXT_ON(reason);
@@ -432,9 +433,9 @@ static void prepare(const char *program)
 	char pid[16];
 	int r;
 
-	if (launch_library(library, &why))
+	if (preloads && launch_library(library, &why))
 		errx(FAILED, "%s", reason);
-	r = launch_preload(library, program);
+	r = preloads ? launch_preload(library, program) : 0;
 	if (r || (rulebook_text() && setenv(SETTINGS_RULES, rulebook_text(), 1)))
 		errx(FAILED, "out of memory");
 	unsetenv(SETTINGS_STATE_FD); /* only ever from one generation to the next */
@@ -453,7 +454,7 @@ static int start(const char *path, char **argv)
 {
 	int error;
 
-	prepare(path);
+	prepare(path, true);
 	execv(path, argv);
 	error = errno;
 	launch_pidfile_remove();
@@ -473,12 +474,34 @@ static int take_setting(const char *name, int fallback)
 	return (int)number;
 }
 
+/* Nothing can be preloaded: is there the other way? */
+static int try_filter(const char *path, struct text *why)
+{
+	static const char as[] = "served in handover mode: nothing refused, nothing cut, idle connections are not "
+				 "carried";
+
+	if (!check_filtered(path))
+		return -ENOTSUP;
+	if (!handover) {
+		text_format(why, "; it can be %s (--mode=handover)", as);
+		return -ENOTSUP;
+	}
+	if (supervisor.health.path)
+		errx(USAGE, "--ready-http: %s shares its listeners with the next generation, and either may answer: "
+			    "use --ready-command", path);
+	if (supervisor.rollback_s)
+		errx(USAGE, "--rollback: %s has no gate: an old generation cannot be kept", path);
+	supervisor.filtered = true;
+	served_as = as;
+	return 0;
+}
+
 static int supervise(const char *path, char **argv)
 {
 	char digits[16];
 	int grace;
 
-	prepare(path);
+	prepare(path, !supervisor.filtered);
 	supervisor.path = path;
 	supervisor.argv = argv;
 	supervisor.test = getenv(SETTINGS_TEST);
@@ -517,6 +540,8 @@ int main(int argc, char **argv)
 	r = check_find(argv[optind], path, &why);
 	if (!r)
 		r = check_served(path, &why);
+	if (r == -ENOTSUP)
+		r = try_filter(path, &why);
 	if (r)
 		warnx("%s", reason);
 	if (only_check && !r && check_shell_stays(path, argv + optind))
@@ -524,7 +549,7 @@ int main(int argc, char **argv)
 		       "runs: write exec before the server's command\n",
 		       path);
 	if (only_check && !r)
-		printf("%s can be served\n", path);
+		printf("%s%s %s\n", path, supervisor.filtered ? ":" : "", served_as);
 	if (only_check)
 		return r ? FAILED : 0;
 	if (r)

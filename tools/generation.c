@@ -8,12 +8,14 @@
 #include "model/settings.h"
 #include "own.h"
 #include "proc.h"
+#include "seccomp_filter.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, DEPTH_MAX = 64 };
@@ -33,11 +35,15 @@ static void set_environment(const struct recipe *recipe, int state, bool gated, 
 	const char *listen = getenv("LISTEN_PID");
 	char word[64];
 
+	if (recipe->notify)
+		setenv("NOTIFY_SOCKET", recipe->notify, 1);
+	if (listen && atol(listen) == supervisor) /* sockets that a manager gave us are the server's */
+		set_number("LISTEN_PID", getpid());
+	if (recipe->filtered) /* the library is not in it */
+		return;
 	snprintf(word, sizeof(word), "%d:%llx", (int)supervisor, (unsigned long long)recipe->nonce);
 	setenv(SETTINGS_SUPERVISOR, word, 1);
 	set_number(SETTINGS_PID, getpid());
-	if (listen && atol(listen) == supervisor) /* sockets that a manager gave us are the server's */
-		set_number("LISTEN_PID", getpid());
 	if (state >= 0)
 		set_number(SETTINGS_STATE_FD, state);
 	if (gated)
@@ -46,12 +52,31 @@ static void set_environment(const struct recipe *recipe, int state, bool gated, 
 		unsetenv(SETTINGS_GATE);
 	if (recipe->comes_back)
 		setenv(SETTINGS_ROLLBACK, "1", 1);
-	if (recipe->notify)
-		setenv("NOTIFY_SOCKET", recipe->notify, 1);
+}
+
+/* In the child: the filter, whose descriptor goes to the supervisor. */
+static void put_filter(const struct recipe *recipe, int line)
+{
+	cleanup_fd int notices = recipe->filtered ? seccomp_filter_install(recipe->unlinks) : -1;
+
+	if (!recipe->filtered || (notices >= 0 && !io_send(line, "", 1, notices)))
+		return;
+	warnx("%s: no seccomp filter can be put on it, which takes Linux 5.9: %s", recipe->path,
+	      strerror(notices < 0 ? -notices : errno));
+	_exit(NOT_EXECUTABLE);
+}
+
+/* In the supervisor. 0, or -errno. */
+static int await_filter(int line, int *notices)
+{
+	char byte;
+	ssize_t n = io_receive(line, &byte, 1, notices);
+
+	return n < 0 ? (int)n : *notices < 0 ? -ENOTSUP : 0;
 }
 
 __attribute__((noreturn)) static void become(const struct recipe *recipe, const struct holdings *holdings, int state,
-					     bool gated, int writer, pid_t supervisor)
+					     bool gated, int writer, int line, pid_t supervisor)
 {
 	int error;
 
@@ -67,6 +92,7 @@ __attribute__((noreturn)) static void become(const struct recipe *recipe, const 
 	setrlimit(RLIMIT_NOFILE, &recipe->files);
 	sigprocmask(SIG_SETMASK, &recipe->mask,
 		    NULL); /* but for the doorbell: a ring before it is hung would end the program */
+	put_filter(recipe, line);
 	execv(recipe->path, recipe->argv);
 	error = errno;
 	warnx("%s: %s", recipe->path, strerror(error));
@@ -78,20 +104,30 @@ struct generation *generation_start(const struct recipe *recipe, const struct ho
 {
 	struct generation *g = calloc(1, sizeof(*g));
 	pid_t supervisor = getpid();
-	cleanup_fd int writer = -1;
-	int r = g ? 0 : -ENOMEM;
+	cleanup_fd int writer = -1, here = -1, there = -1;
+	int r = g ? 0 : -ENOMEM, pair[2];
 
 	if (g)
-		g->take = g->passing.listener = -1;
+		g->take = g->passing.listener = g->notices = -1;
+	if (!r && recipe->filtered) {
+		r = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ? -errno : 0;
+		here = r ? -1 : pair[0];
+		there = r ? -1 : pair[1];
+	}
 	if (!r && watched)
 		r = tail_open(&g->tail, &writer);
 	if (!r) {
 		fflush(NULL);
 		g->started = fork();
 		if (!g->started)
-			become(recipe, holdings, state, gated, writer, supervisor);
+			become(recipe, holdings, state, gated, writer, there, supervisor);
 		r = g->started < 0 ? -errno : 0;
 	}
+	io_close(&there);
+	there = -1;
+	if (!r && recipe->filtered)
+		r = await_filter(here, &g->notices);
+
 	if (r) {
 		text_format(why, "the next generation cannot be started: %s", strerror(-r));
 		generation_free(g);
@@ -110,6 +146,8 @@ void generation_free(struct generation *g)
 	io_close(&g->take);
 	generation_stop_passing(g);
 	tail_close(&g->tail);
+	io_close(&g->notices);
+	bounds_free(&g->bounds);
 	free(g->members);
 	free(g);
 }

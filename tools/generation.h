@@ -4,6 +4,7 @@
 #ifndef CPR_GENERATION_H
 #define CPR_GENERATION_H
 
+#include "bound.h"
 #include "holdings.h"
 #include "tail.h"
 
@@ -19,6 +20,8 @@ struct recipe {
 	struct rlimit files;
 	uint64_t nonce;     /* of the supervisor's address */
 	bool comes_back;    /* --rollback: a generation may get its work back */
+	bool filtered;      /* nothing can be preloaded: a seccomp filter notifies us of its listeners */
+	bool unlinks;       /* ... and of the files that it removes */
 	const char *notify; /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
 };
 
@@ -75,6 +78,9 @@ struct generation {
 	bool graceful;        /* was told to end gracefully */
 	int take;             /* the line of PROTOCOL_TAKE, when it serves; -1 */
 	struct passing passing;
+	int notices;            /* of its seccomp filter; -1: it has none */
+	struct bounds bounds;   /* what it has bound under that */
+	int64_t listened_at;    /* it has last called listen() then; 0: never */
 	uint32_t carried;       /* connections that it gave */
 	struct tail tail;       /* of its stderr */
 	struct member *members; /* its processes, when it was told to leave */

@@ -24,8 +24,7 @@ bool handover_under_way(const struct supervisor *s)
 	return s->handover.phase != HANDOVER_NONE;
 }
 
-static void note(struct handover *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void note(struct handover *h, const char *format, ...)
+void handover_note(struct supervisor *s, const char *format, ...)
 {
 	char line[REASON_SIZE];
 	struct text t = TEXT_ON(line);
@@ -34,7 +33,7 @@ static void note(struct handover *h, const char *format, ...)
 	va_start(args, format);
 	text_vformat(&t, format, args);
 	va_end(args);
-	protocol_put(&h->notes_text, "warning", line);
+	protocol_put(&s->handover.notes_text, "warning", line);
 }
 
 static void reset(struct supervisor *s)
@@ -227,7 +226,7 @@ static void dismiss(struct supervisor *s, struct generation *old)
 	old->phase = GENERATION_DRAINING;
 	old->signalled = true;
 	generation_signal(old, signo);
-	if (signo == s->options.retire_signal)
+	if (signo == s->options.retire_signal && !s->recipe.filtered)
 		lives_retire(s, old, signo);
 	else
 		old->leave_by = io_now() + s->options.drain_s * SECOND;
@@ -259,7 +258,7 @@ static void go(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	text_add(&why, "the gates could not be changed: ");
-	if (handover_swap_gates(h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
+	if (!s->recipe.filtered && handover_swap_gates(h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
@@ -320,7 +319,9 @@ static void begin_check(struct supervisor *s)
 	pid_t pid;
 
 	h->check_at = 0;
-	if (!*h->door)
+	if (!*h->door && s->recipe.filtered)
+		gateless_door(s, h->door, sizeof(h->door));
+	else if (!*h->door)
 		ask_doors(s);
 	io_close(&h->check_output);
 	h->check_output = -1;
@@ -388,17 +389,22 @@ static bool collect(struct supervisor *s, struct text *why)
 	char reason[REASON_SIZE];
 	struct text inner = TEXT_ON(reason);
 
+	if (s->recipe.filtered) {
+		notices_settle(s);
+		h->unreachable = true; /* and has nothing to say: what it holds is known */
+		return true;
+	}
 	if (holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &inner)) {
 		if (!holdings_count(&s->holdings)) {
 			text_format(why, "the old generation did not give its descriptors: %s", reason);
 			return false;
 		}
 		h->unreachable = true;
-		note(h, "the old generation, PID %d, did not give its descriptors (%s): nothing of it is carried",
+		handover_note(s, "the old generation, PID %d, did not give its descriptors (%s): nothing of it is carried",
 		     (int)s->serving->owner, reason);
 	}
 	if (s->holdings.refused)
-		note(h, "%zu descriptors of the old generation are not what they claim to be: not handed over",
+		handover_note(s, "%zu descriptors of the old generation are not what they claim to be: not handed over",
 		     s->holdings.refused);
 	return true;
 }
@@ -407,9 +413,11 @@ static int start_next(struct supervisor *s, struct text *why)
 {
 	struct handover *h = &s->handover;
 	struct recipe recipe = s->recipe;
-	cleanup_fd int state = holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, h->asked_at);
+	cleanup_fd int state = s->recipe.filtered ? -1
+						  : holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce,
+								   h->asked_at);
 
-	if (state < 0) {
+	if (state < 0 && !s->recipe.filtered) {
 		text_format(why, "the state cannot be written: %s", strerror(-state));
 		return state;
 	}

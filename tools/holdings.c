@@ -320,6 +320,39 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 	return OUTCOME_DONE;
 }
 
+/* ---- sockets that are seen, not given ---- */
+
+/* Whether it listens is not known yet. */
+struct entry *holdings_keep(struct holdings *h, const struct entry *like, int *fd)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+	char kernel[TAG_NAME_MAX + 1];
+	struct entry *made;
+
+	if (like->kind == ENTRY_STREAM && (getsockname(*fd, (struct sockaddr *)&address, &len) ||
+					   tag_socket(&like->object, (struct sockaddr *)&address, len, kernel) ||
+					   !name_fits(like->name, kernel)))
+		return NULL;
+	*fd = out_of_the_way(*fd);
+	if (table_add_next(h->table, like->name, *fd, &made))
+		return NULL;
+	*fd = -1;
+	copy(made, like);
+	return made;
+}
+
+bool holdings_has(const struct holdings *h, const struct object *object)
+{
+	return find_object(h->table, object);
+}
+
+void holdings_drop(struct holdings *h, struct entry *e)
+{
+	close(e->fd);
+	table_remove(h->table, e);
+}
+
 /* ---- giving ---- */
 
 int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at)

@@ -32,6 +32,14 @@ int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int
 /* In a child, before its exec: these descriptors stay open. */
 void holdings_inherit(const struct holdings *h);
 
+/*
+ * A socket that stands in no list of a generation's: *fd becomes ours, as a kept one with the name, kind and flags of
+ * `like`, if the kernel says the same of it; else it stays the caller's. The entry, or NULL.
+ */
+struct entry *holdings_keep(struct holdings *h, const struct entry *like, int *fd);
+bool holdings_has(const struct holdings *h, const struct object *object);
+void holdings_drop(struct holdings *h, struct entry *e);
+
 size_t holdings_count(const struct holdings *h);
 
 /* The keys (protocol_key) of its stream listeners, at most `most`. How many. */

@@ -82,7 +82,7 @@ void lives_retire(struct supervisor *s, struct generation *g, int signo)
 
 static int write_state(struct supervisor *s)
 {
-	return holdings_count(&s->holdings) ? holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now())
+	return holdings_count(&s->holdings) && !s->recipe.filtered ? holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now())
 					    : -1;
 }
 
@@ -99,7 +99,8 @@ bool lives_start(struct supervisor *s)
 		supervisor_say("%s", reason);
 		return false;
 	}
-	lives_add(s, g, state >= 0 ? ++s->restarts + 1 : s->restarts + 1);
+	s->restarts += holdings_count(&s->holdings) != 0;
+	lives_add(s, g, s->restarts + 1);
 	s->serving = g;
 	return true;
 }

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { REPORT_PATIENCE_MS = 200, GIVE_PATIENCE_MS = 3000 };
+enum { REPORT_PATIENCE_MS = 200, GIVE_PATIENCE_MS = 3000, SETTLE_S = 5 };
 
 /* ---- what is held ---- */
 
@@ -29,6 +29,11 @@ void reports_refresh(struct supervisor *s)
 	s->refresh_at = 0;
 	if (!s->serving || s->serving->ended || handover_under_way(s))
 		return;
+	if (s->recipe.filtered) {
+		notices_settle(s);
+		s->refresh_at = io_now() + SETTLE_S * SECOND; /* it does not say when it closes a listener */
+		return;
+	}
 	if (!holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why) && s->holdings.refused)
 		supervisor_say("%zu descriptors of PID %d are not what they claim to be: not held", s->holdings.refused,
 			       (int)s->serving->owner);
@@ -56,20 +61,20 @@ static void become_ready(struct supervisor *s, struct generation *g)
 
 /* The library has seen that it has everything and waits. One whose predecessor has said READY=1 knows better when it is
  * ready. */
-static void seen_ready(struct supervisor *s, struct generation *g, const char *said)
+void reports_ready(struct supervisor *s, struct generation *g, const char *said)
 {
 	struct text report = TEXT_ON(g->report);
 
 	g->reported = true;
 	text_add(&report, said);
-	if (!s->notify.spoken || g->notified)
+	if (!s->notify.spoken || g->notified || (s->recipe.filtered && s->options.health.command))
 		become_ready(s, g);
 }
 
 void reports_notified(struct supervisor *s, struct generation *g)
 {
 	s->notify.spoken = g->notified = true;
-	if (!g->ready && g->reported)
+	if (!g->ready && (g->reported || s->recipe.filtered))
 		become_ready(s, g);
 }
 
@@ -100,7 +105,7 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 		return;
 	g->owner = pid;
 	g->search_until = 0;
-	seen_ready(s, g, said);
+	reports_ready(s, g, said);
 }
 
 void reports_hear(struct supervisor *s)

@@ -84,6 +84,8 @@ static int begin(struct supervisor *s)
 	if (!r && prctl(PR_SET_CHILD_SUBREAPER, 1))
 		r = -errno;
 	if (!r)
+		r = gateless_begin(s);
+	if (!r)
 		r = signals_open(s);
 	if (!r)
 		r = reports_listen(s);
@@ -153,6 +155,7 @@ static void tick(struct supervisor *s)
 		s->start_again_at = now + AGAIN_MS * MS;
 	if (s->changed_at && now >= s->changed_at)
 		restart_for_files(s, now);
+	gateless_tick(s, now);
 	handover_tick(s, now);
 	rollback_tick(s, now);
 	callers_tick(s, now);
@@ -177,6 +180,7 @@ static int timeout(const struct supervisor *s)
 	due(&at, s->refresh_at);
 	due(&at, s->start_again_at);
 	due(&at, s->changed_at);
+	due(&at, gateless_due(s));
 	due(&at, handover_due(s));
 	due(&at, s->watch.at);
 	due(&at, callers_due(s));
@@ -221,6 +225,7 @@ static void add_generation(const struct supervisor *s, struct generation *g, str
 
 	if (s->has_pending && g == s->serving)
 		add_source(all, g->take, POLLOUT, of);
+	add_source(all, g->notices, POLLIN, of);
 	if (s->has_pending)
 		return;
 	add_source(all, g->passing.listener, POLLIN, of);
@@ -240,7 +245,9 @@ static void look_at_generation(struct supervisor *s, struct generation *g, int f
 {
 	if (!is_known(s, g)) /* what came before it has ended it */
 		return;
-	if (fd == g->take)
+	if (fd == g->notices)
+		notices_take(s, g);
+	else if (fd == g->take)
 		passing_flush(s);
 	else if (fd == g->passing.listener)
 		passing_accept(s, g);

@@ -16,6 +16,7 @@ struct supervisor_options {
 	int ready_timeout_s, drain_s, rollback_s;
 	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
+	bool filtered; /* nothing can be preloaded into the program: gateless.c */
 	struct health health;
 	char **watched; /* files at whose change it is restarted, absolute */
 	size_t watched_count;

@@ -6,7 +6,11 @@
 #include "base/attr.h"
 #include "base/io.h"
 #include "batch.h"
+#include "bound.h"
 #include "generation.h"
+#include "model/rules.h"
+#include "model/settings.h"
+#include "own.h"
 #include "supervisor.h"
 
 #define MS INT64_C(1000000)
@@ -66,6 +70,8 @@ struct supervisor {
 	struct supervisor_options options;
 	struct recipe recipe;
 	struct holdings holdings;
+	struct rules rules;      /* what is kept of a program under a filter */
+	bool says_no_rights;
 	struct generation *generations; /* newest first */
 	struct generation *serving;     /* NULL: nobody serves */
 	struct handover handover;
@@ -109,12 +115,25 @@ void reports_hear(struct supervisor *s);
 void reports_refresh(struct supervisor *s); /* asks the serving generation for what it holds */
 void reports_refresh_soon(struct supervisor *s, int64_t when);
 
+void reports_ready(struct supervisor *s, struct generation *g, const char *said); /* it serves, as far as one sees */
 void reports_notified(struct supervisor *s, struct generation *g); /* it has said READY=1 */
 
 /* notify.c */
 int notify_open(struct supervisor *s);
 void notify_hear(struct supervisor *s);
 void notify_ready(struct supervisor *s); /* the first generation serves: our manager is told, once */
+
+/* gateless.c: programs that nothing can be preloaded into */
+int gateless_begin(struct supervisor *s);
+void gateless_listens(struct supervisor *s, struct generation *g, struct bound *b);
+void gateless_tick(struct supervisor *s, int64_t now);
+int64_t gateless_due(const struct supervisor *s);
+void gateless_door(const struct supervisor *s, char *door, size_t size);
+
+/* notices.c: the calls of such a program */
+void notices_take(struct supervisor *s, struct generation *g);
+int notices_holds(const struct generation *g, uint64_t ino); /* has it this socket open? -errno: it cannot be told */
+void notices_settle(struct supervisor *s); /* what is not listening, or was closed, is held no more */
 
 /* signals.c */
 int signals_open(struct supervisor *s);
@@ -125,6 +144,7 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why);
 void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
 void handover_checked(struct supervisor *s, int status);     /* the health check has ended */
 void handover_fail(struct supervisor *s, const char *why);   /* calls it off: the next generation is ended */
+void handover_note(struct supervisor *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void handover_tick(struct supervisor *s, int64_t now);
 int64_t handover_due(const struct supervisor *s);
 void handover_passed(struct supervisor *s); /* the old generation has given what was idle */

@@ -24,14 +24,19 @@ MEMORY_KB = 3072                # of the supervisor
 TRIALS = {}
 
 
+def guard(result, run):
+    """What ends a trial early is a reason of its result."""
+    try:
+        run()
+    except (Failure, OSError, subprocess.SubprocessError, AssertionError, ValueError, KeyError) as failure:
+        result.reasons.append(str(failure) or type(failure).__name__)
+
+
 def trial(name):
     def register(run):
         def guarded(options):
             result = Result(name)
-            try:
-                run(options, result)
-            except (Failure, OSError, subprocess.SubprocessError, AssertionError, ValueError, KeyError) as failure:
-                result.reasons.append(str(failure) or type(failure).__name__)
+            guard(result, lambda: run(options, result))
             return result
         TRIALS[name] = guarded
         return run
@@ -127,6 +132,9 @@ class Scene:
         for name in ("refused", "timed_out", "cut", "idle_closed", "longest_ms"):
             setattr(result, name, counters[name])
         lost = {name: counters[name] for name in ("refused", "timed_out", "cut", "stalled", "resets", "wrong", "idle_closed") if counters[name]}
+        if self.setup.ends_idle and counters["crossed"]:
+            result.figures.append(f"{counters['crossed']} requests on kept connections crossed the server's own end of them")
+            lost["cut"] -= counters["crossed"]
         if not self.setup.carries:
             lost.pop("idle_closed", None)
             lost.pop("resets", None)

@@ -40,7 +40,7 @@ RESTING, CONNECTING, ASKING = "resting", "connecting", "asking"
 class Counters:
     def __init__(self):
         self.ok = self.refused = self.timed_out = self.stalled = self.cut = 0
-        self.idle_closed = self.resets = self.wrong = self.longest_ms = 0
+        self.idle_closed = self.crossed = self.resets = self.wrong = self.longest_ms = 0
         self.samples = []
         self.waits = []     # [when it began (CLOCK_MONOTONIC), ms, was a segment of it dropped and sent again?]
 
@@ -58,6 +58,7 @@ class Client:
         self.began = self.number = 0
         self.unsent = self.received = b""
         self.judge = None
+        self.answered = False   # this connection has been, before
 
     # -- what time brings
 
@@ -179,6 +180,7 @@ class Client:
             self.give_up(f"wrong answer: {self.received[:120]!r}")
             return
         self.load.went_well(self)
+        self.answered = True
         if verdict is protocols.LAST or not self.keeps or self.load.paused:
             self.close()
         self.rest()
@@ -192,6 +194,8 @@ class Client:
             self.close()
             self.rest()
             return
+        if self.answered and not self.received:
+            self.load.counters.crossed += 1     # the server ended an idle connection as it was asked
         self.load.counters.cut += 1
         self.give_up(f"cut after {len(self.received)} bytes: {how}")
 
@@ -205,6 +209,7 @@ class Client:
         self.due = time.monotonic() + THINKING_TIME
 
     def close(self):
+        self.answered = False
         if self.sock:
             self.load.unwatch(self)
             self.sock.close()

@@ -54,4 +54,9 @@ def memcached(number):
     return b"get %s\r\n" % key, one_of(hit, b"END\r\n")
 
 
-BY_NAME = {"http": http, "redis": redis, "memcached": memcached}
+def nats(_number):
+    """The first answer of a connection has a greeting before it."""
+    return b"PING\r\n", lambda received: GOOD if received.endswith(b"PONG\r\n") else PENDING
+
+
+BY_NAME = {"http": http, "nats": nats, "redis": redis, "memcached": memcached}

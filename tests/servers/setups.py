@@ -23,6 +23,7 @@ class Setup:
     unix: bool = False
     hangs_up: bool = False      # it restarts itself on SIGHUP: nothing drains, nothing is carried
     carries: bool = True        # its idle connections are carried
+    ends_idle: bool = False     # told to leave, it closes idle connections, whether a request is on its way or not
     workers_bind: bool = False  # the listeners are its workers'
     cpr: tuple = ()             # more options of cpr-exec
 

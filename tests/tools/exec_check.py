@@ -62,7 +62,11 @@ def check_refuses_static_programs():
         with open(source, "w") as file:
             file.write("int main(void) { return 0; }\n")
         subprocess.run(["cc", "-static", "-o", f"{d}/static", source], check=True)
-        checked(f"{d}/static", "static is statically linked")
+        as_it_is = "served in handover mode: nothing refused, nothing cut, idle connections are not carried"
+        checked(f"{d}/static", f"static is statically linked.*; it can be {as_it_is} ")
+        expect(run(EXEC, "-m", "handover", "--check", f"{d}/static"), 0, f"^{d}/static: {as_it_is}\n$", where="out")
+        for option in ("--ready-http=/", "--rollback=3"):
+            expect(run(EXEC, "-m", "handover", option, "--check", f"{d}/static"), 2, option.split("=", maxsplit=1)[0])
         script = executable(d, "script", f"#!{d}/static\n".encode())
         checked(script, f"{d}/script: its interpreter cannot be served: {d}/static is statically linked")
         by_env = executable(d, "by-env", b"#!/usr/bin/env static\n")

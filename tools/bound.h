@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* The sockets that a generation under a seccomp filter has bound, by what it asked for. */
+#ifndef CPR_BOUND_H
+#define CPR_BOUND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct bound {
+	uint64_t ino; /* the socket's */
+	char *name;   /* of its tag */
+	bool kept;    /* it is the supervisor's, and was put in the place of the program's own */
+	bool listens;
+	pid_t pid; /* where it was seen last, and by which number */
+	int number;
+};
+
+struct bounds {
+	struct bound *all;
+	size_t count;
+};
+
+struct bound *bounds_find(const struct bounds *b, uint64_t ino);
+
+/* Adds one, or renames it. NULL without memory. */
+struct bound *bounds_add(struct bounds *b, uint64_t ino, const char *name);
+void bounds_free(struct bounds *b);
+
+#endif
