@@ -81,6 +81,20 @@ void gateless_tick(struct supervisor *s, int64_t now)
 	}
 }
 
+/* It has no gate that could be closed: it is told to leave, since both accept until it does. */
+void gateless_dismiss(struct supervisor *s, struct generation *old)
+{
+	int signo = s->options.graceful_signal ? s->options.graceful_signal : s->options.retire_signal;
+
+	old->phase = GENERATION_DRAINING;
+	old->signalled = true;
+	generation_signal(old, signo);
+	if (signo == s->options.retire_signal && !s->recipe.filtered)
+		lives_retire(s, old, signo);
+	else
+		old->leave_by = io_now() + s->options.drain_s * SECOND;
+}
+
 /* The listener itself: there is no other way to it, and the old generation may be the one that answers. */
 void gateless_door(const struct supervisor *s, char *door, size_t size)
 {

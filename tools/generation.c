@@ -57,7 +57,7 @@ static void set_environment(const struct recipe *recipe, int state, bool gated, 
 /* In the child: the filter, whose descriptor goes to the supervisor. */
 static void put_filter(const struct recipe *recipe, int line)
 {
-	cleanup_fd int notices = recipe->filtered ? seccomp_filter_install(recipe->unlinks) : -1;
+	cleanup_fd int notices = recipe->filtered ? seccomp_filter_install() : -1;
 
 	if (!recipe->filtered || (notices >= 0 && !io_send(line, "", 1, notices)))
 		return;

@@ -21,7 +21,6 @@ struct recipe {
 	uint64_t nonce;     /* of the supervisor's address */
 	bool comes_back;    /* --rollback: a generation may get its work back */
 	bool filtered;      /* nothing can be preloaded: a seccomp filter notifies us of its listeners */
-	bool unlinks;       /* ... and of the files that it removes */
 	const char *notify; /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
 };
 

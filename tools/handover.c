@@ -218,27 +218,13 @@ void handover_drain(struct supervisor *s, struct generation *old)
 	passing_settled(s, old);
 }
 
-/* It has no gate that could be closed: it is told to leave, since both accept until it does. */
-static void dismiss(struct supervisor *s, struct generation *old)
-{
-	int signo = s->options.graceful_signal ? s->options.graceful_signal : s->options.retire_signal;
-
-	old->phase = GENERATION_DRAINING;
-	old->signalled = true;
-	generation_signal(old, signo);
-	if (signo == s->options.retire_signal && !s->recipe.filtered)
-		lives_retire(s, old, signo);
-	else
-		old->leave_by = io_now() + s->options.drain_s * SECOND;
-}
-
 static void leave_behind(struct supervisor *s, struct generation *old, struct generation *next)
 {
 	int seconds = s->options.rollback_s ? s->options.rollback_s : s->options.drain_s;
 
 	step_down(old);
 	if (s->handover.unreachable) {
-		dismiss(s, old);
+		gateless_dismiss(s, old);
 		return;
 	}
 	old->phase = s->options.rollback_s ? GENERATION_KEPT : GENERATION_DRAINING;
@@ -413,10 +399,10 @@ static int start_next(struct supervisor *s, struct text *why)
 {
 	struct handover *h = &s->handover;
 	struct recipe recipe = s->recipe;
-	cleanup_fd int state = s->recipe.filtered ? -1
-						  : holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce,
-								   h->asked_at);
+	cleanup_fd int state = -1;
 
+	if (!s->recipe.filtered)
+		state = holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, h->asked_at);
 	if (state < 0 && !s->recipe.filtered) {
 		text_format(why, "the state cannot be written: %s", strerror(-state));
 		return state;

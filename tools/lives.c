@@ -82,8 +82,9 @@ void lives_retire(struct supervisor *s, struct generation *g, int signo)
 
 static int write_state(struct supervisor *s)
 {
-	return holdings_count(&s->holdings) && !s->recipe.filtered ? holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now())
-					    : -1;
+	if (!holdings_count(&s->holdings) || s->recipe.filtered)
+		return -1;
+	return holdings_write(&s->holdings, s->restarts + 1, s->recipe.nonce, io_now());
 }
 
 /* The first generation, or the next one after a crash: it serves from its start. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a generation under a seccomp filter asks the kernel for, before the kernel hears of it. A call that is let go on
- * is looked at by the kernel once more, and its arguments may have changed meanwhile: so nothing is decided on what they
- * were, and what is held is judged by the socket itself.
+ * is looked at by the kernel once more, and its arguments may have changed meanwhile: so nothing is decided on what
+ * they were, and what is held is judged by the socket itself.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"

@@ -53,18 +53,18 @@ static int install(const struct sock_fprog *program)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int seccomp_filter_install(bool unlinks)
+int seccomp_filter_install(void)
 {
-	struct sock_filter all[] = {
+	static struct sock_filter all[] = {
 		LOAD(arch),
 		IF_DIFFERENT(FILTER_ARCH),
 		RETURN(SECCOMP_RET_ALLOW),
 		LOAD(nr),
 		NOTIFY(SYS_bind),
 		NOTIFY(SYS_listen),
-		NOTIFY(unlinks ? SYS_unlinkat : SYS_bind),
+		NOTIFY(SYS_unlinkat),
 #ifdef SYS_unlink
-		NOTIFY(unlinks ? SYS_unlink : SYS_bind),
+		NOTIFY(SYS_unlink),
 #endif
 		RETURN(SECCOMP_RET_ALLOW),
 	};

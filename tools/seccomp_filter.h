@@ -9,10 +9,11 @@
 bool seccomp_filter_exists(void);
 
 /*
- * Puts the filter on this process, and so on all that it starts: bind and listen are notified, with `unlinks` unlink
- * and unlinkat too, and all else is allowed. Without CAP_SYS_ADMIN the kernel asks for no_new_privs, which is set
- * then: setuid programs that it starts get no rights. The descriptor that is notified, or -errno.
+ * Puts the filter on this process, and so on all that it starts: bind, listen, unlink and unlinkat are notified, and
+ * all else is allowed. The last two always: a generation may open its first unix socket late, and remove its file when
+ * the next one has it. Without CAP_SYS_ADMIN the kernel asks for no_new_privs, which is set then: setuid programs that
+ * it starts get no rights. The descriptor that is notified, or -errno.
  */
-int seccomp_filter_install(bool unlinks);
+int seccomp_filter_install(void);
 
 #endif

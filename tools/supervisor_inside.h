@@ -126,6 +126,7 @@ void notify_ready(struct supervisor *s); /* the first generation serves: our man
 /* gateless.c: programs that nothing can be preloaded into */
 int gateless_begin(struct supervisor *s);
 void gateless_listens(struct supervisor *s, struct generation *g, struct bound *b);
+void gateless_dismiss(struct supervisor *s, struct generation *old); /* it is told to leave */
 void gateless_tick(struct supervisor *s, int64_t now);
 int64_t gateless_due(const struct supervisor *s);
 void gateless_door(const struct supervisor *s, char *door, size_t size);
