@@ -26,14 +26,16 @@ static cpr_touched struct rung {
 } *rung;
 
 static void (*when_heard)(int fd);
-static void (*when_foreign)(int sig, siginfo_t *info, void *context);
+static bool (*when_foreign)(int sig, siginfo_t *info, void *context);
+/* as the program asked for its own handler of this signal, if it has one */
+static _Atomic int flags_of_handler = SA_RESTART | SA_ONSTACK;
 
 void doorbell_when_heard(void (*heard)(int fd))
 {
 	when_heard = heard;
 }
 
-void doorbell_when_foreign(void (*deliver)(int sig, siginfo_t *info, void *context))
+void doorbell_when_foreign(bool (*deliver)(int sig, siginfo_t *info, void *context))
 {
 	when_foreign = deliver;
 }
@@ -54,12 +56,24 @@ bool doorbell_call_out(int pid, int tid)
 	return !next_sys(SYS_rt_tgsigqueueinfo, pid, tid, cpr__settings.signal, &info) || errno != ESRCH;
 }
 
-/* The program's own raise(), timers and queues: they are none of ours, though the number is. */
+/*
+ * The signals of a program that uses the doorbell's number: kill(), raise(), timers and queues. A ring of ours is queued
+ * by another process, and its value is 64 random bits; sigqueue(3) is mostly used with an int.
+ */
 static bool is_foreign(const siginfo_t *info)
 {
-	return info->si_code == SI_TIMER || info->si_code == SI_ASYNCIO || info->si_code == SI_MESGQ ||
-	       ((info->si_code == SI_TKILL || info->si_code == SI_USER || info->si_code == SI_QUEUE) &&
-		info->si_pid == birth_self->pid);
+	switch (info->si_code) {
+	case SI_QUEUE:
+		return (uint64_t)(uintptr_t)info->si_value.sival_ptr <= UINT32_MAX || info->si_pid == getpid();
+	case SI_USER:
+	case SI_TKILL:
+	case SI_TIMER:
+	case SI_ASYNCIO:
+	case SI_MESGQ:
+		return true;
+	default:
+		return false;
+	}
 }
 
 bool doorbell_next(uint64_t *nonce)
@@ -167,11 +181,9 @@ static void rang(int sig, siginfo_t *info, void *context)
 	int saved_errno = errno;
 	bool called_out = info->si_code == SI_QUEUE && info->si_value.sival_ptr == &call_out;
 
-	if (when_foreign && sig == cpr__settings.signal && !called_out && is_foreign(info)) {
-		when_foreign(sig, info, context);
-		errno = saved_errno;
+	if (when_foreign && sig == cpr__settings.signal && !called_out && is_foreign(info) &&
+	    when_foreign(sig, info, context))
 		return;
-	}
 	if (sig != cpr__settings.signal)
 		atomic_store(&rung->restart, true);
 	else if (info->si_code == SI_QUEUE && !called_out)
@@ -205,10 +217,19 @@ void doorbell_spare(sigset_t *set)
 
 static int hang(int sig)
 {
-	struct sigaction action = {.sa_sigaction = rang, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = rang, .sa_flags = SA_SIGINFO | atomic_load(&flags_of_handler)};
 
 	guard_fill(&action.sa_mask);
 	return next_sigaction(sig, &action, NULL);
+}
+
+void doorbell_serve_program(bool handles, int flags)
+{
+	int wanted = handles ? flags & (SA_RESTART | SA_ONSTACK) : SA_RESTART | SA_ONSTACK, saved_errno = errno;
+
+	if (atomic_exchange(&flags_of_handler, wanted) != wanted)
+		hang(cpr__settings.signal);
+	errno = saved_errno;
 }
 
 void doorbell_mute(bool on)

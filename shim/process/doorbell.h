@@ -20,10 +20,17 @@ int doorbell_init(void);
 void doorbell_when_heard(void (*heard)(int fd));
 
 /*
- * What to call for a signal of the doorbell's number that this process has sent itself: raise(), timers and the like of
- * a program that uses the number too. In the handler. Once, when the library starts.
+ * What to call for a signal of the doorbell's number that is no ring: raise(), timers and the like of a program that
+ * uses the number too. In the handler, with every signal blocked. False: the program has no handler. Once, when the
+ * library starts.
  */
-void doorbell_when_foreign(void (*deliver)(int sig, siginfo_t *info, void *context));
+void doorbell_when_foreign(bool (*deliver)(int sig, siginfo_t *info, void *context));
+
+/*
+ * The program has (not) a handler of its own for this signal. Whether it runs on the alternate stack, and whether calls
+ * are made again after it, is the kernel's business: so SA_ONSTACK and SA_RESTART of ours are as it asked. Keeps errno.
+ */
+void doorbell_serve_program(bool handles, int flags);
 
 /*
  * Rings one thread of this process, so that it comes out of a blocking call (process/active_calls.h). False: there is

@@ -5,7 +5,7 @@
 
 #include "base/fds.h"
 #include "base/next.h"
-#include "process/guard.h"
+#include "process/doorbell.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -14,7 +14,7 @@
 void threads_ring(int tid)
 {
 	if (tid > 0)
-		next_sys(SYS_tgkill, getpid(), tid, cpr__settings.signal);
+		doorbell_call_out(getpid(), tid);
 }
 
 static void ring_other(int tid, void *arg)

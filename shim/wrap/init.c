@@ -2,6 +2,7 @@
 /* The constructor: start order. */
 #define _GNU_SOURCE
 #include "wrap/init.h"
+#include "wrap/wrap.h"
 
 #include "restart/arrive.h"
 #include "process/doorbell.h"
@@ -98,6 +99,7 @@ static int start(void)
 		drain_worker_init();
 		restart_init();
 		doorbell_when_heard(deliver_heard);
+		cpr__deliver_own_signals();
 		handover_init();
 		r = doorbell_init();
 	}

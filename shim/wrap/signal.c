@@ -5,7 +5,9 @@
  */
 #define _GNU_SOURCE
 #include "restart/arrive.h"
+#include "process/birth.h"
 #include "process/doorbell.h"
+#include "process/guard.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "wrap/wrap.h"
@@ -13,10 +15,70 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <stdatomic.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
 
-/* What the program believes to have set for a signal of ours. */
-static struct sigaction pretended[_NSIG];
+enum { SLOTS = 4 };
+
+/*
+ * What the program believes to have set for a signal of ours. The handler may read it while another thread writes, so
+ * each change is made in the next slot.
+ */
+static struct pretended {
+	struct sigaction slots[SLOTS];
+	_Atomic unsigned now;
+} pretended[_NSIG];
+
+static struct sigaction *pretended_for(int sig)
+{
+	return &pretended[sig].slots[atomic_load(&pretended[sig].now) % SLOTS];
+}
+
+/* A child of vfork, which has its parent's memory, must change nothing there. */
+static void pretend_from_now(int sig, const struct sigaction *act)
+{
+	unsigned next = atomic_load(&pretended[sig].now) + 1;
+
+	if (!birth_is_own())
+		return;
+	pretended[sig].slots[next % SLOTS] = *act;
+	atomic_store(&pretended[sig].now, next);
+	if (sig == cpr__settings.signal)
+		doorbell_serve_program(act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN, act->sa_flags);
+}
+
+/*
+ * As the kernel calls a handler: with the mask of what it interrupted, its own, and this signal. The mask is set back by
+ * the return from our handler, below.
+ */
+static bool deliver_to_program(int sig, siginfo_t *info, void *context)
+{
+	struct sigaction act = *pretended_for(sig), reset = act;
+	const ucontext_t *interrupted = context;
+	uint64_t mask, more;
+
+	if (act.sa_handler == SIG_DFL || act.sa_handler == SIG_IGN)
+		return false;
+	reset.sa_handler = SIG_DFL;
+	if (act.sa_flags & (int)SA_RESETHAND)
+		pretend_from_now(sig, &reset);
+	memcpy(&mask, &interrupted->uc_sigmask, sizeof(mask));
+	memcpy(&more, &act.sa_mask, sizeof(more));
+	mask |= more | (act.sa_flags & SA_NODEFER ? 0 : UINT64_C(1) << (sig - 1));
+	next_sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, _NSIG / 8);
+	if (act.sa_flags & SA_SIGINFO)
+		act.sa_sigaction(sig, info, context);
+	else
+		act.sa_handler(sig);
+	return true;
+}
+
+void cpr__deliver_own_signals(void)
+{
+	doorbell_when_foreign(deliver_to_program);
+}
 
 const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room)
 {
@@ -31,10 +93,10 @@ const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room)
 
 static int pretend(int sig, const struct sigaction *act, struct sigaction *old)
 {
-	struct sigaction before = pretended[sig];
+	struct sigaction before = *pretended_for(sig);
 
 	if (act)
-		pretended[sig] = *act;
+		pretend_from_now(sig, act);
 	if (old)
 		*old = before;
 	return 0;
@@ -100,37 +162,38 @@ CPR_EXPORT int __sigaction(int sig, const struct sigaction *act, struct sigactio
 	return sigaction(sig, act, old);
 }
 
-static next_handler pretend_handler(int sig, next_handler handler)
+static next_handler pretend_handler(int sig, next_handler handler, int flags)
 {
-	next_handler before = pretended[sig].sa_handler;
+	struct sigaction act = {.sa_handler = handler, .sa_flags = flags};
+	next_handler before = pretended_for(sig)->sa_handler;
 
 	if (handler == SIG_ERR) {
 		errno = EINVAL;
 		return SIG_ERR;
 	}
-	pretended[sig] = (struct sigaction){.sa_handler = handler};
+	pretend_from_now(sig, &act);
 	return before;
 }
 
 /* The family of signal(2): each has its own flags, so each calls its own. */
-#define SIGNAL(name)                                                                                                   \
+#define SIGNAL(name, flags)                                                                                            \
 	CPR_EXPORT next_handler name(int sig, next_handler handler)                                                    \
 	{                                                                                                              \
-		return doorbell_owns(sig) ? pretend_handler(sig, handler) : next_##name(sig, handler);                 \
+		return doorbell_owns(sig) ? pretend_handler(sig, handler, flags) : next_##name(sig, handler);          \
 	}
 
-SIGNAL(signal)
-SIGNAL(ssignal)
-SIGNAL(sysv_signal)
-SIGNAL(__sysv_signal)
-SIGNAL(sigset)
+SIGNAL(signal, SA_RESTART)
+SIGNAL(ssignal, SA_RESTART)
+SIGNAL(sysv_signal, (int)SA_RESETHAND | SA_NODEFER)
+SIGNAL(__sysv_signal, (int)SA_RESETHAND | SA_NODEFER)
+SIGNAL(sigset, 0)
 
 next_handler bsd_signal(int sig, next_handler handler);
-SIGNAL(bsd_signal)
+SIGNAL(bsd_signal, SA_RESTART)
 
 CPR_EXPORT int sigignore(int sig)
 {
-	return doorbell_owns(sig) ? (pretend_handler(sig, SIG_IGN), 0) : next_sigignore(sig);
+	return doorbell_owns(sig) ? (pretend_handler(sig, SIG_IGN, 0), 0) : next_sigignore(sig);
 }
 
 CPR_EXPORT int sighold(int sig)

@@ -24,6 +24,9 @@ int cpr__execve(const char *path, char *const argv[], char *const envp[]);
  */
 const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room);
 
+/* Signals of the doorbell's number that are no ring reach the program's own handler. Once, at the start. */
+void cpr__deliver_own_signals(void);
+
 /*
  * A call on a socket was cut short by rings alone, and is to be made again, with its whole SO_RCVTIMEO (or
  * SO_SNDTIMEO: `option`). Has that time passed already? Then errno is EAGAIN. `since` begins as 0. The clock is
