@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "base/fds.h"
 
+#include "base/attr.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/raw.h"
@@ -54,7 +55,7 @@ static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 }
 
 /* `own`: these are this process's descriptors, and the one that this reads with is none of them. */
-static bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
+static cpr_startup bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
 {
 	cleanup_room char *bytes = room_take();
 	int saved_errno = errno;
@@ -86,7 +87,7 @@ bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *ar
 	return walk(path, false, each, arg);
 }
 
-void fds_walk(void (*each)(int fd, void *arg), void *arg)
+cpr_startup void fds_walk(void (*each)(int fd, void *arg), void *arg)
 {
 	int saved_errno = errno;
 

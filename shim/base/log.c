@@ -26,7 +26,7 @@ enum { LOG_LINE = 1024 };
 static enum log_level wanted = LOG_LEVEL_WARN;
 static const char *file;
 static bool began, paused;
-static ino_t socket_at_start; /* 0: standard error was none */
+static uint64_t socket_at_start; /* 0: standard error was none */
 
 static const char *const names[] = {"error", "warn", "info", "debug"};
 
@@ -51,13 +51,10 @@ void log_pause(bool on)
 	paused = on;
 }
 
-void log_begin(void)
+void log_begin(uint64_t socket_ino)
 {
-	struct stat st;
-
 	began = true;
-	if (!fstat(STDERR_FILENO, &st) && S_ISSOCK(st.st_mode))
-		socket_at_start = st.st_ino;
+	socket_at_start = socket_ino;
 }
 
 /*

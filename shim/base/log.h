@@ -6,6 +6,7 @@
 #include "base/attr.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
@@ -16,10 +17,10 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 void log_to(enum log_level level, const char *path);
 
 /*
- * Notes what standard error is at the start, in a process that is not ours. If it is another socket later, nothing
- * is logged there.
+ * In a process that is not ours: the inode of its standard error at the start if that was a socket, else 0. If it is
+ * another socket later, nothing is logged there.
  */
-void log_begin(void);
+void log_begin(uint64_t socket_ino);
 
 /* "error", "warn", "info", "debug" into *level; 0, or -EINVAL and *level untouched. */
 int log_level_parse(const char *name, enum log_level *level);

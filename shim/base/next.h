@@ -3,6 +3,8 @@
 #ifndef CPR_BASE_NEXT_H
 #define CPR_BASE_NEXT_H
 
+#include "base/sys.h"
+
 #include <poll.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -34,8 +36,6 @@ typedef void (*next_handler)(int);
 void next_resolve(void);
 
 /* A raw system call, past every wrapper (ours, and any library's that stands between us and libc). -1 and errno. */
-#define next_sys(...) next_syscall_of(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define next_syscall_of(nr, a, b, c, d, e, f, ...)                                                                     \
-	next_syscall((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define next_sys(...) sys_errno(sys(__VA_ARGS__))
 
 #endif

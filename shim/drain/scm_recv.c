@@ -7,6 +7,7 @@
 #include "base/guarded.h"
 #include "base/room.h"
 #include "model/protocol.h"
+#include "process/light.h"
 #include "process/guard.h"
 #include "process/roster.h"
 #include "process/birth.h"
@@ -111,6 +112,7 @@ void scm_recv_note(int fd)
 	struct object object;
 	int saved_errno = errno, listener;
 
+	begin_if_light();
 	tagging_fresh(fd);
 	if (!cpr__table || !birth_own_memory() || object_of(fd, &object) || object.domain < 0 ||
 	    object.type != SOCK_STREAM)

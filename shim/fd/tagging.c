@@ -13,6 +13,7 @@
 #include "base/raw.h"
 #include "fd/entry.h"
 #include "base/room.h"
+#include "process/light.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,6 +166,8 @@ void tagging_opened(int fd, int dir, const char *path, int flags)
 	bool files;
 
 	tagging_fresh(fd);
+	if (unlikely(light_matters(fd)))
+		light_end();
 	if (!cpr__table || flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE has O_DIRECTORY's bit */
 		return;
 	files = unlikely(cpr__settings.rules.count) && rules_may_keep(&cpr__settings.rules, "file:");

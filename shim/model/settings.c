@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *settings_env(char *const envp[], const char *name)
+cpr_startup const char *settings_env(char *const envp[], const char *name)
 {
 	size_t n = strlen(name);
 
@@ -49,7 +49,7 @@ static char *copied(char *const envp[], const char *name)
 	return value && *value ? copy(value) : NULL;
 }
 
-static int number(char *const envp[], const char *name, int least, int most, int fallback)
+cpr_startup int settings_number(char *const envp[], const char *name, int least, int most, int fallback)
 {
 	const char *value = settings_env(envp, name);
 	long sum = 0;
@@ -91,7 +91,13 @@ static void read_log(char *const envp[])
  */
 static bool is_meant(char *const envp[])
 {
-	return settings_env(envp, SETTINGS_STATE_FD) || number(envp, SETTINGS_PID, 1, INT32_MAX, getpid()) == getpid();
+	return settings_env(envp, SETTINGS_STATE_FD) ||
+	       settings_number(envp, SETTINGS_PID, 1, INT32_MAX, getpid()) == getpid();
+}
+
+int settings_doorbell(char *const envp[])
+{
+	return settings_number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX);
 }
 
 static bool read_io_uring(char *const envp[])
@@ -123,14 +129,13 @@ void settings_read(struct settings *settings, char *const envp[])
 
 	read_log(envp);
 	*settings = (struct settings){
-		.drain_s = number(envp, SETTINGS_DRAIN, 0, 86400, 5),
-		.grace_s = number(envp, SETTINGS_GRACE, 0, 86400, 30),
-		.ready_timeout_s = number(envp, SETTINGS_READY_TIMEOUT, 1, 86400, 60),
+		.drain_s = settings_number(envp, SETTINGS_DRAIN, 0, 86400, 5),
+		.grace_s = settings_number(envp, SETTINGS_GRACE, 0, 86400, 30),
+		.ready_timeout_s = settings_number(envp, SETTINGS_READY_TIMEOUT, 1, 86400, 60),
 		.io_uring = read_io_uring(envp),
-		.signal =
-			number(envp, SETTINGS_SIGNAL, SIGRTMIN, SIGRTMAX, SIGRTMAX - PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX),
-		.retire_signal = number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
-		.restart_signal = number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),
+		.signal = settings_doorbell(envp),
+		.retire_signal = settings_number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
+		.restart_signal = settings_number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),
 		.test = copied(envp, SETTINGS_TEST),
 		.unlink = copied(envp, SETTINGS_UNLINK),
 		.pidfile = copied(envp, SETTINGS_PIDFILE),

@@ -44,6 +44,12 @@ struct settings {
  */
 void settings_read(struct settings *settings, char *const envp[]);
 
+/* One of its numbers: the default where it is not set, and, with a warning, where it is wrong. */
+int settings_number(char *const envp[], const char *name, int least, int most, int fallback);
+
+/* The doorbell's signal. */
+int settings_doorbell(char *const envp[]);
+
 /*
  * The value of NAME in envp, or NULL; and without NAME from here on, in place. getenv(3) and unsetenv(3) are not for
  * us: bash has functions of its own by these names, which look at its variables and leave the environment as it is.

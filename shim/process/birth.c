@@ -6,6 +6,7 @@
 
 #include "base/next.h"
 #include "base/pool.h"
+#include "process/light.h"
 
 #include <errno.h>
 #include <linux/kcmp.h>
@@ -208,6 +209,7 @@ __attribute__((hot)) bool birth_is_single_threaded(void)
  */
 static fork_path void prepare(void)
 {
+	begin_if_light();
 	find_tid_offset();
 	for (int i = around_count; i-- > 0;)
 		around_fork[i].before();
@@ -226,6 +228,18 @@ static void know_before_sandbox(void)
 	birth_own_memory();
 }
 
+/*
+ * What pthread_atfork() calls; that stands at the very end of the library's code, and every program would read that
+ * page for it.
+ */
+extern int __register_atfork(void (*before)(void), void (*parent)(void), void (*child)(void), void *library);
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+cpr_startup int birth_watch_forks(void)
+{
+	return __register_atfork(prepare, parent, NULL, __dso_handle) ? -ENOMEM : 0;
+}
+
 int birth_init(void)
 {
 	void *page = pool_map(CLEARED_ROOM);
@@ -238,5 +252,5 @@ int birth_init(void)
 	*birth_self = (struct birth_self){.pid = getpid(), .parent = getppid()};
 	birth_known_as = birth_self->pid;
 	sandbox_when_entering(know_before_sandbox);
-	return pthread_atfork(prepare, parent, NULL) ? -ENOMEM : 0;
+	return 0;
 }

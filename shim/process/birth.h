@@ -9,7 +9,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Once, before all else of this room. 0, or -errno. */
+/* Once, in the constructor: registering with libc may call malloc. A fork ends a light start. 0, or -ENOMEM. */
+int birth_watch_forks(void);
+
+/* Once, before all else of this room that light_end makes. 0, or -errno. */
 int birth_init(void);
 
 /*

@@ -7,6 +7,7 @@
 #include "process/active_calls.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "process/light.h"
 #include "process/task.h"
 
 #include <stdatomic.h>
@@ -57,8 +58,8 @@ bool doorbell_call_out(int pid, int tid)
 }
 
 /*
- * The signals of a program that uses the doorbell's number: kill(), raise(), timers and queues. A ring of ours is queued
- * by another process, and its value is 64 random bits; sigqueue(3) is mostly used with an int.
+ * The signals of a program that uses the doorbell's number: kill(), raise(), timers and queues. A ring of ours is
+ * queued by another process, and its value is 64 random bits; sigqueue(3) is mostly used with an int.
  */
 static bool is_foreign(const siginfo_t *info)
 {
@@ -203,13 +204,17 @@ static void rang(int sig, siginfo_t *info, void *context)
 
 bool doorbell_owns(int sig)
 {
+	light_asked(sig);
 	return cpr__table && sig && (sig == cpr__settings.signal || sig == cpr__settings.restart_signal);
 }
 
 void doorbell_spare(sigset_t *set)
 {
-	if (!cpr__table)
+	if (!cpr__table) {
+		if (atomic_load_explicit(&light_start, memory_order_relaxed))
+			light_spare(set);
 		return;
+	}
 	sigdelset(set, cpr__settings.signal);
 	if (cpr__settings.restart_signal)
 		sigdelset(set, cpr__settings.restart_signal);

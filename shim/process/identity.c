@@ -171,15 +171,27 @@ int identity_seccomp_filters(void)
 	return filters;
 }
 
-void identity_begin(const char *status)
+static void take_rights(struct identity *id, const struct rights *then)
 {
-	char *read = status ? NULL : status_now();
+	memcpy(id->uid, then->uid, sizeof(id->uid));
+	memcpy(id->gid, then->gid, sizeof(id->gid));
+	id->caps[PERMITTED] = then->caps[0].permitted | (uint64_t)then->caps[1].permitted << 32;
+	id->caps[INHERITABLE] = then->caps[0].inheritable | (uint64_t)then->caps[1].inheritable << 32;
+	id->caps[EFFECTIVE] = then->caps[0].effective | (uint64_t)then->caps[1].effective << 32;
+	id->root_dev = then->root_dev;
+	id->root_ino = then->root_ino;
+}
+
+void identity_begin(const struct rights *then)
+{
+	char *status = status_now();
 
 	at_start = (struct identity){0};
-	if (status || read)
-		read_status(&at_start, status ? status : read);
+	if (status)
+		read_status(&at_start, status);
 	read_rest(&at_start);
-	forget(read);
+	take_rights(&at_start, then);
+	forget(status);
 }
 
 void identity_landlocked(void)

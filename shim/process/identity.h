@@ -4,11 +4,15 @@
 #define CPR_PROCESS_IDENTITY_H
 
 #include "base/text.h"
+#include "process/snapshot.h"
 
 #include <stdbool.h>
 
-/* Once: notes what this process is. `status` is the text of /proc/self/status at its start; NULL: it is read now. */
-void identity_begin(const char *status);
+/*
+ * Once: notes what this process is. `then`: what is known of its start, which may be a while ago. (What is not in there
+ * no program changes before what ends a light start.)
+ */
+void identity_begin(const struct rights *then);
 
 /*
  * Is the calling thread still what the process was at its start: user, groups, capabilities, security label, root

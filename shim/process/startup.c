@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "process/startup.h"
 
-#include "base/fds.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -11,6 +10,7 @@
 #include "base/pool.h"
 #include "model/settings.h"
 #include "process/identity.h"
+#include "process/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,15 +74,27 @@ static char **copy_strings(char **from, const char *without)
 }
 
 /* $PWD says by which symbolic links the directory was reached, if it is true. */
-static const char *start_directory(char **envp)
+static const char *start_directory(void)
 {
-	const char *pwd = settings_env(envp, "PWD");
-	char real[TAG_NAME_MAX + 1];
+	const char *pwd = settings_env((char **)cpr__snapshot.envp, "PWD"), *real = cpr__snapshot.directory;
 	struct stat a, b;
 
-	if (pwd && *pwd == '/' && !stat(pwd, &a) && !stat(".", &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-		return copy_string(pwd);
-	return next_sys(SYS_getcwd, real, sizeof(real)) > 0 && *real == '/' ? copy_string(real) : NULL;
+	if (pwd && real && *pwd == '/' && !stat(pwd, &a) && !stat(real, &b) &&
+	    a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return pwd;
+	return real;
+}
+
+/* As it was said at the start, absolute: the program may stand in another directory by now. */
+static int start_path(const char *given, char path[TAG_NAME_MAX + 1])
+{
+	char joined[TAG_NAME_MAX + 1];
+	struct text t = TEXT_ON(joined);
+
+	if (*given == '/' || !cpr__snapshot.directory)
+		return tag_path(AT_FDCWD, given, path);
+	text_format(&t, "%s/%s", cpr__snapshot.directory, given);
+	return t.cut ? -ENAMETOOLONG : tag_path(AT_FDCWD, joined, path);
 }
 
 static bool same_file(const char *path, const char *other)
@@ -102,7 +114,7 @@ static int note_path(char **argv)
 	const char *given = (const char *)getauxval(AT_EXECFN);
 	char path[TAG_NAME_MAX + 1];
 
-	if (!given || tag_path(AT_FDCWD, given, path)) {
+	if (!given || start_path(given, path)) {
 		ssize_t n = readlink("/proc/self/exe", path, TAG_NAME_MAX);
 
 		if (n <= 0)
@@ -137,67 +149,49 @@ static bool is_interpreter(const char *path)
 	return false;
 }
 
-static const char *first_file(char **argv)
+/* The first argument that is a file, absolute. */
+static bool first_file(char **argv, char path[TAG_NAME_MAX + 1])
 {
 	for (int i = 1; argv[0] && argv[i]; i++)
-		if (argv[i][0] != '-' && !faccessat(AT_FDCWD, argv[i], F_OK, 0))
-			return argv[i];
-	return NULL;
-}
-
-static void note_heirloom(int fd, void *arg)
-{
-	struct object object;
-	size_t *room = arg;
-
-	if (cpr__startup.heirloom_count < *room && !object_of(fd, &object))
-		cpr__startup.heirlooms[cpr__startup.heirloom_count++] = (struct heirloom){fd, object.dev, object.ino};
-}
-
-static void count_fd(int fd, void *arg)
-{
-	(void)fd;
-	++*(size_t *)arg;
+		if (argv[i][0] != '-' && !start_path(argv[i], path) && !faccessat(AT_FDCWD, path, F_OK, 0))
+			return true;
+	return false;
 }
 
 static int note_heirlooms(const struct state *state)
 {
-	size_t n = 0;
+	size_t n;
 
-	if (state)
-		n = state->heirloom_count;
-	else
-		fds_walk(count_fd, &n);
+	cpr__startup.heirlooms = cpr__snapshot.fds;
+	cpr__startup.heirloom_count = cpr__snapshot.fd_count;
+	if (!state)
+		return 0;
+	n = state->heirloom_count;
 	cpr__startup.heirlooms = pool_alloc((n + 1) * sizeof(struct heirloom));
 	if (!cpr__startup.heirlooms)
 		return -ENOMEM;
-	if (state) {
-		memcpy(cpr__startup.heirlooms, state->heirlooms, n * sizeof(struct heirloom));
-		cpr__startup.heirloom_count = n;
-	} else {
-		fds_walk(note_heirloom, &n);
-	}
+	memcpy(cpr__startup.heirlooms, state->heirlooms, n * sizeof(struct heirloom));
+	cpr__startup.heirloom_count = n;
 	return 0;
 }
 
 static void note_process(void)
 {
-	struct sigaction action;
+	const struct snapshot *s = &cpr__snapshot;
 
-	start.umask = umask(0);
-	umask(start.umask);
-	next_sigprocmask(SIG_SETMASK, NULL, &start.mask);
+	start.umask = s->umask;
+	memcpy(&start.mask, &s->mask, sizeof(s->mask));
 	sigdelset(&start.mask, cpr__settings.signal); /* blocked by the generation before */
 	if (cpr__settings.restart_signal)
 		sigdelset(&start.mask, cpr__settings.restart_signal);
 	for (int sig = 1; sig < _NSIG; sig++)
-		start.ignored[sig] = !next_sigaction(sig, NULL, &action) && action.sa_handler == SIG_IGN;
-	for (int i = 0; i < RLIM_NLIMITS; i++)
-		getrlimit(i, &start.limits[i]);
-	start.processors_known = !sched_getaffinity(0, sizeof(start.processors), &start.processors);
-	start.nice = getpriority(PRIO_PROCESS, 0);
-	next_prctl(PR_GET_PDEATHSIG, (unsigned long)&start.parent_death_signal, 0, 0, 0);
-	identity_begin(NULL);
+		start.ignored[sig] = s->ignored >> (sig - 1) & 1;
+	memcpy(start.limits, s->limits, sizeof(start.limits));
+	start.processors = s->processors;
+	start.processors_known = s->processors_known;
+	start.nice = s->nice;
+	start.parent_death_signal = s->parent_death_signal;
+	identity_begin(&s->rights);
 }
 
 struct given startup_given(void)
@@ -232,25 +226,32 @@ static int take_given(const struct given *given)
 	return 0;
 }
 
-int startup_init(char **argv, char **envp, const struct state *state)
+/* The snapshot's own, but for one variable. */
+static void drop_variable(char **envp, const char *name)
 {
-	const char *script;
+	size_t n = strlen(name), used = 0;
+
+	for (size_t i = 0; envp[i]; i++)
+		if (strncmp(envp[i], name, n) || envp[i][n] != '=')
+			envp[used++] = envp[i];
+	envp[used] = NULL;
+}
+
+int startup_init(const struct state *state)
+{
+	char path[TAG_NAME_MAX + 1];
 	int r;
 
-	cpr__startup.argv = copy_strings(argv, NULL);
-	cpr__startup.envp = copy_strings(envp, SETTINGS_STATE_FD);
-	cpr__startup.directory = start_directory(envp);
-	if (!cpr__startup.argv || !cpr__startup.envp)
-		return -ENOMEM;
-	r = note_path(argv);
+	cpr__startup.argv = (char **)cpr__snapshot.argv;
+	cpr__startup.envp = (char **)cpr__snapshot.envp;
+	drop_variable(cpr__startup.envp, SETTINGS_STATE_FD);
+	drop_variable(cpr__startup.envp, SETTINGS_GATE);
+	cpr__startup.directory = start_directory();
+	r = note_path(cpr__startup.argv);
 	if (r)
 		return r;
-	if (!cpr__startup.script && is_interpreter(cpr__startup.path) && (script = first_file(cpr__startup.argv))) {
-		char path[TAG_NAME_MAX + 1];
-
-		if (!tag_path(AT_FDCWD, script, path))
-			cpr__startup.script = copy_string(path);
-	}
+	if (!cpr__startup.script && is_interpreter(cpr__startup.path) && first_file(cpr__startup.argv, path))
+		cpr__startup.script = copy_string(path);
 	note_process();
 	r = state && state->given.path ? take_given(&state->given) : 0;
 	return r ? r : note_heirlooms(state);
@@ -357,11 +358,9 @@ static void drop_pending(uint64_t blocked)
 
 void startup_let_through(uint64_t blocked, bool drop)
 {
-	uint64_t now = 0;
-
-	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &now, _NSIG / 8);
-	if (!everything_is_blocked(now)) /* an older library has set the mask itself */
+	if (!everything_is_blocked(cpr__snapshot.mask)) /* an older library has set the mask itself */
 		return;
+	cpr__snapshot.mask = blocked;
 	blocked |= UINT64_C(1) << (cpr__settings.signal - 1);
 	if (cpr__settings.restart_signal)
 		blocked |= UINT64_C(1) << (cpr__settings.restart_signal - 1);

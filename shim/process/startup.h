@@ -22,10 +22,10 @@ struct origin {
 extern struct origin cpr__startup;
 
 /*
- * Notes everything, copied: programs write over their arguments (setproctitle) and clear their environment. `heirlooms`
- * of the state, or NULL in generation 1: then whatever is open now. 0, or -ENOMEM.
+ * Makes sense of the snapshot (process/snapshot.h), which may be long ago. `heirlooms` and what was given are the
+ * state's, or, NULL in generation 1, the snapshot's. 0, or -ENOMEM.
  */
-int startup_init(char **argv, char **envp, const struct state *state);
+int startup_init(const struct state *state);
 
 /* What this program was first started with, for the state of its own exec. It points into cpr__startup. */
 struct given startup_given(void);
@@ -44,9 +44,9 @@ void startup_restore_process(void);
 void startup_put_back(void);
 
 /*
- * Blocks these signals (bit 0 is signal 1) and no others, but for the doorbell, which has no handler yet. The last
- * generation has blocked everything until its exec: a handler of its would run in the task that execs. `drop`: takes
- * what is pending and would end this process, except SIGTERM, SIGINT and SIGQUIT.
+ * In the constructor. Blocks these signals (bit 0 is signal 1) and no others, but for the doorbell, which has no
+ * handler yet. The last generation has blocked everything until its exec: a handler of its would run in the task that
+ * execs. `drop`: takes what is pending and would end this process, except SIGTERM, SIGINT and SIGQUIT.
  */
 void startup_let_through(uint64_t blocked, bool drop);
 

@@ -9,6 +9,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "process/sandbox.h"
+#include "process/light.h"
 #include "process/task_arch.h"
 
 #include <errno.h>
@@ -77,11 +78,6 @@ bool task_is_this(void)
 }
 
 /* ---- its life ---- */
-
-/* A system call without errno, which is libc's, and may be another thread's. */
-#define plain_sys(...) plain_sys_of(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define plain_sys_of(nr, a, b, c, d, e, f, ...)                                                                        \
-	arch_syscall((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 /* It ends if it was not woken since it saw this. */
 static void end_if_unwoken(unsigned seen)
@@ -171,11 +167,11 @@ static bool map_room(size_t below, size_t above)
 
 	if (room)
 		return true;
-	at = plain_sys(SYS_mmap, 0, GUARD_PAGE + STACK + below + above, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	at = sys(SYS_mmap, 0, GUARD_PAGE + STACK + below + above, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at < 0 && at > -4096)
 		return false;
-	if (plain_sys(SYS_mprotect, at + GUARD_PAGE, STACK + below + above, PROT_READ | PROT_WRITE) < 0) {
-		plain_sys(SYS_munmap, at, GUARD_PAGE + STACK + below + above);
+	if (sys(SYS_mprotect, at + GUARD_PAGE, STACK + below + above, PROT_READ | PROT_WRITE) < 0) {
+		sys(SYS_munmap, at, GUARD_PAGE + STACK + below + above);
 		return false;
 	}
 	room = (char *)at;
@@ -206,7 +202,7 @@ static bool make_room(void)
  */
 static void begin(void)
 {
-	int me = (int)plain_sys(SYS_getpid);
+	int me = (int)sys(SYS_getpid);
 	bool ours = !birth_self->pid || birth_self->pid == me;
 
 	if (ours && make_room())
@@ -255,7 +251,7 @@ void task_wake_in_handler(void)
 	if (!may_start())
 		return;
 	if (atomic_fetch_add(&own->word, WOKEN) & ALIVE)
-		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
+		sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
 	else if (atomic_load(&own->pauses))
 		note_for_later();
 	else
@@ -271,7 +267,7 @@ void task_wake(void)
 	if (atomic_load(&own->word) & ALIVE) { /* most often: to wake it takes no mask */
 		unsigned was = atomic_fetch_add(&own->word, WOKEN);
 
-		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
+		sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
 		if (was & ALIVE)
 			return;
 	}
@@ -287,22 +283,23 @@ static bool is_gone(void)
 {
 	int thread = atomic_load(&own->thread);
 
-	return !thread || (plain_sys(SYS_tgkill, plain_sys(SYS_getpid), thread, 0) == -ESRCH);
+	return !thread || (sys(SYS_tgkill, sys(SYS_getpid), thread, 0) == -ESRCH);
 }
 
 void task_pause(void)
 {
 	struct timespec turn = {0, GONE_TURN_NS};
 
+	begin_if_light(); /* what this process was at its start is about to change */
 	if (!own)
 		return;
 	atomic_fetch_add(&own->pauses, 1);
 	if (atomic_fetch_add(&own->word, WOKEN) & ALIVE) {
 		atomic_store(&own->wanted, true); /* it had something to do */
-		plain_sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
+		sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
 	}
 	while (atomic_load(&own->word) & ALIVE || !is_gone())
-		plain_sys(SYS_nanosleep, &turn, NULL);
+		sys(SYS_nanosleep, &turn, NULL);
 	atomic_store(&own->thread, 0);
 }
 

@@ -70,20 +70,6 @@ static inline void arch_prepare_block(char *thread_pointer)
 	*(char **)(thread_pointer + 16) = thread_pointer;
 }
 
-static inline long arch_syscall(long nr, long a, long b, long c, long d, long e, long f)
-{
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
-}
-
 /*
  * If *word is `alive`, it becomes `dead`, and this thread ends without touching its stack again: from that moment on
  * the next task may run on it. Returns if *word is something else.
@@ -145,20 +131,6 @@ static inline char *arch_thread_pointer(void)
 static inline void arch_prepare_block(char *thread_pointer)
 {
 	(void)thread_pointer;
-}
-
-static inline long arch_syscall(long nr, long a, long b, long c, long d, long e, long f)
-{
-	register long x8 __asm__("x8") = nr;
-	register long x0 __asm__("x0") = a;
-	register long x1 __asm__("x1") = b;
-	register long x2 __asm__("x2") = c;
-	register long x3 __asm__("x3") = d;
-	register long x4 __asm__("x4") = e;
-	register long x5 __asm__("x5") = f;
-
-	__asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
-	return x0;
 }
 
 static inline void arch_end_if(_Atomic unsigned *word, unsigned alive, unsigned dead)

@@ -151,7 +151,7 @@ static int arrive_start(struct crossing *c)
 
 	if (c->state.generation && c->state.passage != BY_HANDOVER)
 		startup_let_through(c->state.mask, !is_own_exec(c));
-	r = startup_init(c->argv, environ, c->state.generation ? &c->state : NULL);
+	r = startup_init(c->state.generation ? &c->state : NULL);
 	if (!r)
 		inherited_begin();
 	return r;

@@ -19,7 +19,6 @@ enum {
 struct crossing {
 	struct state state;   /* with state.passage; leaving fills it, arriving reads it */
 	const sigset_t *mask; /* leaving by the program's own exec: the signals that it had blocked */
-	char **argv;          /* arriving: what main() will get */
 };
 
 /*

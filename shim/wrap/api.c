@@ -8,6 +8,7 @@
 #include "fd/claim.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "process/light.h"
 #include "wrap/init.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -46,6 +47,7 @@ static int begin(const char *name, struct guard_hold *hold)
 
 	if (r)
 		return r;
+	begin_if_light();
 	if (walking)
 		return -EDEADLK;
 	return guard_lock(hold) ? 0 : -EPERM;
@@ -238,6 +240,7 @@ CPR_EXPORT int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *ar
 		return outwards(-EINVAL);
 	if (walking)
 		return outwards(-EDEADLK);
+	begin_if_light();
 	/* what is called back may call close(), and must not end, nor wait for its end, with the lock */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (!guard_lock(&hold)) {

@@ -22,6 +22,7 @@
 #include "process/page.h"
 #include "process/guard.h"
 #include "process/identity.h"
+#include "process/light.h"
 #include "restart/leave.h"
 #include "restart/parts.h"
 #include "base/log.h"
@@ -29,6 +30,7 @@
 #include "model/image.h"
 #include "fd/pending.h"
 #include "process/roster.h"
+#include "process/snapshot.h"
 #include "process/startup.h"
 #include "base/pool.h"
 #include "restart/drain_owner.h"
@@ -46,15 +48,13 @@ __attribute__((section(".note.cpr"), used, aligned(4))) static const struct {
 
 static const struct gate_hooks gate_hooks = {freeze_move_out, freeze_move_in, deliver_to};
 
-static char **argv;
-
 /* Their hooks run around a fork in reverse order: the guard is taken first. */
 static int family(void)
 {
 	int r = birth_init();
 
 	if (!r)
-		r = page_init(identity_seccomp_filters());
+		r = page_init(cpr__snapshot.filters);
 	if (!r)
 		r = forks_init();
 	if (!r)
@@ -71,16 +71,19 @@ static int start(void)
 	struct crossing crossing = {0};
 	int r;
 
+	if (!cpr__snapshot.taken)
+		return -ENOMEM;
 	next_resolve();
-	log_begin();
+	log_begin(cpr__snapshot.stderr_socket);
 	pool_begin();
-	settings_read(&cpr__settings, environ);
+	settings_read(&cpr__settings, (char **)cpr__snapshot.envp);
 	gate_begin(environ, &gate_hooks);
+	snapshot_complete();
+	cpr__snapshot.filters = identity_seccomp_filters();
 	r = family(); /* before the table is there for a wrapper to see */
 	if (r)
 		return r;
 	arrive_read(&crossing.state);
-	crossing.argv = argv;
 	r = parts_arrive(&crossing);
 	if (!r)
 		r = leave_init();
@@ -110,21 +113,48 @@ static int start(void)
 	return r;
 }
 
-int cpr__init(void)
+static cpr_touched int result = -EAGAIN;
+
+/* For a light start as well: it keeps errno, and a handler of the program may have come to it. */
+static __attribute__((noinline)) void begin(void)
 {
-	static bool done;
-	static int result;
 	int saved_errno = errno;
 
-	if (!done) {
-		done = true;
-		result = start();
-		errno = -result;
-		if (result)
-			log_error("not under cpr: %m");
-		errno = saved_errno;
-	}
+	result = start();
+	errno = -result;
+	if (result)
+		log_error("not under cpr: %m");
+	errno = saved_errno;
+}
+
+int cpr__init(void)
+{
+	begin_if_light();
 	return result;
+}
+
+static cpr_startup bool has_setting(char *const envp[])
+{
+	for (; envp && *envp; envp++)
+		if ((*envp)[0] == 'C' && (*envp)[1] == 'P' && (*envp)[2] == 'R' && (*envp)[3] == '_')
+			return true;
+	return false;
+}
+
+/*
+ * The program that cpr-exec started (CPR_PID) is served from its first instruction: it can be rung, and is listed. So
+ * is a next generation, what was given a listener, and what a person has started with settings of its own. Every other
+ * program has only inherited the preload: what it does shows what it is. Rules may keep any file that it opens.
+ */
+static cpr_startup bool may_be_light(char *const envp[])
+{
+	if (cpr__snapshot.listens)
+		return false;
+	if (!has_setting(envp))
+		return true;
+	return !settings_env(envp, SETTINGS_STATE_FD) && !settings_env(envp, SETTINGS_GATE) &&
+	       !settings_env(envp, SETTINGS_RULES) &&
+	       settings_number(envp, SETTINGS_PID, 1, INT32_MAX, cpr__snapshot.pid) != cpr__snapshot.pid;
 }
 
 /*
@@ -133,7 +163,13 @@ int cpr__init(void)
  */
 __attribute__((constructor(101))) static void constructor(int count, char **arguments)
 {
-	(void)count;
-	argv = arguments;
-	cpr__init();
+	int saved_errno = errno;
+
+	if (snapshot_take(count, arguments, environ) || birth_watch_forks())
+		return;
+	if (may_be_light(environ))
+		light_until(begin);
+	else
+		begin();
+	errno = saved_errno;
 }

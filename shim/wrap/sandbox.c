@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where a program installs a seccomp filter: what we need is got before. */
 #define _GNU_SOURCE
+#include "process/light.h"
 #include "process/sandbox.h"
 #include "base/next.h"
 #include "wrap/wrap.h"
@@ -15,8 +16,10 @@ long cpr__seccomp_by_number(const long *a)
 	bool was, installs = a[0] == SECCOMP_SET_MODE_STRICT || a[0] == SECCOMP_SET_MODE_FILTER;
 	long r;
 
-	if (installs)
+	if (installs) {
+		begin_if_light();
 		sandbox_enter(&was);
+	}
 	r = next_sys(SYS_seccomp, a[0], a[1], a[2]);
 	if (r && installs)
 		sandbox_failed(was);
@@ -34,8 +37,10 @@ CPR_EXPORT int prctl(int operation, ...)
 	for (size_t i = 0; i < countof(a); i++)
 		a[i] = va_arg(args, unsigned long);
 	va_end(args);
-	if (installs)
+	if (installs) {
+		begin_if_light();
 		sandbox_enter(&was);
+	}
 	r = next_prctl(operation, a[0], a[1], a[2], a[3]);
 	if (r && installs)
 		sandbox_failed(was);

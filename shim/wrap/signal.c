@@ -50,8 +50,8 @@ static void pretend_from_now(int sig, const struct sigaction *act)
 }
 
 /*
- * As the kernel calls a handler: with the mask of what it interrupted, its own, and this signal. The mask is set back by
- * the return from our handler, below.
+ * As the kernel calls a handler: with the mask of what it interrupted, its own, and this signal. The mask is set back
+ * by the return from our handler, below.
  */
 static bool deliver_to_program(int sig, siginfo_t *info, void *context)
 {

@@ -10,6 +10,7 @@
 #include "drain/drain.h"
 #include "fd/gate.h"
 #include "fd/inherited.h"
+#include "process/light.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "fd/pending.h"
@@ -52,6 +53,7 @@ CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	int r = 0;
 
+	begin_if_light();
 	if (tagging_hidden(fd)) {
 		errno = EBADF;
 		return -1;
@@ -72,6 +74,7 @@ CPR_EXPORT int listen(int fd, int backlog)
 {
 	int r;
 
+	begin_if_light();
 	guard_enter();
 	gate_listens(fd);
 	r = next_listen(fd, backlog_for(fd, backlog));

@@ -4,6 +4,7 @@
 #include "fd/conn.h"
 #include "process/doorbell.h"
 #include "base/log.h"
+#include "process/light.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "process/identity.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -333,6 +335,30 @@ static long landlock(const long *a)
 	return r;
 }
 #endif
+/* What is born past libc has no memory of a light start; what comes after a filter could not be made any more. */
+static bool is_birth_or_sandbox(long nr, long first)
+{
+	switch (nr) {
+#ifdef SYS_fork
+	case SYS_fork:
+#endif
+	case SYS_seccomp:
+#ifdef SYS_landlock_restrict_self
+	case SYS_landlock_restrict_self:
+#endif
+	case SYS_unshare:
+	case SYS_setns:
+		return true;
+	case SYS_clone:
+		return !(first & CLONE_VM);
+	case SYS_clone3:
+		return true; /* its flags are in memory, which may not be there */
+	case SYS_prctl:
+		return first == PR_SET_SECCOMP;
+	default:
+		return false;
+	}
+}
 
 static long by_number(long nr, const long *a)
 {
@@ -348,6 +374,8 @@ static long by_number(long nr, const long *a)
 	}
 	if (nr == SYS_rt_sigprocmask)
 		return mask_by_number(a[0], (const void *)a[1], (void *)a[2], a[3]);
+	if (is_birth_or_sandbox(nr, a[0]))
+		begin_if_light();
 	if (nr == SYS_rt_sigaction && doorbell_owns((int)a[0]))
 		return cpr__sigaction_by_number(a);
 #ifdef SYS_landlock_restrict_self

@@ -37,6 +37,10 @@ def _limits(_room):
 
 # name of a case -> (room) -> keywords of subprocess.Popen; "env", "arguments", "relative" (by what path it is started)
 STARTS = {
+    "a_light_start_forgets_nothing_of_the_start": lambda room: {
+        **_in_directory(room), "umask": 0o027,
+        "preexec_fn": lambda: (signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]),
+                               signal.signal(signal.SIGHUP, signal.SIG_IGN))},
     "umask_is_as_at_start": lambda room: {"umask": 0o027},
     "directory_is_as_at_start": _in_directory,
     "directory_is_followed_by_its_path": _behind_a_link,
