@@ -59,6 +59,7 @@ static const struct field {
 	{"test", "test", TEXT},
 	{"graceful_signal", "graceful signal", TEXT},
 	{"signal", "doorbell signal", NUMBER},
+	{"full", "tables that were full", TEXT},
 	{"version", "version", TEXT},
 };
 

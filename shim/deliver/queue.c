@@ -9,6 +9,7 @@
 #include "fd/conn.h"
 #include "deliver/linger.h"
 #include "process/guard.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "deliver/knock.h"
 #include "base/log.h"
@@ -293,12 +294,16 @@ void deliver_more(const char *name, int listener, int *fds, size_t n)
 /* Has its client asked for something already? Then the program is at work for it until it writes. */
 static void begin_service(int fd)
 {
-	for (int i = 0; conn_has_unread(fd) && i < SERVED_MAX; i++) {
+	bool asks = conn_has_unread(fd);
+
+	for (int i = 0; asks && i < SERVED_MAX; i++) {
 		int none = 0;
 
 		if (atomic_compare_exchange_strong(&serving[i], &none, fd + 1))
 			return;
 	}
+	if (asks)
+		full_note(FULL_SERVED, SERVED_MAX);
 	knock_served();
 }
 

@@ -8,6 +8,7 @@
 
 #include "drain/freeze.h"
 #include "process/guard.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -45,6 +46,7 @@ static bool waits_alone(int epfd)
 			atomic_store(&waiters[i].tid, -1);
 		return atomic_load(&waiters[i].tid) == tid;
 	}
+	full_note(FULL_WAITED_SETS, WAITERS);
 	return false;
 }
 

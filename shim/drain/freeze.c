@@ -7,6 +7,7 @@
 #include "drain/drain.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "fd/tagging.h"
@@ -248,6 +249,8 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 	} else {
 		if (!found)
 			found = free ? free : own->count < LISTENERS ? &own->all[own->count++] : NULL;
+		if (!found)
+			full_note(FULL_REGISTRATIONS, LISTENERS);
 		if (found) {
 			found->epfd = epfd;
 			found->ino = object.ino;

@@ -7,6 +7,7 @@
 #include "drain/drain.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "base/full.h"
 #include "base/next.h"
 #include "model/tag.h"
 
@@ -100,8 +101,10 @@ static struct channel *find_room(int fd)
 	for (int i = 0; i < n; i++)
 		if (channels[i].fd == fd || !object_still(&channels[i].object, channels[i].fd))
 			return &channels[i];
-	if (n == CHANNELS_MAX)
+	if (n == CHANNELS_MAX) {
+		full_note(FULL_CHANNELS, CHANNELS_MAX);
 		return NULL;
+	}
 	atomic_store(&channel_count, n + 1);
 	return &channels[n];
 }

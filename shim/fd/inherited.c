@@ -4,6 +4,7 @@
 #include "fd/inherited.h"
 
 #include "fd/entry.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "process/guard.h"
 #include "process/birth.h"
@@ -207,8 +208,12 @@ static __attribute__((noinline)) void ask(void)
 
 	if (!inherited_ancestor() || !guard_lock(&hold))
 		return;
-	for (const struct entry *e = table_first(cpr__table); e && n < LISTENERS_MAX; e = table_after(e))
-		if (e->flags & ENTRY_STARTED_WITH && object_still(&e->object, e->fd))
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (!(e->flags & ENTRY_STARTED_WITH) || !object_still(&e->object, e->fd))
+			continue;
+		else if (n == LISTENERS_MAX)
+			full_note(FULL_INHERITED, LISTENERS_MAX);
+		else
 			inos[n++] = e->object.ino;
 	guard_unlock(&hold);
 	for (size_t i = 0; i < n; i++)

@@ -4,6 +4,7 @@
 #include "process/active_calls.h"
 
 #include "process/birth.h"
+#include "base/full.h"
 #include "base/next.h"
 #include "process/sandbox.h"
 
@@ -103,8 +104,10 @@ struct active_call *active_calls_join(void)
 	}
 	for (int i = own->top; i < CALLERS && !found; i++)
 		found = take_place(i, 0, tid);
-	if (!found)
+	if (!found) {
 		homeless = tid;
+		full_note(FULL_THREADS, CALLERS);
+	}
 	errno = saved_errno;
 	return found;
 }

@@ -4,6 +4,7 @@
 #include "process/children.h"
 
 #include "process/roster.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "process/procinfo.h"
 #include "base/log.h"
@@ -199,7 +200,9 @@ static void note(int pid, void *arg)
 	struct list *list = arg;
 	struct procinfo proc;
 
-	if (list->n < CHILDREN_MAX && procinfo_look(pid, &proc))
+	if (list->n == CHILDREN_MAX)
+		full_note(FULL_CHILDREN, CHILDREN_MAX);
+	else if (procinfo_look(pid, &proc))
 		list->at[list->n++] = (struct child){pid, proc.start_time, false};
 }
 

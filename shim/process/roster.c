@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "process/roster.h"
 
+#include "base/full.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -73,8 +74,10 @@ static struct member *add_member(int pid, uint64_t start_time)
 {
 	struct member *m = member_of(pid);
 
-	if (!m && own->member_count == ROSTER_MAX)
+	if (!m && own->member_count == ROSTER_MAX) {
+		full_note(FULL_MEMBERS, ROSTER_MAX);
 		return NULL;
+	}
 	if (!m)
 		m = &members[own->member_count++];
 	if (m->pid != pid || m->start_time != start_time)

@@ -12,6 +12,7 @@
 #include "process/page.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -228,6 +229,8 @@ static void adopt(int fd)
 	struct entry *e;
 	bool taken = false;
 
+	if (adopted_count == ADOPTED_MAX)
+		full_note(FULL_ADOPTED, ADOPTED_MAX);
 	if (adopted_count < ADOPTED_MAX && !object_of(fd, &object) && is_what_it_says(fd, &object) &&
 	    guard_lock(&hold)) {
 		fd = io_move_up(fd, PROTOCOL_HIGH);
@@ -295,6 +298,7 @@ static int comes_from(int fd)
 static void collect(int fd, int listener, uint64_t ino)
 {
 	if (collected_count == WORKER_PASSED_MAX) {
+		full_note(FULL_PASSED, WORKER_PASSED_MAX);
 		raw_close(fd);
 		return;
 	}

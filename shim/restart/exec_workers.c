@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "restart/exec_workers.h"
 
+#include "base/full.h"
 #include "base/guarded.h"
 #include "process/roster.h"
 #include "process/children.h"
@@ -35,10 +36,16 @@ static size_t family_count;
 static void note_listeners(void)
 {
 	listener_count = 0;
-	for (const struct entry *e = table_first(cpr__table); e && listener_count < LISTENERS_MAX; e = table_after(e))
-		if (e->flags & ENTRY_KEPT &&
-		    (e->kind == ENTRY_DATAGRAM || (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING)))
-			listeners[listener_count++] = e;
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
+		if (!(e->flags & ENTRY_KEPT) ||
+		    !(e->kind == ENTRY_DATAGRAM || (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING)))
+			continue;
+		if (listener_count == LISTENERS_MAX) {
+			full_note(FULL_EXEC_LISTENERS, LISTENERS_MAX);
+			return;
+		}
+		listeners[listener_count++] = e;
+	}
 }
 
 static void add_to_family(int pid, void *arg)
@@ -46,6 +53,8 @@ static void add_to_family(int pid, void *arg)
 	(void)arg;
 	if (family_count < CHILDREN_MAX)
 		family[family_count++] = pid;
+	else
+		full_note(FULL_FAMILY, CHILDREN_MAX);
 }
 
 static bool is_listener(uint64_t ino, void *arg)
@@ -125,17 +134,23 @@ static void note_if_ours(int pid, const struct procinfo *proc, const struct entr
 	const char *mark = arg;
 
 	(void)proc;
-	if (asked_count < ASKED_MAX && procinfo_catches(pid, cpr__settings.signal) && procinfo_maps(pid, mark))
+	if (!procinfo_catches(pid, cpr__settings.signal) || !procinfo_maps(pid, mark))
+		return;
+	if (asked_count == ASKED_MAX)
+		full_note(FULL_ASKED, ASKED_MAX);
+	else
 		asked[asked_count++] = (struct asked){.pid = pid, .sock = -1, .shares = e};
 }
 
 static void make_request(void)
 {
 	request = (struct protocol_request){.magic = PROTOCOL_MAGIC, .verb = PROTOCOL_DRAIN};
-	for (size_t i = 0; i < listener_count && request.drain.key_count < PROTOCOL_KEYS_MAX; i++) {
+	for (size_t i = 0; i < listener_count; i++) {
 		uint64_t key = listeners[i]->kind == ENTRY_STREAM ? scm_recv_key(listeners[i]->fd) : 0;
 
-		if (key)
+		if (key && request.drain.key_count == PROTOCOL_KEYS_MAX)
+			full_note(FULL_KEYS, PROTOCOL_KEYS_MAX);
+		else if (key)
 			request.drain.keys[request.drain.key_count++] = key;
 	}
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/parts.h"
 
+#include "base/full.h"
 #include "base/guarded.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -305,6 +306,8 @@ static void stop_async(int fd)
 	next_fcntl(fd, F_SETFL, (void *)(long)(flags & ~O_ASYNC));
 	if (async_count < ASYNC_MAX)
 		async[async_count++] = fd;
+	else
+		full_note(FULL_ASYNC, ASYNC_MAX);
 }
 
 /*

@@ -80,15 +80,18 @@ static size_t take_queue(int listener, int *into, size_t most)
 static void close_one(struct entry *e, const struct entry *beside)
 {
 	static cpr_large int queued[QUEUED_MAX];
-	size_t n;
+	size_t n = 0, some;
 
 	if (!table_hold(e))
 		return;
 	if (object_still(&e->object, e->fd)) {
-		n = take_queue(e->fd, queued, QUEUED_MAX);
+		do { /* the queue may be longer than our room */
+			some = take_queue(e->fd, queued, QUEUED_MAX);
+			if (some)
+				deliver_more(beside->name, beside->fd, queued, some);
+			n += some;
+		} while (some == QUEUED_MAX);
 		raw_close(e->fd);
-		if (n)
-			deliver_more(beside->name, beside->fd, queued, n);
 		log_info("%s/%d is one listener more than this generation wants: closed, and %zu connections of its "
 			 "queue go to the others",
 			 e->name, e->id, n);

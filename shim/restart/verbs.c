@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/verbs.h"
 
+#include "base/full.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -149,6 +150,9 @@ static enum answered answer_status(struct call *call)
 		protocol_put_int(t, "last_restart_closed", ready_last().closed);
 		protocol_put_int(t, "last_restart_cut", ready_last().cut);
 	}
+	text_add(t, "full=");
+	full_list(t);
+	text_add(t, "\n");
 	protocol_put_int(t, "arriving", owner && !ready_reached());
 	protocol_put_int(t, "draining", restart_under_way() || drain_active);
 	protocol_put_int(t, "signal", cpr__settings.signal);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Tables of fixed size: one that is full says so, once in the log and in each `cprctl status`. */
+#ifndef CPR_BASE_FULL_H
+#define CPR_BASE_FULL_H
+
+#include "base/text.h"
+
+enum full {
+	FULL_REGISTRATIONS,
+	FULL_WAITED_SETS,
+	FULL_CHANNELS,
+	FULL_EXEC_LISTENERS,
+	FULL_FAMILY,
+	FULL_ASKED,
+	FULL_KEYS,
+	FULL_ADOPTED,
+	FULL_PASSED,
+	FULL_MEMBERS,
+	FULL_CHILDREN,
+	FULL_THREADS,
+	FULL_SERVED,
+	FULL_ASYNC,
+	FULL_INHERITED,
+	FULLS
+};
+
+/* There was no room for one more than `most`. For any handler; keeps errno. */
+void full_note(enum full table, int most);
+
+/* The names of those that were full, with commas between; nothing where none was. */
+void full_list(struct text *t);
+
+#endif
