@@ -15,7 +15,7 @@ int check_find(const char *command, char path[PATH_MAX], struct text *why);
 
 /*
  * Can the library get into what stands at `path`, or into the interpreter of this script? The answer does not depend on
- * who asks. 0; -ENOTSUP, or -errno of reading it, and `why` says why not.
+ * the caller. 0; -ENOTSUP, or -errno of reading it, and `why` says why not.
  */
 int check_served(const char *path, struct text *why);
 
@@ -27,8 +27,8 @@ bool check_filtered(const char *path);
 
 /*
  * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would
- * restart is the shell. Not if the script says exec somewhere: that it does so for the server, in the end, nobody can
- * see from here.
+ * restart is the shell. Not if the script says exec somewhere: whether it does so for the server is not to be seen
+ * from here.
  */
 bool check_shell_stays(const char *path, char *const argv[]);
 

@@ -254,7 +254,8 @@ enum outcome client_ring(struct client *c, const struct protocol_request *reques
 
 /*
  * The first to talk must be the process itself. After that its next generation may be another process: a server that
- * becomes a daemon. Who guessed the address is neither, unless it is the same user's or root's, who could do worse.
+ * becomes a daemon. A process that guessed the address is neither, unless it is the same user's or root's, which could
+ * do worse.
  */
 static bool welcome(const struct client *c, const struct ucred *peer)
 {

@@ -25,8 +25,8 @@ struct client {
 	int signo; /* the doorbell's */
 	int pidfd;
 	int listener;
-	int line;      /* the connection of who talks to us; -1: nobody */
-	pid_t speaker; /* who that is: the process, or the one that took its place */
+	int line;      /* the connection of the process that talks to us; -1: none */
+	pid_t speaker; /* which that is: the process, or the one that took its place */
 	bool asked;    /* the request went out */
 	uint64_t nonce;
 	int64_t rung_at; /* io_now() */
@@ -66,7 +66,7 @@ enum outcome client_ask_now(struct client *client, struct text *why);
 
 /*
  * The next message, heard before `until` (io_now). OUTCOME_DONE; OUTCOME_SILENT; OUTCOME_ABSENT: the process died, and
- * nobody took its place. `answer` is changed only by OUTCOME_DONE: a descriptor that it held before is closed.
+ * none took its place. `answer` is changed only by OUTCOME_DONE: a descriptor that it held before is closed.
  */
 enum outcome client_hear(struct client *client, int64_t until, struct answer *answer, struct text *why);
 

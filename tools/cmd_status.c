@@ -63,7 +63,7 @@ static const struct field {
 	{"version", "version", TEXT},
 };
 
-/* What is to be shown. The connections are not only those of who answered. */
+/* What is to be shown. The connections are not only those of the process that answered. */
 struct status {
 	const char *answer;
 	int64_t connections[CONNECTIONS_KINDS];

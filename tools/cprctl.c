@@ -52,7 +52,7 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
-/* A pipe that nobody reads, a full disk: what was not written was not done. */
+/* A pipe without a reader, a full disk: what was not written was not done. */
 static enum outcome written(enum outcome outcome)
 {
 	if (!ferror(stdout) && !fflush(stdout))

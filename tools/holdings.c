@@ -246,7 +246,7 @@ static enum outcome take_process(struct taking *t, int state_fd, int line, int64
 	return outcome;
 }
 
-/* A worker that connects by itself, and whose pid descends from the owner's: anybody may connect to an abstract name.
+/* A worker that connects by itself, and whose pid descends from the owner's: any process may connect to an abstract name.
  * -1: none does in time. */
 static int await_worker(const struct client *client, int64_t until)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What must be so before the program starts: the library in front of LD_PRELOAD, a pid file that is nobody else's. */
+/*
+ * What must be so before the program starts: the library in front of LD_PRELOAD, a pid file that is no other program's.
+ */
 #ifndef CPR_LAUNCH_H
 #define CPR_LAUNCH_H
 
@@ -23,7 +25,7 @@ int launch_preload(const char *library, const char *path);
 
 /*
  * Writes our pid, which will be the program's. 0; -EEXIST: *other is running already, it holds a lock on the file or
- * was started with it; -errno. The lock ends with the exec: it is the file's content that says who runs.
+ * was started with it; -errno. The lock ends with the exec: it is the file's content that says which process runs.
  */
 int launch_pidfile(const char *path, pid_t *other);
 

@@ -113,7 +113,7 @@ static bool ended_well(int status)
 	return WIFEXITED(status) && !WEXITSTATUS(status);
 }
 
-/* Was that what somebody wanted? Else it is a crash. */
+/* Was that wanted? Else it is a crash. */
 static bool was_wanted(const struct generation *g)
 {
 	return g->signalled || ended_well(g->status) ||

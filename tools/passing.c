@@ -116,7 +116,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	int64_t processes = 1;
 
 	if (!open_take(to) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
-		swept(s, from); /* how many it has, nobody knows: it is told to end them, or its time to drain ends */
+		swept(s, from); /* how many it has is not known: it is told to end them, or its time to drain ends */
 		return;
 	}
 	protocol_get_int(answer.text, "processes", &processes);
@@ -127,7 +127,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	add_line(from, steal_fd(&client.line));
 }
 
-/* A worker of it: anybody may connect to an abstract name. */
+/* A worker of it: any process may connect to an abstract name. */
 void passing_accept(struct supervisor *s, struct generation *from)
 {
 	cleanup_fd int line = accept4(from->passing.listener, NULL, NULL, SOCK_CLOEXEC);
@@ -283,7 +283,7 @@ void passing_take(struct supervisor *s, struct generation *from, int fd)
 		take_batch(s, from, line, &batch);
 	} else {
 		from->passing.mute |=
-			!line->known; /* it lives, or died with what it had: how much that is nobody knows */
+			!line->known; /* it lives, or died with what it had: how much that is is not known */
 		io_close(&line->fd);
 		line->fd = -1;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the supervisor's files share: its state, and who does what in it. */
+/* What the supervisor's files share: its state, and which file does what in it. */
 #ifndef CPR_SUPERVISOR_INSIDE_H
 #define CPR_SUPERVISOR_INSIDE_H
 
@@ -52,7 +52,7 @@ struct handover {
 
 /* For --rollback seconds after a handover: the old one is kept, and the new one looked at. */
 struct watch {
-	char listener[128]; /* whom the health check asks; empty: there is none */
+	char listener[128]; /* which the health check asks; empty: there is none */
 	int64_t at;         /* when it is asked next; 0: not */
 	pid_t check;
 	int output;
@@ -73,7 +73,7 @@ struct supervisor {
 	struct rules rules;      /* what is kept of a program under a filter */
 	bool says_no_rights;
 	struct generation *generations; /* newest first */
-	struct generation *serving;     /* NULL: nobody serves */
+	struct generation *serving;     /* NULL: none serves */
 	struct handover handover;
 	struct watch watch;
 	struct notify notify;

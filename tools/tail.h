@@ -16,8 +16,8 @@ struct tail {
 
 /*
  * Starts the relay; what it is to read goes into *writer, close-on-exec. It is no work of the supervisor's own: if that
- * is killed, the generation would get SIGPIPE at its next word. The relay goes on until nobody holds the other end. 0,
- * or -errno.
+ * is killed, the generation would get SIGPIPE at its next word. The relay goes on until the other end is closed
+ * everywhere. 0, or -errno.
  */
 int tail_open(struct tail *tail, int *writer);
 

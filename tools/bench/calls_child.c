@@ -31,7 +31,7 @@ static int failed(void)
 }
 
 /*
- * This thread's own time: what somebody else does on this processor meanwhile does not count. None of these calls
+ * This thread's own time: what other programs do on this processor meanwhile does not count. None of these calls
  * sleeps.
  */
 static int64_t own_now(void)

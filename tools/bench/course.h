@@ -21,7 +21,7 @@ enum course_metric {
 	COURSE_METRICS,
 };
 
-/* Times are ns of the course's own: the time between its rounds, in which nobody asks, is left out. */
+/* Times are ns of the course's own: the time between its rounds, in which nothing is asked, is left out. */
 struct course {
 	struct service service;
 	bool runs; /* false: it could not be run, or not to its end */

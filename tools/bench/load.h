@@ -26,7 +26,7 @@ extern const struct load_protocol load_http, load_redis;
 
 enum load_outcome {
 	LOAD_ANSWERED,
-	LOAD_REFUSED, /* nobody listened */
+	LOAD_REFUSED, /* there was no listener */
 	LOAD_CUT,     /* the connection ended before the whole answer was there */
 	LOAD_STALLED, /* no answer and no end within LOAD_PATIENCE_NS */
 	LOAD_GARBLED, /* something else was answered */

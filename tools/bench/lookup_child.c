@@ -25,7 +25,7 @@
 enum { NAME_ROOM = 64, WORTH_TIMING = 400000 /* operations: fewer are repeated */, FITS_CACHE = 10000 };
 
 /*
- * What is asked for: strings that are nobody else's, in the order in which they are asked for, as a caller would have
+ * What is asked for: strings of its own, in the order in which they are asked for, as a caller would have
  * made them just before.
  */
 struct key {

@@ -181,7 +181,7 @@ static int measure(struct bench *bench, const struct server *server, struct cour
 	return failed;
 }
 
-/* For who reads only one picture. */
+/* For a reader of only one picture. */
 static void draw_overview(struct bench *bench, struct course (*courses)[SERVER_WAYS])
 {
 	const struct course *nginx = courses[server_find("nginx") - servers],
