@@ -17,6 +17,7 @@
 #include "process/guard.h"
 #include "process/roster.h"
 #include "process/task.h"
+#include "restart/abandoned.h"
 #include "restart/give.h"
 #include "restart/pass.h"
 #include "restart/take.h"
@@ -135,6 +136,9 @@ static int fulfil(uint32_t verb, uint64_t line)
 		break;
 	case PROTOCOL_TAKE: /* the end of it */
 		deliver_expect_no_more();
+		break;
+	case PROTOCOL_RETIRE:
+		r = abandoned_is_empty() ? 0 : -EBUSY;
 		break;
 	}
 	return r;
@@ -415,6 +419,18 @@ static void end_taking(void)
 	wish_for(PROTOCOL_TAKE, 0);
 }
 
+/* There is no supervisor to answer. */
+static uint64_t ask_all_to_be_empty(void)
+{
+	uint64_t wish;
+
+	pass_end();
+	wish_for(PROTOCOL_RETIRE, 0);
+	wish = asked.wish;
+	asked.wish = 0;
+	return wish;
+}
+
 static int sooner(int a, int b)
 {
 	return !a || (b && b < a) ? b : a;
@@ -440,6 +456,8 @@ static int look(void)
 	ms = pass_look();
 	look_as_exec_worker();
 	ms = sooner(look_as_owner(), sooner(ms, take_look()));
+	if (!asked.wish)
+		ms = sooner(ms, abandoned_look(ask_all_to_be_empty));
 	/* what it waited for has just come to its end: without another look it waited until something else rang */
 	return queued.sock >= 0 ? sooner(ms, STEP_MS) : ms;
 }

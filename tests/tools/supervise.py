@@ -56,6 +56,13 @@ def parent(pid):
         return 0
 
 
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def ended(*command, **more):
     return subprocess.run([EXEC, "-m", "handover", "--", *command], timeout=PATIENCE, capture_output=True, text=True, **more)
 
@@ -105,6 +112,45 @@ def a_killed_supervisor_leaves_its_server_serving():
             for pid in family:
                 if os.path.exists(f"/proc/{pid}"):
                     os.kill(pid, signal.SIGKILL)
+
+
+# Its clients end their connections.
+HOLDING = SERVER.replace("    connection.sendall", "    threading.Thread(target=hold, args=(connection,), daemon=True).start()\n    continue\n    connection.sendall") \
+    .replace("import os, socket, sys, time", '''import os, socket, sys, threading, time
+def hold(connection):
+    connection.sendall(b"hello\\n")
+    while connection.recv(100):
+        pass
+    connection.close()
+''')
+
+
+@test
+def a_killed_supervisor_leaves_only_the_generation_that_serves():
+    """One that drains ends with its last connection, and one behind its gate at once."""
+    with Supervised(code=HOLDING) as server:
+        first = server.status()["server"]
+        with socket.create_connection(("127.0.0.1", server.port)) as long:
+            assert long.recv(16) == b"hello\n"
+            assert server.restart().status == 0
+            second = server.status()["server"]
+            server.touch("dawdle")
+            asking = subprocess.Popen([CTL, "restart", server.pid], stderr=subprocess.DEVNULL)
+            until("the third one", lambda: len(server.family()) == 3)
+            third, = server.family() - {first, second}
+            server.process.kill()
+            server.process.wait()
+            asking.wait(PATIENCE)
+            try:
+                until("the one behind its gate to end", lambda: not alive(third))
+                assert alive(first) and server.serves()
+                long.close()
+                until("the old one to end with its last connection", lambda: not alive(first))
+                assert server.serves()
+            finally:
+                for pid in (first, second, third):
+                    if alive(pid):
+                        os.kill(pid, signal.SIGKILL)
 
 
 @test
