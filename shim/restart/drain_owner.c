@@ -36,6 +36,7 @@
 enum {
 	RING_TURNS = 16,
 	CALLS_MAX = ROSTER_MAX,
+	STRANGERS = 256, /* that are turned away at a look */
 	ADOPTED_MAX = 1024,
 	LOOKED_AT = 32,   /* workers, at a step */
 	HEARD_MAX = 4096, /* messages of one worker at a time */
@@ -58,6 +59,8 @@ static size_t collected_count;
 static struct carry_count counts;
 static cpr_large struct drain_worker_message message;     /* too large for a handler's stack */
 
+static bool said_stranger; /* once in a drain: any process may connect to an abstract name, again and again */
+
 static bool open_door(void)
 {
 	struct sockaddr_un addr;
@@ -67,6 +70,7 @@ static bool open_door(void)
 	if (raw_getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
 		return false;
 	nonce |= 1;
+	said_stranger = false;
 	door = next_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	len = protocol_address(nonce, &addr);
 	if (door < 0 || next_bind(door, (struct sockaddr *)&addr, len) || next_listen(door, CALLS_MAX)) {
@@ -376,7 +380,9 @@ static int caller_pid(int sock)
 		return 0;
 	if (roster_is_worker(peer.pid) || exec_workers_knows(peer.pid))
 		return peer.pid;
-	log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
+	if (!said_stranger)
+		log_warn("process %d, which is no worker, wanted to pass connections: not heard", peer.pid);
+	said_stranger = true;
 	return 0;
 }
 
@@ -407,17 +413,19 @@ static void strike_out(int pid)
 size_t drain_owner_collect(void)
 {
 	size_t left = 0;
-	int saved_errno = errno, sock, refused;
+	int saved_errno = errno, sock, refused, strangers = 0;
 
 	if (door < 0)
 		return 0;
 	ring_new();
-	while (call_count < CALLS_MAX && (sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+	while (strangers < STRANGERS && call_count < CALLS_MAX &&
+	       (sock = raw_accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
 		calls[call_count].sock = sock;
 		calls[call_count].pid = caller_pid(sock);
-		if (!calls[call_count].pid)
+		if (!calls[call_count].pid) {
 			raw_close(sock);
-		else if (!exec_workers_takes(calls[call_count].pid, sock))
+			strangers++;
+		} else if (!exec_workers_takes(calls[call_count].pid, sock))
 			call_count++;
 	}
 	while ((refused = exec_workers_next_refusal()))
