@@ -153,6 +153,31 @@ def a_killed_supervisor_leaves_only_the_generation_that_serves():
                         os.kill(pid, signal.SIGKILL)
 
 
+def census(pid):
+    """Descriptors, resident KB, children with the relays."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    born = [child for child in os.listdir("/proc") if child.isdigit() and parent(child) == int(pid)]
+    return len(os.listdir(f"/proc/{pid}/fd")), int(status.split("VmRSS:")[1].split()[0]), len(born)
+
+
+@test
+def nothing_grows_in_a_supervisor():
+    with Supervised() as server:
+        def settled():
+            until("old generations to end", lambda: len(server.family()) == 1)
+            return census(server.pid)
+
+        for _ in range(5):
+            assert server.restart().status == 0
+        first = settled()
+        for _ in range(60):
+            assert server.restart().status == 0
+        until("what it held to be closed", lambda: settled()[0] <= first[0] and settled()[2] <= first[2])
+        last = census(server.pid)
+        assert last[1] <= first[1] + 64, f"it grew from {first} to {last}"
+        assert server.serves() and server.status()["generation"] == 66
+
+
 @test
 def ps_shows_generations_below_their_supervisor():
     with Supervised() as server:
