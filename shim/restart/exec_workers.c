@@ -25,7 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LISTENERS_MAX = 1024, ASKED_MAX = 256 };
+enum { LISTENERS_MAX = 1 << 16, ASKED_MAX = 256 };
 
 /* With the guard held, and too large for a handler's stack. */
 static cpr_large const struct entry *listeners[LISTENERS_MAX];
@@ -145,7 +145,7 @@ static void note_if_ours(int pid, const struct procinfo *proc, const struct entr
 static void make_request(void)
 {
 	request = (struct protocol_request){.magic = PROTOCOL_MAGIC, .verb = PROTOCOL_DRAIN};
-	for (size_t i = 0; i < listener_count; i++) {
+	for (size_t i = 0; asked_count && i < listener_count; i++) {
 		uint64_t key = listeners[i]->kind == ENTRY_STREAM ? scm_recv_key(listeners[i]->fd) : 0;
 
 		if (key && request.drain.key_count == PROTOCOL_KEYS_MAX)
