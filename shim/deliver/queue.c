@@ -9,6 +9,7 @@
 #include "fd/conn.h"
 #include "deliver/linger.h"
 #include "process/guard.h"
+#include "base/fds.h"
 #include "base/full.h"
 #include "base/io.h"
 #include "deliver/knock.h"
@@ -25,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -339,27 +341,30 @@ static bool has_free_number(int fd)
 
 /*
  * A carried connection in the place of the knock that was accepted at fd, with the flags that accept4 was asked for.
- * False: there is none, and fd is closed. What comes out of a message and finds no number is lost: a program that has
- * all in use takes it at the knock's.
+ * False: there is none, and fd is closed. What comes out of a message and finds no number is lost. So the limit is
+ * lifted meanwhile: closing the knock first gives a number, but another thread can have it before the message does. Only
+ * where all numbers up to the hard limit are in use is that done.
  */
 static bool take_in_place(struct family *f, int fd, int flags)
 {
-	bool beside = has_free_number(fd);
+	struct rlimit before = {0};
+	bool beside, placed = true;
 	int carried, status;
 
+	fds_lift_limit(true, &before);
+	beside = has_free_number(fd);
 	if (!beside)
 		raw_close(fd);
 	carried = fdqueue_take(&f->flight);
 	if (carried != fd) {
-		bool placed = beside && carried >= 0 && next_dup3(carried, fd, O_CLOEXEC) >= 0;
-
+		placed = beside && carried >= 0 && next_dup3(carried, fd, O_CLOEXEC) >= 0;
 		io_close(&carried);
-		if (!placed) {
-			if (beside)
-				raw_close(fd);
-			return false;
-		}
+		if (!placed && beside)
+			raw_close(fd);
 	}
+	fds_lift_limit(false, &before);
+	if (!placed)
+		return false;
 	status = next_fcntl(fd, F_GETFL, NULL);
 	if (!(flags & SOCK_CLOEXEC))
 		next_fcntl(fd, F_SETFD, NULL);
