@@ -88,6 +88,19 @@ static bool client_waits(int fd)
 	return !atomic_load(&drain_over_here) && blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
 }
 
+/*
+ * Its client has ended it: it is not passed on, and the program is to see that. Parked, its thread slept for as long as
+ * this generation drained, which so never came to its end.
+ */
+static bool ended_while_passing(int fd, struct conn *c)
+{
+	if (!atomic_load(&drain_passes) || !conn_peer_ended(fd))
+		return false;
+	if (c->flags & CONN_FROZEN)
+		freeze_undo(c);
+	return true;
+}
+
 int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 {
 	int saved_errno = errno;
@@ -101,6 +114,8 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 			conn_set(c, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) &&
 		    !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
+			return 0;
+		if (c && ended_while_passing(fd, c))
 			return 0;
 		if (c ? !freeze_conn(fd, c, CONN_IN_PROGRESS, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;

@@ -43,6 +43,7 @@ static struct {
 	size_t told;
 	/* for a connection that stands at a boundary, and whose thread has still to come out of its read */
 	bool waits;
+	bool undone; /* one that was frozen goes on here: a thread may be parked on it */
 	int waited;      /* looks, one behind the other */
 	int64_t begun_at;
 	int64_t told_at; /* 0: nothing was told yet */
@@ -306,7 +307,7 @@ static int pass_all(size_t *left)
 	int passed = 0, r = 0, n;
 
 	p.batch = (struct protocol_batch){.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY};
-	line.waits = false;
+	line.waits = line.undone = false;
 	*left = accepting() + on_the_way(); /* before the records are looked at */
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
@@ -320,6 +321,7 @@ static int pass_all(size_t *left)
 		/* its client has ended it meanwhile: the program is to see that */
 		if (carry_fate(c, fd, false) != FATE_CARRY) {
 			freeze_undo(c);
+			line.undone = true;
 			continue;
 		}
 		pack(&p, fd, listener);
@@ -389,7 +391,7 @@ int pass_look(void)
 	passed = more < 0 ? more : pass_all(&left);
 	if (more > 0 && passed >= 0)
 		passed += more;
-	if (passed > 0)
+	if (passed > 0 || line.undone)
 		drain_wake(); /* threads that are parked on one of them find its end */
 	if (passed == -EAGAIN || passed == -ETOOMANYREFS)
 		return FULL_STEP_MS;
