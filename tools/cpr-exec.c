@@ -32,6 +32,7 @@ enum {
 static const char usage_text[] =
 	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
 	"       cpr-exec --check COMMAND\n"
+	"       cpr-exec --attach=PID [--dry-run] [OPTION...] [-- COMMAND [ARG...]]\n"
 	"Starts COMMAND so that `cprctl restart PID` can restart it without any client noticing.\n"
 	"\n"
 	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default),\n"
@@ -62,6 +63,8 @@ static const char usage_text[] =
 	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
 	"      --watch=FILE          a change of FILE restarts the program, half a second later\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
+	"      --attach=PID          starts what runs as PID, without cpr, anew with its listeners, and tells\n"
+	"                            it to leave when the new one serves; --dry-run only shows\n"
 	"Both:\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
 	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
@@ -87,6 +90,8 @@ enum {
 	OPT_CRASH_LIMIT,
 	OPT_ROLLBACK,
 	OPT_WATCH,
+	OPT_ATTACH,
+	OPT_DRY_RUN,
 };
 
 /* +: the first word that is no option is the command */
@@ -117,6 +122,8 @@ static const struct option long_options[] = {
 	{"rollback", required_argument, NULL, OPT_ROLLBACK},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
+	{"attach", required_argument, NULL, OPT_ATTACH},
+	{"dry-run", no_argument, NULL, OPT_DRY_RUN},
 	{"check", no_argument, NULL, OPT_CHECK},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
@@ -137,6 +144,8 @@ static bool handover;
 static const char *handover_option;
 static struct supervisor_options supervisor = {.generations = 3, .crash_limit = 5, .crash_window_s = 60};
 static bool no_defaults;
+static pid_t attach_pid;
+static bool dry_run;
 static const char *served_as = "can be served"; /* what --check says */
 
 static void set(const char *name, const char *value)
@@ -375,6 +384,23 @@ static void take_crash_limit(const struct action *action, const char *value)
 	supervisor.crash_window_s = (int)seconds;
 }
 
+static void take_attach(const struct action *action, const char *value)
+{
+	const char *error;
+
+	attach_pid = (pid_t)strtonum(value, 1, INT32_MAX, &error);
+	if (error)
+		errx(USAGE, "%s \"%s\" is %s: give the PID of a server", action->name, value, error);
+	handover = true;
+}
+
+static void take_dry_run(const struct action *action, const char *value)
+{
+	(void)action;
+	(void)value;
+	dry_run = true;
+}
+
 static const struct action actions[] = {
 	{'m', take_mode, "--mode", NULL, 0},
 	{'k', take_rule, "--keep", "keep", 0},
@@ -398,6 +424,8 @@ static const struct action actions[] = {
 	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
 	{OPT_ROLLBACK, take_rollback, "--rollback", NULL, 0},
 	{OPT_WATCH, take_watch, "--watch", NULL, 0},
+	{OPT_ATTACH, take_attach, "--attach", NULL, 0},
+	{OPT_DRY_RUN, take_dry_run, "--dry-run", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };
@@ -520,6 +548,51 @@ static int supervise(const char *path, char **argv)
 	return supervisor_run(&supervisor);
 }
 
+/* By the name that it was started by, if that leads to the program still; else what runs. */
+static int find_attached(const struct attach *a, bool given, char path[PATH_MAX], struct text *why)
+{
+	int r = check_find(given || *a->argv[0] == '/' ? a->argv[0] : a->exe, path, why);
+
+	if (!r)
+		r = check_served(path, why);
+	if (r == -ENOTSUP)
+		r = try_filter(path, why);
+	if (!r && check_shell_stays(path, a->argv)) {
+		text_format(why, "PID %d is a shell: attach the server that it has started", (int)a->pid);
+		r = -ENOTSUP;
+	}
+	return r;
+}
+
+static int attach(char **command)
+{
+	static struct attach a;
+	static char path[PATH_MAX];
+	char reason[4 * PATH_MAX];
+	struct text why = TEXT_ON(reason);
+	struct holdings seen;
+	int r = attach_read(&a, attach_pid, command, &why);
+
+	if (!r)
+		r = attach_follow(&a, &why);
+	if (!r)
+		r = find_attached(&a, command, path, &why);
+	if (!r && dry_run)
+		r = holdings_begin(&seen);
+	if (!r && dry_run && attach_take(&a, &seen, &why) < 0)
+		r = -ENOENT;
+	if (r) {
+		warnx("%s", *reason ? reason : strerror(-r));
+		return FAILED;
+	}
+	if (dry_run) {
+		attach_show(&a, path, &seen);
+		return 0;
+	}
+	supervisor.attach = &a;
+	return supervise(path, a.argv);
+}
+
 int main(int argc, char **argv)
 {
 	char path[PATH_MAX], reason[4 * PATH_MAX];
@@ -531,6 +604,10 @@ int main(int argc, char **argv)
 		argv[0] = program_invocation_short_name; /* getopt's messages begin with it */
 	while ((option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
 		take_option(option, optarg, &only_check);
+	if (dry_run && !attach_pid)
+		errx(USAGE, "--dry-run is for --attach");
+	if (attach_pid)
+		return attach(optind < argc ? argv + optind : NULL);
 	if (optind >= argc) {
 		warnx("which command is to be %s?\nTry 'cpr-exec --help'.", only_check ? "checked" : "started");
 		return USAGE;

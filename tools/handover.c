@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 enum {
 	GIVE_PATIENCE_MS = 5000,
@@ -122,8 +123,14 @@ void handover_fail(struct supervisor *s, const char *why)
 	}
 	tell_failed(s, g, why);
 	reset(s);
-	if (!s->serving && !s->ending) /* the old one has died meanwhile */
-		s->start_again_at = io_now();
+	if (s->serving || s->ending)
+		return;
+	if (s->options.attach && !s->proven) { /* that one serves on, and knows nothing of us */
+		s->status = W_EXITCODE(EXIT_FAILURE, 0);
+		lives_end_all(s, s->options.retire_signal);
+		return;
+	}
+	s->start_again_at = io_now(); /* the old one has died meanwhile */
 }
 
 /* ---- go ---- */
@@ -236,6 +243,14 @@ static void leave_behind(struct supervisor *s, struct generation *old, struct ge
 		forget(old);
 }
 
+/* It has served until now: from here on the first generation of ours does. */
+static void follow_attached(struct supervisor *s)
+{
+	attach_dismiss(s->options.attach,
+		       s->options.graceful_signal ? s->options.graceful_signal : s->options.retire_signal);
+	notify_ready(s);
+}
+
 static void go(struct supervisor *s)
 {
 	struct handover *h = &s->handover;
@@ -263,6 +278,8 @@ static void go(struct supervisor *s)
 		leave_behind(s, old, next);
 	if (!old || h->unreachable)
 		handover_passed(s);
+	if (s->options.attach && s->restarts == 1)
+		follow_attached(s);
 }
 
 void handover_passed(struct supervisor *s)
@@ -415,9 +432,30 @@ static int start_next(struct supervisor *s, struct text *why)
 	return 0;
 }
 
-int handover_begin(struct supervisor *s, const char *path, struct text *why)
+static void set_out(struct supervisor *s, const char *path)
 {
 	struct handover *h = &s->handover;
+
+	*h = (struct handover){.phase = HANDOVER_STARTING, .check_output = -1, .asked_at = io_now()};
+	h->until = h->asked_at + s->options.ready_timeout_s * SECOND;
+	h->notes_text = TEXT_ON(h->notes);
+	h->path = path ? strdup(path) : NULL;
+}
+
+bool handover_attach(struct supervisor *s)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	set_out(s, NULL);
+	if (!start_next(s, &why))
+		return true;
+	supervisor_say("%s", reason);
+	return false;
+}
+
+int handover_begin(struct supervisor *s, const char *path, struct text *why)
+{
 	int r;
 
 	if (s->ending)
@@ -430,10 +468,7 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 		text_add(why, "the server is starting");
 	if (why->used)
 		return -EBUSY;
-	*h = (struct handover){.phase = HANDOVER_STARTING, .check_output = -1, .asked_at = io_now()};
-	h->until = h->asked_at + s->options.ready_timeout_s * SECOND;
-	h->notes_text = TEXT_ON(h->notes);
-	h->path = path ? strdup(path) : NULL;
+	set_out(s, path);
 	tell_phase(s, "starting");
 	rollback_give_up(s);
 	make_room(s);

@@ -67,9 +67,24 @@ static void raise_files(struct supervisor *s)
 	setrlimit(RLIMIT_NOFILE, &most);
 }
 
+static int take_attached(struct supervisor *s)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (attach_take(s->options.attach, &s->holdings, &why) < 0) {
+		launch_pidfile_remove();
+		errx(EXIT_FAILURE, "%s", reason);
+	}
+	return attach_become(s->options.attach);
+}
+
 static int begin(struct supervisor *s)
 {
 	int r = holdings_begin(&s->holdings);
+
+	if (!r && s->options.attach)
+		r = take_attached(s);
 
 	s->signals = s->address = s->notify.sock = s->files = -1;
 	s->started_at = io_now();
@@ -322,7 +337,7 @@ int supervisor_run(const struct supervisor_options *options)
 		warnx("handover mode: %s", strerror(-r));
 		return EXIT_FAILURE;
 	}
-	if (!lives_start(&s))
+	if (!(options->attach ? handover_attach(&s) : lives_start(&s)))
 		return EXIT_FAILURE;
 	while (!s.ending || s.generations)
 		step(&s);

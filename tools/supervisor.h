@@ -3,6 +3,7 @@
 #ifndef CPR_SUPERVISOR_H
 #define CPR_SUPERVISOR_H
 
+#include "attach.h"
 #include "health.h"
 
 struct supervisor_options {
@@ -16,6 +17,7 @@ struct supervisor_options {
 	int ready_timeout_s, drain_s, rollback_s;
 	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
+	struct attach *attach; /* a server that runs already, which the first generation follows; NULL: none */
 	bool filtered; /* nothing can be preloaded into the program: gateless.c */
 	struct health health;
 	char **watched; /* files at whose change it is restarted, absolute */

@@ -141,6 +141,7 @@ int signals_open(struct supervisor *s);
 void signals_take(struct supervisor *s);
 
 /* handover.c */
+bool handover_attach(struct supervisor *s); /* the first generation follows a server that was there before */
 int handover_begin(struct supervisor *s, const char *path, struct text *why);
 void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
 void handover_checked(struct supervisor *s, int status);     /* the health check has ended */

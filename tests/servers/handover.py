@@ -61,6 +61,15 @@ def restart(options, server, *more):
     return json.loads(said.stdout), said
 
 
+def serves(options, server):
+    """The first generation is ready, and its listeners are held."""
+    said = subprocess.run([options.cprctl, "status", str(server.pid), "--json"], capture_output=True, text=True, check=False, timeout=30)
+    if said.returncode:
+        return False
+    said = json.loads(said.stdout)
+    return not said.get("arriving", True) and said["descriptors"] > 0
+
+
 def resident_kb(pid):
     """Of its own: what it shares with the disk's cache is no cost."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as text:
@@ -107,11 +116,7 @@ class Scene:
 
     def is_up(self):
         self.server.require_running()
-        said = subprocess.run([self.options.cprctl, "status", str(self.server.pid), "--json"], capture_output=True, text=True, check=False, timeout=30)
-        if said.returncode:
-            return False
-        said = json.loads(said.stdout)
-        return not said.get("arriving", True) and said["descriptors"] > 0
+        return serves(self.options, self.server)
 
     def __exit__(self, *_):
         if self.load:
