@@ -134,8 +134,11 @@ int arrive_adopt(struct state *state)
 	int64_t begun = io_now();
 
 	if (!state->table) {
-		cpr__table = table_new();
-		return cpr__table ? 0 : -ENOMEM;
+		struct table *table = table_new();
+
+		/* where a light start ends, other threads run: they see a table that is whole, or none */
+		__atomic_store_n(&cpr__table, table, __ATOMIC_RELEASE);
+		return table ? 0 : -ENOMEM;
 	}
 	generation_follows((int)state->generation, state->first_at);
 	adopt_all(state);
