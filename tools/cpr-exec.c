@@ -62,6 +62,8 @@ static const char usage_text[] =
 	"      --generations=N       so many old generations may drain at a time (3)\n"
 	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
 	"      --watch=FILE          a change of FILE restarts the program, half a second later\n"
+	"      --fdstore             `systemctl restart` loses nothing: listeners and idle connections\n"
+	"                            wait in the service manager's descriptor store\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
 	"      --attach=PID          starts what runs as PID, without cpr, anew with its listeners, and tells\n"
 	"                            it to leave when the new one serves; --dry-run only shows\n"
@@ -92,6 +94,7 @@ enum {
 	OPT_WATCH,
 	OPT_ATTACH,
 	OPT_DRY_RUN,
+	OPT_FDSTORE,
 };
 
 /* +: the first word that is no option is the command */
@@ -120,6 +123,7 @@ static const struct option long_options[] = {
 	{"generations", required_argument, NULL, OPT_GENERATIONS},
 	{"watch", required_argument, NULL, OPT_WATCH},
 	{"rollback", required_argument, NULL, OPT_ROLLBACK},
+	{"fdstore", no_argument, NULL, OPT_FDSTORE},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
 	{"attach", required_argument, NULL, OPT_ATTACH},
@@ -303,6 +307,13 @@ static void take_no_defaults(const struct action *action, const char *value)
 	no_defaults = true;
 }
 
+static void take_fdstore(const struct action *action, const char *value)
+{
+	(void)value;
+	handover_option = action->name;
+	supervisor.fdstore = true;
+}
+
 static void take_ready_http(const struct action *action, const char *value)
 {
 	char *word = strdup(value);
@@ -426,6 +437,7 @@ static const struct action actions[] = {
 	{OPT_WATCH, take_watch, "--watch", NULL, 0},
 	{OPT_ATTACH, take_attach, "--attach", NULL, 0},
 	{OPT_DRY_RUN, take_dry_run, "--dry-run", NULL, 0},
+	{OPT_FDSTORE, take_fdstore, "--fdstore", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };

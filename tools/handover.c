@@ -46,6 +46,7 @@ static void reset(struct supervisor *s)
 	io_close(&h->check_output);
 	free((char *)h->path);
 	*h = (struct handover){.check_output = -1};
+	notify_phase(s, "READY"); /* a reload is over, well or not */
 }
 
 /* ---- telling ---- */
@@ -173,21 +174,21 @@ static void open_again(struct client *client)
 		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
 }
 
-/* The old one closes its gate, then the next one opens its own: 0 and the time between, or `why`; then the old one
+/* The old one closes its gate, then the next one, if there is one, opens its own: 0 and the time between, or `why`; then the old one
  * takes work as before. */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
 {
 	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
 	int64_t began;
 
-	if (meet(&opening, next, PROTOCOL_OPEN, why) || (old && meet(&closing, old, PROTOCOL_CLOSE, why)))
+	if ((next && meet(&opening, next, PROTOCOL_OPEN, why)) || (old && meet(&closing, old, PROTOCOL_CLOSE, why)))
 		return -ESRCH;
 	began = io_now();
 	if (old && swing(&closing, why)) {
 		open_again(&closing); /* its answer may only be late */
 		return -ECANCELED;
 	}
-	if (swing(&opening, why)) {
+	if (next && swing(&opening, why)) {
 		if (old)
 			open_again(&closing);
 		return -ECANCELED;
@@ -473,6 +474,7 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 	rollback_give_up(s);
 	make_room(s);
 	r = collect(s, why) ? start_next(s, why) : -EIO;
+	notify_phase(s, "RELOADING");
 	if (r)
 		reset(s);
 	return r;

@@ -320,6 +320,35 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 	return OUTCOME_DONE;
 }
 
+/* ---- from the supervisor before ---- */
+
+int holdings_restore(struct holdings *h, int state_fd, int (*claim)(void *arg, const struct entry *e), void *arg,
+		     struct text *why)
+{
+	struct state state = {0};
+	int r = state_read(state_fd, false, &state, why);
+
+	if (r)
+		return r;
+	for (const struct entry *e = table_first(state.table); e; e = table_after(e)) {
+		cleanup_fd int fd = claim(arg, e);
+
+		if (fd >= 0 && fits(e, fd))
+			add(h->table, NULL, e, &fd, false);
+	}
+	h->first_at = state.first_at;
+	r = (int)state.generation;
+	state_free(&state);
+	return r;
+}
+
+void holdings_no_heirloom(struct holdings *h, int fd)
+{
+	for (size_t i = 0; i < h->heirloom_count; i++)
+		if (h->heirlooms[i].fd == fd)
+			h->heirlooms[i--] = h->heirlooms[--h->heirloom_count];
+}
+
 /* ---- sockets that are seen, not given ---- */
 
 /* Whether it listens is not known yet. */

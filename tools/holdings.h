@@ -40,6 +40,14 @@ struct entry *holdings_keep(struct holdings *h, const struct entry *like, int *f
 bool holdings_has(const struct holdings *h, const struct object *object);
 void holdings_drop(struct holdings *h, struct entry *e);
 
+/*
+ * Takes up what another supervisor wrote by holdings_write: `claim` gives the descriptor of each entry, which is then
+ * ours, or -1. The generation that it was written for; -errno, and `why`.
+ */
+int holdings_restore(struct holdings *h, int state, int (*claim)(void *arg, const struct entry *e), void *arg,
+		     struct text *why);
+void holdings_no_heirloom(struct holdings *h, int fd);
+
 size_t holdings_count(const struct holdings *h);
 
 /* The keys (protocol_key) of its stream listeners, at most `most`. How many. */

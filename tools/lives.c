@@ -93,8 +93,11 @@ bool lives_start(struct supervisor *s)
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 	cleanup_fd int state = write_state(s);
-	struct generation *g = generation_start(&s->recipe, &s->holdings, state, false, false, &why);
+	struct recipe recipe = s->recipe;
+	struct generation *g;
 
+	recipe.comes_back |= s->store.carried_count != 0; /* it makes its queues for them before it forks workers */
+	g = generation_start(&recipe, &s->holdings, state, false, false, &why);
 	s->start_again_at = 0;
 	if (!g) {
 		supervisor_say("%s", reason);

@@ -44,27 +44,77 @@ int notify_open(struct supervisor *s)
 	return 0;
 }
 
-/* To the manager of ours, if there is one. */
-static void pass_on(const struct supervisor *s, const char *text, size_t n)
+static void attach(struct msghdr *message, void *room, size_t size, int fd)
 {
+	struct cmsghdr *head;
+
+	message->msg_control = room;
+	message->msg_controllen = size;
+	head = CMSG_FIRSTHDR(message);
+	*head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(fd)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(head), &fd, sizeof(fd));
+}
+
+/* To the manager of ours, if there is one; with a descriptor, unless that is -1. */
+static void tell(const struct supervisor *s, const char *text, size_t n, int fd, int flags)
+{
+	const struct timeval patience = {.tv_sec = 1};
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {{0}};
 	cleanup_fd int sock = -1;
 	struct sockaddr_un addr;
-	socklen_t len = s->notify.manager ? parse_address(s->notify.manager, &addr) : 0;
+	struct iovec bytes = {(char *)text, n};
+	struct msghdr message = {.msg_name = &addr, .msg_iov = &bytes, .msg_iovlen = 1};
 
-	if (!len || !n)
+	message.msg_namelen = s->notify.manager ? parse_address(s->notify.manager, &addr) : 0;
+	if (!message.msg_namelen || !n)
 		return;
+	if (fd >= 0)
+		attach(&message, &control, sizeof(control), fd);
 	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (sock >= 0)
-		sendto(sock, text, n, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&addr, len);
+	if (sock < 0)
+		return;
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	sendmsg(sock, &message, MSG_NOSIGNAL | flags);
+}
+
+/* The server's words: the supervisor does not wait for the manager to hear them. */
+static void pass_on(const struct supervisor *s, const char *text, size_t n)
+{
+	tell(s, text, n, -1, MSG_DONTWAIT);
+}
+
+/* Ours, and descriptors: the manager's queue holds ten messages by default, so these wait for room in it. */
+void notify_send(const struct supervisor *s, const char *text, size_t n, int fd)
+{
+	tell(s, text, n, fd, 0);
+}
+
+void notify_phase(struct supervisor *s, const char *word)
+{
+	char text[256];
+	struct text t = TEXT_ON(text);
+	uint32_t connections;
+	size_t draining = lives_draining(s, &connections);
+
+	if (!s->notify.said_ready)
+		return;
+	text_format(&t, "%s=1\n", word);
+	if (!strcmp(word, "RELOADING")) /* the same clock as the manager's */
+		text_format(&t, "MONOTONIC_USEC=%lld\n", (long long)(io_now() / 1000));
+	if (s->serving)
+		text_format(&t, "STATUS=generation %d, %zu draining\n", s->serving->number, draining);
+	notify_send(s, text, t.used, -1);
 }
 
 void notify_ready(struct supervisor *s)
 {
-	static const char ready[] = "READY=1\n";
-
-	if (!s->notify.said_ready)
-		pass_on(s, ready, sizeof(ready) - 1);
+	if (s->notify.said_ready)
+		return;
 	s->notify.said_ready = true;
+	notify_phase(s, "READY");
 }
 
 static bool begins(const char *line, const char *word)

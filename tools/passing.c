@@ -115,7 +115,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	int64_t processes = 1;
 
-	if (!open_take(to) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
+	if ((to && !open_take(to)) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
 		swept(s, from); /* how many it has is not known: it is told to end them, or its time to drain ends */
 		return;
 	}
@@ -259,6 +259,8 @@ static void take_batch(struct supervisor *s, struct generation *from, struct lin
 		line->known = true;
 	} else if (batch->head.kind != PROTOCOL_BATCH_CARRY || !is_sound(batch)) {
 		batch_close(batch);
+	} else if (s->store.leaving) {
+		fdstore_carry(s, batch);
 	} else {
 		from->carried += batch->head.count;
 		s->pending = *batch;

@@ -37,6 +37,7 @@ void reports_refresh(struct supervisor *s)
 	if (!holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &why) && s->holdings.refused)
 		supervisor_say("%zu descriptors of PID %d are not what they claim to be: not held", s->holdings.refused,
 			       (int)s->serving->owner);
+	fdstore_keep(s);
 	if (s->refreshes < (int)countof(after_s))
 		s->refresh_at = io_now() + after_s[s->refreshes++] * SECOND;
 }

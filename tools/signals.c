@@ -22,7 +22,9 @@ static void restart_by_signal(struct supervisor *s)
 static void forward(struct supervisor *s, int signo, bool by_kernel)
 {
 	if (signo == SIGTERM) {
-		lives_end_all(s, signo);
+		notify_phase(s, "STOPPING");
+		if (!fdstore_leave(s))
+			lives_end_all(s, signo);
 		return;
 	}
 	if (!s->serving)

@@ -106,6 +106,8 @@ static int begin(struct supervisor *s)
 		r = reports_listen(s);
 	if (!r)
 		r = notify_open(s);
+	if (!r)
+		fdstore_take(s);
 	if (!r && s->options.watched_count) {
 		s->files = watch_open(s->options.watched, s->options.watched_count);
 		r = s->files < 0 ? s->files : 0;
@@ -170,6 +172,7 @@ static void tick(struct supervisor *s)
 		s->start_again_at = now + AGAIN_MS * MS;
 	if (s->changed_at && now >= s->changed_at)
 		restart_for_files(s, now);
+	fdstore_tick(s);
 	gateless_tick(s, now);
 	handover_tick(s, now);
 	rollback_tick(s, now);
@@ -341,6 +344,7 @@ int supervisor_run(const struct supervisor_options *options)
 		return EXIT_FAILURE;
 	while (!s.ending || s.generations)
 		step(&s);
+	fdstore_end(&s);
 	launch_pidfile_remove();
 	return end(s.status);
 }

@@ -18,6 +18,7 @@ struct supervisor_options {
 	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
 	struct attach *attach; /* a server that runs already, which the first generation follows; NULL: none */
+	bool fdstore;  /* what is held survives in the service manager's descriptor store */
 	bool filtered; /* nothing can be preloaded into the program: gateless.c */
 	struct health health;
 	char **watched; /* files at whose change it is restarted, absolute */

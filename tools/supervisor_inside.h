@@ -66,6 +66,21 @@ struct notify {
 	bool spoken;         /* a generation has said READY=1: so will the next, and is not ready before */
 };
 
+/* A connection from the descriptor store, for the server when it is ready. */
+struct carried {
+	int fd;
+	uint64_t value; /* as in its batch */
+};
+
+/* The manager's descriptor store. */
+struct store {
+	uint64_t *inodes; /* of the kept descriptors that are in it */
+	size_t count;
+	struct carried *carried;
+	size_t carried_count;
+	bool leaving; /* what the generations give goes there */
+};
+
 struct supervisor {
 	struct supervisor_options options;
 	struct recipe recipe;
@@ -77,6 +92,7 @@ struct supervisor {
 	struct handover handover;
 	struct watch watch;
 	struct notify notify;
+	struct store store;
 	struct caller callers[CALLERS_MAX];
 	int signals;        /* signalfd */
 	int address;        /* where generations report */
@@ -122,6 +138,17 @@ void reports_notified(struct supervisor *s, struct generation *g); /* it has sai
 int notify_open(struct supervisor *s);
 void notify_hear(struct supervisor *s);
 void notify_ready(struct supervisor *s); /* the first generation serves: our manager is told, once */
+
+void notify_phase(struct supervisor *s, const char *word); /* READY, RELOADING or STOPPING, with a status */
+void notify_send(const struct supervisor *s, const char *text, size_t n, int fd); /* fd -1: none */
+
+/* fdstore.c */
+void fdstore_take(struct supervisor *s);   /* what the supervisor before this one has left */
+void fdstore_keep(struct supervisor *s);   /* what is held now, for the case that all is killed */
+bool fdstore_leave(struct supervisor *s);  /* the end, with all stored; false: it cannot be, end as ever */
+void fdstore_carry(struct supervisor *s, struct batch *batch); /* stores these connections, and closes ours */
+void fdstore_end(struct supervisor *s);
+void fdstore_tick(struct supervisor *s);
 
 /* gateless.c: programs that nothing can be preloaded into */
 int gateless_begin(struct supervisor *s);
