@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -14,22 +15,11 @@ import handover
 import ring
 
 SECONDS = float(os.environ.get("WRAP_SECONDS", 20))     # the longest that anything here may take
+CROWD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "crowd.py")
 
 
 class Wrong(Exception):
     """The case cannot go on; the text says why."""
-
-
-def abstract_names(pid):
-    """Of cpr's sockets in this process."""
-    inodes = set()
-    with contextlib.suppress(OSError):
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                inodes.add(os.readlink(f"/proc/{pid}/fd/{fd}").removeprefix("socket:[").removesuffix("]"))
-    with open("/proc/net/unix", encoding="ascii", errors="replace") as sockets:
-        rows = [row.split() for row in sockets]
-    return {"\0" + row[7][1:] for row in rows if len(row) == 8 and row[6] in inodes and row[7].startswith("@cpr.")}
 
 
 class Conversation:
@@ -39,7 +29,7 @@ class Conversation:
         self.process, self.pid, self.cprctl = process, process.pid, cprctl
         self.until = time.monotonic() + SECONDS
         self.peers, self.restarts, self.rings, self.call, self.daemon = [], [], None, None, None
-        self.crowd, self.connected = False, 0
+        self.crowd = None
         self.begin_next = self.next = self.next_talk = self.passing = None
         self._buffer = b""
 
@@ -61,7 +51,9 @@ class Conversation:
                 self.process.stdin.flush()
 
     def close(self):
-        self.crowd = False
+        if self.crowd:
+            self.crowd.kill()
+            self.crowd.communicate()
         for peer in self.peers:
             peer.close()
         if self.passing:
@@ -132,31 +124,15 @@ class Conversation:
         return "ok"
 
     def do_crowd(self, at_a_time):
-        """A stranger: fills the queue of each socket that listens by an abstract name of cpr's in this process, until the end."""
-        def work():
-            held = []
-            while self.crowd:
-                for name in abstract_names(self.pid):
-                    for _ in range(int(at_a_time)):
-                        peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                        peer.setblocking(False)
-                        try:
-                            peer.connect(name)
-                        except OSError:
-                            peer.close()
-                            break
-                        self.connected += 1
-                        held.append(peer)
-                held = held[-int(at_a_time):]
-                time.sleep(0.001)
-        self.crowd, self.connected = True, 0
-        threading.Thread(target=work, daemon=True).start()
+        """Strangers, in a process of their own: so many descriptors are too many for this one's select()."""
+        self.crowd = subprocess.Popen([sys.executable, "-S", "-E", CROWD, str(self.pid), at_a_time], text=True,
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return "ok"
 
     def do_crowd_ends(self):
-        """How many of its connections were let in."""
-        self.crowd = False
-        return str(self.connected)
+        """How many of their connections were let in."""
+        crowd, self.crowd = self.crowd, None
+        return crowd.communicate(timeout=SECONDS)[0].strip()
 
     def do_adopt(self, pid):
         """The program goes on as this process: it is a daemon now."""

@@ -4,7 +4,7 @@
 
 #include <sys/wait.h>
 
-enum { AT_A_TIME = 6000, WORK_MS = 400 }; /* more than the queue holds; a request that takes its time */
+enum { AT_A_TIME = 6000, WORK_MS = 400, TRIES = 4 }; /* more than the queue holds; a request that takes its time */
 
 static int times_logged(const char *words)
 {
@@ -52,6 +52,7 @@ TEST(strangers_at_the_owners_name_cut_nobody, BELL, "WARNS=1")
 	ask("request 0 /");
 	CHECK(!strcmp(ask("response 0"), "ok"));
 	CHECK(atoi(ask("crowd-ends")) > 0);
-	CHECK(times_logged("which is no worker") <= 1);
+	/* once in a try: a drain is tried again while the slow request lasts */
+	CHECK(times_logged("which is no worker") <= TRIES);
 	CHECK_INT(times_logged("could not pass"), 0);
 }
