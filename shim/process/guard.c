@@ -90,12 +90,26 @@ static void release(void)
 		next_sys(SYS_futex, &lock_word, FUTEX_WAKE_PRIVATE, 1);
 }
 
+static _Atomic int only;
+
+void guard_give_only(int tid)
+{
+	atomic_store(&only, tid);
+}
+
+static bool is_others(void)
+{
+	int tid = atomic_load_explicit(&only, memory_order_acquire);
+
+	return tid && tid != (int)next_sys(SYS_gettid);
+}
+
 bool guard_lock(struct guard_hold *hold)
 {
 	int saved_errno = errno;
 
 	if (unlikely(!cpr__table || sandboxed() || atomic_load_explicit(&holder, memory_order_relaxed) == self() ||
-		     !birth_own_memory() || broken))
+		     !birth_own_memory() || broken || is_others()))
 		return false;
 	guard_block(&hold->mask);
 	if (likely(atomic_load_explicit(&forker, memory_order_relaxed) != self()))

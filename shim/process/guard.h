@@ -21,6 +21,12 @@ struct guard_hold {
 /* Once, with births there. 0, or -errno. */
 int guard_init(void);
 
+/*
+ * From here on only this thread gets it; 0: every one again. While the library is made late, amid threads of the program
+ * (process/light.h), what they do is noted no more than before.
+ */
+void guard_give_only(int tid);
+
 /* Everything is there, and threads of the program may come: from here on base/guarded.h checks. */
 void guard_begin(void);
 

@@ -64,11 +64,13 @@ static void make(void)
 	char *stack = pool_map(STACK);
 
 	atomic_store(&maker, (int)sys(SYS_gettid));
+	guard_give_only(maker);
 	if (stack)
 		sys_on_stack(make_rest, stack + STACK);
 	else
 		make_rest();
 	pool_unmap(stack, STACK);
+	guard_give_only(0);
 	atomic_store(&light_start, false);
 	atomic_store(&phase, MADE);
 	sys(SYS_futex, &phase, FUTEX_WAKE_PRIVATE, 1 << 30);
