@@ -16,6 +16,8 @@ enum outcome cmd_status(int argc, char **argv);
 enum outcome cmd_restart(int argc, char **argv);
 enum outcome cmd_rollback(int argc, char **argv);
 enum outcome cmd_dump(int argc, char **argv);
+enum outcome cmd_enable(int argc, char **argv);
+enum outcome cmd_disable(int argc, char **argv);
 
 /*
  * The options of a command that knows --json and --help only, and its word: the one called `word` in messages, which

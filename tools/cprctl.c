@@ -22,6 +22,10 @@ static const char usage_text[] = "Usage: cprctl COMMAND [ARG...]\n"
 				 "                               restart it without any client noticing\n"
 				 "  rollback PID [--json]        the generation before serves again, in handover mode\n"
 				 "  dump FILE|- [--json]         decode a state\n"
+				 "  enable [--dry-run] [--now] UNIT...\n"
+				 "                               reload and restart a service of systemd without any "
+				 "client noticing\n"
+				 "  disable [--now] UNIT...      no longer\n"
 				 "\n"
 				 "  -h, --help                   this text; `cprctl COMMAND --help` says more\n"
 				 "  -V, --version                the version\n"
@@ -36,6 +40,7 @@ static const struct command {
 } commands[] = {
 	{"cprctl ps", cmd_ps},           {"cprctl list", cmd_list}, {"cprctl status", cmd_status},
 	{"cprctl restart", cmd_restart}, {"cprctl rollback", cmd_rollback}, {"cprctl dump", cmd_dump},
+	{"cprctl enable", cmd_enable},   {"cprctl disable", cmd_disable},
 };
 
 static const struct option options[] = {
@@ -91,7 +96,7 @@ int main(int argc, char **argv)
 	}
 	command = find(argv[optind]);
 	if (!command) {
-		warnx("\"%s\" is not a command: there are ps, list, status, restart, rollback, dump", argv[optind]);
+		warnx("\"%s\" is not a command: there are ps, list, status, restart, rollback, dump, enable, disable", argv[optind]);
 		return (int)usage();
 	}
 	argc -= optind;

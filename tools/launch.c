@@ -46,8 +46,7 @@ static const char *const places[] = {
 #endif
 };
 
-/* The directory of this tool, whatever link it was called by. */
-static int own_directory(char *dir, size_t size)
+int launch_directory(char *dir, size_t size)
 {
 	ssize_t n = readlink("/proc/self/exe", dir, size - 1);
 	char *slash;
@@ -64,7 +63,7 @@ static int own_directory(char *dir, size_t size)
 int launch_library(char path[PATH_MAX], struct text *why)
 {
 	char dir[PATH_MAX], candidate[PATH_MAX], real[PATH_MAX];
-	int r = own_directory(dir, sizeof(dir));
+	int r = launch_directory(dir, sizeof(dir));
 
 	if (r)
 		return r;

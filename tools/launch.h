@@ -10,6 +10,9 @@
 #include <linux/limits.h>
 #include <sys/types.h>
 
+/* The directory of this tool, whatever link it was called by. 0, -errno. */
+int launch_directory(char *dir, size_t size);
+
 /*
  * Where libcpr.so is: beside this tool, or where it is installed with it. 0; -ENOENT: nowhere; -EINVAL: the path has a
  * blank or a colon, where the loader would part it. On failure `why` says so.

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* A unit of systemd, and the drop-in that puts its service under cpr. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include "base/attr.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFIXES "-@:+!|" /* systemd.service(5) */
+
+enum { STOP_S = 30, STORE_MAX = 4096 }; /* --fdstore drains for 10 seconds, and ends what is left in 5 */
+
+/* ---- reading ---- */
+
+static bool is_true(const char *string)
+{
+	return string && *string;
+}
+
+/* The value of a line `KEY = value`; NULL: it is another's. */
+static char *value_of(char *line, const char *key)
+{
+	size_t n = strlen(key);
+
+	if (strncmp(line, key, n))
+		return NULL;
+	line += n + strspn(line + n, " \t");
+	if (*line++ != '=')
+		return NULL;
+	line += strspn(line, " \t");
+	for (n = strlen(line); n && isspace((unsigned char)line[n - 1]);)
+		line[--n] = '\0';
+	return line;
+}
+
+void unit_read_properties(struct unit *u, char *shown)
+{
+	char *line, *value;
+
+	while ((line = strsep(&shown, "\n"))) {
+		if ((value = value_of(line, "Id")))
+			u->id = value;
+		else if ((value = value_of(line, "LoadState")))
+			u->load_state = value;
+		else if ((value = value_of(line, "FragmentPath")))
+			u->fragment = value;
+		else if ((value = value_of(line, "DropInPaths")))
+			u->drop_ins = value;
+	}
+}
+
+static void blank_line(char **at)
+{
+	while (**at && **at != '\n')
+		*(*at)++ = ' ';
+	if (**at)
+		*(*at)++ = ' ';
+}
+
+/* A backslash at the end of a line joins the next one to it; comments between them are left out. */
+static void join_lines(char *text)
+{
+	for (char *at = text; (at = strstr(at, "\\\n"));) {
+		*at++ = ' ';
+		*at++ = ' ';
+		while (*at == '#' || *at == ';')
+			blank_line(&at);
+	}
+}
+
+/* Is the word among those in the list? */
+static bool lists(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *at = list; at && (at = strstr(at, word)); at += n)
+		if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ' '))
+			return true;
+	return false;
+}
+
+/* `systemctl cat` says "# PATH" before each file. */
+static const char *file_begins(const struct unit *u, const char *line)
+{
+	if (strncmp(line, "# /", 3))
+		return NULL;
+	line += 2;
+	return (u->fragment && !strcmp(line, u->fragment)) || lists(u->drop_ins, line) ? line : NULL;
+}
+
+static void take_command(struct unit *u, const char *value, const char *file)
+{
+	u->commands = *value ? u->commands + 1 : 0;
+	u->command = *value ? value : NULL;
+	u->command_file = file;
+}
+
+static void take_setting(struct unit *u, char *line, const char *file)
+{
+	const struct {
+		const char *key;
+		const char **value;
+	} settings[] = {
+		{"Type", &u->type},
+		{"PIDFile", &u->pid_file},
+		{"TimeoutStopSec", &u->timeout_stop},
+		{"TimeoutSec", &u->timeout_stop},
+		{"RuntimeDirectory", &u->runtime_directory},
+		{"RuntimeDirectoryPreserve", &u->runtime_preserve},
+		{"NoExecPaths", &u->no_exec_paths},
+		{"BusName", &u->bus_name},
+	};
+	char *value = value_of(line, "ExecStart");
+
+	if (value)
+		take_command(u, value, file);
+	for (size_t i = 0; !value && i < countof(settings); i++)
+		if ((value = value_of(line, settings[i].key)))
+			*settings[i].value = *value ? value : NULL;
+}
+
+void unit_read_files(struct unit *u, char *cat, const char *except)
+{
+	const char *file = NULL, *begins;
+	bool service = false;
+	char *line;
+
+	join_lines(cat);
+	while ((line = strsep(&cat, "\n"))) {
+		line += strspn(line, " \t");
+		if ((begins = file_begins(u, line))) {
+			file = begins;
+			service = false;
+		} else if (*line == '[') {
+			service = !strncmp(line, "[Service]", strlen("[Service]"));
+		} else if (service && file && strcmp(file, except)) {
+			take_setting(u, line, file);
+		}
+	}
+}
+
+/* ---- what can be served ---- */
+
+static const char *unit_type(const struct unit *u)
+{
+	return u->type ? u->type : u->bus_name ? "dbus" : "simple";
+}
+
+static bool known_type(const char *type)
+{
+	static const char *const known[] = {"simple", "exec", "notify", "notify-reload", "forking"};
+
+	for (size_t i = 0; i < countof(known); i++)
+		if (!strcmp(type, known[i]))
+			return true;
+	return false;
+}
+
+static bool is_loaded(const struct unit *u, struct text *why)
+{
+	const char *state = u->load_state ? u->load_state : "";
+
+	if (!strcmp(state, "loaded"))
+		return true;
+	if (!strcmp(state, "masked"))
+		text_format(why, "it is masked: `systemctl unmask %s` first", u->id);
+	else if (!strcmp(state, "not-found"))
+		text_add(why, "there is no such unit: `systemctl list-unit-files` shows those that there are");
+	else
+		text_format(why, "the manager cannot load it (%s): `systemctl status %s` says more", state, u->id);
+	return false;
+}
+
+bool unit_may_enable(const struct unit *u, struct text *why)
+{
+	if (!is_loaded(u, why))
+		return false;
+	if (!known_type(unit_type(u)))
+		text_format(why, "Type=%s cannot be served: there are simple, exec, notify, notify-reload and forking",
+			    unit_type(u));
+	else if (!u->commands)
+		text_add(why, "it has no ExecStart=");
+	else if (u->commands > 1)
+		text_format(why, "it has %u ExecStart= lines, and a supervisor has one server", u->commands);
+	else if (strcmp(u->command_file, u->fragment))
+		text_format(why, "%s sets ExecStart=: put cpr-exec there, or remove that line", u->command_file);
+	else if (memchr(u->command, '@', strspn(u->command, PREFIXES)))
+		text_add(why, "ExecStart=@ gives the program a name of its own, which cpr-exec would not keep");
+	else if (memchr(u->command, '|', strspn(u->command, PREFIXES)))
+		text_add(why, "ExecStart=| starts a shell, and a restart would be of the shell");
+	else
+		return true;
+	return false;
+}
+
+bool unit_program(const struct unit *u, struct text *program)
+{
+	const char *command = u->command + strspn(u->command, PREFIXES);
+	size_t n = strcspn(command, " \t");
+
+	if (strcspn(command, "$%\\\"'") < n)
+		return false;
+	text_add_bytes(program, command, n);
+	return true;
+}
+
+/* ---- the drop-in ---- */
+
+/* Is it said, in seconds, and too short for the drain of --fdstore? 0 is forever. */
+static bool stops_too_soon(const struct unit *u)
+{
+	char *unit = NULL;
+	double value = u->timeout_stop ? strtod(u->timeout_stop, &unit) : 0;
+
+	if (!value || unit == u->timeout_stop)
+		return false;
+	return !strncmp(unit, "ms", 2) || ((!*unit || !strcmp(unit, "s") || !strcmp(unit, "sec")) && value < STOP_S);
+}
+
+static void add_command(const struct unit *u, const char *exec, struct text *out)
+{
+	size_t prefixes = strspn(u->command, PREFIXES);
+
+	text_add(out, "ExecStart=\nExecStart=");
+	text_add_bytes(out, u->command, prefixes);
+	text_format(out, "%s --mode=handover --fdstore", exec);
+	if (u->pid_file)
+		text_format(out, " --unlink=%s%s", *u->pid_file == '/' || *u->pid_file == '%' ? "" : "/run/",
+			    u->pid_file);
+	text_format(out, " -- %s\n", u->command + prefixes);
+}
+
+void unit_write(const struct unit *u, const char *exec, const char *ctl, const char *library, struct text *out)
+{
+	text_format(out, "# Written by `cprctl enable %s`; `cprctl disable %s` removes it.\n[Service]\n", u->id, u->id);
+	/* the main process is the supervisor, whatever the server's own way to say that it is ready */
+	text_add(out, "Type=notify\nNotifyAccess=main\nPIDFile=\n");
+	add_command(u, exec, out);
+	text_format(out, "ExecReload=\nExecReload=%s restart $MAINPID\n", ctl);
+	/* a stop command would end the server behind its supervisor's back: SIGTERM to the supervisor is what stores */
+	text_format(out, "ExecStop=\nKillMode=mixed\nKillSignal=SIGTERM\nFileDescriptorStoreMax=%d\n", STORE_MAX);
+	if (stops_too_soon(u))
+		text_format(out, "TimeoutStopSec=%d\n", STOP_S);
+	if (is_true(u->runtime_directory) && !u->runtime_preserve) /* unix sockets in it are to be found again */
+		text_add(out, "RuntimeDirectoryPreserve=restart\n");
+	if (is_true(u->no_exec_paths))
+		text_format(out, "ExecPaths=%s %s %s\n", exec, ctl, library);
+}
