@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 
+#include "base/attr.h"
 #include "base/io.h"
 #include "check.h"
 #include "launch.h"
@@ -69,7 +70,7 @@ static bool service_name(const char *word, char name[NAME_SIZE], struct text *wh
 	else if (dot && (!strcmp(dot, ".socket") || !strcmp(dot, ".target") || !strcmp(dot, ".timer")))
 		text_add(why, "only services can be put under cpr");
 	else if (at && (!at[1] || !strcmp(at + 1, suffix)))
-		text_format(why, "it is a template: name an instance, as in %.*s@NAME", (int)(at - word), word);
+		text_add(why, "it is a template: name an instance, UNIT@NAME");
 	else
 		return true;
 	return false;
@@ -148,16 +149,56 @@ static bool ask_files(struct known *known, struct text *why)
 	return true;
 }
 
+/* What is known of servers that a handover would harm, by the name of their program. NULL: nothing. */
+static const char *known_obstacle(const char *program, const struct unit *u)
+{
+	static const char own_data[] = "keeps its data in memory: in a handover two generations would have their own";
+	static const struct {
+		const char *name, *option, *obstacle; /* option: NULL, always */
+	} known[] = {
+		{"haproxy", " -W", "cannot be handed over with a master process (-W, -Ws)"},
+		{"keydb-server", NULL, own_data},
+		{"memcached", NULL, own_data},
+		{"redis-server", NULL, own_data},
+		{"systemd-memcached-wrapper", NULL, own_data},
+		{"valkey-server", NULL, own_data},
+	};
+	const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
+
+	for (size_t i = 0; i < countof(known); i++)
+		if (!strcmp(name, known[i].name) && (!known[i].option || strstr(u->command, known[i].option)))
+			return known[i].obstacle;
+	return NULL;
+}
+
+/* `sh -c 'COMMAND'`, or a shell's script, which stays. The words need not be parted to see that. */
+static bool shell_stays(const char *path, const struct unit *u)
+{
+	const char *option = strstr(u->command, " -c ");
+	char *const with[] = {(char *)path, "-c", option ? (char *)option + strlen(" -c ") : NULL, NULL};
+	char *const without[] = {(char *)path, NULL};
+
+	return check_shell_stays(path, option ? with : without);
+}
+
 /* Can its program be served? `note`: what is to be known of it. */
 static bool look_at_program(const struct unit *u, struct text *note, struct text *why)
 {
 	char program[PATH_MAX], path[PATH_MAX], reason[REASON_SIZE];
 	struct text name = TEXT_ON(program), inner = TEXT_ON(reason);
+	const char *obstacle;
 
 	if (!unit_program(u, &name) || name.cut)
 		return true;
 	if (check_find(program, path, why))
 		return false;
+	obstacle = known_obstacle(path, u);
+	if (!obstacle && shell_stays(path, u))
+		obstacle = "is a shell that stays between cpr and the server: let it `exec` the server";
+	if (obstacle) {
+		text_format(why, "%s %s", path, obstacle);
+		return false;
+	}
 	if (check_served(path, &inner) != -ENOTSUP)
 		return true;
 	if (!check_filtered(path)) {

@@ -8,6 +8,12 @@ _cprctl_pids() {
     tr -dc '0-9\n' <<<"$maps"
 }
 
+_cprctl_services() {
+    systemctl list-unit-files --type=service --no-legend --no-pager 2>/dev/null | while read -r unit _; do
+        echo "$unit"
+    done
+}
+
 _cprctl() {
     local cur prev command=
     cur=${COMP_WORDS[COMP_CWORD]}
@@ -32,16 +38,25 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -W '--help --version' -- "$cur")
         ;;
     :*)
-        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback dump' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback dump enable disable' -- "$cur")
         ;;
     restart:-*)
         mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --wait --json --help' -- "$cur")
+        ;;
+    enable:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--dry-run --now --help' -- "$cur")
+        ;;
+    disable:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--now --help' -- "$cur")
         ;;
     *:-*)
         mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
         ;;
     list:* | status:* | restart:* | rollback:*)
         mapfile -t COMPREPLY < <(compgen -W "$(_cprctl_pids)" -- "$cur")
+        ;;
+    enable:* | disable:*)
+        mapfile -t COMPREPLY < <(compgen -W "$(_cprctl_services)" -- "$cur")
         ;;
     dump:*)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")

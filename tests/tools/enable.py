@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""cprctl enable and disable, before a systemctl of our own: what is written for which unit, and what is refused."""
+import os
+import pathlib
+import shutil
+import tempfile
+
+from common import BUILD, CTL, LIBRARY, PYTHON, expect, run, test
+
+# What of systemctl the command uses: units are files in the directory $FAKE, drop-ins are found where they are written.
+SYSTEMCTL = r"""#!/usr/bin/python3
+import glob, os, sys
+words = [w for w in sys.argv[1:] if w != "--"]
+with open(os.environ["FAKE"] + "/asked", "a") as log:
+    log.write(" ".join(words) + "\n")
+if os.path.exists(os.environ["FAKE"] + "/down"):
+    sys.exit("System has not been booted with systemd as init system (PID 1). Can't operate.\nmore")
+unit = {"alias.service": "plain.service"}.get(words[-1], words[-1])
+fragment = os.environ["FAKE"] + "/" + unit
+drop_ins = sorted(glob.glob(f"/etc/systemd/system/{unit}.d/*.conf"))
+if words[0] == "show":
+    state = "masked" if unit == "masked.service" else "loaded" if os.path.exists(fragment) else "not-found"
+    print(f"Id={unit}\nLoadState={state}\nFragmentPath={fragment}\nDropInPaths={' '.join(drop_ins)}")
+elif words[0] == "cat":
+    for file in [fragment, *drop_ins]:
+        print(f"# {file}\n{open(file).read()}\n")
+elif words[0] == "restart" and os.path.exists(os.environ["FAKE"] + "/fails"):
+    sys.exit("Job failed.")
+"""
+
+PLAIN = "[Unit]\nDescription=ExecStart=no\n[Service]\nExecStart=/usr/bin/python3 -m http.server\n[Install]\nAlias=alias.service\n"
+
+
+class Machine:
+    """An /etc of its own, in a mount namespace; PATH begins with our systemctl."""
+
+    def __enter__(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="cpr-enable-"))
+        self.root.chmod(0o755)
+        self.units = self.root / "etc/systemd/system"
+        self.units.mkdir(parents=True)
+        self.bin, self.fake = self.root / "bin", self.root / "units"
+        self.bin.mkdir()
+        self.fake.mkdir()
+        (self.bin / "systemctl").write_text(SYSTEMCTL)
+        (self.bin / "systemctl").chmod(0o755)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.root)
+
+    def unit(self, text, name="plain.service"):
+        (self.fake / name).write_text(text)
+
+    def ctl(self, *words, path=None):
+        space = ["unshare", "--mount"] + (["--map-root-user"] if os.geteuid() else [])
+        mount = f'mount --bind {self.root}/etc /etc && exec "$@"'
+        chosen = path or f"{self.bin}:/usr/bin:/bin:/usr/sbin"
+        powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "env", f"PATH={chosen}"]  # root is the file's owner
+        return run(*space, "sh", "-c", mount, "sh", *powerless, CTL, *words, env=dict(os.environ, FAKE=str(self.fake)))
+
+    def drop_in(self, unit="plain.service"):
+        return self.units / f"{unit}.d/50-cpr.conf"
+
+    def enabled(self, text):
+        """The drop-in for a unit of this text."""
+        self.unit(text)
+        done = expect(self.ctl("enable", "plain"), 0)
+        written = self.drop_in().read_text()
+        assert done.out == f"# {self.drop_in().as_posix().removeprefix(str(self.root))}\n{written}", done
+        assert oct(self.drop_in().stat().st_mode & 0o777) == "0o644"
+        assert os.listdir(self.drop_in().parent) == ["50-cpr.conf"]
+        return written.splitlines()
+
+    def asked(self):
+        return (self.fake / "asked").read_text().splitlines()
+
+    def refused(self, pattern, *words):
+        """Status 1, one line, nothing written."""
+        before = sorted(self.units.rglob("*"))
+        done = expect(self.ctl("enable", *(words or ["plain"])), 1, pattern)
+        assert done.err.count("\n") == 1, done
+        assert sorted(self.units.rglob("*")) == before, done
+
+
+@test
+def enable_writes_the_drop_in_of_a_simple_service():
+    with Machine() as machine:
+        lines = machine.enabled(PLAIN)
+        assert lines[1:] == [
+            "[Service]", "Type=notify", "NotifyAccess=main", "PIDFile=", "ExecStart=",
+            f"ExecStart={BUILD}/cpr-exec --mode=handover --fdstore -- /usr/bin/python3 -m http.server",
+            "ExecReload=", f"ExecReload={CTL} restart $MAINPID", "ExecStop=", "KillMode=mixed", "KillSignal=SIGTERM",
+            "FileDescriptorStoreMax=4096"], lines
+        assert machine.asked()[-1] == "daemon-reload"
+
+
+@test
+def enable_takes_over_what_a_forking_service_says():
+    with Machine() as machine:
+        lines = machine.enabled(
+            "[Service]\nType=forking\nPIDFile=/run/plain.pid\nExecStartPre=/bin/true\nExecStart=/bin/false\nExecStart=\n"
+            "ExecStart = -!/usr/bin/python3 -m http.server \\\n# a comment\n  $PORT 'a b' %n\nTimeoutStopSec=5\n"
+            "RuntimeDirectory=plain\nNoExecPaths=/\nExecReload=/bin/kill -HUP $MAINPID\n")
+        command = [line for line in lines if line.startswith("ExecStart=-!")]
+        assert command and command[0].split() == [
+            f"ExecStart=-!{BUILD}/cpr-exec", "--mode=handover", "--fdstore", "--unlink=/run/plain.pid", "--",
+            "/usr/bin/python3", "-m", "http.server", "$PORT", "'a", "b'", "%n"], lines
+        for line in ("Type=notify", "PIDFile=", "TimeoutStopSec=30", "RuntimeDirectoryPreserve=restart",
+                     f"ExecPaths={BUILD}/cpr-exec {CTL} {LIBRARY}"):
+            assert line in lines, (line, lines)
+
+
+@test
+def enable_twice_is_once_and_follows_a_changed_unit():
+    with Machine() as machine:
+        first = machine.enabled(PLAIN)
+        machine.fake.joinpath("asked").unlink()
+        expect(machine.ctl("enable", "alias"), 0, "^plain.service: already enabled$", where="out")
+        assert "daemon-reload" not in machine.asked()
+        second = machine.enabled(PLAIN.replace("http.server", "http.server 81"))
+        assert first != second and " 81" in "".join(second)
+
+
+@test
+def enable_dry_run_only_shows_and_now_restarts():
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        done = expect(machine.ctl("enable", "--dry-run", "--now", "plain.service"), 0, "(?m)^Type=notify$", where="out")
+        assert not list(machine.units.iterdir()) and {word.split()[0] for word in machine.asked()} == {"show", "cat"}
+        assert expect(machine.ctl("enable", "--now", "plain"), 0).out == done.out
+        assert machine.asked()[-2:] == ["daemon-reload", "restart plain.service"]
+        (machine.fake / "fails").touch()
+        result = machine.ctl("enable", "--now", "plain")
+        assert result.status == 1 and "Job failed" in result.err and "journalctl -u plain.service" in result.err, result
+
+
+@test
+def enable_says_what_it_cannot_serve_and_writes_nothing():
+    cases = (("Type=oneshot", "Type=oneshot cannot be served"), ("Type=dbus", "Type=dbus"), ("Type=idle", "Type=idle"),
+             ("BusName=a.b", "Type=dbus"), ("ExecStart=/bin/true", "2 ExecStart= lines"), ("ExecStart=", "has no ExecStart="),
+             ("ExecStart=\nExecStart=@/bin/true one", "ExecStart=@"), ("ExecStart=\nExecStart=|/bin/true", r"ExecStart=\|"),
+             ("ExecStart=\nExecStart=/nonexistent/server -x", "/nonexistent/server"),
+             ("ExecStart=\nExecStart=/bin/sh -c '/usr/bin/python3 -m http.server; true'", "a shell that stays"),
+             ("ExecStart=\nExecStart=+{bin}/redis-server --port 0", "redis-server keeps its data in memory"),
+             ("ExecStart=\nExecStart={bin}/haproxy -Ws -f $CONFIG", "with a master process"))
+    with Machine() as machine:
+        for name in ("redis-server", "haproxy"):
+            shutil.copy(machine.bin / "systemctl", machine.bin / name)
+        for line, pattern in cases:
+            machine.unit(PLAIN.replace("[Install]", line.replace("{bin}", str(machine.bin)) + "\n[Install]"))
+            machine.refused(f"^cprctl: plain: .*{pattern}")
+
+
+@test
+def enable_refuses_units_that_cannot_be_started_by_name():
+    with Machine() as machine:
+        machine.refused("there is no such unit")
+        machine.refused("it is masked: `systemctl unmask masked.service`", "masked")
+        machine.refused("is a template: name an instance, UNIT@NAME", "app@.service")
+        machine.refused("is a template", "app@")
+        machine.refused("only services", "app.socket")
+        machine.refused("no name of a unit", "../app")
+
+
+@test
+def enable_leaves_drop_ins_of_the_user_alone():
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        own = machine.drop_in().with_name("90-own.conf")
+        own.parent.mkdir()
+        own.write_text("[Service]\nExecStart=\nExecStart=/bin/true\n")
+        machine.refused("/etc/systemd/system/plain.service.d/90-own.conf sets ExecStart=")
+        own.write_text("[Service]\nTimeoutStopSec=7\n")
+        assert "TimeoutStopSec=30" in expect(machine.ctl("enable", "plain"), 0).out
+        expect(machine.ctl("disable", "plain"), 0)
+        assert os.listdir(own.parent) == ["90-own.conf"]
+        machine.drop_in().write_text("[Service]\nNice=5\n")
+        machine.refused("was not written by cprctl: it is left alone")
+        expect(machine.ctl("disable", "plain"), 1, "was not written by cprctl")
+
+
+@test
+def enable_without_systemd_or_rights_is_one_line():
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        machine.units.chmod(0o555)
+        machine.refused("50-cpr.conf cannot be written: Permission denied: it takes root")
+        (machine.fake / "down").touch()
+        machine.refused(r"systemctl show failed: System has not been booted with systemd .*operate\.$")
+        expect(machine.ctl("enable", "plain", path="/nonexistent"), 1, "there is no systemctl: this machine is not run by")
+
+
+@test
+def enable_goes_on_with_the_next_unit():
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        done = machine.ctl("enable", "nowhere", "plain")
+        assert done.status == 1 and "nowhere: there is no such unit" in done.err and machine.drop_in().exists(), done
+        expect(machine.ctl("enable"), 2, "UNIT is missing")
+        expect(machine.ctl("disable", "--dry-run", "plain"), 2, "dry-run")
+
+
+@test
+def enable_tells_that_a_static_program_is_restarted_in_the_ordinary_way():
+    with Machine() as machine:
+        machine.unit(PLAIN.replace(PYTHON, "/sbin/ldconfig"))  # static wherever glibc is
+        done = expect(machine.ctl("enable", "plain"), 0, "(?m)^Type=notify$", where="out")
+        assert "idle connections are not carried" in done.err, done
+
+
+@test
+def disable_leaves_no_trace():
+    with Machine() as machine:
+        machine.enabled(PLAIN)
+        expect(machine.ctl("disable", "--now", "plain"), 0, "^removed /etc/systemd/system/plain.service.d/50-cpr.conf$",
+               where="out")
+        assert not list(machine.units.iterdir())
+        assert machine.asked()[-2:] == ["daemon-reload", "restart plain.service"]
+        expect(machine.ctl("disable", "plain"), 0, "^plain.service: not enabled$", where="out")
