@@ -34,7 +34,7 @@ static const char enable_usage[] =
 	"Exit status: 0 done, or it was so already; 1 a unit cannot be served, or failed; 2 usage.\n";
 
 static const char disable_usage[] = "Usage: cprctl disable [--now] UNIT...\n"
-				    "Removes what `cprctl enable` wrote. The service is cpr's until it is started again.\n"
+				    "Removes what `cprctl enable` wrote. The service is cpr's until its next start.\n"
 				    "  --now          restarts it, which is an ordinary restart\n"
 				    "Exit status: 0 done, or it was not enabled; 1 failed; 2 usage.\n";
 
@@ -104,7 +104,8 @@ static bool find_ours(struct ours *ours, struct text *why)
 		return false;
 	}
 	if (strpbrk(directory, " \t\n\"'\\$%;")) {
-		text_format(why, "\"%s\" has characters that mean something in a unit: install cpr elsewhere", directory);
+		text_format(why, "\"%s\" has characters that a unit would need quoted: install cpr elsewhere",
+			    directory);
 		return false;
 	}
 	return !launch_library(ours->library, why);
@@ -126,8 +127,8 @@ static void forget(struct known *known)
 
 static bool ask_properties(const char *name, struct known *known, struct text *why)
 {
-	char *const argv[] = {"systemctl", "show", "-p", "Id,LoadState,FragmentPath,DropInPaths", "--", (char *)name,
-			      NULL};
+	char *const argv[] = {"systemctl", "show",       "-p", "Id,LoadState,FragmentPath,DropInPaths",
+			      "--",        (char *)name, NULL};
 
 	if (manager_ask(argv, &known->shown, why))
 		return false;
@@ -205,8 +206,10 @@ static bool look_at_program(const struct unit *u, struct text *note, struct text
 		text_add(why, reason);
 		return false;
 	}
-	text_format(note, "nothing can be preloaded into %s: idle connections are not carried, and `systemctl restart` "
-			  "is an ordinary one", path);
+	text_format(note,
+		    "nothing can be preloaded into %s: idle connections are not carried, and `systemctl restart` "
+		    "is an ordinary one",
+		    path);
 	return true;
 }
 
@@ -219,6 +222,12 @@ static bool holds(const char *path, const char *text)
 	return io_read_file(path, had, sizeof(had)) >= 0 && !strcmp(had, text);
 }
 
+static void say_failed(const char *path, const char *what, int error, struct text *why)
+{
+	text_format(why, "%s cannot be %s: %s%s", path, what, strerror(error),
+		    error == EACCES || error == EPERM ? ": it takes root" : "");
+}
+
 /* Another's file of that name is left alone. */
 static bool is_ours(const char *path, struct text *why)
 {
@@ -228,7 +237,7 @@ static bool is_ours(const char *path, struct text *why)
 	if (n == -ENOENT || (n >= 0 && !strncmp(had, MARK, strlen(MARK))))
 		return true;
 	if (n < 0)
-		text_format(why, "%s cannot be read: %s", path, strerror((int)-n));
+		say_failed(path, "read", (int)-n, why);
 	else
 		text_format(why, "%s was not written by cprctl: it is left alone", path);
 	return false;
@@ -261,8 +270,7 @@ static bool write_drop_in(const struct place *place, const char *text, struct te
 		return true;
 	unlink(temporary);
 	rmdir(place->directory); /* if it is ours, it is empty */
-	text_format(why, "%s cannot be written: %s%s", place->file, strerror(-r),
-		    r == -EACCES || r == -EPERM ? ": it takes root" : "");
+	say_failed(place->file, "written", -r, why);
 	return false;
 }
 
@@ -296,8 +304,13 @@ static bool put_in_place(const struct known *known, const char *text, const stru
 	} else if (wish->dry_run) {
 		printf("# %s\n%s", known->place.file, text);
 	} else {
-		if (!write_drop_in(&known->place, text, why) || !reload_manager(why))
+		if (!write_drop_in(&known->place, text, why))
 			return false;
+		if (!reload_manager(why)) { /* the next try is to be no "already enabled" */
+			unlink(known->place.file);
+			rmdir(known->place.directory);
+			return false;
+		}
 		printf("# %s\n%s", known->place.file, text);
 	}
 	return wish->dry_run || !wish->now || restart_now(id, why);
@@ -338,8 +351,7 @@ static bool disable(const char *word, const struct wish *wish, struct text *why)
 			printf("%s: not enabled\n", known.unit.id);
 			return true;
 		}
-		text_format(why, "%s cannot be removed: %s%s", known.place.file, strerror(errno),
-			    errno == EACCES || errno == EPERM ? ": it takes root" : "");
+		say_failed(known.place.file, "removed", errno, why);
 		return false;
 	}
 	rmdir(known.place.directory); /* unless there are others in it */

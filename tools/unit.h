@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A unit of systemd, as its files say it, and the drop-in that puts its service under cpr. Pure: reads and writes text. */
+/* A unit of systemd, as its files say it, and the drop-in that puts its service under cpr. Pure: text in, text out. */
 #ifndef CPR_UNIT_H
 #define CPR_UNIT_H
 
@@ -21,7 +21,7 @@ struct unit {
 void unit_read_properties(struct unit *u, char *shown);
 
 /*
- * Takes what `systemctl cat` says, without the file `except`: our own drop-in says nothing about the unit. Changes `cat`.
+ * Takes what `systemctl cat` says, without the file `except`: our own drop-in says nothing of the unit. Changes `cat`.
  */
 void unit_read_files(struct unit *u, char *cat, const char *except);
 
