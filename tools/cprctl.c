@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 	}
 	command = find(argv[optind]);
 	if (!command) {
-		warnx("\"%s\" is not a command: there are ps, list, status, restart, rollback, dump, enable, disable", argv[optind]);
+		warnx("\"%s\" is not a command: see `cprctl --help`", argv[optind]);
 		return (int)usage();
 	}
 	argc -= optind;

@@ -22,8 +22,8 @@ struct guard_hold {
 int guard_init(void);
 
 /*
- * From here on only this thread gets it; 0: every one again. While the library is made late, amid threads of the program
- * (process/light.h), what they do is noted no more than before.
+ * From here on only this thread gets it; 0: every one again. While the library is made late, amid threads of the
+ * program (process/light.h), what they do is noted no more than before.
  */
 void guard_give_only(int tid);
 
