@@ -157,6 +157,8 @@ static const char *known_obstacle(const char *program, const struct unit *u)
 	static const struct {
 		const char *name, *option, *obstacle; /* option: NULL, always */
 	} known[] = {
+		{"dbus-broker-launch", NULL, "is what the manager itself talks through"},
+		{"dbus-daemon", NULL, "is what the manager itself talks through"},
 		{"haproxy", " -W", "cannot be handed over with a master process (-W, -Ws)"},
 		{"keydb-server", NULL, own_data},
 		{"memcached", NULL, own_data},
@@ -206,10 +208,11 @@ static bool look_at_program(const struct unit *u, struct text *note, struct text
 		text_add(why, reason);
 		return false;
 	}
-	text_format(note,
-		    "nothing can be preloaded into %s: idle connections are not carried, and `systemctl restart` "
-		    "is an ordinary one",
-		    path);
+	text_format(
+		note,
+		"nothing can be preloaded into %s: a reload does not carry idle connections, and a request on one may "
+		"be cut; `systemctl restart` is an ordinary one",
+		path);
 	return true;
 }
 

@@ -112,6 +112,7 @@ static void take_setting(struct unit *u, char *line, const char *file)
 		{"RuntimeDirectoryPreserve", &u->runtime_preserve},
 		{"NoExecPaths", &u->no_exec_paths},
 		{"BusName", &u->bus_name},
+		{"FileDescriptorStoreMax", &u->store_max},
 	};
 	char *value = value_of(line, "ExecStart");
 
@@ -185,6 +186,8 @@ bool unit_may_enable(const struct unit *u, struct text *why)
 		text_add(why, "it has no ExecStart=");
 	else if (u->commands > 1)
 		text_format(why, "it has %u ExecStart= lines, and a supervisor has one server", u->commands);
+	else if (u->store_max && strcmp(u->store_max, "0"))
+		text_add(why, "it has descriptors of its own in the manager's store (FileDescriptorStoreMax=)");
 	else if (strcmp(u->command_file, u->fragment))
 		text_format(why, "%s sets ExecStart=: put cpr-exec there, or remove that line", u->command_file);
 	else if (memchr(u->command, '@', strspn(u->command, PREFIXES)))

@@ -12,7 +12,7 @@ struct unit {
 	const char *id, *load_state, *fragment; /* what the manager says */
 	char *drop_ins;                         /* separated by blanks */
 	const char *type, *command, *pid_file, *timeout_stop, *runtime_directory, *runtime_preserve, *no_exec_paths;
-	const char *bus_name;
+	const char *bus_name, *store_max;
 	const char *command_file; /* where `command` was said */
 	unsigned commands;
 };

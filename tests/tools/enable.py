@@ -146,7 +146,8 @@ def enable_dry_run_only_shows_and_now_restarts():
 @test
 def enable_says_what_it_cannot_serve_and_writes_nothing():
     cases = (("Type=oneshot", "Type=oneshot cannot be served"), ("Type=dbus", "Type=dbus"), ("Type=idle", "Type=idle"),
-             ("BusName=a.b", "Type=dbus"), ("ExecStart=/bin/true", "2 ExecStart= lines"),
+             ("BusName=a.b", "Type=dbus"), ("FileDescriptorStoreMax=8", "descriptors of its own"),
+             ("ExecStart=/bin/true", "2 ExecStart= lines"),
              ("ExecStart=", "has no ExecStart="),
              ("ExecStart=\nExecStart=@/bin/true one", "ExecStart=@"),
              ("ExecStart=\nExecStart=|/bin/true", r"ExecStart=\|"),
@@ -219,7 +220,7 @@ def enable_tells_that_a_static_program_is_restarted_in_the_ordinary_way():
         static = next(path for path in ("/sbin/ldconfig.real", "/sbin/ldconfig") if os.path.exists(path))
         machine.unit(PLAIN.replace(PYTHON, static))
         done = expect(machine.ctl("enable", "plain"), 0, "(?m)^Type=notify$", where="out")
-        assert "idle connections are not carried" in done.err, done
+        assert "does not carry idle connections" in done.err, done
 
 
 @test
