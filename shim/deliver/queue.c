@@ -342,8 +342,8 @@ static bool has_free_number(int fd)
 /*
  * A carried connection in the place of the knock that was accepted at fd, with the flags that accept4 was asked for.
  * False: there is none, and fd is closed. What comes out of a message and finds no number is lost. So the limit is
- * lifted meanwhile: closing the knock first gives a number, but another thread can have it before the message does. Only
- * where all numbers up to the hard limit are in use is that done.
+ * lifted meanwhile: closing the knock first gives a number, but another thread can have it before the message does.
+ * Only where all numbers up to the hard limit are in use is that done.
  */
 static bool take_in_place(struct family *f, int fd, int flags)
 {

@@ -28,8 +28,8 @@ static int64_t since;    /* … it has been seen to be gone */
 static int64_t leave_at; /* this generation was told to end; 0: not yet */
 
 /*
- * /proc may hide it: that says nothing. Nor does a pid that was never there: the program may have a pid namespace of its
- * own.
+ * /proc may hide it: that says nothing. Nor does a pid that was never there: the program may have a pid namespace of
+ * its own.
  */
 static bool supervisor_is_gone(void)
 {
