@@ -3,7 +3,7 @@
 #
 #   make                      build/libcpr.so, build/cpr-exec, build/cprctl
 #   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
-#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -fuzz -servers
+#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -fuzz -servers -systemd
 #   make check-neutral        other programs' own test suites under the library; takes long
 #   make check-sanitize       the unit and the wrap tests under the address and undefined-behaviour sanitizers, threads under the thread sanitizer
 #   make check-distro         make check in a root of Debian 13, debootstrapped into build/distro; as root
@@ -162,8 +162,8 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-neutral test-programs
-PARTS := house compilers library unit tools wrap fuzz servers
+.PHONY: check check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-systemd check-neutral test-programs
+PARTS := house compilers library unit tools wrap fuzz servers systemd
 
 check: all
 	+@for part in $(PARTS); do \
@@ -197,7 +197,7 @@ check-unit: all $(BUILD)/unit-tests
 	$(BUILD)/unit-tests
 endif
 
-check-tools check-wrap check-fuzz check-neutral: check-%: all test-programs
+check-tools check-wrap check-fuzz check-neutral check-systemd: check-%: all test-programs
 	@if [ -x tests/$*/run ]; then tests/$*/run; else echo "no tests/$*/run"; fi
 
 check-servers: all test-programs
