@@ -174,8 +174,10 @@ static void open_again(struct client *client)
 		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
 }
 
-/* The old one closes its gate, then the next one, if there is one, opens its own: 0 and the time between, or `why`; then the old one
- * takes work as before. */
+/*
+ * The old one closes its gate, then the next one, if there is one, opens its own: 0 and the time between, or `why`;
+ * then the old one takes work as before.
+ */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
 {
 	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;

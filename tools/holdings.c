@@ -246,8 +246,10 @@ static enum outcome take_process(struct taking *t, int state_fd, int line, int64
 	return outcome;
 }
 
-/* A worker that connects by itself, and whose pid descends from the owner's: any process may connect to an abstract name.
- * -1: none does in time. */
+/*
+ * A worker that connects by itself, and whose pid descends from the owner's: any process may connect to an abstract
+ * name. -1: none does in time.
+ */
 static int await_worker(const struct client *client, int64_t until)
 {
 	for (;;) {

@@ -49,9 +49,9 @@ enum protocol_verb {
  * Between a process under cpr and one that it has exec'ed with its listener:
  *   DRAIN  down: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass on what is idle to the socket of `nonce`
  *          (restart/drain_worker.h). Answered "ok", the connection stays: any message on it says that the restart is
- *          called off, its end without one that the caller has become the next generation. Who holds no listener of the
- *          caller's (`shares` 0) may have been given connections of the listeners with these keys (drain/scm_recv.h);
- *          or else says "none", and goes on
+ *          called off, its end without one that the caller has become the next generation. A process that holds no
+ *          listener of the caller's (`shares` 0) may have been given connections of the listeners with these keys
+ *          (drain/scm_recv.h); or else says "none", and goes on
  *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as
  *          deliver/queue.h tells
  */

@@ -155,7 +155,7 @@ static cpr_startup void note_fd(int fd, void *arg)
 
 /*
  * Which of the first numbers are open says one poll(): a directory of /proc, which the obvious code reads, has an inode
- * made for each of its entries, and costs ten times as much. What is above (nobody has seen it) is looked for when a
+ * made for each of its entries, and costs ten times as much. What is above (none was seen) is looked for when a
  * light start ends.
  */
 static cpr_startup void note_fds(struct seen *seen)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Abandoned: is the supervisor gone, and who has something left. */
+/* Abandoned: is the supervisor gone, and which process has something left. */
 #define _GNU_SOURCE
 #include "restart/abandoned.h"
 

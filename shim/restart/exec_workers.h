@@ -24,7 +24,7 @@ size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t mos
 bool exec_workers_knows(int pid);
 bool exec_workers_takes(int pid, int sock);
 
-/* One who has said no, or ended, since the last call; 0: none. */
+/* One that has said no, or ended, since the last call; 0: none. */
 int exec_workers_next_refusal(void);
 
 /* This one has passed on what it had, and serves no client any more (`empty`: it did serve). */

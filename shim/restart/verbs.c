@@ -395,7 +395,7 @@ static void take_new_callers(void)
 
 /*
  * The errand: ms until the next look. A caller that says nothing holds up no other: it is looked at, and not waited
- * for. More may have rung than there is room for: whoever is answered or gone makes room for the next.
+ * for. More may have rung than there is room for: one that is answered or gone makes room for the next.
  */
 static int look(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A table of fixed size that is full says so: once in the log, and in each answer to `cprctl status`. */
+#include "../support/logged.h"
 #include "../support/sockets.h"
 
 #include <fcntl.h>
@@ -7,19 +8,6 @@
 #include <sys/resource.h>
 
 enum { SETS = 300 }; /* the library knows 256 registrations */
-
-static int times_logged(const char *words)
-{
-	char line[1024];
-	int times = 0;
-	FILE *log = fopen(in_room("cpr.log"), "re");
-
-	while (log && fgets(line, sizeof(line), log))
-		times += strstr(line, words) != NULL;
-	if (log)
-		fclose(log);
-	return times;
-}
 
 TEST(a_full_table_says_so, ONCE, "WARNS=1")
 {

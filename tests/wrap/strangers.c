@@ -1,23 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* A stranger may connect to any abstract name: what it can cost a restart is bounded. */
+#include "../support/logged.h"
 #include "../support/sockets.h"
 
 #include <sys/wait.h>
 
 enum { AT_A_TIME = 6000, WORK_MS = 400, TRIES = 4 }; /* more than the queue holds; a request that takes its time */
-
-static int times_logged(const char *words)
-{
-	char line[1024];
-	int times = 0;
-	FILE *log = fopen(in_room("cpr.log"), "re");
-
-	while (log && fgets(line, sizeof(line), log))
-		times += strstr(line, words) != NULL;
-	if (log)
-		fclose(log);
-	return times;
-}
 
 static void serve(int listener)
 {
