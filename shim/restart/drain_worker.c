@@ -63,13 +63,16 @@ static void let_go(int fd)
 
 	for (int dup = conn_next_dup(fd, 0); dup >= 0; dup = conn_next_dup(fd, dup + 1))
 		let_go(dup);
-	conn_end(fd);
 	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
 		raw_close(pair[1]);
 		ended = io_move_up(pair[0], fd + 1);
 	}
-	if (ended < 0 || next_dup3(ended, fd, O_CLOEXEC) < 0)
-		raw_close(fd);
+	if (ended >= 0 && next_dup3(ended, fd, O_CLOEXEC) >= 0) {
+		conn_end(fd); /* not before: see restart/pass.c */
+		return;
+	}
+	conn_end(fd);
+	raw_close(fd);
 }
 
 /* The kernel limits what a user has in messages (ETOOMANYREFS): the owner takes it out meanwhile. */
