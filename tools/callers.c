@@ -170,6 +170,17 @@ static void answer_rollback(struct supervisor *s, struct caller *c)
 	say(c, bytes, t.used, true);
 }
 
+static void answer_reexec(struct supervisor *s, struct caller *c)
+{
+	char reason[REASON_SIZE] = "";
+	struct text why = TEXT_ON(reason);
+
+	if (reexec_begin(s, &why))
+		refuse(c, "failed", reason);
+	else
+		c->reexecs = true;
+}
+
 static void answer(struct supervisor *s, struct caller *c, const struct protocol_request *request)
 {
 	if (request->verb == PROTOCOL_STATUS)
@@ -180,6 +191,8 @@ static void answer(struct supervisor *s, struct caller *c, const struct protocol
 		answer_restart(s, c, request);
 	else if (request->verb == PROTOCOL_ROLLBACK)
 		answer_rollback(s, c);
+	else if (request->verb == PROTOCOL_REEXEC)
+		answer_reexec(s, c);
 	else
 		refuse(c, "refused", "a supervisor does not know this request");
 }
@@ -233,6 +246,29 @@ void callers_drained(struct supervisor *s, int generation)
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		if (s->callers[i].line >= 0 && s->callers[i].drains == generation)
 			say(&s->callers[i], "result=drained\n", 15, true);
+}
+
+void callers_reexeced(struct supervisor *s, const char *failed)
+{
+	char bytes[256];
+	struct text t = TEXT_ON(bytes);
+	uint32_t connections;
+
+	protocol_put(&t, "result", "ok");
+	protocol_put(&t, "version", CPR_VERSION);
+	protocol_put_int(&t, "generation", s->serving ? s->serving->number : 0);
+	protocol_put_int(&t, "draining", (int64_t)lives_draining(s, &connections));
+	protocol_put_int(&t, "descriptors", (int64_t)holdings_count(&s->holdings));
+	for (size_t i = 0; i < CALLERS_MAX; i++) {
+		struct caller *c = &s->callers[i];
+
+		if (c->line < 0 || !c->reexecs)
+			continue;
+		if (failed)
+			refuse(c, "failed", failed);
+		else
+			say(c, bytes, t.used, true);
+	}
 }
 
 void callers_tick(struct supervisor *s, int64_t now)

@@ -15,6 +15,7 @@ enum outcome cmd_list(int argc, char **argv);
 enum outcome cmd_status(int argc, char **argv);
 enum outcome cmd_restart(int argc, char **argv);
 enum outcome cmd_rollback(int argc, char **argv);
+enum outcome cmd_reexec(int argc, char **argv);
 enum outcome cmd_dump(int argc, char **argv);
 enum outcome cmd_enable(int argc, char **argv);
 enum outcome cmd_disable(int argc, char **argv);

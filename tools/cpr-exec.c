@@ -95,6 +95,7 @@ enum {
 	OPT_ATTACH,
 	OPT_DRY_RUN,
 	OPT_FDSTORE,
+	OPT_RESUME,
 };
 
 /* +: the first word that is no option is the command */
@@ -129,6 +130,7 @@ static const struct option long_options[] = {
 	{"attach", required_argument, NULL, OPT_ATTACH},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},
 	{"check", no_argument, NULL, OPT_CHECK},
+	{"resume", required_argument, NULL, OPT_RESUME}, /* a supervisor's, to its next image */
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{NULL, 0, NULL, 0},
@@ -150,6 +152,7 @@ static struct supervisor_options supervisor = {.generations = 3, .crash_limit = 
 static bool no_defaults;
 static pid_t attach_pid;
 static bool dry_run;
+static int resumed_state = -1;
 static const char *served_as = "can be served"; /* what --check says */
 
 static void set(const char *name, const char *value)
@@ -412,6 +415,15 @@ static void take_dry_run(const struct action *action, const char *value)
 	dry_run = true;
 }
 
+static void take_resume(const struct action *action, const char *value)
+{
+	const char *error;
+
+	resumed_state = (int)strtonum(value, 0, INT32_MAX, &error);
+	if (error)
+		errx(USAGE, "%s is for a supervisor's next image", action->name);
+}
+
 static const struct action actions[] = {
 	{'m', take_mode, "--mode", NULL, 0},
 	{'k', take_rule, "--keep", "keep", 0},
@@ -438,6 +450,7 @@ static const struct action actions[] = {
 	{OPT_ATTACH, take_attach, "--attach", NULL, 0},
 	{OPT_DRY_RUN, take_dry_run, "--dry-run", NULL, 0},
 	{OPT_FDSTORE, take_fdstore, "--fdstore", NULL, 0},
+	{OPT_RESUME, take_resume, "--resume", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };
@@ -618,6 +631,8 @@ int main(int argc, char **argv)
 		take_option(option, optarg, &only_check);
 	if (dry_run && !attach_pid)
 		errx(USAGE, "--dry-run is for --attach");
+	if (resumed_state >= 0)
+		return supervisor_resume(resumed_state, argv + optind, only_check);
 	if (attach_pid)
 		return attach(optind < argc ? argv + optind : NULL);
 	if (optind >= argc) {

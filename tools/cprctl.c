@@ -21,6 +21,7 @@ static const char usage_text[] = "Usage: cprctl COMMAND [ARG...]\n"
 				 "  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--json]\n"
 				 "                               restart it without any client noticing\n"
 				 "  rollback PID [--json]        the generation before serves again, in handover mode\n"
+				 "  reexec PID [--json]          a supervisor goes on as its own new version\n"
 				 "  dump FILE|- [--json]         decode a state\n"
 				 "  enable [--dry-run] [--now] UNIT...\n"
 				 "                               reload and restart a service of systemd without any "
@@ -39,7 +40,8 @@ static const struct command {
 	enum outcome (*run)(int argc, char **argv);
 } commands[] = {
 	{"cprctl ps", cmd_ps},           {"cprctl list", cmd_list}, {"cprctl status", cmd_status},
-	{"cprctl restart", cmd_restart}, {"cprctl rollback", cmd_rollback}, {"cprctl dump", cmd_dump},
+	{"cprctl restart", cmd_restart}, {"cprctl rollback", cmd_rollback}, {"cprctl reexec", cmd_reexec},
+	{"cprctl dump", cmd_dump},       
 	{"cprctl enable", cmd_enable},   {"cprctl disable", cmd_disable},
 };
 

@@ -143,6 +143,7 @@ bool fdstore_leave(struct supervisor *s)
 		return false;
 	}
 	fdstore_keep(s);
+	reexec_call_off(s, "the supervisor was told to end");
 	s->ending = s->store.leaving = true;
 	s->start_again_at = 0;
 	s->serving = NULL;

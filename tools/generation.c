@@ -84,7 +84,7 @@ __attribute__((noreturn)) static void become(const struct recipe *recipe, const 
 	if (recipe->directory && chdir(recipe->directory))
 		warn("%s", recipe->directory);
 	if (state >= 0) {
-		holdings_inherit(holdings);
+		holdings_keep_open(holdings, true);
 		fcntl(state, F_SETFD, 0);
 	}
 	if (writer >= 0)
@@ -99,16 +99,23 @@ __attribute__((noreturn)) static void become(const struct recipe *recipe, const 
 	_exit(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
 }
 
+struct generation *generation_new(void)
+{
+	struct generation *g = calloc(1, sizeof(*g));
+
+	if (g)
+		g->take = g->passing.listener = g->notices = -1;
+	return g;
+}
+
 struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated,
 				    bool watched, struct text *why)
 {
-	struct generation *g = calloc(1, sizeof(*g));
+	struct generation *g = generation_new();
 	pid_t supervisor = getpid();
 	cleanup_fd int writer = -1, here = -1, there = -1;
 	int r = g ? 0 : -ENOMEM, pair[2];
 
-	if (g)
-		g->take = g->passing.listener = g->notices = -1;
 	if (!r && recipe->filtered) {
 		r = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ? -errno : 0;
 		here = r ? -1 : pair[0];

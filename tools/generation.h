@@ -92,6 +92,8 @@ struct generation {
  */
 struct generation *generation_start(const struct recipe *recipe, const struct holdings *holdings, int state, bool gated,
 				    bool watched, struct text *why);
+/* An empty one: every descriptor in it is -1. NULL: no memory. */
+struct generation *generation_new(void);
 void generation_free(struct generation *g);
 
 /* Signals its owner, or the process that was started. 0, or -errno. */

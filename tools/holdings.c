@@ -344,6 +344,41 @@ int holdings_restore(struct holdings *h, int state_fd, int (*claim)(void *arg, c
 	return r;
 }
 
+/* One that was closed meanwhile, or whose number is another's, is not held. */
+static int resume_one(struct holdings *h, const struct entry *e)
+{
+	struct entry *made;
+	int r;
+
+	if (!object_still(&e->object, e->fd))
+		return 0;
+	r = table_add(h->table, e->name, e->id, e->fd, &made);
+	if (r)
+		return r;
+	copy(made, e);
+	return fcntl(e->fd, F_SETFD, FD_CLOEXEC) ? -errno : 0;
+}
+
+int holdings_resume(struct holdings *h, int state_fd, bool dry, struct text *why)
+{
+	struct state state = {0};
+	int r = state_read(state_fd, false, &state, why);
+
+	if (r)
+		return r;
+	*h = (struct holdings){.table = table_new(), .first_at = state.first_at};
+	if (!dry) {
+		h->heirlooms = calloc(state.heirloom_count + 1, sizeof(*h->heirlooms));
+		r = h->table && h->heirlooms ? 0 : -ENOMEM;
+	}
+	for (size_t i = 0; h->heirlooms && i < state.heirloom_count; i++)
+		h->heirlooms[h->heirloom_count++] = state.heirlooms[i];
+	for (const struct entry *e = dry ? NULL : table_first(state.table); e && !r; e = table_after(e))
+		r = resume_one(h, e);
+	state_free(&state);
+	return r;
+}
+
 void holdings_no_heirloom(struct holdings *h, int fd)
 {
 	for (size_t i = 0; i < h->heirloom_count; i++)
@@ -403,10 +438,10 @@ int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int
 	return state_write(&state, false);
 }
 
-void holdings_inherit(const struct holdings *h)
+void holdings_keep_open(const struct holdings *h, bool open)
 {
 	for (const struct entry *e = table_first(h->table); e; e = table_after(e))
-		fcntl(e->fd, F_SETFD, 0);
+		fcntl(e->fd, F_SETFD, open ? 0 : FD_CLOEXEC);
 }
 
 size_t holdings_count(const struct holdings *h)

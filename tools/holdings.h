@@ -29,8 +29,8 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 /* A sealed memfd for the generation that follows `generation`, which reports to `nonce`. The descriptor, or -errno. */
 int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at);
 
-/* In a child, before its exec: these descriptors stay open. */
-void holdings_inherit(const struct holdings *h);
+/* Before an exec, in a child or of the supervisor itself: these descriptors stay open, or do not. */
+void holdings_keep_open(const struct holdings *h, bool open);
 
 /*
  * A socket that stands in no list of a generation's: *fd becomes ours, as a kept one with the name, kind and flags of
@@ -46,6 +46,11 @@ void holdings_drop(struct holdings *h, struct entry *e);
  */
 int holdings_restore(struct holdings *h, int state, int (*claim)(void *arg, const struct entry *e), void *arg,
 		     struct text *why);
+/*
+ * Takes up what the last image of this process wrote by holdings_write, with the same numbers. `dry`: only whether it
+ * can be read. 0; -errno, and `why`.
+ */
+int holdings_resume(struct holdings *h, int state, bool dry, struct text *why);
 void holdings_no_heirloom(struct holdings *h, int fd);
 
 size_t holdings_count(const struct holdings *h);

@@ -111,12 +111,33 @@ static int add_words(struct text *t, const char *from, bool asan)
 	return 0;
 }
 
+int launch_no_preload(void)
+{
+	const char *old = getenv("LD_PRELOAD") ? getenv("LD_PRELOAD") : "";
+	size_t size = strlen(old) + 2;
+	cleanup_free char *list = malloc(size);
+	struct text t;
+	int r;
+
+	if (!list)
+		return -ENOMEM;
+	t = text_on(list, size);
+	r = add_words(&t, old, true);
+	if (!r)
+		r = add_words(&t, old, false);
+	if (!r)
+		r = (*list ? setenv("LD_PRELOAD", list, 1) : unsetenv("LD_PRELOAD")) ? -errno : 0;
+	return r;
+}
+
 static int let_asan_be_second(void)
 {
 	static const char word[] = "verify_asan_link_order=0";
 	const char *old = getenv("ASAN_OPTIONS");
 	cleanup_free char *options = NULL;
 
+	if (old && strstr(old, word))
+		return 0;
 	if (asprintf(&options, "%s%s%s", old ? old : "", old && *old ? ":" : "", word) < 0)
 		return -ENOMEM;
 	return setenv("ASAN_OPTIONS", options, 1) ? -errno : 0;
@@ -145,6 +166,12 @@ int launch_preload(const char *library, const char *path)
 }
 
 static struct pidfh *pidfile;
+
+/* The same as it came over an exec of ours: libbsd cannot take it up. */
+static struct {
+	int fd;
+	const char *path;
+} held = {.fd = -1};
 
 /*
  * The process that the file names, if that is under cpr and was there before the file was last written (else its pid
@@ -180,6 +207,7 @@ int launch_pidfile(const char *path, pid_t *other)
 		return errno == EINVAL || errno == EAGAIN ? -EEXIST : -errno;
 	/* libbsd before 0.12 leaves it open across exec, whatever its manual says */
 	fcntl(pidfile_fileno(pidfile), F_SETFD, FD_CLOEXEC);
+	held.path = strdup(path);
 	if (pidfile_write(pidfile)) {
 		int error = errno;
 
@@ -190,8 +218,33 @@ int launch_pidfile(const char *path, pid_t *other)
 	return 0;
 }
 
+int launch_pidfile_held(const char **path)
+{
+	*path = held.path;
+	return pidfile && held.path ? pidfile_fileno(pidfile) : held.fd;
+}
+
+void launch_pidfile_resume(int fd, const char *path)
+{
+	held.fd = fd;
+	held.path = path;
+}
+
+/* Is it still the file that we have locked? */
+static bool is_held(void)
+{
+	struct stat ours, there;
+
+	return held.fd >= 0 && !fstat(held.fd, &ours) && !stat(held.path, &there) && ours.st_dev == there.st_dev &&
+	       ours.st_ino == there.st_ino;
+}
+
 void launch_pidfile_remove(void)
 {
 	pidfile_remove(pidfile);
 	pidfile = NULL;
+	if (is_held())
+		unlink(held.path);
+	io_close(&held.fd);
+	held.fd = -1;
 }

@@ -32,6 +32,13 @@ int launch_preload(const char *library, const char *path);
  */
 int launch_pidfile(const char *path, pid_t *other);
 
+/* The pid file that is ours and its lock, for the next image of this process; -1: none. And the next image's part. */
+int launch_pidfile_held(const char **path);
+void launch_pidfile_resume(int fd, const char *path);
+
+/* LD_PRELOAD without the library: the next image is a tool, and puts its own there. */
+int launch_no_preload(void);
+
 /* After an exec that failed: the file goes again. */
 void launch_pidfile_remove(void);
 

@@ -127,6 +127,7 @@ void lives_end_all(struct supervisor *s, int signo)
 {
 	s->ending = true;
 	s->start_again_at = 0;
+	reexec_call_off(s, "the supervisor was told to end");
 	if (handover_under_way(s))
 		handover_fail(s, "the supervisor was told to end");
 	for (struct generation *g = s->generations; g; g = g->next)
@@ -266,6 +267,10 @@ static void child_ended(struct supervisor *s, pid_t pid, int status)
 	}
 	if (pid == s->watch.check) {
 		rollback_checked(s, status);
+		return;
+	}
+	if (pid == s->reexec.probe) {
+		reexec_probed(s, status);
 		return;
 	}
 	for (struct generation *g = s->generations; g; g = g->next) {

@@ -27,21 +27,33 @@ static socklen_t parse_address(const char *name, struct sockaddr_un *addr)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (*name == '/'));
 }
 
-int notify_open(struct supervisor *s)
+/* Where its generations say it, and where we do. */
+static void note_addresses(struct supervisor *s)
 {
 	static char name[64];
+
+	snprintf(name, sizeof(name), "@cpr-notify.%llx", (unsigned long long)s->recipe.nonce);
+	s->recipe.notify = name;
+	s->notify.manager = getenv("NOTIFY_SOCKET") ? strdup(getenv("NOTIFY_SOCKET")) : NULL;
+}
+
+int notify_open(struct supervisor *s)
+{
 	cleanup_fd int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un addr;
 	const int on = 1;
 
-	snprintf(name, sizeof(name), "@cpr-notify.%llx", (unsigned long long)s->recipe.nonce);
+	note_addresses(s);
 	if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) ||
-	    bind(sock, (struct sockaddr *)&addr, parse_address(name, &addr)))
+	    bind(sock, (struct sockaddr *)&addr, parse_address(s->recipe.notify, &addr)))
 		return -errno;
-	s->notify.manager = getenv("NOTIFY_SOCKET") ? strdup(getenv("NOTIFY_SOCKET")) : NULL;
-	s->recipe.notify = name;
 	s->notify.sock = steal_fd(&sock);
 	return 0;
+}
+
+void notify_resume(struct supervisor *s)
+{
+	note_addresses(s);
 }
 
 static void attach(struct msghdr *message, void *room, size_t size, int fd)

@@ -62,13 +62,13 @@ static void nothing(int signo)
 
 /* All signals are blocked from here on, and come by a descriptor. The doorbell has a handler, by which the tools see
  * that it is heard. */
-int signals_open(struct supervisor *s)
+int signals_open(struct supervisor *s, sigset_t *before)
 {
 	struct sigaction heard = {.sa_handler = nothing};
 	sigset_t all, ours;
 
 	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &s->recipe.mask);
+	sigprocmask(SIG_SETMASK, &all, before);
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGCHLD);
 	sigaddset(&ours, s->options.doorbell);
@@ -77,7 +77,6 @@ int signals_open(struct supervisor *s)
 	for (size_t i = 0; i < countof(forwarded); i++)
 		sigaddset(&ours, forwarded[i]);
 	sigaction(s->options.doorbell, &heard, NULL);
-	sigaddset(&s->recipe.mask, s->options.doorbell); /* until the library in the program hangs it */
 	s->signals = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 	return s->signals < 0 ? -errno : 0;
 }

@@ -86,7 +86,7 @@ static int begin(struct supervisor *s)
 	if (!r && s->options.attach)
 		r = take_attached(s);
 
-	s->signals = s->address = s->notify.sock = s->files = -1;
+	s->signals = s->address = s->notify.sock = s->files = s->reexec.output = -1;
 	s->started_at = io_now();
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
@@ -101,7 +101,8 @@ static int begin(struct supervisor *s)
 	if (!r)
 		r = gateless_begin(s);
 	if (!r)
-		r = signals_open(s);
+		r = signals_open(s, &s->recipe.mask);
+	sigaddset(&s->recipe.mask, s->options.doorbell); /* until the library in the program hangs it */
 	if (!r)
 		r = reports_listen(s);
 	if (!r)
@@ -112,6 +113,25 @@ static int begin(struct supervisor *s)
 		s->files = watch_open(s->options.watched, s->options.watched_count);
 		r = s->files < 0 ? s->files : 0;
 	}
+	return r ? r : show_page(s);
+}
+
+/* What another image of this process has begun. */
+static int go_on(struct supervisor *s, char **argv)
+{
+	bool changed = false;
+	int r;
+
+	s->options.argv = s->recipe.argv = argv;
+	s->handover.check_output = s->watch.output = s->reexec.output = -1;
+	notify_resume(s);
+	r = gateless_begin(s);
+	if (!r)
+		r = signals_open(s, NULL);
+	if (!r && s->files >= 0)
+		r = watch_resume(s->files, s->options.watched, s->options.watched_count, &changed);
+	if (changed)
+		s->changed_at = io_now() + CHANGED_MS * MS;
 	return r ? r : show_page(s);
 }
 
@@ -177,6 +197,7 @@ static void tick(struct supervisor *s)
 	handover_tick(s, now);
 	rollback_tick(s, now);
 	callers_tick(s, now);
+	reexec_tick(s, now);
 }
 
 /* ms until something is due; -1: nothing is. */
@@ -202,6 +223,7 @@ static int timeout(const struct supervisor *s)
 	due(&at, handover_due(s));
 	due(&at, s->watch.at);
 	due(&at, callers_due(s));
+	due(&at, reexec_due(s));
 	if (!at)
 		return -1;
 	return at <= now ? 0 : (int)((at - now) / MS) + 1;
@@ -329,12 +351,22 @@ static int end(int status)
 	return 128 + signo; /* pid 1 of a namespace is not ended by that */
 }
 
+static int run(struct supervisor *s)
+{
+	while (!s->ending || s->generations)
+		step(s);
+	fdstore_end(s);
+	launch_pidfile_remove();
+	return end(s->status);
+}
+
 int supervisor_run(const struct supervisor_options *options)
 {
 	static struct supervisor s;
 	int r;
 
 	s.options = *options;
+	reexec_note_path();
 	r = begin(&s);
 	if (r) {
 		warnx("handover mode: %s", strerror(-r));
@@ -342,9 +374,36 @@ int supervisor_run(const struct supervisor_options *options)
 	}
 	if (!(options->attach ? handover_attach(&s) : lives_start(&s)))
 		return EXIT_FAILURE;
-	while (!s.ending || s.generations)
-		step(&s);
-	fdstore_end(&s);
-	launch_pidfile_remove();
-	return end(s.status);
+	return run(&s);
+}
+
+/* The library of this version is in the generations to come. */
+static int preload(const struct supervisor *s, struct text *why)
+{
+	char library[PATH_MAX];
+	int r = s->options.filtered ? 0 : launch_library(library, why);
+
+	return r || s->options.filtered ? r : launch_preload(library, s->recipe.path);
+}
+
+int supervisor_resume(int state, char **argv, bool only_check)
+{
+	static struct supervisor s;
+	char reason[2 * PATH_MAX] = "";
+	struct text why = TEXT_ON(reason);
+	int r = knowledge_read(&s, state, only_check, &why);
+
+	reexec_note_path();
+	if (!r)
+		r = preload(&s, &why);
+	if (!r && !only_check)
+		r = go_on(&s, argv);
+	close(state);
+	if (r)
+		warnx("the state of the supervisor before cannot be taken over: %s", *reason ? reason : strerror(-r));
+	if (r || only_check)
+		return r ? EXIT_FAILURE : EXIT_SUCCESS;
+	lives_reap(&s);
+	callers_reexeced(&s, NULL);
+	return run(&s);
 }

@@ -28,4 +28,10 @@ struct supervisor_options {
 /* Runs the server until it ends. Its status, as a shell tells it; a death by signal is died here as well. */
 int supervisor_run(const struct supervisor_options *options);
 
+/*
+ * The same in the next image of a supervisor, from what the last one has left in the memfd `state`; `argv`: the
+ * server's command. `only_check`: says whether that would be possible, and does nothing.
+ */
+int supervisor_resume(int state, char **argv, bool only_check);
+
 #endif

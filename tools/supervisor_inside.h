@@ -11,7 +11,10 @@
 #include "model/rules.h"
 #include "model/settings.h"
 #include "own.h"
+#include "saved.h"
 #include "supervisor.h"
+
+#include <sys/stat.h>
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
@@ -25,6 +28,7 @@ struct caller {
 	bool waits; /* for the restart that is under way */
 	bool waits_for_drain;
 	int drains;    /* the number of the generation whose end it waits for; 0: none */
+	bool reexecs;  /* it waits for the next image of the supervisor */
 	int64_t until; /* its request must come before */
 };
 
@@ -81,6 +85,15 @@ struct store {
 	bool leaving; /* what the generations give goes there */
 };
 
+/* The exec of the supervisor's own new version. */
+struct reexec {
+	pid_t probe; /* the new version, which tells whether it can take over; 0: none runs */
+	int output;  /* what it said; -1: nothing goes on */
+	bool proven; /* it can */
+	int64_t until;
+	struct stat file; /* what was tried */
+};
+
 struct supervisor {
 	struct supervisor_options options;
 	struct recipe recipe;
@@ -93,6 +106,7 @@ struct supervisor {
 	struct watch watch;
 	struct notify notify;
 	struct store store;
+	struct reexec reexec;
 	struct caller callers[CALLERS_MAX];
 	int signals;        /* signalfd */
 	int address;        /* where generations report */
@@ -136,6 +150,7 @@ void reports_notified(struct supervisor *s, struct generation *g); /* it has sai
 
 /* notify.c */
 int notify_open(struct supervisor *s);
+void notify_resume(struct supervisor *s);
 void notify_hear(struct supervisor *s);
 void notify_ready(struct supervisor *s); /* the first generation serves: our manager is told, once */
 
@@ -164,7 +179,7 @@ int notices_holds(const struct generation *g, uint64_t ino); /* has it this sock
 void notices_settle(struct supervisor *s); /* what is not listening, or was closed, is held no more */
 
 /* signals.c */
-int signals_open(struct supervisor *s);
+int signals_open(struct supervisor *s, sigset_t *before); /* the mask of then, unless that is NULL */
 void signals_take(struct supervisor *s);
 
 /* handover.c */
@@ -181,6 +196,18 @@ bool handover_under_way(const struct supervisor *s);
 void handover_drain(struct supervisor *s,
 		    struct generation *old); /* there is no way back to it: it goes on with what it has only */
 int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why);
+
+/* reexec.c */
+void reexec_note_path(void); /* before anything changes the working directory */
+int reexec_begin(struct supervisor *s, struct text *why);
+void reexec_probed(struct supervisor *s, int status);
+void reexec_call_off(struct supervisor *s, const char *why);
+void reexec_tick(struct supervisor *s, int64_t now);
+int64_t reexec_due(const struct supervisor *s);
+
+/* knowledge.c */
+int knowledge_write(const struct supervisor *s, struct saver *saver, int memfds[2]);
+int knowledge_read(struct supervisor *s, int state, bool dry, struct text *why);
 
 /* rollback.c */
 void rollback_watch(struct supervisor *s, const char *listener);
@@ -204,6 +231,7 @@ void callers_ring(struct supervisor *s, uint64_t nonce);
 void callers_read(struct supervisor *s, struct caller *c);
 void callers_tell(struct supervisor *s, const char *text, size_t n, bool last); /* whoever waits for the restart */
 void callers_drained(struct supervisor *s, int generation);
+void callers_reexeced(struct supervisor *s, const char *failed); /* NULL: this is the next image */
 void callers_tick(struct supervisor *s, int64_t now);
 int64_t callers_due(const struct supervisor *s);
 

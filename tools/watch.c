@@ -4,6 +4,7 @@
 #include "watch.h"
 
 #include "base/attr.h"
+#include "base/io.h"
 #include "own.h"
 
 #include <errno.h>
@@ -76,14 +77,24 @@ static int watch_file(const char *file)
 	return r;
 }
 
-int watch_open(char *const *files, size_t count)
+static int remember(int fd, char *const *files, size_t count)
 {
-	watch.fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	watch.fd = fd;
 	watch.looks = calloc(count, sizeof(*watch.looks));
 	watch.files = files;
 	watch.count = count;
-	if (watch.fd < 0 || !watch.looks)
-		return watch.fd < 0 ? -errno : -ENOMEM;
+	for (size_t i = 0; watch.looks && i < count; i++)
+		watch.looks[i] = look_at(files[i]);
+	return watch.looks ? 0 : -ENOMEM;
+}
+
+int watch_open(char *const *files, size_t count)
+{
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	int error = fd < 0 ? -errno : remember(fd, files, count);
+
+	if (error)
+		return error;
 	for (size_t i = 0; i < count; i++) {
 		int r = watch_file(files[i]);
 
@@ -92,6 +103,12 @@ int watch_open(char *const *files, size_t count)
 		watch.looks[i] = look_at(files[i]);
 	}
 	return watch.fd;
+}
+
+int watch_resume(int fd, char *const *files, size_t count, bool *changed)
+{
+	*changed = io_await_input(fd, 0);
+	return remember(fd, files, count);
 }
 
 static void read_events(void)

@@ -13,6 +13,12 @@
  */
 int watch_open(char *const *files, size_t count);
 
+/*
+ * The same with the descriptor of the last image of this process. *changed: something has happened meanwhile. 0, or
+ * -errno.
+ */
+int watch_resume(int fd, char *const *files, size_t count, bool *changed);
+
 /* There is something to read: has one of them changed? */
 bool watch_changed(void);
 

@@ -42,6 +42,7 @@ enum protocol_verb {
 	PROTOCOL_TAKE,
 	PROTOCOL_ROLLBACK, /* cprctl's, to a supervisor */
 	PROTOCOL_FORGET,
+	PROTOCOL_REEXEC, /* cprctl's, to a supervisor */
 	PROTOCOL_VERBS_END,
 };
 

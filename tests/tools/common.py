@@ -88,12 +88,12 @@ def free_port():
 class Server:
     """The server above, under cpr, in a directory of its own."""
 
-    def __init__(self, *options, arguments=(), command=None, preexec=None, code=SERVER):
+    def __init__(self, *options, arguments=(), command=None, preexec=None, code=SERVER, exec=EXEC):
         self.directory = tempfile.mkdtemp(prefix="cpr-tools-")
         self.port = free_port()
         command = command or [PYTHON, "-c", code]
         self.process = subprocess.Popen(
-            [EXEC, *options, "--", *command, str(self.port), *arguments], cwd=self.directory, preexec_fn=preexec,
+            [exec, *options, "--", *command, str(self.port), *arguments], cwd=self.directory, preexec_fn=preexec,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.pid = str(self.process.pid)
 

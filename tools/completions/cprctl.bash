@@ -38,7 +38,7 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -W '--help --version' -- "$cur")
         ;;
     :*)
-        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback dump enable disable' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback reexec dump enable disable' -- "$cur")
         ;;
     restart:-*)
         mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --wait --json --help' -- "$cur")
@@ -52,7 +52,7 @@ _cprctl() {
     *:-*)
         mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
         ;;
-    list:* | status:* | restart:* | rollback:*)
+    list:* | status:* | restart:* | rollback:* | reexec:*)
         mapfile -t COMPREPLY < <(compgen -W "$(_cprctl_pids)" -- "$cur")
         ;;
     enable:* | disable:*)
