@@ -254,6 +254,44 @@ void io_close(int *fd)
 	errno = saved_errno;
 }
 
+/* Whole jiffies at each HZ that there is: it is read as it was written. */
+enum { ACCEPT_US = 240000 };
+
+/*
+ * O_NONBLOCK, the obvious way, is shared with every process that has the listener: one that comes into accept() in this
+ * moment would be told EAGAIN at once. So is the timeout, but it is told only if no client comes for so long. True: the
+ * timeout was none, and is to be undone.
+ */
+static bool limit_accept(int listener, struct timeval *before)
+{
+	struct timeval limit = {.tv_usec = ACCEPT_US};
+	socklen_t len = sizeof(*before);
+
+	if (next_fcntl(listener, F_GETFL, NULL) & O_NONBLOCK ||
+	    getsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, before, &len))
+		return false;
+	if ((before->tv_sec || before->tv_usec) && !before->tv_sec && before->tv_usec <= ACCEPT_US)
+		return false; /* short enough, or another process is here */
+	return !next_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+int io_accept_soon(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	struct timeval before;
+	bool limited;
+	int fd;
+
+	if (raw_poll(&p, 1, 0) <= 0)
+		return -EAGAIN;
+	limited = limit_accept(listener, &before);
+	fd = raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	fd = fd < 0 ? -errno : fd;
+	if (limited)
+		next_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &before, sizeof(before));
+	return fd;
+}
+
 bool io_await_input(int fd, int ms)
 {
 	int64_t until = io_now() + ms * INT64_C(1000000), left = ms;

@@ -56,6 +56,13 @@ int io_memfd_sized(const char *name, size_t size, int seals);
  */
 int io_move_up(int fd, int least);
 
+/*
+ * Accepts what is in a listener's queue; close-on-exec. Another process may take what poll(2) saw, and on a blocking
+ * listener accept(2) would then sleep for good: so it sleeps for a quarter of a second at the most. The connection, or
+ * -errno: -EAGAIN if there is none.
+ */
+int io_accept_soon(int listener);
+
 /* Is there something to read, or an end, within so many ms? Signals do not cut that short. */
 bool io_await_input(int fd, int ms);
 

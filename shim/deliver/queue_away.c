@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -30,14 +29,6 @@
 enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
 
 /* ---- leaving again, before the program has accepted every knock ---- */
-
-/* Is a client in the queue? Without one, accept() on a blocking listener does not come back. See knock_begin_taking. */
-static int accept_now(int listener)
-{
-	struct pollfd p = {.fd = listener, .events = POLLIN};
-
-	return raw_poll(&p, 1, 0) > 0 ? raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-}
 
 static bool has_room(struct family *f)
 {
@@ -65,7 +56,7 @@ static void take_knocks(struct family *f, int listener)
 {
 	int fd;
 
-	while (knock_unaccepted() && has_room(f) && (fd = accept_now(listener)) >= 0) {
+	while (knock_unaccepted() && has_room(f) && (fd = io_accept_soon(listener)) >= 0) {
 		enum knock_kind kind = knock_kind(fd);
 
 		if (kind == KNOCK_NONE) {

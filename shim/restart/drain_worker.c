@@ -10,6 +10,7 @@
 #include "drain/carry.h"
 #include "deliver/queue.h"
 #include "drain/drain.h"
+#include "drain/freeze.h"
 #include "fd/inherited.h"
 #include "process/guard.h"
 #include "base/io.h"
@@ -252,12 +253,34 @@ static bool is_abandoned(uint64_t nonce)
 	return dead_ticks * SLOW_STEP_MS > DEAD_MS || (io_now() > late && nonce != PAGE_GONE);
 }
 
+/*
+ * Both sides have ended it before it could be passed on. A thread that polls it would look a hundred times a second
+ * whether it is frozen still, and such a worker never looks as if it had nothing to do.
+ */
+static bool has_ended(const struct conn *c, int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	return c && c->flags & CONN_FROZEN && !(c->flags & CONN_EXEMPT) &&
+	       getpeername(fd, (struct sockaddr *)&peer, &len) && errno == ENOTCONN;
+}
+
 static void let_all_go(void)
 {
 	bool any = mine_count;
 
 	while (mine_count)
 		let_go(mine[--mine_count].fd);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (!has_ended(c, fd))
+			continue;
+		freeze_undo(c);
+		conn_end(fd);
+		any = true;
+	}
 	if (any)
 		drain_wake(); /* a thread that is parked on one of them finds its end */
 }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A master and two workers that do not leave for SIGTERM. As apache's, each joins a thread that serves, and waits for a word from its master.
 
-    forking.py HOST PORT [deaf|tidy|jobs|follow] [start=SEC]
+    forking.py HOST PORT [deaf|tidy|jobs|follow|polls] [start=SEC]
         deaf: SIGTERM does nothing; tidy: it is busy for a second, leaves a file, and then ends; jobs: deaf, and it serves nobody;
-        follow: deaf, but it ends with its master; start: workers are slow to start
+        follow: deaf, but it ends with its master; polls: deaf, and each connection has a thread, which polls it;
+        start: workers are slow to start
 """
 
 import os
@@ -45,6 +46,23 @@ def serve(listener, start, since):
                 clients.pop(fd).close()
 
 
+def poll_alone(sock):
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    while poll.poll() and answer(sock, None):
+        pass
+    sock.close()
+
+
+def serve_by_threads(listener):
+    """The time between accept() and the first poll() is a thread's start."""
+    poll = select.epoll()
+    poll.register(listener, select.EPOLLIN)
+    while poll.poll():
+        while sock := accept(listener):
+            threading.Thread(target=poll_alone, args=(sock,), daemon=True).start()
+
+
 def accept(listener):
     try:
         return listener.accept()[0]
@@ -63,7 +81,9 @@ def tidy(*_):
 
 def work(listener, how, start, since, word):
     signal.signal(signal.SIGTERM, tidy if how == "tidy" else lambda *_: None)
-    if how != "jobs":
+    if how == "polls":
+        threading.Thread(target=serve_by_threads, args=(listener,), daemon=True).start()
+    elif how != "jobs":
         threading.Thread(target=serve, args=(listener, start, since), daemon=True).start()
     os.read(word, 1)        # its master holds the other end
     os._exit(0)

@@ -4,17 +4,19 @@
 import contextlib
 import os
 import shutil
+import threading
 import time
 
 import proc
-from details import Bench, run_checks
-from harness import await_until
+from details import Bench, Client, run_checks
+from harness import Failure, await_until
 from protocols import PATH
 from setups import SETUPS, nginx_command, python
 
 WORKERS = 2
 FIRST_KNOCKS = 2
 LIMIT = 128     # open files of an owner
+ENDING = 8      # clients at once that end when they are answered
 IDLE = 300      # connections of its workers
 REAL = {"nginx": (lambda room: nginx_command(room, "worker_processes 4;"), 4), "apache": (SETUPS["apache"].prepare, 2)}
 
@@ -53,6 +55,46 @@ def deaf_and_idle_leave_soon(result, options):
             for client in clients:
                 result.expect(int(client.ask("/").split()[0]) not in old, "an old worker answers")
                 client.close()
+
+
+def clients_of(pid):
+    """How many threads it has for clients: beside its first one, the one that accepts, and the library's task."""
+    try:
+        return max(0, len(os.listdir(f"/proc/{pid}/task")) - 3)
+    except FileNotFoundError:
+        return 0
+
+
+def ask_and_end(bench, failures, over):
+    """A client after the other, each ends as soon as it is answered."""
+    while not over.is_set():
+        try:
+            client = Client((bench.room.host, bench.room.port))
+            client.ask("/")
+            client.close()
+        except (Failure, OSError) as failure:
+            failures.append(str(failure))
+
+
+def ended_ones_keep_no_worker(result, options):
+    """Clients that end in the middle of a drain: the threads that poll their connections learn of it."""
+    failures, over = [], threading.Event()
+    with forking(result, options, "polls") as bench:
+        clients = [threading.Thread(target=ask_and_end, args=(bench, failures, over)) for _ in range(ENDING)]
+        for client in clients:
+            client.start()
+        for _ in range(5):
+            old = workers_of(bench, WORKERS)
+            bench.restart()
+            result.expect(old, "there were no old workers")
+            # a deaf one that does nothing is ended after a second
+            over_soon = await_until(lambda: not any(map(clients_of, old)), 0.9)
+            result.expect_in_time(over_soon, f"threads for clients in the old workers: {[*map(clients_of, old)]}")
+            seconds_until_gone(bench, old)
+        over.set()
+        for client in clients:
+            client.join()
+        result.expect(not failures, f"{len(failures)} clients lost their answer: {failures[:3]}")
 
 
 def tidy_is_waited_for(result, options):
@@ -187,7 +229,7 @@ def late_failure_leaves_everything(result, options):
             client.ask(PATH)
 
 
-CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, tidy_is_waited_for, deaf_do_not_pile_up, dead_are_reaped, no_crowd_at_the_door,
+CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, ended_ones_keep_no_worker, tidy_is_waited_for, deaf_do_not_pile_up, dead_are_reaped, no_crowd_at_the_door,
                                  more_than_the_owner_may_open_are_carried, late_failure_leaves_everything)]
 CHECKS += [(real_workers_leave_soon, name) for name in REAL]
 

@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 
 static void noticed(int sig)
 {
@@ -221,6 +224,77 @@ Test(io, sends_to_nobody_without_a_signal)
 	pair(ends);
 	close(ends[1]);
 	cr_assert_eq(io_send(ends[0], "x", 1, -1), -EPIPE);
+}
+
+enum { TAKERS = 4, ROUNDS = 200, SECONDS = 20 };
+
+/* One client a round, and all look for it. */
+static void take_in_each_round(const int *listener, _Atomic bool *taken)
+{
+	for (int i = 0; i < ROUNDS; i++)
+		while (!taken[i]) {
+			int fd = io_accept_soon(listener[i]);
+
+			taken[i] |= fd >= 0;
+			if (fd >= 0)
+				close(fd);
+			else if (fd != -EAGAIN)
+				_exit(2);
+		}
+	_exit(0);
+}
+
+static int listening_at(struct sockaddr_un *un)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	socklen_t len = sizeof(*un);
+
+	un->sun_family = AF_UNIX;
+	cr_assert_eq(bind(listener, (struct sockaddr *)un, sizeof(sa_family_t)), 0); /* the kernel gives it a name */
+	cr_assert_eq(listen(listener, 1), 0);
+	cr_assert_eq(getsockname(listener, (struct sockaddr *)un, &len), 0);
+	return listener;
+}
+
+static void knock_once(const struct sockaddr_un *un)
+{
+	int client = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	cr_assert_eq(connect(client, (const struct sockaddr *)un, sizeof(sa_family_t) + 6), 0);
+	close(client);
+}
+
+/* With poll() and then accept() alone, most of these sleep for good. */
+Test(io, accepts_from_a_blocking_listener_that_others_accept_from, .timeout = 2 * SECONDS)
+{
+	_Atomic bool *taken = mmap(NULL, ROUNDS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sockaddr_un un[ROUNDS] = {0};
+	int listener[ROUNDS], status, asleep = 0;
+	struct timeval timeout;
+	socklen_t len = sizeof(timeout);
+
+	for (int i = 0; i < ROUNDS; i++)
+		listener[i] = listening_at(&un[i]);
+	for (int i = 0; i < TAKERS; i++)
+		if (!fork()) {
+			alarm(SECONDS);
+			take_in_each_round(listener, taken);
+		}
+	for (int i = 0; i < ROUNDS; i++) {
+		knock_once(&un[i]);
+		while (!taken[i])
+			usleep(100);
+	}
+	for (int i = 0; i < TAKERS; i++) {
+		cr_assert_gt(wait(&status), 0);
+		asleep += status != 0;
+	}
+	cr_assert_eq(asleep, 0, "%d processes sleep in accept()", asleep);
+	for (int i = 0; i < ROUNDS; i++) {
+		cr_assert_eq(getsockopt(listener[i], SOL_SOCKET, SO_RCVTIMEO, &timeout, &len), 0);
+		cr_assert(!timeout.tv_sec && !timeout.tv_usec, "the timeout stays");
+		cr_assert_eq(fcntl(listener[i], F_GETFL), O_RDWR);
+	}
 }
 
 Test(io, makes_memfds_that_can_be_sealed_and_do_not_leak)
