@@ -6,6 +6,7 @@
 #include "base/attr.h"
 #include "base/fds.h"
 #include "base/io.h"
+#include "launch.h"
 #include "own.h"
 #include "proc.h"
 #include "remote.h"
@@ -171,20 +172,17 @@ int attach_read(struct attach *a, pid_t pid, char **command, struct text *why)
 
 /* ---- following ---- */
 
+static bool is_settings(const char *word)
+{
+	return !strncmp(word, "CPR_", 4);
+}
+
 static int take_environment(const struct attach *a)
 {
-	char **ours = environ;
-	size_t count = 0;
+	int r = a->environment ? launch_environment(a->environment, is_settings) : 0;
 
-	if (!a->environment)
-		return 0;
-	environ = NULL;
-	for (char *const *word = a->environment; *word; word++)
-		if (strncmp(*word, "CPR_", 4) && putenv(*word))
-			return -ENOMEM;
-	for (; ours && ours[count]; count++)
-		if (!strncmp(ours[count], "CPR_", 4) && putenv(ours[count]))
-			return -ENOMEM;
+	if (r || !a->environment)
+		return r;
 	return setenv("PWD", a->directory, 1) ? -errno : 0;
 }
 

@@ -396,11 +396,11 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 	}
 }
 
-enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer,
-			       struct text *why)
+/* Rings, and hears one answer, which must be "ok". */
+static enum outcome call(struct client *client, const struct protocol_request *request, int64_t until,
+			 struct answer *answer, struct text *why)
 {
-	const struct protocol_request request = {.verb = verb};
-	enum outcome outcome = client_ring(client, &request, why);
+	enum outcome outcome = client_ring(client, request, why);
 
 	if (!outcome)
 		outcome = client_hear(client, until, answer, why);
@@ -410,12 +410,28 @@ enum outcome client_call_again(struct client *client, enum protocol_verb verb, i
 	return OUTCOME_FAILED;
 }
 
-enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until,
-			 struct answer *answer, struct text *why)
+enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer,
+			       struct text *why)
+{
+	const struct protocol_request request = {.verb = verb};
+
+	return call(client, &request, until, answer, why);
+}
+
+enum outcome client_call_with(struct client *client, pid_t pid, const struct protocol_request *request, int64_t until,
+			      struct answer *answer, struct text *why)
 {
 	enum outcome outcome = client_open(client, pid, true, why);
 
-	return outcome ? outcome : client_call_again(client, verb, until, answer, why);
+	return outcome ? outcome : call(client, request, until, answer, why);
+}
+
+enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until,
+			 struct answer *answer, struct text *why)
+{
+	const struct protocol_request request = {.verb = verb};
+
+	return client_call_with(client, pid, &request, until, answer, why);
 }
 
 enum outcome client_ask(pid_t pid, enum protocol_verb verb, int timeout_ms, bool patient, struct answer *answer,

@@ -74,6 +74,10 @@ enum outcome client_hear(struct client *client, int64_t until, struct answer *an
 enum outcome client_call(struct client *client, pid_t pid, enum protocol_verb verb, int64_t until,
 			 struct answer *answer, struct text *why);
 
+/* The same with a request of more than its verb. */
+enum outcome client_call_with(struct client *client, pid_t pid, const struct protocol_request *request, int64_t until,
+			      struct answer *answer, struct text *why);
+
 /* The same for a client that is open already. */
 enum outcome client_call_again(struct client *client, enum protocol_verb verb, int64_t until, struct answer *answer,
 			       struct text *why);

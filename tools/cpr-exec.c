@@ -33,6 +33,7 @@ static const char usage_text[] =
 	"Usage: cpr-exec [OPTION...] [--] COMMAND [ARG...]\n"
 	"       cpr-exec --check COMMAND\n"
 	"       cpr-exec --attach=PID [--dry-run] [OPTION...] [-- COMMAND [ARG...]]\n"
+	"       cpr-exec --adopt=PID [OPTION...]\n"
 	"Starts COMMAND so that `cprctl restart PID` can restart it without any client noticing.\n"
 	"\n"
 	"  -m, --mode=exec|handover  how it restarts: in the same process (exec, the default),\n"
@@ -67,6 +68,7 @@ static const char usage_text[] =
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
 	"      --attach=PID          starts what runs as PID, without cpr, anew with its listeners, and tells\n"
 	"                            it to leave when the new one serves; --dry-run only shows\n"
+	"      --adopt=PID           becomes the supervisor of the server PID, whose own was killed\n"
 	"Both:\n"
 	"  -l, --log=LEVEL[:FILE]    error, warn, info or debug, to stderr or to FILE (warn)\n"
 	"      --check               only say whether COMMAND can be served: exit status 0 or 1\n"
@@ -96,6 +98,7 @@ enum {
 	OPT_DRY_RUN,
 	OPT_FDSTORE,
 	OPT_RESUME,
+	OPT_ADOPT,
 };
 
 /* +: the first word that is no option is the command */
@@ -128,6 +131,7 @@ static const struct option long_options[] = {
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
 	{"attach", required_argument, NULL, OPT_ATTACH},
+	{"adopt", required_argument, NULL, OPT_ADOPT},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},
 	{"check", no_argument, NULL, OPT_CHECK},
 	{"resume", required_argument, NULL, OPT_RESUME}, /* a supervisor's, to its next image */
@@ -150,7 +154,7 @@ static bool handover;
 static const char *handover_option;
 static struct supervisor_options supervisor = {.generations = 3, .crash_limit = 5, .crash_window_s = 60};
 static bool no_defaults;
-static pid_t attach_pid;
+static pid_t attach_pid, adopt_pid;
 static bool dry_run;
 static int resumed_state = -1;
 static const char *served_as = "can be served"; /* what --check says */
@@ -398,11 +402,12 @@ static void take_crash_limit(const struct action *action, const char *value)
 	supervisor.crash_window_s = (int)seconds;
 }
 
-static void take_attach(const struct action *action, const char *value)
+static void take_running(const struct action *action, const char *value)
 {
 	const char *error;
+	pid_t pid = (pid_t)strtonum(value, 1, INT32_MAX, &error);
 
-	attach_pid = (pid_t)strtonum(value, 1, INT32_MAX, &error);
+	*(action->option == OPT_ATTACH ? &attach_pid : &adopt_pid) = pid;
 	if (error)
 		errx(USAGE, "%s \"%s\" is %s: give the PID of a server", action->name, value, error);
 	handover = true;
@@ -447,7 +452,8 @@ static const struct action actions[] = {
 	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
 	{OPT_ROLLBACK, take_rollback, "--rollback", NULL, 0},
 	{OPT_WATCH, take_watch, "--watch", NULL, 0},
-	{OPT_ATTACH, take_attach, "--attach", NULL, 0},
+	{OPT_ATTACH, take_running, "--attach", NULL, 0},
+	{OPT_ADOPT, take_running, "--adopt", NULL, 0},
 	{OPT_DRY_RUN, take_dry_run, "--dry-run", NULL, 0},
 	{OPT_FDSTORE, take_fdstore, "--fdstore", NULL, 0},
 	{OPT_RESUME, take_resume, "--resume", NULL, 0},
@@ -549,6 +555,8 @@ static int try_filter(const char *path, struct text *why)
 	return 0;
 }
 
+static bool grace_is_whole; /* the ready timeout is in it already */
+
 static int supervise(const char *path, char **argv)
 {
 	char digits[16];
@@ -561,7 +569,7 @@ static int supervise(const char *path, char **argv)
 	supervisor.doorbell = doorbell();
 	supervisor.drain_s = take_setting(SETTINGS_DRAIN, HANDOVER_DRAIN_DEFAULT);
 	supervisor.ready_timeout_s = take_setting(SETTINGS_READY_TIMEOUT, READY_TIMEOUT_DEFAULT);
-	grace = take_setting(SETTINGS_GRACE, GRACE_DEFAULT) + supervisor.ready_timeout_s;
+	grace = take_setting(SETTINGS_GRACE, GRACE_DEFAULT) + (grace_is_whole ? 0 : supervisor.ready_timeout_s);
 	snprintf(digits, sizeof(digits), "%d", grace < SECONDS_MAX ? grace : SECONDS_MAX);
 	set(SETTINGS_GRACE, digits); /* it counts from the start, and a generation may be behind its gate for so long */
 	supervisor.retire_signal = take_setting(SETTINGS_RETIRE_SIGNAL, SIGTERM);
@@ -618,6 +626,25 @@ static int attach(char **command)
 	return supervise(path, a.argv);
 }
 
+/* By the path that it was started by; its settings, where this command line does not give others. */
+static int adopt(const char *command)
+{
+	static struct adopt a;
+	char reason[4 * PATH_MAX];
+	struct text why = TEXT_ON(reason);
+	bool with_grace = getenv(SETTINGS_GRACE);
+
+	if (command)
+		errx(USAGE, "--adopt takes no command (%s): the server tells its own", command);
+	if (!adopt_take(&a, adopt_pid, &why) || !adopt_follow(&a, &why)) {
+		warnx("%s", reason);
+		return FAILED;
+	}
+	grace_is_whole = !with_grace && getenv(SETTINGS_GRACE);
+	supervisor.adopt = &a;
+	return supervise(a.start.path, a.start.argv);
+}
+
 int main(int argc, char **argv)
 {
 	char path[PATH_MAX], reason[4 * PATH_MAX];
@@ -633,6 +660,11 @@ int main(int argc, char **argv)
 		errx(USAGE, "--dry-run is for --attach");
 	if (resumed_state >= 0)
 		return supervisor_resume(resumed_state, argv + optind, only_check);
+	if (attach_pid && adopt_pid)
+		errx(USAGE, "--attach is for a server that was started without cpr, --adopt for one that has lost its "
+			    "supervisor: give one of them");
+	if (adopt_pid)
+		return adopt(optind < argc ? argv[optind] : NULL);
 	if (attach_pid)
 		return attach(optind < argc ? argv + optind : NULL);
 	if (optind >= argc) {

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, DEPTH_MAX = 64 };
@@ -104,7 +105,7 @@ struct generation *generation_new(void)
 	struct generation *g = calloc(1, sizeof(*g));
 
 	if (g)
-		g->take = g->passing.listener = g->notices = -1;
+		g->take = g->passing.listener = g->notices = g->pidfd = -1;
 	return g;
 }
 
@@ -154,6 +155,7 @@ void generation_free(struct generation *g)
 	generation_stop_passing(g);
 	tail_close(&g->tail);
 	io_close(&g->notices);
+	io_close(&g->pidfd);
 	bounds_free(&g->bounds);
 	free(g->members);
 	free(g);
@@ -167,6 +169,8 @@ int generation_signal(const struct generation *g, int signo)
 
 	if (pid <= 0)
 		return -ESRCH;
+	if (g->pidfd >= 0) /* its pid may be another's by now */
+		return syscall(SYS_pidfd_send_signal, g->pidfd, signo, NULL, 0) ? -errno : 0;
 	return kill(pid, signo) ? -errno : 0;
 }
 

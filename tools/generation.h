@@ -70,6 +70,7 @@ struct generation {
 	char report[1024];
 	bool notified;        /* it has said READY=1 itself */
 	bool ended;           /* its owner has ended */
+	int pidfd;            /* of an owner that is no child of ours; -1 */
 	bool signalled;       /* it was told to end by us, or through us */
 	int status;           /* how, as of waitpid */
 	int64_t search_until; /* the process that was started has ended well: a daemon of it is looked for */

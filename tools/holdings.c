@@ -193,6 +193,7 @@ struct taking {
 	struct table *theirs, *into, *held;
 	bool worker;
 	size_t refused;
+	struct given *start; /* what the state says of it goes there; NULL: it is not wanted */
 };
 
 static void take_one(struct taking *t, uint64_t number, int *fd)
@@ -242,6 +243,11 @@ static enum outcome take_process(struct taking *t, int state_fd, int line, int64
 	outcome = take_batches(t, line, until, why);
 	if (!t->worker)
 		t->refused += table_count(t->theirs); /* what it named and did not give */
+	if (t->start) {
+		*t->start = state.given;
+		state.given = (struct given){0};
+		t->start = NULL;
+	}
 	state_free(&state);
 	return outcome;
 }
@@ -300,13 +306,15 @@ static void put_back(struct holdings *h, struct table *into)
 	table_free(into);
 }
 
-enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why)
+enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeout_ms, struct given *start, uid_t *uid,
+				      struct text *why)
 {
+	const struct protocol_request request = {.verb = PROTOCOL_GIVE, .flags = start ? PROTOCOL_WITH_START : 0};
 	cleanup_client struct client client = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
-	int64_t until = io_now() + timeout_ms * INT64_C(1000000), processes = 1;
-	struct taking t = {.into = table_new(), .held = h->table};
-	enum outcome outcome = client_call(&client, owner, PROTOCOL_GIVE, until, &answer, why);
+	int64_t until = io_now() + timeout_ms * INT64_C(1000000), processes = 1, user = 0;
+	struct taking t = {.into = table_new(), .held = h->table, .start = start};
+	enum outcome outcome = client_call_with(&client, owner, &request, until, &answer, why);
 
 	if (!outcome)
 		outcome = take_process(&t, answer.fd, client.line, until, why);
@@ -315,11 +323,18 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 		return outcome;
 	}
 	protocol_get_int(answer.text, "processes", &processes);
+	if (start && !protocol_get_int(answer.text, "uid", &user))
+		*uid = (uid_t)user;
 	take_workers(&t, &client, processes - 1, io_now() + WORKERS_MS * INT64_C(1000000));
 	close_all(h->table);
 	h->table = t.into;
 	h->refused = t.refused;
 	return OUTCOME_DONE;
+}
+
+enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why)
+{
+	return holdings_take_with_start(h, owner, timeout_ms, NULL, NULL, why);
 }
 
 /* ---- from the supervisor before ---- */

@@ -26,6 +26,10 @@ int holdings_begin(struct holdings *h);
  */
 enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why);
 
+/* The same, and what it was first started with, and as which user: *start is the caller's. */
+enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeout_ms, struct given *start, uid_t *uid,
+				      struct text *why);
+
 /* A sealed memfd for the generation that follows `generation`, which reports to `nonce`. The descriptor, or -errno. */
 int holdings_write(const struct holdings *h, int generation, uint64_t nonce, int64_t asked_at);
 

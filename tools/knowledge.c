@@ -101,6 +101,7 @@ static const struct saved_field generation_fields[] = {
 	NUMBER(struct generation, passing.graceful_at),
 	NUMBER(struct generation, passing.mute),
 	FD(struct generation, notices),
+	FD(struct generation, pidfd),
 	NUMBER(struct generation, listened_at),
 	NUMBER(struct generation, carried),
 };

@@ -111,6 +111,29 @@ static int add_words(struct text *t, const char *from, bool asan)
 	return 0;
 }
 
+/* Ours is copied first: putenv(3) begins anew in the very memory that setenv(3) has made before. */
+int launch_environment(char *const *theirs, bool (*not_taken)(const char *word))
+{
+	cleanup_free char **ours = NULL;
+	size_t count = 0;
+
+	while (environ && environ[count])
+		count++;
+	ours = calloc(count + 1, sizeof(*ours));
+	if (!ours)
+		return -ENOMEM;
+	if (count)
+		memcpy(ours, environ, count * sizeof(*ours));
+	environ = NULL;
+	for (; *theirs; theirs++)
+		if (!not_taken(*theirs) && putenv(*theirs))
+			return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		if (!strncmp(ours[i], "CPR_", 4) && putenv(ours[i]))
+			return -ENOMEM;
+	return 0;
+}
+
 int launch_no_preload(void)
 {
 	const char *old = getenv("LD_PRELOAD") ? getenv("LD_PRELOAD") : "";

@@ -8,6 +8,7 @@
 #include "base/text.h"
 
 #include <linux/limits.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* The directory of this tool, whatever link it was called by. 0, -errno. */
@@ -35,6 +36,12 @@ int launch_pidfile(const char *path, pid_t *other);
 /* The pid file that is ours and its lock, for the next image of this process; -1: none. And the next image's part. */
 int launch_pidfile_held(const char **path);
 void launch_pidfile_resume(int fd, const char *path);
+
+/*
+ * Another process's environment becomes ours, but for the words that are `not_taken`; our own CPR_ variables come after
+ * it. 0, or -ENOMEM.
+ */
+int launch_environment(char *const *theirs, bool (*not_taken)(const char *word));
 
 /* LD_PRELOAD without the library: the next image is a tool, and puts its own there. */
 int launch_no_preload(void);

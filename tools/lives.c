@@ -109,6 +109,32 @@ bool lives_start(struct supervisor *s)
 	return true;
 }
 
+/* It serves, and is no child of ours: its pidfd tells its end. */
+bool lives_adopt(struct supervisor *s)
+{
+	const struct adopt *a = s->options.adopt;
+	struct generation *g = generation_new();
+	char reason[REASON_SIZE] = "no memory";
+	struct text why = TEXT_ON(reason);
+
+	if (!g || !adopt_tell(a, &why)) {
+		supervisor_say("PID %d was not adopted: %s", (int)a->pid, reason);
+		generation_free(g);
+		return false;
+	}
+	g->owner = a->pid;
+	g->pidfd = a->pidfd;
+	g->started_at = io_now();
+	g->phase = GENERATION_SERVING;
+	g->ready = g->reported = s->proven = true;
+	s->restarts = a->generation - 1;
+	lives_add(s, g, a->generation);
+	s->serving = g;
+	notify_ready(s);
+	reports_refresh_soon(s, io_now() + SECOND);
+	return true;
+}
+
 /* ---- ends ---- */
 
 static bool ended_well(int status)
@@ -208,6 +234,17 @@ static void generation_ended(struct supervisor *s, struct generation *g)
 		g->phase = g->phase == GENERATION_FAILED ? GENERATION_FAILED : GENERATION_RETIRING;
 		g->leave_by = g->leave_by ? g->leave_by : io_now() + KILL_AFTER_S * SECOND;
 	}
+}
+
+/* How it ended, only its parent hears: a server that was not told to end has crashed. */
+void lives_adopted_ended(struct supervisor *s, struct generation *g)
+{
+	io_close(&g->pidfd);
+	g->pidfd = -1;
+	if (g->ended)
+		return;
+	g->status = g->signalled ? 0 : W_EXITCODE(EXIT_FAILURE, 0);
+	generation_ended(s, g);
 }
 
 enum daemon { DAEMON_NONE, DAEMON_SILENT, DAEMON_FOUND };

@@ -81,7 +81,10 @@ static int take_attached(struct supervisor *s)
 
 static int begin(struct supervisor *s)
 {
-	int r = holdings_begin(&s->holdings);
+	int r = s->options.adopt ? 0 : holdings_begin(&s->holdings);
+
+	if (s->options.adopt)
+		s->holdings = s->options.adopt->holdings;
 
 	if (!r && s->options.attach)
 		r = take_attached(s);
@@ -266,6 +269,7 @@ static void add_generation(const struct supervisor *s, struct generation *g, str
 	if (s->has_pending && g == s->serving)
 		add_source(all, g->take, POLLOUT, of);
 	add_source(all, g->notices, POLLIN, of);
+	add_source(all, g->pidfd, POLLIN, of);
 	if (s->has_pending)
 		return;
 	add_source(all, g->passing.listener, POLLIN, of);
@@ -287,6 +291,8 @@ static void look_at_generation(struct supervisor *s, struct generation *g, int f
 		return;
 	if (fd == g->notices)
 		notices_take(s, g);
+	else if (fd == g->pidfd)
+		lives_adopted_ended(s, g);
 	else if (fd == g->take)
 		passing_flush(s);
 	else if (fd == g->passing.listener)
@@ -372,7 +378,11 @@ int supervisor_run(const struct supervisor_options *options)
 		warnx("handover mode: %s", strerror(-r));
 		return EXIT_FAILURE;
 	}
-	if (!(options->attach ? handover_attach(&s) : lives_start(&s)))
+	if (options->adopt && !lives_adopt(&s)) {
+		launch_pidfile_remove();
+		return EXIT_FAILURE;
+	}
+	if (!options->adopt && !(options->attach ? handover_attach(&s) : lives_start(&s)))
 		return EXIT_FAILURE;
 	return run(&s);
 }

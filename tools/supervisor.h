@@ -3,6 +3,7 @@
 #ifndef CPR_SUPERVISOR_H
 #define CPR_SUPERVISOR_H
 
+#include "adopt.h"
 #include "attach.h"
 #include "health.h"
 
@@ -18,6 +19,7 @@ struct supervisor_options {
 	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
 	struct attach *attach; /* a server that runs already, which the first generation follows; NULL: none */
+	struct adopt *adopt;   /* a server that has lost its supervisor; NULL: none */
 	bool fdstore;  /* what is held survives in the service manager's descriptor store */
 	bool filtered; /* nothing can be preloaded into the program: gateless.c */
 	struct health health;

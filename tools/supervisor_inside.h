@@ -130,6 +130,8 @@ struct supervisor {
 
 /* lives.c */
 bool lives_start(struct supervisor *s); /* the first generation, or the next one after a crash */
+bool lives_adopt(struct supervisor *s); /* … a server that runs already, and has lost its supervisor */
+void lives_adopted_ended(struct supervisor *s, struct generation *g);
 void lives_add(struct supervisor *s, struct generation *g, int number);
 void lives_remove(struct supervisor *s, struct generation *g);
 void lives_retire(struct supervisor *s, struct generation *g, int signo); /* told to leave: killed 5 s later */

@@ -43,6 +43,7 @@ enum protocol_verb {
 	PROTOCOL_ROLLBACK, /* cprctl's, to a supervisor */
 	PROTOCOL_FORGET,
 	PROTOCOL_REEXEC, /* cprctl's, to a supervisor */
+	PROTOCOL_ADOPT,
 	PROTOCOL_VERBS_END,
 };
 
@@ -70,6 +71,7 @@ enum protocol_verb {
  *          when it is 0. Its end calls it off
  *   TAKE   after OPEN. The connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
  *   FORGET after CLOSE: its listeners are given up, and there is no way back
+ *   ADOPT  the process that asks is the supervisor from now on: the one before was killed
  * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many
  * processes= there are. A process that the generation has exec'ed is asked for itself: PASS with the keys of the
  * listeners (`drain.keys`). It says "none" if it shares no such listener, and was given none of their connections. A
@@ -78,6 +80,9 @@ enum protocol_verb {
  */
 /* PROTOCOL_RESTART's flags, to a supervisor: the line stays until the old generation is gone, and is told "drained". */
 enum { PROTOCOL_WAIT_DRAINED = 1 };
+
+/* PROTOCOL_GIVE's: the state holds what the generation was started with, and the text as which uid=. */
+enum { PROTOCOL_WITH_START = 1 };
 
 /* A batch's value, of a connection whose process does not have its listener: it is found by the address. */
 enum { PROTOCOL_BY_ADDRESS = 0 };

@@ -48,6 +48,14 @@ void caller_wait_on(int sock)
 	next_fcntl(sock, F_SETFL, NULL);
 }
 
+int caller_pid(int sock)
+{
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
+}
+
 void caller_report(uint64_t nonce, const void *bytes, size_t n)
 {
 	int saved_errno = errno;

@@ -17,6 +17,9 @@ int caller_connect(uint64_t nonce);
 void caller_wait_on(int sock);
 
 /* One message to the caller of this nonce, then goodbye. A caller that is gone is no error. Keeps errno. */
+/* The process at the other end; 0: the kernel does not say. */
+int caller_pid(int sock);
+
 void caller_report(uint64_t nonce, const void *bytes, size_t n);
 
 #endif

@@ -194,6 +194,11 @@ void identity_begin(const struct rights *then)
 	forget(status);
 }
 
+uint32_t identity_user_at_start(void)
+{
+	return at_start.uid[1];
+}
+
 void identity_landlocked(void)
 {
 	if (birth_own_memory()) /* a vfork child has its parent's, and is not the one that restarts */

@@ -28,6 +28,9 @@ bool identity_unchanged(struct text *why);
  */
 bool identity_may_choose_program(int sock, struct text *why);
 
+/* The effective user that this program was started as. */
+uint32_t identity_user_at_start(void);
+
 /* The program has entered a Landlock domain: /proc does not tell. */
 void identity_landlocked(void);
 

@@ -13,6 +13,7 @@
 #include "model/state.h"
 #include "process/caller.h"
 #include "process/guard.h"
+#include "process/identity.h"
 #include "process/roster.h"
 #include "process/startup.h"
 #include "restart/arrive.h"
@@ -65,7 +66,7 @@ static bool is_given(const struct entry *e)
 }
 
 /* The state as a memfd, and what it names into `all`, which has room for as many as the table. */
-static int take_down(struct given_fd **all, size_t *count, size_t *room)
+static int take_down(struct given_fd **all, size_t *count, size_t *room, bool with_start)
 {
 	struct state state = {.generation = (uint32_t)generation_number(),
 			      .first_at = generation_first_at(),
@@ -75,6 +76,8 @@ static int take_down(struct given_fd **all, size_t *count, size_t *room)
 	struct guard_hold hold;
 	int fd = -EAGAIN;
 
+	if (with_start)
+		state.given = startup_given();
 	if (!guard_lock(&hold))
 		return fd;
 	tagging_check_all(false);
@@ -102,13 +105,13 @@ static int send_batch(int sock, const struct given_fd *all, size_t n)
 	return batch.count ? give_send(sock, &batch, sizeof(batch), fds, batch.count, PATIENCE_MS) : 0;
 }
 
-void give_on(int sock, size_t processes)
+void give_on(int sock, size_t processes, bool with_start)
 {
 	char bytes[512];
 	struct text t = TEXT_ON(bytes);
 	struct given_fd *all = NULL;
 	size_t count = 0, room = 0;
-	cleanup_fd int state = take_down(&all, &count, &room);
+	cleanup_fd int state = take_down(&all, &count, &room, with_start);
 	int r = state < 0 ? state : 0;
 
 	errno = -r;
@@ -119,6 +122,8 @@ void give_on(int sock, size_t processes)
 	protocol_put_int(&t, "descriptors", (int64_t)count);
 	if (processes)
 		protocol_put_int(&t, "processes", (int64_t)processes);
+	if (with_start)
+		protocol_put_int(&t, "uid", identity_user_at_start());
 	r = io_send(sock, t.bytes, t.used, state);
 	for (size_t at = 0; at < count && !r; at += PROTOCOL_BATCH_MAX)
 		r = send_batch(sock, all + at, count - at < PROTOCOL_BATCH_MAX ? count - at : PROTOCOL_BATCH_MAX);
@@ -137,5 +142,5 @@ void give_to(uint64_t nonce)
 	if (sock < 0)
 		return;
 	caller_wait_on(sock);
-	give_on(sock, 0);
+	give_on(sock, 0, false);
 }

@@ -3,11 +3,12 @@
 #ifndef CPR_RESTART_GIVE_H
 #define CPR_RESTART_GIVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* To the caller on `sock`; the text says how many processes will. */
-void give_on(int sock, size_t processes);
+/* To the caller on `sock`; the text says how many processes will. `with_start`: PROTOCOL_WITH_START. */
+void give_on(int sock, size_t processes, bool with_start);
 
 /* A worker's, to the caller at this nonce. */
 void give_to(uint64_t nonce);

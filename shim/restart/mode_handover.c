@@ -137,6 +137,9 @@ static int fulfil(uint32_t verb, uint64_t line)
 	case PROTOCOL_TAKE: /* the end of it */
 		deliver_expect_no_more();
 		break;
+	case PROTOCOL_ADOPT:
+		cpr__settings.supervisor = (int)line;
+		break;
 	case PROTOCOL_RETIRE:
 		r = abandoned_is_empty() ? 0 : -EBUSY;
 		break;
@@ -284,7 +287,7 @@ static const char *refusal(uint32_t verb)
 		return "another part of a handover is under way";
 	if (verb == PROTOCOL_GIVE && gate_is_closed)
 		return "this generation is behind its gate";
-	if (verb == PROTOCOL_TAKE && gate_is_closed)
+	if ((verb == PROTOCOL_TAKE || verb == PROTOCOL_ADOPT) && gate_is_closed)
 		return "this generation is behind its gate";
 	if ((verb == PROTOCOL_FORGET || verb == PROTOCOL_PASS) && !gate_has_left)
 		return "this generation has not closed its gate";
@@ -386,7 +389,7 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 	asked.asked_at = io_now();
 	asked.undoing = false;
 	if (verb == PROTOCOL_GIVE) {
-		give_on(sock, roster_worker_count() + 1);
+		give_on(sock, roster_worker_count() + 1, request->flags & PROTOCOL_WITH_START);
 		wish_for(verb, nonce);
 		raw_close(sock);
 		asked.sock = -1;
@@ -394,6 +397,8 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 		roster_workers_not_gated(fulfilled, true);
 		return;
 	}
+	if (verb == PROTOCOL_ADOPT)
+		nonce = (uint64_t)caller_pid(sock);
 	if (verb == PROTOCOL_PASS) {
 		answer(sock, "ok", NULL, roster_worker_count() + 1);
 		pass_begin(sock);

@@ -302,7 +302,7 @@ static const struct {
 	{PROTOCOL_RETIRE, answer_retire}, {PROTOCOL_DRAIN, answer_drain}, {PROTOCOL_JOIN, answer_join},
 	{PROTOCOL_GIVE, answer_handover}, {PROTOCOL_DOORS, answer_handover}, {PROTOCOL_CLOSE, answer_handover},
 	{PROTOCOL_OPEN, answer_handover}, {PROTOCOL_PASS, answer_handover},  {PROTOCOL_TAKE, answer_handover},
-	{PROTOCOL_FORGET, answer_handover},
+	{PROTOCOL_FORGET, answer_handover},  {PROTOCOL_ADOPT, answer_handover},
 };
 
 static enum answered answer(struct call *call)

@@ -27,7 +27,8 @@ class Running:
             return False
 
     def attach(self, *command):
-        self.attached = subprocess.Popen([EXEC, "--attach", self.pid, "--", *command] if command else [EXEC, "--attach", self.pid],
+        options = ["--attach", self.pid, "--drain", "60"]
+        self.attached = subprocess.Popen([EXEC, *options, *(["--", *command] if command else [])],
                                          stderr=subprocess.PIPE, text=True)
         return str(self.attached.pid)
 
