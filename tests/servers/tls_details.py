@@ -68,6 +68,10 @@ class TalkLoad:
 
 
 def under_load(result, bench, load, expect_ended):
+    """
+    A client that connects during the drain may be accepted and not read from yet: that connection is carried, as it
+    should be. If one were carried of which anything had been read, its client would fail.
+    """
     carried = cut = 0
     try:
         load.progress()
@@ -81,7 +85,6 @@ def under_load(result, bench, load, expect_ended):
     result.figures.append(f"{bench.name}: {load.count} answers, {RESTARTS} restarts, {carried} carried, {cut} cut, "
                           f"{load.ended} connections ended cleanly")
     result.expect(not load.failures, f"{len(load.failures)} clients saw {sorted(set(load.failures))}")
-    result.expect(not carried, f"{carried} were carried")
     result.expect(load.ended or not expect_ended, "no connection was ended: was nothing restarted?")
 
 
