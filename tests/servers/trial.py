@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import signal
+import statistics
 import subprocess
 import time
 
@@ -180,28 +181,41 @@ def own_start(setup, options):
         room.leave()
 
 
-def longest_wait(waits, result):
-    """The ms that a client waited of a restart: from when that was asked for, or from its own request on."""
-    longest = 0
+def longest_waits(waits, result):
+    """
+    For each restart the ms that a client waited of it at the most: from when it was asked for, or from its own request
+    on.
+    """
+    longest = []
     for asked, ready in result.windows:
-        for began, ms, retransmitted in waits:
-            end = began + ms / 1000
-            if asked <= began <= ready or began < asked < end and not retransmitted:
-                longest = max(longest, round((end - max(asked, began)) * 1000))
+        ends = [(max(asked, began), began + ms / 1000) for began, ms, retransmitted in waits
+                if asked <= began <= ready or began < asked < began + ms / 1000 and not retransmitted]
+        longest.append(max((round((end - since) * 1000) for since, end in ends), default=0))
     return longest
 
 
-def check_waits(longest, own, setup, options, result):
+def are_long(waits, everyone):
+    """The usual one by more than WAIT_MS over the usual start, or the longest by as much over two of the longest starts."""
+    return (statistics.median(waits) > statistics.median(everyone) + WAIT_MS
+            or max(waits) > 2 * max(everyone) + WAIT_MS)
+
+
+def check_waits(waits, own, setup, options, result):
     """
-    Who asks during a restart waits for as long as the server's own start would let it wait, and a little: with as many others, who all want to be served first.
-    Not counted are those whose first segment the server's own short queue had dropped before the restart was asked for: they come again a whole second later.
-    The longest of twenty is held against the longest of as many, where it is more than that of a few.
+    Who asks during a restart waits for as long as the server's own start would let it wait, and a little: with as many
+    others, who all want to be served first. Not counted are those whose first segment the server's own short queue had
+    dropped before the restart was asked for: they come again a whole second later. A busy machine makes single restarts
+    and single starts late: what they usually take is compared, with as many starts where a few say that it is too long.
     """
-    while longest > max(everyone for _, everyone in own) + WAIT_MS and len(own) < result.restarts:
+    while are_long(waits, [everyone for _, everyone in own]) and len(own) < result.restarts:
         own.append(own_start(setup, options))
-    first, everyone = (max(column) for column in zip(*own))
-    result.figures.append(f"longest wait during a restart: {longest} ms; the server's own start: {first} ms to its first answer, {everyone} ms to everybody's")
-    result.expect_in_time(longest <= everyone + WAIT_MS, f"a client waited for {longest} ms during a restart")
+    firsts, everyone = zip(*own)
+    usual, longest = round(statistics.median(waits)), max(waits)
+    result.figures.append(f"wait during a restart: {usual} ms usually, {longest} ms at the most; the server's own start: "
+                          f"{round(statistics.median(firsts))} ms to its first answer, "
+                          f"{round(statistics.median(everyone))} ms to everybody's, {max(everyone)} ms at the most")
+    result.expect_in_time(not are_long(waits, everyone), f"a client usually waited for {usual} ms during a restart, "
+                                                         f"and for {longest} ms at the most")
 
 
 def starts(setup, options):
@@ -237,7 +251,7 @@ def run(setup, options):
         load = Load(setup.protocol, room)
         waits = under_load(server, load, setup, options, result)
         if own:
-            check_waits(longest_wait(waits, result), own + starts(setup, options), setup, options, result)
+            check_waits(longest_waits(waits, result), own + starts(setup, options), setup, options, result)
     except (Failure, OSError, subprocess.SubprocessError) as failure:
         result.reasons.append(str(failure))
     finally:

@@ -16,7 +16,7 @@ COUNTERS = ("refused", "timed_out", "wrong", "stalled", "resets", "cut", "idle_c
 
 def late():
     result = harness.Result("late")
-    trial.check_waits(100, [(1, 2)], None, None, result)
+    trial.check_waits([100], [(1, 2)], None, None, result)
     return result
 
 
@@ -38,6 +38,15 @@ def retries_what_only_took_too_long():
     assert tries(late(), harness.Result("sound")) == [1, 2]
     assert tries(late(), late(), late()) == [1, 2, 3]
     assert tries(harness.Result("sound")) == [1]
+
+
+@test
+def takes_one_late_restart_for_noise_and_no_more():
+    starts = [60, 70, 65, 120]
+    assert not trial.are_long([100] * 19 + [280], starts)
+    assert trial.are_long([100] * 19 + [291], starts)       # twice the longest start, and 50 ms
+    assert trial.are_long([118] * 20, starts)               # the usual start, and 50 ms
+    assert not trial.are_long([117] * 20, starts)
 
 
 @test
