@@ -138,9 +138,13 @@ static void encode(const struct state *state, bool whole, char *bytes, size_t si
 	for (size_t i = 0; i < state->heirloom_count; i++)
 		put_pair(&at, RECORD_HEIRLOOM, state->heirlooms[i].fd, 0, state->heirlooms[i].dev,
 			 state->heirlooms[i].ino);
-	for (size_t i = 0; i < state->worker_count; i++)
+	for (size_t i = 0; i < state->worker_count; i++) {
 		put_pair(&at, RECORD_WORKER, state->workers[i].pid, state->workers[i].empty,
 			 state->workers[i].start_time, (uint64_t)state->workers[i].leave_by);
+		if (state->workers[i].rests_since)
+			put_pair(&at, RECORD_REST, state->workers[i].pid, 0, (uint64_t)state->workers[i].rests_since,
+				 (uint64_t)state->workers[i].cpu);
+	}
 	for (size_t i = 0; i < state->passed_count; i++)
 		put_pair(&at, RECORD_CONNECTION, state->passed[i].fd, state->passed[i].listener, state->passed[i].ino,
 			 0);
@@ -173,6 +177,8 @@ int state_write(const struct state *state, bool whole)
 	cleanup_fd int fd = -1;
 	char *bytes;
 
+	for (size_t i = 0; i < state->worker_count; i++)
+		size += state->workers[i].rests_since ? sizeof(struct pair_record) : 0;
 	for (const struct entry *e = table_first(state->table); e; e = table_after(e))
 		if (goes_in(e, whole))
 			size += descriptor_length(strlen(e->name));

@@ -31,6 +31,8 @@ struct worker {
 	uint64_t start_time;
 	int64_t leave_by; /* CLOCK_MONOTONIC, ns: it was told to leave, and is killed then; 0: not told yet */
 	bool empty;       /* it serves connections, and has passed on all that it had */
+	int64_t rests_since; /* CLOCK_MONOTONIC, ns: it uses no more of the processors since then; 0: not known */
+	int64_t cpu;         /* what it had used then, ns */
 };
 
 /*

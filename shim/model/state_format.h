@@ -37,7 +37,8 @@ enum record_type {
 	RECORD_GIVEN,
 	RECORD_PAGE,
 	RECORD_CHILD,
-	RECORD_UNSEEN
+	RECORD_UNSEEN,
+	RECORD_REST
 };
 enum { RECORD_REQUIRED = 1 };
 
@@ -63,7 +64,7 @@ struct descriptor_record {
 
 struct pair_record { /* heirloom: fd, 0, dev, ino. worker: pid, empty, start time, leave by. connection: fd, listener's
 			or -1, ino, 0. page: fd, 0, ino, 0. child: pid, shares, start time, 0. unseen: only that it is
-			there */
+			there. rest, behind its worker: pid, 0, since, processor time */
 	struct record head;
 	int32_t number;
 	int32_t other;

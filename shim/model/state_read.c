@@ -233,7 +233,22 @@ static int take_worker(struct state *state, const struct header *h, const struct
 	if (pair->second > INT64_MAX)
 		return bad(why, "worker %d is to leave before time began", pair->number);
 	state->workers[state->worker_count++] =
-		(struct worker){pair->number, pair->first, (int64_t)pair->second, pair->other != 0};
+		(struct worker){pair->number, pair->first, (int64_t)pair->second, pair->other != 0, 0, 0};
+	return 0;
+}
+
+/* It stands behind its worker. One that says nonsense only makes it leave later, or when its time is over. */
+static int take_rest(struct state *state, const struct header *h, const struct record *r, struct text *why)
+{
+	const struct pair_record *pair = (const struct pair_record *)r;
+	struct worker *w = state->worker_count ? &state->workers[state->worker_count - 1] : NULL;
+
+	(void)h;
+	if (r->length != sizeof(*pair) || !w || w->pid != pair->number || pair->first > INT64_MAX ||
+	    pair->second > INT64_MAX)
+		return bad(why, "a record of %u bytes says that process %d rests", r->length, pair->number);
+	w->rests_since = (int64_t)pair->first;
+	w->cpu = (int64_t)pair->second;
 	return 0;
 }
 
@@ -268,7 +283,7 @@ static int take_record(struct state *state, const struct header *h, const struct
 		[RECORD_WORKER] = take_worker,         [RECORD_RESTART] = take_restart,
 		[RECORD_CONNECTION] = take_connection, [RECORD_GIVEN] = take_given,
 		[RECORD_PAGE] = take_page,             [RECORD_CHILD] = take_child,
-		[RECORD_UNSEEN] = take_unseen,
+		[RECORD_UNSEEN] = take_unseen,         [RECORD_REST] = take_rest,
 	};
 
 	if (r->type < sizeof(takers) / sizeof(*takers) && takers[r->type])
@@ -287,7 +302,7 @@ static int take_records(struct state *state, const struct header *h, const char 
 		if (h->total - at < sizeof(*r) || r->length < sizeof(*r) || r->length % 8 || r->length > h->total - at)
 			return bad(why, "the record at byte %zu runs past the end", at);
 		/* every record that we know is at least a pair long: shorter ones must not be looked into */
-		if (r->type <= RECORD_UNSEEN && r->length < sizeof(struct pair_record))
+		if (r->type <= RECORD_REST && r->length < sizeof(struct pair_record))
 			return bad(why, "the record at byte %zu is too short", at);
 		taken = take_record(state, h, r, why);
 		if (taken)

@@ -202,6 +202,8 @@ static bool awaits_ownership(void)
 /* What is awaited beside the connections that were carried: ms until the next look at it; 0: nothing. */
 static int await_rest(bool owner, bool carrying, int64_t now)
 {
+	bool retired = !owner || retire_is_over(now); /* first: the next restart may come before this one has settled */
+
 	if (owner && !ready_reached())
 		return now - generation_started_at() < 1000 * MS ? TICK_MS : SLOW_TICK_MS;
 	if (!owner && awaits_ownership() && now - generation_started_at() < DAEMON_MS * MS)
@@ -210,7 +212,7 @@ static int await_rest(bool owner, bool carrying, int64_t now)
 		return SLOW_TICK_MS;
 	if (owner && !deliver_is_knocking())
 		backlog_lower_claimed();
-	if (owner && !retire_is_over(now))
+	if (!retired)
 		return SLOW_TICK_MS;
 	if (table_orphans(cpr__table) && !(carrying && now >= grace_end()))
 		return grace_end() > now ? (int)((grace_end() - now) / MS) + 1 : gate_is_closed ? SLOW_TICK_MS : 1;

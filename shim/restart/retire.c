@@ -23,16 +23,10 @@ static struct worker *workers;
 static size_t worker_count;
 static bool told;
 
-/* Since when each has been seen to use no more of the processors. */
-static struct rest {
-	int64_t cpu, since;
-} *rests;
-
 void retire_adopt(const struct worker *from, size_t n)
 {
 	workers = pool_alloc((n + 1) * sizeof(*workers));
-	rests = pool_alloc((n + 1) * sizeof(*rests));
-	if (!workers || !rests)
+	if (!workers)
 		return;
 	if (n)
 		memcpy(workers, from, n * sizeof(*workers));
@@ -58,9 +52,16 @@ static int64_t drain_time(void)
 	return cpr__settings.drain_s * 1000 * MS;
 }
 
+static void rests_from(struct worker *w, int64_t now, int64_t cpu)
+{
+	w->rests_since = now;
+	w->cpu = cpu;
+}
+
 /*
- * Those that an earlier generation has told keep their time. The obvious one deadline for all would begin anew with
- * every restart: under restarts in quick succession none would ever have to leave.
+ * Those that an earlier generation has told keep their time, and what was seen of their rest. The obvious one deadline
+ * for all would begin anew with every restart: under restarts in quick succession none would ever have to leave (of
+ * apache's, which are deaf, 40 stood beside each other, and each had to be asked at each restart).
  */
 void retire_tell(void)
 {
@@ -77,7 +78,8 @@ void retire_tell(void)
 		} else if (w->leave_by > now + drain_time()) {
 			w->leave_by = now + drain_time(); /* the state is wrong, or --drain was longer */
 		}
-		rests[i] = (struct rest){procinfo_cpu_time(w->pid), now};
+		if (!w->rests_since || w->rests_since > now)
+			rests_from(w, now, procinfo_cpu_time(w->pid));
 	}
 	told = true;
 }
@@ -88,18 +90,18 @@ void retire_tell(void)
  * brings nothing. One that is busy leaving, or with a job behind the answer, uses the processor, and is
  * waited for.
  */
-static bool does_nothing(const struct worker *w, struct rest *rest, int64_t now)
+static bool does_nothing(struct worker *w, int64_t now)
 {
 	int64_t cpu;
 
-	if (!w->empty || now - rest->since < REST_MS * MS)
+	if (!w->empty || now - w->rests_since < REST_MS * MS)
 		return false;
 	cpu = procinfo_cpu_time(w->pid);
 	log_debug("worker %d of the last generation used the processor for %lld us of %lld", w->pid,
-		  (long long)(cpu - rest->cpu) / 1000, (long long)(now - rest->since) / 1000);
-	if (cpu - rest->cpu < (now - rest->since) / 100)
+		  (long long)(cpu - w->cpu) / 1000, (long long)(now - w->rests_since) / 1000);
+	if (cpu - w->cpu < (now - w->rests_since) / 100)
 		return true;
-	*rest = (struct rest){cpu, now};
+	rests_from(w, now, cpu);
 	return false;
 }
 
@@ -132,7 +134,7 @@ bool retire_is_over(int64_t now)
 			if (now >= w->leave_by)
 				log_warn("worker %d of the last generation did not leave in %d s: killed", w->pid,
 					 cpr__settings.drain_s);
-			if (now >= w->leave_by || does_nothing(w, &rests[i], now))
+			if (now >= w->leave_by || does_nothing(w, now))
 				kill(w->pid, SIGKILL);
 		} else {
 			gone &= reap(w);

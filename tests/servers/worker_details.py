@@ -130,6 +130,20 @@ def deaf_do_not_pile_up(result, options):
         result.figures.append(f"at most {most} processes")
 
 
+def rest_is_counted_through_restarts(result, options):
+    """Idle ones that are deaf are ended a second after they were told, also where restarts come faster than that."""
+    with forking(result, options, "deaf", cpr=("-d", "10")) as bench:
+        with contextlib.closing(bench.client()) as client:
+            client.ask("/")
+            first, began = workers_of(bench, WORKERS), time.monotonic()
+            while first & proc.family(bench.pid) and time.monotonic() < began + 5:
+                bench.restart()
+                client.ask("/")
+            took = time.monotonic() - began
+        result.figures.append(f"the first workers were gone {took:.1f} s after the first of several restarts")
+        result.expect_in_time(took < 4, f"the first workers were there for {took:.1f} s")
+
+
 def dead_are_reaped(result, options):
     """Who has died by itself when the next restart comes, before the tick has seen it, is no zombie for ever."""
     with forking(result, options, "follow") as bench:
@@ -229,7 +243,8 @@ def late_failure_leaves_everything(result, options):
             client.ask(PATH)
 
 
-CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, ended_ones_keep_no_worker, tidy_is_waited_for, deaf_do_not_pile_up, dead_are_reaped, no_crowd_at_the_door,
+CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, ended_ones_keep_no_worker, tidy_is_waited_for, deaf_do_not_pile_up,
+                                 rest_is_counted_through_restarts, dead_are_reaped, no_crowd_at_the_door,
                                  more_than_the_owner_may_open_are_carried, late_failure_leaves_everything)]
 CHECKS += [(real_workers_leave_soon, name) for name in REAL]
 

@@ -62,8 +62,8 @@ static inline struct state sample_state(void)
 {
 	static const struct heirloom heirlooms[] = {
 		{0, 1, 2}, {1, 0xffffffffffffffffu, 3}, {2, 4, 0xffffffffffffffffu}};
-	static const struct worker workers[] = {{32000000, 0x7766554433221100u, 0, true},
-						{2147483647, 0xffffffffffffffffu, INT64_MAX, false}};
+	static const struct worker workers[] = {{32000000, 0x7766554433221100u, 0, true, 0, 0},
+						{2147483647, 0xffffffffffffffffu, INT64_MAX, false, 1, INT64_MAX}};
 	static const struct child children[] = {{32000000, 0x7766554433221100u, true}, {2147483647, 1, false}};
 	static const struct passed passed[] = {{14, 6, 99}, {15, -1, 0xffffffffffffffffu}, {2147483647, 2147483647, 1}};
 	struct state s = {.generation = 7, .cut = 3, .carried = 4, .closed = 0xffffffffu, .drained_at = 1000001,

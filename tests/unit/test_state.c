@@ -65,7 +65,8 @@ Test(state, reads_back_everything_that_it_wrote)
 		cr_assert(back.workers[i].pid == s.workers[i].pid &&
 			  back.workers[i].start_time == s.workers[i].start_time &&
 			  back.workers[i].leave_by == s.workers[i].leave_by &&
-			  back.workers[i].empty == s.workers[i].empty);
+			  back.workers[i].rests_since == s.workers[i].rests_since &&
+			  back.workers[i].cpu == s.workers[i].cpu && back.workers[i].empty == s.workers[i].empty);
 	cr_assert_eq(back.passed_count, s.passed_count);
 	for (size_t i = 0; i < s.passed_count; i++)
 		cr_assert(back.passed[i].fd == s.passed[i].fd && back.passed[i].listener == s.passed[i].listener &&
