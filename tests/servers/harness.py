@@ -213,9 +213,12 @@ class Server:
                 pass
         return polite
 
-    def tail(self):
+    def output(self):
         with open(self.log, encoding="utf-8", errors="replace") as log:
-            return "".join(log.readlines()[-TAIL_LINES:])
+            return log.read()
+
+    def tail(self):
+        return "".join(self.output().splitlines(keepends=True)[-TAIL_LINES:])
 
 
 class Load:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ class Setup:
     hangs_up: bool = False      # it restarts itself on SIGHUP: nothing drains, nothing is carried
     carries: bool = True        # its idle connections are carried
     ends_idle: bool = False     # told to leave, it closes idle connections, whether a request is on its way or not
+    says_ended: Callable = None # (its output) -> how many idle connections it says that it ended itself
     workers_bind: bool = False  # the listeners are its workers'
     cpr: tuple = ()             # more options of cpr-exec
 
@@ -181,7 +183,11 @@ def java(room):
     return [program("java"), "-Dsun.net.httpserver.nodelay=true", "-cp", room.dir, "HttpJava", str(room.port)]
 
 
-@setup("apache")
+def apache_says_ended(output):
+    return sum(map(int, re.findall(r"All workers are busy or dying, will shutdown (\d+) keep-alive connections", output)))
+
+
+@setup("apache", says_ended=apache_says_ended)
 def apache(room):
     user = "User www-data\nGroup www-data" if ROOT else ""
     configuration = room.write("apache.conf", f"""
@@ -190,6 +196,7 @@ ServerName localhost
 DefaultRuntimeDir {room.dir}
 PidFile {room.path("apache.pid")}
 ErrorLog /dev/stderr
+LogLevel mpm_event:trace1
 LoadModule mpm_event_module {APACHE_MODULES}/mod_mpm_event.so
 LoadModule authz_core_module {APACHE_MODULES}/mod_authz_core.so
 {user}
@@ -198,8 +205,9 @@ DocumentRoot {documents(room)}
 KeepAlive On
 KeepAliveTimeout 60
 MaxKeepAliveRequests 0
-# A fixed number of processes, so that they can be counted; and in each more threads than there are clients: in the first moment of its start
-# apache ends idle connections when all its threads are busy ("All workers are busy or dying, will shutdown"), with cpr and without.
+# A fixed number of processes, so that they can be counted; and in each more threads than there are clients: in the
+# first moment of its start apache ends idle connections when all threads that it has so far are busy, with cpr and
+# without. It says how many (trace1): these, and no more, are its own.
 ServerLimit 2
 StartServers 2
 ThreadsPerChild 34

@@ -57,6 +57,22 @@ def retries_no_trial_that_lost_anything():
         assert tries(late(), lossy(counter)) == [1, 2], counter
 
 
+def lossy_itself(own_ends, **counters):
+    result = harness.Result("lossy")
+    counters = dict.fromkeys((*COUNTERS, "crossed", "longest_ms", "ok"), 0) | {"samples": []} | counters
+    trial.take_counters(counters, types.SimpleNamespace(hangs_up=False, carries=True),
+                        types.SimpleNamespace(cprctl="cprctl"), result, own_ends)
+    return result
+
+
+@test
+def counts_no_more_as_the_server_s_own_than_it_says():
+    assert not lossy_itself(3, idle_closed=2, cut=1, crossed=1).reasons
+    assert lossy_itself(3, idle_closed=2, cut=2, crossed=2).reasons     # one more than it says
+    assert lossy_itself(3, cut=1).reasons                               # cut in an answer: not one that was idle
+    assert lossy_itself(3, stalled=1).reasons
+
+
 @test
 def retries_no_loss_that_something_late_stands_beside():
     for counter in COUNTERS:
