@@ -5,6 +5,7 @@
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -66,7 +67,8 @@ int batch_await(int line, struct batch *batch, int64_t until)
 			return r;
 		if (left <= 0)
 			return -ETIME;
-		poll(&on, 1, (int)(left / 1000000) + 1);
+		if (patience_poll(&on, 1, (int)(left / 1000000) + 1) < 0 && errno == ECANCELED)
+			return -ECANCELED;
 	}
 }
 

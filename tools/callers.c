@@ -197,9 +197,27 @@ static void answer(struct supervisor *s, struct caller *c, const struct protocol
 		refuse(c, "refused", "a supervisor does not know this request");
 }
 
+/* The same while a generation is waited for: how things stand is said, and anything else waits. */
+void callers_read_now(struct supervisor *s, struct caller *c)
+{
+	struct protocol_request request = {0};
+	ssize_t n = recv(c->line, &request, offsetof(struct protocol_request, path), MSG_PEEK | MSG_DONTWAIT);
+
+	if (n > 0 && request.verb == PROTOCOL_STATUS)
+		callers_read(s, c);
+	else
+		c->later = true;
+}
+
+void callers_read_later(struct supervisor *s)
+{
+	for (size_t i = 0; i < CALLERS_MAX; i++)
+		s->callers[i].later = false;
+}
+
 void callers_read(struct supervisor *s, struct caller *c)
 {
-	static struct protocol_request request;
+	struct protocol_request request;
 	ssize_t n = io_receive(c->line, &request, sizeof(request), NULL);
 
 	if (n == -EAGAIN)

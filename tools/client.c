@@ -5,6 +5,7 @@
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "patience.h"
 #include "proc.h"
 #include "utf8.h"
 
@@ -24,7 +25,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-enum { BACKLOG = 8 };
+enum { BACKLOG = 8, PAUSE_MS = 5 };
 
 #define RING_AGAIN_NS INT64_C(300000000)
 
@@ -120,7 +121,6 @@ static enum outcome look(struct client *c, struct text *why)
 
 enum outcome client_open(struct client *client, pid_t pid, bool patient, struct text *why)
 {
-	const struct timespec pause = {.tv_nsec = 5000000};
 	struct client c = CLIENT_NONE;
 	int64_t until = io_now() + (patient ? SECOND : 0);
 	enum outcome outcome;
@@ -129,7 +129,8 @@ enum outcome client_open(struct client *client, pid_t pid, bool patient, struct 
 	c.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	/* EINVAL: a thread, which look() explains. The rest needs no pidfd: ESRCH is what look() will find too */
 	while ((outcome = look(&c, why)) == OUTCOME_SILENT && io_now() < until)
-		nanosleep(&pause, NULL);
+		if (patience_poll(NULL, 0, PAUSE_MS) < 0 && errno == ECANCELED)
+			break;
 	if (outcome == OUTCOME_SILENT)
 		outcome = fail(OUTCOME_ABSENT, why,
 			       "PID %d is not under cpr, or does not get to listen: it keeps all signals blocked",
@@ -315,6 +316,13 @@ static int64_t next_ring(struct client *c, int64_t until)
 	return earlier(due, until);
 }
 
+static enum outcome fail_to_wait(const struct client *c, struct text *why)
+{
+	if (errno == ECANCELED)
+		return fail(OUTCOME_FAILED, why, "PID %d is not waited for any more", (int)c->pid);
+	return fail(OUTCOME_FAILED, why, "poll: %s", strerror(errno));
+}
+
 enum outcome client_meet(struct client *c, const struct protocol_request *request, int64_t until, struct text *why)
 {
 	enum outcome outcome = client_ring(c, request, why);
@@ -322,10 +330,10 @@ enum outcome client_meet(struct client *c, const struct protocol_request *reques
 	c->holds = true;
 	while (!outcome && c->line < 0) {
 		struct pollfd on[] = {{.fd = c->listener, .events = POLLIN}, {.fd = c->pidfd, .events = POLLIN}};
-		int n = poll(on, countof(on), wait_ms(next_ring(c, until)));
+		int n = patience_poll(on, countof(on), wait_ms(next_ring(c, until)));
 
 		if (n < 0 && errno != EINTR)
-			return fail(OUTCOME_FAILED, why, "poll: %m");
+			return fail_to_wait(c, why);
 		if (n > 0 && on[0].revents)
 			answer_the_door(c);
 		else if (n > 0)
@@ -374,11 +382,11 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 			{.fd = c->died ? -1 : c->pidfd, .events = POLLIN},
 		};
 		int64_t patience = c->request.verb == PROTOCOL_RESTART && !c->supervisor ? successor_time : 0;
-		int n = poll(on, countof(on),
-			     wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
+		int n = patience_poll(on, countof(on),
+				      wait_ms(c->died ? earlier(until, c->died + patience) : next_ring(c, until)));
 
 		if (n < 0 && errno != EINTR)
-			return fail(OUTCOME_FAILED, why, "poll: %m");
+			return fail_to_wait(c, why);
 		if (n < 0)
 			continue;
 		if (on[0].revents) {

@@ -136,6 +136,14 @@ static void print_human(const struct status *status)
 	grid_print(grid, stdout);
 }
 
+/* It would not answer. */
+static bool is_stopped(pid_t pid)
+{
+	struct proc proc;
+
+	return !proc_read(pid, &proc) && (proc.state == 'T' || proc.state == 't');
+}
+
 /* Of a supervisor, those of the generation that serves. */
 static bool count_connections(pid_t pid, const char *text, int64_t n[CONNECTIONS_KINDS])
 {
@@ -146,7 +154,8 @@ static bool count_connections(pid_t pid, const char *text, int64_t n[CONNECTIONS
 
 	if (protocol_get_int(text, "server", &server))
 		return connections_count(pid, text, n);
-	return server > 0 && !client_ask((pid_t)server, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) &&
+	return server > 0 && !is_stopped((pid_t)server) &&
+	       !client_ask((pid_t)server, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) &&
 	       connections_count((pid_t)server, answer.text, n);
 }
 

@@ -138,7 +138,7 @@ bool fdstore_leave(struct supervisor *s)
 		handover_fail(s, "the supervisor was told to end");
 	rollback_give_up(s);
 	if (holdings_take(&s->holdings, old->owner, BARRIER_MS, &why) ||
-	    handover_swap_gates(old, NULL, &gate_us, &why)) {
+	    gates_swap(s, old, NULL, &gate_us, &why)) {
 		supervisor_say("what PID %d has cannot be handed over: %s", (int)old->owner, reason);
 		return false;
 	}

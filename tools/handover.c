@@ -13,7 +13,6 @@
 
 enum {
 	GIVE_PATIENCE_MS = 5000,
-	GATE_PATIENCE_MS = 1500, /* a generation answers within 1 s, or calls it off itself */
 	CHECK_PAUSE_MS = 200,
 	PASS_PATIENCE_MS = 1000, /* for what is idle to be carried, before the answer goes out */
 	DOORS_PATIENCE_MS = 1000,
@@ -136,69 +135,6 @@ void handover_fail(struct supervisor *s, const char *why)
 
 /* ---- go ---- */
 
-static int64_t in_time(void)
-{
-	return io_now() + GATE_PATIENCE_MS * MS;
-}
-
-/* Opens a client, and has the process at the other end of its line, which waits for our word. */
-static enum outcome meet(struct client *client, const struct generation *g, enum protocol_verb verb, struct text *why)
-{
-	const struct protocol_request request = {.verb = verb};
-	enum outcome outcome = client_open(client, g->owner, true, why);
-
-	return outcome ? outcome : client_meet(client, &request, in_time(), why);
-}
-
-/* Says it, and hears that it is done. */
-static enum outcome swing(struct client *client, struct text *why)
-{
-	cleanup_answer struct answer answer = ANSWER_NONE;
-	enum outcome outcome = client_ask_now(client, why);
-
-	if (!outcome)
-		outcome = client_hear(client, in_time(), &answer, why);
-	if (outcome || answer_is(answer.text, "ok"))
-		return outcome;
-	answer_reason(answer.text, why);
-	return OUTCOME_FAILED;
-}
-
-static void open_again(struct client *client)
-{
-	cleanup_answer struct answer answer = ANSWER_NONE;
-	char reason[REASON_SIZE];
-	struct text why = TEXT_ON(reason);
-
-	if (client_call_again(client, PROTOCOL_OPEN, in_time(), &answer, &why))
-		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
-}
-
-/*
- * The old one closes its gate, then the next one, if there is one, opens its own: 0 and the time between, or `why`;
- * then the old one takes work as before.
- */
-int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
-{
-	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
-	int64_t began;
-
-	if ((next && meet(&opening, next, PROTOCOL_OPEN, why)) || (old && meet(&closing, old, PROTOCOL_CLOSE, why)))
-		return -ESRCH;
-	began = io_now();
-	if (old && swing(&closing, why)) {
-		open_again(&closing); /* its answer may only be late */
-		return -ECANCELED;
-	}
-	if (next && swing(&opening, why)) {
-		if (old)
-			open_again(&closing);
-		return -ECANCELED;
-	}
-	*gate_us = (io_now() - began) / 1000;
-	return 0;
-}
-
 /* It takes nothing new from here on. */
 static void step_down(struct generation *old)
 {
@@ -262,7 +198,7 @@ static void go(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	text_add(&why, "the gates could not be changed: ");
-	if (!s->recipe.filtered && handover_swap_gates(h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
+	if (!s->recipe.filtered && gates_swap(s, h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
@@ -401,6 +337,10 @@ static bool collect(struct supervisor *s, struct text *why)
 		return true;
 	}
 	if (holdings_take(&s->holdings, s->serving->owner, GIVE_PATIENCE_MS, &inner)) {
+		if (s->told_to_end) {
+			text_add(why, "the supervisor was told to end");
+			return false;
+		}
 		if (!holdings_count(&s->holdings)) {
 			text_format(why, "the old generation did not give its descriptors: %s", reason);
 			return false;

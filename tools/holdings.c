@@ -7,6 +7,7 @@
 #include "base/fds.h"
 #include "base/io.h"
 #include "batch.h"
+#include "patience.h"
 #include "proc.h"
 
 #include <errno.h>
@@ -264,7 +265,7 @@ static int await_worker(const struct client *client, int64_t until)
 		socklen_t len = sizeof(peer);
 		int line;
 
-		if (left <= 0 || !io_await_input(client->listener, (int)left))
+		if (left <= 0 || !patience_await(client->listener, (int)left))
 			return -1;
 		line = accept4(client->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
@@ -288,7 +289,7 @@ static void take_workers(struct taking *t, const struct client *client, int64_t 
 
 		if (line < 0)
 			return;
-		if (io_await_input(line, WORKER_MS) && io_receive(line, text, sizeof(text), &state) > 0)
+		if (patience_await(line, WORKER_MS) && io_receive(line, text, sizeof(text), &state) > 0)
 			take_process(t, state, line, until, &why);
 	}
 }

@@ -164,6 +164,7 @@ void lives_end_all(struct supervisor *s, int signo)
 	s->serving->signalled = true;
 	generation_note_members(s->serving);
 	generation_signal(s->serving, signo);
+	generation_signal(s->serving, SIGCONT); /* one that is stopped would never hear of it */
 }
 
 /* Started again, with what it held; not at once, when it does so all the time. */

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
+#include "patience.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -118,7 +120,7 @@ void reports_hear(struct supervisor *s)
 	ssize_t n;
 
 	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
-	    !io_await_input(line, REPORT_PATIENCE_MS))
+	    !patience_await(line, REPORT_PATIENCE_MS))
 		return;
 	n = io_receive(line, said, sizeof(said) - 1, NULL);
 	if (n <= 0)

@@ -74,7 +74,7 @@ int rollback(struct supervisor *s, int64_t *gate_us, struct text *why)
 			    s->options.rollback_s);
 	else if (!old)
 		text_add(why, "no old generation is kept: start the supervisor with --rollback SEC");
-	if (!old || handover_swap_gates(s->serving, old, gate_us, why))
+	if (!old || gates_swap(s, s->serving, old, gate_us, why))
 		return -1;
 	take_back(s, old);
 	return 0;
@@ -89,7 +89,7 @@ bool rollback_after_end(struct supervisor *s)
 
 	if (!old)
 		return false;
-	if (handover_swap_gates(NULL, old, &gate_us, &why)) {
+	if (gates_swap(s, NULL, old, &gate_us, &why)) {
 		supervisor_say("the old generation, PID %d, cannot take over again: %s", (int)old->owner, reason);
 		return false;
 	}

@@ -4,6 +4,7 @@
 #include "supervisor_inside.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -37,21 +38,70 @@ static void forward(struct supervisor *s, int signo, bool by_kernel)
 		generation_signal(s->serving, signo);
 }
 
-void signals_take(struct supervisor *s)
+static void take(struct supervisor *s, int signo, bool by_kernel)
+{
+	if (signo == SIGCHLD)
+		lives_reap(s);
+	else if (signo == s->options.restart_signal)
+		restart_by_signal(s);
+	else
+		forward(s, signo, by_kernel);
+}
+
+/* One that has come: false, there is none. A ring is answered at once. */
+static bool next_signal(struct supervisor *s, struct noted_signal *signal)
 {
 	struct signalfd_siginfo info;
 
 	while (read(s->signals, &info, sizeof(info)) == sizeof(info)) {
-		int signo = (int)info.ssi_signo;
-
-		if (signo == SIGCHLD)
-			lives_reap(s);
-		else if (signo == s->options.doorbell && info.ssi_code == SI_QUEUE)
+		*signal = (struct noted_signal){(int)info.ssi_signo, info.ssi_code == SI_KERNEL};
+		if (signal->signo != s->options.doorbell)
+			return true;
+		if (info.ssi_code == SI_QUEUE)
 			callers_ring(s, info.ssi_ptr);
-		else if (signo == s->options.restart_signal)
-			restart_by_signal(s);
-		else if (signo != s->options.doorbell)
-			forward(s, signo, info.ssi_code == SI_KERNEL);
+	}
+	return false;
+}
+
+void signals_take(struct supervisor *s)
+{
+	struct noted_signal signal;
+
+	while (next_signal(s, &signal))
+		take(s, signal.signo, signal.by_kernel);
+}
+
+bool signals_have_room(const struct supervisor *s)
+{
+	return s->noted_count < countof(s->noted);
+}
+
+/* One of a kind is enough, as the kernel keeps no more of them. */
+void signals_note(struct supervisor *s)
+{
+	struct noted_signal signal;
+
+	while (signals_have_room(s) && next_signal(s, &signal)) {
+		size_t i = 0;
+
+		while (i < s->noted_count && s->noted[i].signo != signal.signo)
+			i++;
+		if (i == s->noted_count)
+			s->noted[s->noted_count++] = signal;
+		s->told_to_end |= signal.signo == SIGTERM;
+	}
+}
+
+/* What came while a generation was waited for: more may come meanwhile. */
+void signals_take_noted(struct supervisor *s)
+{
+	while (s->noted_count) {
+		struct noted_signal signal = s->noted[0];
+
+		memmove(s->noted, s->noted + 1, --s->noted_count * sizeof(*s->noted));
+		if (signal.signo == SIGTERM)
+			s->told_to_end = false;
+		take(s, signal.signo, signal.by_kernel);
 	}
 }
 

@@ -330,11 +330,13 @@ static void step(struct supervisor *s)
 		add_generation(s, g, &all);
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		add_source(&all, s->callers[i].line, POLLIN, (struct source){.caller = &s->callers[i]});
-	if (poll(all.on, all.count, timeout(s)) < 0 && errno != EINTR)
+	callers_read_later(s);
+	if (poll(all.on, all.count, s->noted_count ? 0 : timeout(s)) < 0 && errno != EINTR)
 		err(EXIT_FAILURE, "poll");
 	for (size_t i = 0; i < all.count; i++)
 		if (all.on[i].revents)
 			look_at(s, all.on[i].fd, &all.of[i]);
+	signals_take_noted(s);
 	tick(s);
 }
 
@@ -359,6 +361,7 @@ static int end(int status)
 
 static int run(struct supervisor *s)
 {
+	meanwhile_begin(s);
 	while (!s->ending || s->generations)
 		step(s);
 	fdstore_end(s);

@@ -28,6 +28,7 @@ struct caller {
 	bool waits; /* for the restart that is under way */
 	bool waits_for_drain;
 	int drains;    /* the number of the generation whose end it waits for; 0: none */
+	bool later;    /* it has said something that is heard when no generation is waited for */
 	bool reexecs;  /* it waits for the next image of the supervisor */
 	int64_t until; /* its request must come before */
 };
@@ -94,6 +95,12 @@ struct reexec {
 	struct stat file; /* what was tried */
 };
 
+/* A signal that came while a generation was waited for. */
+struct noted_signal {
+	int signo;
+	bool by_kernel;
+};
+
 struct supervisor {
 	struct supervisor_options options;
 	struct recipe recipe;
@@ -116,6 +123,10 @@ struct supervisor {
 	int64_t started_at;
 	bool proven; /* a generation was ready once */
 	bool ending;
+	struct noted_signal noted[16];
+	size_t noted_count;
+	bool told_to_end; /* that is among them */
+	int steady;       /* what is waited for now is not given up for that */
 	int status; /* of the server that ended */
 	int restarts;
 	int64_t last_restart_us, last_gate_us;
@@ -183,6 +194,12 @@ void notices_settle(struct supervisor *s); /* what is not listening, or was clos
 /* signals.c */
 int signals_open(struct supervisor *s, sigset_t *before); /* the mask of then, unless that is NULL */
 void signals_take(struct supervisor *s);
+void signals_note(struct supervisor *s); /* for later */
+bool signals_have_room(const struct supervisor *s);
+void signals_take_noted(struct supervisor *s);
+
+/* meanwhile.c */
+void meanwhile_begin(struct supervisor *s);
 
 /* handover.c */
 bool handover_attach(struct supervisor *s); /* the first generation follows a server that was there before */
@@ -197,7 +214,10 @@ void handover_passed(struct supervisor *s); /* the old generation has given what
 bool handover_under_way(const struct supervisor *s);
 void handover_drain(struct supervisor *s,
 		    struct generation *old); /* there is no way back to it: it goes on with what it has only */
-int handover_swap_gates(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why);
+
+/* gates.c: `old` closes its gate, and `next` opens its own; NULL: there is none. 0, or -errno: all is as before */
+int gates_swap(struct supervisor *s, struct generation *old, struct generation *next, int64_t *gate_us,
+	       struct text *why);
 
 /* reexec.c */
 void reexec_note_path(void); /* before anything changes the working directory */
@@ -231,6 +251,8 @@ void passing_flush(struct supervisor *s);
 /* callers.c */
 void callers_ring(struct supervisor *s, uint64_t nonce);
 void callers_read(struct supervisor *s, struct caller *c);
+void callers_read_now(struct supervisor *s, struct caller *c);
+void callers_read_later(struct supervisor *s);
 void callers_tell(struct supervisor *s, const char *text, size_t n, bool last); /* whoever waits for the restart */
 void callers_drained(struct supervisor *s, int generation);
 void callers_reexeced(struct supervisor *s, const char *failed); /* NULL: this is the next image */

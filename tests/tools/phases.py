@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Each phase of a handover, and what may befall the supervisor and either generation in it."""
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+from common import CTL, PATIENCE, SERVER, run, test, until
+from supervise import HOLDING, Supervised, alive
+
+ANSWERED_S = 0.2
+
+# It starts for as long as the file "dawdle" is there.
+DAWDLING = HOLDING.replace('if os.path.exists("dawdle"):\n    time.sleep(60)',
+                           'while os.path.exists("dawdle"):\n    time.sleep(0.005)')
+# A check that takes as long as the file "check" is there.
+CHECK = "touch checking; while test -e check; do sleep 0.01; done"
+
+
+def is_python(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("python")
+    except OSError:
+        return False
+
+
+class Handover(Supervised):
+    """A server in the middle of a restart, which a thread of cprctl waits for."""
+
+    def __init__(self, *options):
+        super().__init__(*options, code=DAWDLING)
+        self.asking, self.old = None, 0
+
+    def __enter__(self):
+        super().__enter__()
+        self.old = self.status()["server"]
+        return self
+
+    def ask(self):
+        self.asking = subprocess.Popen([CTL, "restart", self.pid, "--timeout", "20"], stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.PIPE, text=True)
+
+    def new(self):
+        """The server's process that is not the old one; 0: there is none. A check has processes too."""
+        others = [pid for pid in self.family() - {self.old} if is_python(pid)]
+        return others[0] if others else 0
+
+    def remove(self, name):
+        os.remove(os.path.join(self.directory, name))
+
+    def __exit__(self, *_):
+        if alive(self.old):
+            os.kill(self.old, signal.SIGCONT)
+        super().__exit__()
+        if self.asking:
+            self.asking.communicate(timeout=PATIENCE)
+
+
+def giving(server):
+    """The old one is stopped, and gives nothing."""
+    os.kill(server.old, signal.SIGSTOP)
+    server.ask()
+    until("the restart to begin", lambda: server.status()["arriving"])
+
+
+def starting(server):
+    server.touch("dawdle")
+    server.ask()
+    until("the next generation", server.new)
+
+
+def checking(server):
+    server.touch("check")
+    server.ask()
+    until("the health check", lambda: server.has("checking"))
+
+
+def closing(server):
+    """The old one is stopped before it closes its gate."""
+    checking(server)
+    os.kill(server.old, signal.SIGSTOP)
+    server.remove("check")
+
+
+def draining(server):
+    server.long = socket.create_connection(("127.0.0.1", server.port))
+    assert server.long.recv(16) == b"hello\n"
+    assert server.restart().status == 0
+
+
+def kept(server):
+    assert server.restart().status == 0
+
+
+PHASES = {
+    giving: (),
+    starting: (),
+    checking: ("--ready-command", CHECK),
+    closing: ("--ready-command", CHECK),
+    draining: (),
+    kept: ("--rollback", "60"),
+}
+
+
+def in_each_phase(act, but=()):
+    for phase, options in PHASES.items():
+        if phase in but:
+            continue
+        with Handover(*options) as server:
+            phase(server)
+            try:
+                act(server)
+            except AssertionError as error:
+                raise AssertionError(f"{phase.__name__}: {error}") from error
+            finally:
+                if phase is draining:
+                    server.long.close()
+
+
+def go_on(server):
+    """What holds the handover up is over."""
+    for name in "dawdle", "check":
+        if server.has(name):
+            server.remove(name)
+
+
+@test
+def sigterm_in_each_phase_leaves_no_process():
+    def act(server):
+        family = server.family()
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) in (-signal.SIGTERM, 0)
+        left = [pid for pid in family if alive(pid)]
+        assert not left, f"{left} live still"
+
+    in_each_phase(act)
+
+
+@test
+def the_new_one_serves_when_the_old_one_is_killed_in_any_phase():
+    def act(server):
+        new = server.new()
+        os.kill(server.old, signal.SIGKILL)
+        until("it to end", lambda: not alive(server.old))
+        go_on(server)
+        assert server.serves()
+        until("the new one to serve", lambda: server.status().get("server", 0) == (new or server.new()))
+
+    in_each_phase(act)
+
+
+@test
+def the_old_one_serves_when_the_new_one_is_killed_in_any_phase():
+    def act(server):
+        new = server.new()
+        os.kill(new, signal.SIGKILL)
+        if alive(server.old):
+            os.kill(server.old, signal.SIGCONT)
+        until("it to end", lambda: not alive(new))
+        assert server.serves()
+        until("it to be seen", lambda: server.status().get("server", 0) not in (0, new))
+
+    in_each_phase(act, but=(giving,))  # there is no new one yet
+
+
+def status_is_prompt(server, seconds):
+    """For so long, or until the restart is over."""
+    end = time.monotonic() + seconds
+    longest, count = 0, 0
+    while time.monotonic() < end and (not server.asking or server.asking.poll() is None):
+        began = time.monotonic()
+        assert run(CTL, "status", server.pid).status == 0
+        longest, count = max(longest, time.monotonic() - began), count + 1
+    return longest, count
+
+
+@test
+def status_is_answered_while_a_generation_is_stopped():
+    for phase in giving, closing:
+        with Handover(*PHASES[phase]) as server:
+            phase(server)
+            longest, count = status_is_prompt(server, 1)
+            assert count and longest < ANSWERED_S, f"{phase.__name__}: {longest * 1000:.0f} ms"
+            began = time.monotonic()
+            server.process.terminate()
+            server.process.wait(PATIENCE)
+            assert time.monotonic() - began < 4 and not alive(server.old), phase.__name__
