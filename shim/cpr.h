@@ -30,9 +30,12 @@ int cpr_state_init(void);
 
 /*
  * Saves fd under (name, id): it is kept across restarts, whatever the rules say of other descriptors. The program's
- * close-on-exec flag stays as it is until the moment of exec. Returns 0; -1 with EEXIST (the tag is taken, or fd has a
- * tag already; QEMU replaced the entry, which led to a use after free), EBADF (fd is not open), EINVAL (name is empty,
- * or over 4,095 bytes), ENOMEM, EPERM. Async-signal-safe.
+ * close-on-exec flag stays as it is until the moment of exec. Returns 0; -1 with EEXIST (the tag is taken; QEMU
+ * replaced the entry, which led to a use after free), EBADF (fd is not open), EINVAL (name is empty, or over 4,095
+ * bytes), ENOMEM, EPERM. Async-signal-safe.
+ *
+ * As in QEMU, one descriptor may have several tags. To find it by one of them is to claim it: the others find the same
+ * descriptor. Each tag is deleted by itself; close(2) ends all of them.
  */
 int cpr_save_fd(const char *name, int id, int fd);
 

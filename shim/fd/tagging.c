@@ -432,18 +432,19 @@ int tagging_queue(const struct entry *e)
 	return -1;
 }
 
-/*
- * Is it still what was tagged? A number that was closed by libc itself, or by a raw system call, and given out again,
- * is not.
- */
+/* Only this tag: others of the same descriptor are looked at in their turn. */
+static bool remove_closed(struct entry *e)
+{
+	log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
+	table_remove(cpr__table, e);
+	return false;
+}
+
 static bool still_there(struct entry *e)
 {
-	while (!object_still(&e->object, e->fd)) {
-		log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
-		if (table_forget_fd(cpr__table, e->fd))
-			return false;
-	}
-	return true;
+	while (e->fds > 1 && !object_still(&e->object, e->fd))
+		table_forget_fd(cpr__table, e->fd);
+	return object_still(&e->object, e->fd) || remove_closed(e);
 }
 
 static void note_cloexec(struct entry *e, int flags)
@@ -469,8 +470,7 @@ static void check_open(struct entry *e)
 	int flags = next_fcntl(e->fd, F_GETFD, NULL);
 
 	if (flags < 0) {
-		log_debug("%s/%d is not at descriptor %d any more: closed behind our back", e->name, e->id, e->fd);
-		table_remove(cpr__table, e);
+		remove_closed(e);
 		return;
 	}
 	entry_judge(e);

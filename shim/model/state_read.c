@@ -51,6 +51,25 @@ static int check_header(const struct header *h, size_t size, const char *bytes, 
 	return 0;
 }
 
+/* One descriptor has several tags if the program has saved it under them; else two records of one are a mistake. */
+static int add_descriptor(struct table *table, const char *name, const struct descriptor_record *r, struct entry **e)
+{
+	struct object object = {.dev = r->dev,
+				.ino = r->ino,
+				.mode = (uint16_t)r->mode,
+				.domain = (int16_t)r->domain,
+				.type = (int16_t)r->type,
+				.protocol = (int16_t)r->protocol};
+	struct entry *beside = table_by_fd(table, r->fd);
+	bool also = beside && beside->kind == ENTRY_API && r->kind == ENTRY_API &&
+		    object_same(&beside->object, &object);
+	int added = also ? table_add_beside(table, name, r->id, beside, e) : table_add(table, name, r->id, r->fd, e);
+
+	if (!added)
+		(*e)->object = object;
+	return added;
+}
+
 static int take_descriptor(struct state *state, const struct header *h, const struct record *record, struct text *why)
 {
 	const struct descriptor_record *r = (const struct descriptor_record *)record;
@@ -70,7 +89,7 @@ static int take_descriptor(struct state *state, const struct header *h, const st
 		return bad(why, "a name holds a NUL");
 	if (r->kind >= ENTRY_KINDS || r->flags & ~(uint32_t)ENTRY_SAVED_FLAGS || r->fd < 0)
 		return bad(why, "%s/%d has kind %u, flags %x, descriptor %d", name, r->id, r->kind, r->flags, r->fd);
-	taken = table_add(state->table, name, r->id, r->fd, &e);
+	taken = add_descriptor(state->table, name, r, &e);
 	if (taken == -EEXIST)
 		return bad(why, "the tag %s/%d, or its descriptor %d, stands twice", name, r->id, r->fd);
 	if (taken == -ENOMEM)
@@ -84,12 +103,6 @@ static int take_descriptor(struct state *state, const struct header *h, const st
 	e->backlog = r->backlog;
 	e->queue = r->queue;
 	e->access = r->access;
-	e->object = (struct object){.dev = r->dev,
-				    .ino = r->ino,
-				    .mode = r->mode,
-				    .domain = r->domain,
-				    .type = r->type,
-				    .protocol = r->protocol};
 	e->path_dev = r->path_dev;
 	e->path_ino = r->path_ino;
 	return 0;

@@ -86,6 +86,12 @@ int table_add(struct table *t, const char *name, int id, int fd, struct entry **
 /* The same with the id that is next for this name: 0 for the first, and again 0 when none of the name is left. */
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made);
 
+/*
+ * Another tag of the descriptor that `beside` has, whose entry it then shares in all that is said by the number:
+ * closing, duplicating, moving it, and claiming. table_by_fd says one of them. As table_add.
+ */
+int table_add_beside(struct table *t, const char *name, int id, struct entry *beside, struct entry **made);
+
 struct entry *table_find(const struct table *t, const char *name, int id);
 
 /*
@@ -142,8 +148,9 @@ int table_next_fd(const struct table *t, int fd);
 /* Another descriptor of the same entry. 0, -EEXIST, -EBADF, -ENOMEM. */
 int table_alias(struct table *t, struct entry *e, int fd);
 
-/* The number is closed: the entry goes with its last number. Returns whether the entry is gone. */
+/* The number is closed: all its tags go with its last number. Returns whether they are gone. */
 bool table_forget_fd(struct table *t, int fd);
+/* This tag goes; others of the same descriptor stay. */
 void table_remove(struct table *t, struct entry *e);
 
 /* The entry's object stands at another number now, and only there. 0, -EBADF, -ENOMEM (then nothing changed). */
@@ -162,7 +169,9 @@ void table_make_orphan(struct table *t, struct entry *e);
  */
 void table_make_loose(struct table *t, struct entry *e);
 bool table_hold(struct entry *e);
-void table_adopt(struct table *t, struct entry *e); /* an orphan no more */
+
+/* An orphan no more, and with it all tags of its descriptor. */
+void table_adopt(struct table *t, struct entry *e);
 
 /* Between these, all changes are one to table_peek, which says -EAGAIN meanwhile. They nest. */
 void table_change_begin(struct table *t);

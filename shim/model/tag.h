@@ -23,10 +23,10 @@ enum {
 struct object {
 	uint64_t dev;
 	uint64_t ino;
-	uint32_t mode;   /* st_mode's type bits */
-	int32_t domain;  /* sockets: SO_DOMAIN, SO_TYPE, SO_PROTOCOL; else -1 */
-	int32_t type;
-	int32_t protocol;
+	uint16_t mode;   /* st_mode's type bits */
+	int16_t domain;  /* sockets: SO_DOMAIN, SO_TYPE, SO_PROTOCOL; else -1 */
+	int16_t type;
+	int16_t protocol;
 };
 
 /* 0 and *object filled; -EBADF. */

@@ -26,7 +26,8 @@ struct room { /* too large for a small stack */
 	struct image image;
 	char path[PATH_MAX];
 	char interpreter[PATH_MAX];
-	char entries[4096], handler[1024], magic[256];
+	_Alignas(struct dirent64) char entries[4096];
+	char handler[1024], magic[256];
 };
 
 /* The next generation starts where this one did: relative paths count from there. `into` has PATH_MAX bytes. */

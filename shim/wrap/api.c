@@ -58,32 +58,46 @@ CPR_EXPORT int cpr_state_init(void)
 	return outwards(cpr__init());
 }
 
-/*
- * What stands in the way of saving: 0 if it was not there any more, or only what the wrappers called the descriptor,
- * and is gone.
- */
-static int make_room(const char *name, int id, int fd, bool *agrees)
+/* The tag is in the way, if it is not there any more as it says. `agrees`: it is this very descriptor's. */
+static int free_tag(const char *name, int id, int fd, bool *agrees)
 {
 	struct entry *e = table_find(cpr__table, name, id);
 
-	if (e && !object_still(&e->object, e->fd)) { /* closed behind our back */
-		table_remove(cpr__table, e);
-		e = NULL;
+	if (!e)
+		return 0;
+	*agrees = e->fd == fd;
+	if (object_still(&e->object, e->fd))
+		return -EEXIST;
+	*agrees = false; /* closed behind our back */
+	table_remove(cpr__table, e);
+	return 0;
+}
+
+/*
+ * The tag to stand beside, NULL: none. What only the wrappers called the descriptor goes: the program's own name is the
+ * better one. And so does what was said of a duplicate's original: that has its own number.
+ */
+static int make_room(int fd, struct entry **beside)
+{
+	struct entry *e = table_by_fd(cpr__table, fd);
+
+	*beside = NULL;
+	if (e && object_still(&e->object, fd)) {
+		if (e->flags & ENTRY_ORPHAN)
+			return -EEXIST; /* not the program's, before it has found it */
+		if (e->kind == ENTRY_API && e->fd == fd) {
+			*beside = e;
+			return 0;
+		}
 	}
-	*agrees = e && e->fd == fd;
-	if (e)
-		return -EEXIST;
-	e = table_by_fd(cpr__table, fd);
-	if (e && (e->kind == ENTRY_API || e->flags & ENTRY_ORPHAN) && object_still(&e->object, fd))
-		return -EEXIST;
-	table_forget_fd(cpr__table, fd); /* the program's own name is the better one */
+	table_forget_fd(cpr__table, fd);
 	return 0;
 }
 
 static int save(const char *name, int id, int fd, bool agree)
 {
+	struct entry *e, *beside;
 	struct object object;
-	struct entry *e;
 	bool agrees = false;
 	int r = object_of(fd, &object);
 
@@ -91,10 +105,13 @@ static int save(const char *name, int id, int fd, bool agree)
 		return r;
 	r = table_add(cpr__table, name, id, fd, &e);
 	if (r == -EEXIST) {
-		r = make_room(name, id, fd, &agrees);
+		r = free_tag(name, id, fd, &agrees);
 		if (r)
 			return agree && agrees ? 0 : r;
-		r = table_add(cpr__table, name, id, fd, &e);
+		r = make_room(fd, &beside);
+		if (!r)
+			r = beside ? table_add_beside(cpr__table, name, id, beside, &e)
+				   : table_add(cpr__table, name, id, fd, &e);
 	}
 	if (r)
 		return r;
@@ -295,9 +312,10 @@ static int take_load(const struct table *from)
 
 	table_change_begin(cpr__table); /* none may be found that is not an orphan yet */
 	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
-		struct entry *mine;
+		struct entry *mine, *beside = table_by_fd(cpr__table, e->fd); /* of these, as check_load saw */
 
-		r = table_add(cpr__table, e->name, e->id, e->fd, &mine);
+		r = beside ? table_add_beside(cpr__table, e->name, e->id, beside, &mine)
+			   : table_add(cpr__table, e->name, e->id, e->fd, &mine);
 		if (r)
 			break;
 		mine->kind = e->kind;

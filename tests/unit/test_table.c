@@ -210,6 +210,78 @@ Test(table, removes_an_entry_with_all_its_descriptors)
 	cr_assert(table_by_fd(t, 6) == b && table_by_fd(t, 8) == b && b->fds == 2);
 }
 
+/* ---- several tags of one descriptor ---- */
+
+static struct entry *add_beside(const char *name, int id, struct entry *beside)
+{
+	struct entry *made = NULL;
+
+	cr_assert_eq(table_add_beside(t, name, id, beside, &made), 0);
+	return made;
+}
+
+Test(table, finds_a_descriptor_by_each_of_its_tags)
+{
+	struct entry *a = add("a", 0, 5), *b = add_beside("b", 3, a), *c = add_beside("c", 0, b), *none = NULL;
+
+	cr_assert(b->fd == 5 && c->fd == 5);
+	cr_assert(table_find(t, "a", 0) == a && table_find(t, "b", 3) == b && table_find(t, "c", 0) == c);
+	cr_assert_eq(table_peek(t, "b", 1, 3), 5);
+	cr_assert_eq(table_add_beside(t, "b", 3, a, &none), -EEXIST);
+	cr_assert_eq(table_add_beside(t, "", 0, a, &none), -EINVAL);
+	cr_assert_eq(table_count(t), 3);
+	cr_assert_null(none);
+}
+
+Test(table, removes_one_of_several_tags_in_any_order)
+{
+	for (int first = 0; first < 3; first++)
+		for (int second = 1; second < 3; second++) {
+			struct entry *a = add("a", 0, 5), *all[] = {a, add_beside("b", 0, a), add_beside("c", 0, a)};
+			struct entry *last = all[3 - first - (first + second) % 3];
+
+			table_remove(t, all[first]);
+			table_remove(t, all[(first + second) % 3]);
+			cr_assert_eq(table_by_fd(t, 5), last);
+			cr_assert_eq(table_find(t, last->name, 0), last);
+			table_remove(t, last);
+			cr_assert(!table_count(t) && !table_tracks(t, 5));
+		}
+}
+
+Test(table, forgets_all_tags_with_the_last_number)
+{
+	struct entry *a = add("a", 0, 5), *b = add_beside("b", 0, a);
+
+	cr_assert_eq(table_alias(t, b, 9), 0);
+	cr_assert(a->fds == 2 && b->fds == 2);
+	table_remove(t, table_by_fd(t, 9));
+	cr_assert(table_by_fd(t, 5) && table_by_fd(t, 5) == table_by_fd(t, 9));
+	a = table_by_fd(t, 5);
+	b = add_beside("c", 0, a);
+	cr_assert_not(table_forget_fd(t, 5));
+	cr_assert(a->fd == 9 && b->fd == 9 && a->fds == 1 && b->fds == 1);
+	cr_assert(table_forget_fd(t, 9));
+	cr_assert_eq(table_count(t), 0);
+}
+
+Test(table, moves_and_adopts_all_tags_of_a_descriptor)
+{
+	struct entry *a = add("a", 0, 5), *b;
+
+	table_make_loose(t, a);
+	b = add_beside("b", 0, a);
+	table_make_loose(t, b);
+	cr_assert_eq(table_claim(t, "a", 1, 0), -EAGAIN, "one of several was claimed without the others");
+	cr_assert_eq(table_claim(t, "b", 1, 0), -EAGAIN);
+	cr_assert_eq(table_move(t, b, 8), 0);
+	cr_assert(a->fd == 8 && b->fd == 8 && !table_tracks(t, 5));
+	cr_assert_eq(table_orphans(t), 2);
+	table_adopt(t, b);
+	cr_assert_eq(table_orphans(t), 0);
+	cr_assert(table_peek(t, "a", 1, 0) == 8 && table_peek(t, "b", 1, 0) == 8);
+}
+
 /* ---- moving ---- */
 
 Test(table, moves_an_entry_to_one_number_and_only_there)
