@@ -93,6 +93,15 @@ int batch_send(int line, const struct batch *batch)
 	return n < 0 ? -errno : 0;
 }
 
+struct batch batch_empty(enum protocol_batch_kind kind)
+{
+	struct batch batch = {.head = {.magic = PROTOCOL_MAGIC, .kind = kind}};
+
+	for (size_t i = 0; i < PROTOCOL_BATCH_MAX; i++)
+		batch.fds[i] = -1; /* 0 is a descriptor */
+	return batch;
+}
+
 void batch_close(struct batch *batch)
 {
 	for (size_t i = 0; i < PROTOCOL_BATCH_MAX; i++) {

@@ -12,6 +12,9 @@ struct batch {
 	int fds[PROTOCOL_BATCH_MAX]; /* -1: none, or taken */
 };
 
+/* One of this kind, with nothing in it. */
+struct batch batch_empty(enum protocol_batch_kind kind);
+
 /* One batch that is there. 1; 0: the line has ended; -EAGAIN: none yet; -ENOMSG: words ("result="); -EBADMSG: something
  * else, or cut by our limit of descriptors; -errno. */
 int batch_receive(int line, struct batch *batch);

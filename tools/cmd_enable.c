@@ -6,6 +6,7 @@
 #include "base/attr.h"
 #include "base/io.h"
 #include "check.h"
+#include "defaults.h"
 #include "launch.h"
 #include "manager.h"
 #include "own.h"
@@ -153,18 +154,12 @@ static bool ask_files(struct known *known, struct text *why)
 /* What is known of servers that a handover would harm, by the name of their program. NULL: nothing. */
 static const char *known_obstacle(const char *program, const struct unit *u)
 {
-	static const char own_data[] = "keeps its data in memory: in a handover two generations would have their own";
 	static const struct {
 		const char *name, *option, *obstacle; /* option: NULL, always */
 	} known[] = {
 		{"dbus-broker-launch", NULL, "is what the manager itself talks through"},
 		{"dbus-daemon", NULL, "is what the manager itself talks through"},
 		{"haproxy", " -W", "cannot be handed over with a master process (-W, -Ws)"},
-		{"keydb-server", NULL, own_data},
-		{"memcached", NULL, own_data},
-		{"redis-server", NULL, own_data},
-		{"systemd-memcached-wrapper", NULL, own_data},
-		{"valkey-server", NULL, own_data},
 	};
 	const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
 
@@ -184,8 +179,25 @@ static bool shell_stays(const char *path, const struct unit *u)
 	return check_shell_stays(path, option ? with : without);
 }
 
+/* Of a server that keeps data for itself. */
+static void note_data(const char *path, enum server_data data, struct text *note)
+{
+	static const char *const notes[] = {
+		[SERVER_SAVED] = "saves its data when it ends",
+		[SERVER_IN_MEMORY] = "has lost its data then, as without cpr",
+	};
+
+	if (data == SERVER_NO_DATA)
+		return;
+	text_format(note,
+		    "%s keeps data of its own, so that the old generation ends before the next one starts, and clients "
+		    "wait: it %s. Connections are carried (--carry): for clients that use a login, SELECT, transactions or "
+		    "subscriptions take that out of the ExecStart= above, into a drop-in of yours",
+		    path, notes[data]);
+}
+
 /* Can its program be served? `note`: what is to be known of it. */
-static bool look_at_program(const struct unit *u, struct text *note, struct text *why)
+static bool look_at_program(const struct unit *u, bool *alone, struct text *note, struct text *why)
 {
 	char program[PATH_MAX], path[PATH_MAX], reason[REASON_SIZE];
 	struct text name = TEXT_ON(program), inner = TEXT_ON(reason);
@@ -202,8 +214,13 @@ static bool look_at_program(const struct unit *u, struct text *note, struct text
 		text_format(why, "%s %s", path, obstacle);
 		return false;
 	}
-	if (check_served(path, &inner) != -ENOTSUP)
+	if (check_served(path, &inner) != -ENOTSUP) {
+		enum server_data data = defaults_data(path, (char *[]){path, NULL});
+
+		*alone = data != SERVER_NO_DATA;
+		note_data(path, data, note);
 		return true;
+	}
 	if (!check_filtered(path)) {
 		text_add(why, reason);
 		return false;
@@ -324,11 +341,12 @@ static bool enable(const char *word, const struct wish *wish, struct text *why)
 	char name[NAME_SIZE], text[TEXT_SIZE], said[REASON_SIZE];
 	struct text out = TEXT_ON(text), note = TEXT_ON(said);
 	__attribute__((cleanup(forget))) struct known known = {0};
+	bool alone = false;
 
 	if (!service_name(word, name, why) || !ask_properties(name, &known, why) || !ask_files(&known, why) ||
-	    !unit_may_enable(&known.unit, why) || !look_at_program(&known.unit, &note, why))
+	    !unit_may_enable(&known.unit, why) || !look_at_program(&known.unit, &alone, &note, why))
 		return false;
-	unit_write(&known.unit, wish->ours.exec, wish->ours.ctl, wish->ours.library, &out);
+	unit_write(&known.unit, wish->ours.exec, wish->ours.ctl, wish->ours.library, alone, &out);
 	if (out.cut) {
 		text_add(why, "its ExecStart= is too long");
 		return false;

@@ -24,6 +24,7 @@ enum { FAILED = 1, USAGE = 2, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 enum {
 	SECONDS_MAX = 86400,
 	GENERATIONS_MAX = 100,
+	DRAIN_DEFAULT = 5,
 	HANDOVER_DRAIN_DEFAULT = 3600,
 	READY_TIMEOUT_DEFAULT = 60,
 	GRACE_DEFAULT = 30
@@ -44,7 +45,8 @@ static const char usage_text[] =
 	"      --no-carry            no connection is carried over\n"
 	"  -f, --rules=FILE          rules like the four above, one a line; the first that matches counts\n"
 	"  -d, --drain=SEC           how long a restart waits for requests under way (5);\n"
-	"                            handover: how long the old one goes on with what it has (3600)\n"
+	"                            handover: how long the old one goes on with what it has (3600; 5 with\n"
+	"                            --one-at-a-time)\n"
 	"  -g, --grace=SEC           when a descriptor that nobody asked for again is closed (30)\n"
 	"  -p, --pidfile=FILE        holds the program's pid\n"
 	"  -u, --unlink=FILE         is removed before the program is started again\n"
@@ -59,6 +61,8 @@ static const char usage_text[] =
 	"      --ready-command=CMD   ... or this must succeed, which finds it at CPR_DOOR_ADDRESS,\n"
 	"                            CPR_DOOR_PORT, CPR_DOOR_PATH\n"
 	"      --graceful-signal=SIG tells an old one to end what it has (by the program's name, or none)\n"
+	"      --one-at-a-time       the old generation ends before the next one starts, and clients wait:\n"
+	"                            for a server that keeps data of its own (by the program's name, or not)\n"
 	"      --no-defaults         takes nothing by the program's name\n"
 	"      --generations=N       so many old generations may drain at a time (3)\n"
 	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
@@ -99,6 +103,7 @@ enum {
 	OPT_FDSTORE,
 	OPT_RESUME,
 	OPT_ADOPT,
+	OPT_ONE_AT_A_TIME,
 };
 
 /* +: the first word that is no option is the command */
@@ -128,6 +133,7 @@ static const struct option long_options[] = {
 	{"watch", required_argument, NULL, OPT_WATCH},
 	{"rollback", required_argument, NULL, OPT_ROLLBACK},
 	{"fdstore", no_argument, NULL, OPT_FDSTORE},
+	{"one-at-a-time", no_argument, NULL, OPT_ONE_AT_A_TIME},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
 	{"log", required_argument, NULL, 'l'},
 	{"attach", required_argument, NULL, OPT_ATTACH},
@@ -321,6 +327,13 @@ static void take_fdstore(const struct action *action, const char *value)
 	supervisor.fdstore = true;
 }
 
+static void take_one_at_a_time(const struct action *action, const char *value)
+{
+	(void)value;
+	handover_option = action->name;
+	supervisor.one_at_a_time = true;
+}
+
 static void take_ready_http(const struct action *action, const char *value)
 {
 	char *word = strdup(value);
@@ -457,6 +470,7 @@ static const struct action actions[] = {
 	{OPT_DRY_RUN, take_dry_run, "--dry-run", NULL, 0},
 	{OPT_FDSTORE, take_fdstore, "--fdstore", NULL, 0},
 	{OPT_RESUME, take_resume, "--resume", NULL, 0},
+	{OPT_ONE_AT_A_TIME, take_one_at_a_time, "--one-at-a-time", NULL, 0},
 	{OPT_CRASH_LIMIT, take_crash_limit, "--crash-limit", NULL, 0},
 	{'l', take_log, "--log", SETTINGS_LOG, 0},
 };
@@ -557,17 +571,35 @@ static int try_filter(const char *path, struct text *why)
 
 static bool grace_is_whole; /* the ready timeout is in it already */
 
+/* What goes only with two generations side by side. */
+static void check_one_at_a_time(const char *path, char **argv)
+{
+	if (!no_defaults && defaults_data(path, argv))
+		supervisor.one_at_a_time = true;
+	if (!supervisor.one_at_a_time)
+		return;
+	if (supervisor.filtered)
+		errx(USAGE, "--one-at-a-time: %s has no gate, and nothing would keep its clients waiting", path);
+	if (supervisor.health.path || supervisor.health.command)
+		errx(USAGE, "--ready-%s: with one generation at a time (%s) there is no old one to go back to",
+		     supervisor.health.path ? "http" : "command", path);
+	if (supervisor.rollback_s)
+		errx(USAGE, "--rollback: with one generation at a time (%s) no old one can be kept", path);
+}
+
 static int supervise(const char *path, char **argv)
 {
 	char digits[16];
 	int grace;
 
+	check_one_at_a_time(path, argv);
 	prepare(path, !supervisor.filtered);
 	supervisor.path = path;
 	supervisor.argv = argv;
 	supervisor.test = getenv(SETTINGS_TEST);
 	supervisor.doorbell = doorbell();
-	supervisor.drain_s = take_setting(SETTINGS_DRAIN, HANDOVER_DRAIN_DEFAULT);
+	supervisor.drain_s =
+		take_setting(SETTINGS_DRAIN, supervisor.one_at_a_time ? DRAIN_DEFAULT : HANDOVER_DRAIN_DEFAULT);
 	supervisor.ready_timeout_s = take_setting(SETTINGS_READY_TIMEOUT, READY_TIMEOUT_DEFAULT);
 	grace = take_setting(SETTINGS_GRACE, GRACE_DEFAULT) + (grace_is_whole ? 0 : supervisor.ready_timeout_s);
 	snprintf(digits, sizeof(digits), "%d", grace < SECONDS_MAX ? grace : SECONDS_MAX);

@@ -12,8 +12,9 @@
 static const struct server {
 	const char *name;
 	int graceful;
+	enum server_data data;
 } servers[] = {
-#define SERVER(name, signal) {name, signal},
+#define SERVER(name, signal, data) {name, signal, SERVER_##data},
 #include "servers.def"
 #undef SERVER
 };
@@ -32,12 +33,26 @@ static const struct server *find(const char *path)
 	return NULL;
 }
 
-int defaults_graceful_signal(const char *path, char *const argv[])
+static const struct server *find_started(const char *path, char *const argv[])
 {
 	const struct server *server = find(path);
 
 	for (int i = 1; !server && argv[0] && argv[i] && i <= 2;
 	     i++) /* python3 /usr/bin/gunicorn, python3 -m uvicorn */
 		server = find(argv[i]);
+	return server;
+}
+
+int defaults_graceful_signal(const char *path, char *const argv[])
+{
+	const struct server *server = find_started(path, argv);
+
 	return server ? server->graceful : 0;
+}
+
+enum server_data defaults_data(const char *path, char *const argv[])
+{
+	const struct server *server = find_started(path, argv);
+
+	return server ? server->data : SERVER_NO_DATA;
 }

@@ -7,4 +7,13 @@
  * is known. */
 int defaults_graceful_signal(const char *path, char *const argv[]);
 
+/* Data that a server keeps for itself: two generations side by side would each have their own. */
+enum server_data {
+	SERVER_NO_DATA,
+	SERVER_SAVED,     /* it saves them when it is told to end, and loads them at its start */
+	SERVER_IN_MEMORY, /* they end with it */
+};
+
+enum server_data defaults_data(const char *path, char *const argv[]);
+
 #endif

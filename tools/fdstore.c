@@ -205,14 +205,14 @@ static void take_state(struct supervisor *s, struct given_fds *given)
 	s->restarts = generation > 0 ? generation - 1 : 0;
 }
 
-static void take_carried(struct supervisor *s, struct given_fd *given, uint64_t value)
+void fdstore_add_carried(struct supervisor *s, int *fd, uint64_t value)
 {
 	struct carried *longer = reallocarray(s->store.carried, s->store.carried_count + 1, sizeof(*longer));
 
 	if (!longer)
 		return;
 	s->store.carried = longer;
-	longer[s->store.carried_count++] = (struct carried){steal_fd(&given->fd), value};
+	longer[s->store.carried_count++] = (struct carried){steal_fd(fd), value};
 }
 
 /* The manager keeps its duplicates: those of connections must go, or none of them would ever end. */
@@ -226,7 +226,7 @@ static void take_rest(struct supervisor *s, struct given_fds *given)
 			continue;
 		drop(s, one->name);
 		if (sscanf(one->name, CARRIED_NAME, &value) == 1 && holdings_count(&s->holdings))
-			take_carried(s, one, value);
+			fdstore_add_carried(s, &one->fd, value);
 		if (one->fd >= 0)
 			close(one->fd);
 	}
@@ -287,7 +287,7 @@ void fdstore_tick(struct supervisor *s)
 	struct store *store = &s->store;
 
 	while (store->carried_count && !s->has_pending && s->serving && s->serving->ready) {
-		struct batch batch = {.head = {.magic = PROTOCOL_MAGIC, .kind = PROTOCOL_BATCH_CARRY}};
+		struct batch batch = batch_empty(PROTOCOL_BATCH_CARRY);
 
 		while (store->carried_count && batch.head.count < PROTOCOL_BATCH_MAX) {
 			const struct carried *one = &store->carried[--store->carried_count];

@@ -86,7 +86,7 @@ static void tell_done(struct supervisor *s)
 	struct handover *h = &s->handover;
 	char text[PROTOCOL_ANSWER_MAX];
 	struct text t = TEXT_ON(text);
-	uint32_t connections, carried = 0;
+	uint32_t connections, carried = h->carried;
 	size_t draining = lives_draining(s, &connections);
 
 	for (const struct generation *g = s->generations; g; g = g->next)
@@ -100,7 +100,7 @@ static void tell_done(struct supervisor *s)
 	protocol_put_int(&t, "descriptors", (int64_t)holdings_count(&s->holdings));
 	protocol_put_int(&t, "carried", carried);
 	protocol_put_int(&t, "closed", 0);
-	protocol_put_int(&t, "cut", 0);
+	protocol_put_int(&t, "cut", h->cut);
 	copy_number(&t, h->ready, "orphans");
 	protocol_put_int(&t, "gate_us", h->gate_us);
 	protocol_put_int(&t, "ready_us", s->last_restart_us);
@@ -110,7 +110,21 @@ static void tell_done(struct supervisor *s)
 	callers_tell(s, text, t.used, true);
 }
 
+void handover_done(struct supervisor *s)
+{
+	tell_done(s);
+	reset(s);
+	s->refreshes = 0;
+	reports_refresh_soon(s, io_now() + SECOND);
+}
+
 /* ---- calling it off ---- */
+
+void handover_failed(struct supervisor *s, const char *why)
+{
+	tell_failed(s, s->handover.next, why);
+	reset(s);
+}
 
 void handover_fail(struct supervisor *s, const char *why)
 {
@@ -121,8 +135,7 @@ void handover_fail(struct supervisor *s, const char *why)
 		g->phase = GENERATION_FAILED;
 		lives_retire(s, g, s->options.retire_signal);
 	}
-	tell_failed(s, g, why);
-	reset(s);
+	handover_failed(s, why);
 	if (s->serving || s->ending)
 		return;
 	if (s->options.attach && !s->proven) { /* that one serves on, and knows nothing of us */
@@ -135,8 +148,7 @@ void handover_fail(struct supervisor *s, const char *why)
 
 /* ---- go ---- */
 
-/* It takes nothing new from here on. */
-static void step_down(struct generation *old)
+void handover_step_down(struct generation *old)
 {
 	io_close(&old->take); /* it took connections until now */
 	old->take = -1;
@@ -168,7 +180,7 @@ static void leave_behind(struct supervisor *s, struct generation *old, struct ge
 {
 	int seconds = s->options.rollback_s ? s->options.rollback_s : s->options.drain_s;
 
-	step_down(old);
+	handover_step_down(old);
 	if (s->handover.unreachable) {
 		gateless_dismiss(s, old);
 		return;
@@ -223,12 +235,8 @@ static void go(struct supervisor *s)
 
 void handover_passed(struct supervisor *s)
 {
-	if (s->handover.phase != HANDOVER_PASSING)
-		return;
-	tell_done(s);
-	reset(s);
-	s->refreshes = 0;
-	reports_refresh_soon(s, io_now() + SECOND);
+	if (s->handover.phase == HANDOVER_PASSING)
+		handover_done(s);
 }
 
 /* ---- health ---- */
@@ -294,9 +302,11 @@ void handover_ready(struct supervisor *s, const char *said)
 {
 	struct handover *h = &s->handover;
 
-	if (h->phase != HANDOVER_STARTING)
+	if (h->phase != HANDOVER_STARTING && h->phase != HANDOVER_ARRIVING)
 		return;
 	snprintf(h->ready, sizeof(h->ready), "%s", said);
+	if (turn_ready(s))
+		return;
 	if (!health_is_wanted(&s->options.health)) {
 		go(s);
 		return;
@@ -355,7 +365,7 @@ static bool collect(struct supervisor *s, struct text *why)
 	return true;
 }
 
-static int start_next(struct supervisor *s, struct text *why)
+int handover_start_next(struct supervisor *s, bool gated, struct text *why)
 {
 	struct handover *h = &s->handover;
 	struct recipe recipe = s->recipe;
@@ -368,7 +378,8 @@ static int start_next(struct supervisor *s, struct text *why)
 		return state;
 	}
 	recipe.path = h->path ? h->path : recipe.path;
-	h->next = generation_start(&recipe, &s->holdings, state, true, true, why);
+	recipe.comes_back |= s->store.carried_count != 0; /* it makes its queues for them before it forks workers */
+	h->next = generation_start(&recipe, &s->holdings, state, gated, true, why);
 	if (!h->next)
 		return -EAGAIN;
 	lives_add(s, h->next, s->restarts + 2);
@@ -391,7 +402,7 @@ bool handover_attach(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	set_out(s, NULL);
-	if (!start_next(s, &why))
+	if (!handover_start_next(s, true, &why))
 		return true;
 	supervisor_say("%s", reason);
 	return false;
@@ -415,7 +426,10 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 	tell_phase(s, "starting");
 	rollback_give_up(s);
 	make_room(s);
-	r = collect(s, why) ? start_next(s, why) : -EIO;
+	if (!collect(s, why))
+		r = -EIO;
+	else
+		r = s->options.one_at_a_time ? turn_begin(s, why) : handover_start_next(s, true, why);
 	notify_phase(s, "RELOADING");
 	if (r)
 		reset(s);
@@ -450,6 +464,8 @@ void handover_tick(struct supervisor *s, int64_t now)
 			begin_check(s);
 	} else if (h->phase == HANDOVER_PASSING && now >= h->report_by) {
 		handover_passed(s); /* what is carried later is not counted in the answer */
+	} else {
+		turn_tick(s, now);
 	}
 }
 
@@ -463,6 +479,8 @@ int64_t handover_due(const struct supervisor *s)
 		due(&at, h->check_at);
 	} else if (h->phase == HANDOVER_PASSING) {
 		due(&at, h->report_by);
+	} else {
+		due(&at, turn_due(s));
 	}
 	return at;
 }

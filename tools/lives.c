@@ -67,14 +67,15 @@ size_t lives_draining(const struct supervisor *s, uint32_t *connections)
 /* Told to leave: killed 5 s later. */
 void lives_retire(struct supervisor *s, struct generation *g, int signo)
 {
-	(void)s;
 	if (g->phase != GENERATION_FAILED && g->phase != GENERATION_GATED)
 		g->phase = GENERATION_RETIRING;
 	g->signalled = true;
 	generation_note_members(g);
 	if (!g->ended)
 		generation_signal(g, signo);
-	if (!g->leave_by)
+	if (s->options.one_at_a_time) /* it may be saving what it has, for minutes */
+		g->leave_by = 0;
+	else if (!g->leave_by)
 		g->leave_by = io_now() + KILL_AFTER_S * SECOND;
 }
 
@@ -199,6 +200,7 @@ static void serving_ended(struct supervisor *s, struct generation *g)
 	g->phase = GENERATION_RETIRING;
 	g->leave_by = io_now() + KILL_AFTER_S * SECOND;
 	generation_signal_members(g, s->options.retire_signal);
+	turn_ended(s, g);
 	if (!s->ending && rollback_after_end(s))
 		return;
 	if (s->ending || was_wanted(g) || !s->proven)
@@ -207,15 +209,20 @@ static void serving_ended(struct supervisor *s, struct generation *g)
 		crashed(s, g);
 }
 
+void lives_tell_end(const struct generation *g, struct text *why)
+{
+	if (WIFSIGNALED(g->status))
+		text_format(why, "the next generation was ended by signal %d", WTERMSIG(g->status));
+	else
+		text_format(why, "the next generation ended with status %d", WEXITSTATUS(g->status));
+	text_add(why, g->ready ? ", after it had been ready" : " before it was ready");
+}
+
 static void tell_end(char *text, size_t size, const struct generation *g)
 {
 	struct text t = text_on(text, size);
 
-	if (WIFSIGNALED(g->status))
-		text_format(&t, "the next generation was ended by signal %d", WTERMSIG(g->status));
-	else
-		text_format(&t, "the next generation ended with status %d", WEXITSTATUS(g->status));
-	text_add(&t, g->ready ? ", after it had been ready" : " before it was ready");
+	lives_tell_end(g, &t);
 	text_add(&t, ". If it cannot run twice at a time, use exec mode for it");
 }
 

@@ -261,6 +261,8 @@ static void take_batch(struct supervisor *s, struct generation *from, struct lin
 		batch_close(batch);
 	} else if (s->store.leaving) {
 		fdstore_carry(s, batch);
+	} else if (s->handover.phase == HANDOVER_LEAVING) {
+		turn_take(s, batch);
 	} else {
 		from->carried += batch->head.count;
 		s->pending = *batch;

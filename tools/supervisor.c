@@ -96,7 +96,7 @@ static int begin(struct supervisor *s)
 	s->handover.check_output = s->watch.output = -1;
 	s->recipe.path = s->options.path;
 	s->recipe.argv = s->options.argv;
-	s->recipe.comes_back = s->options.rollback_s;
+	s->recipe.comes_back = s->options.rollback_s || s->options.one_at_a_time;
 	s->recipe.directory = directory();
 	raise_files(s);
 	if (!r && prctl(PR_SET_CHILD_SUBREAPER, 1))
@@ -160,6 +160,7 @@ static void drain_tick(struct supervisor *s, struct generation *g, int64_t now)
 {
 	if (g->phase == GENERATION_DRAINING && g->leave_by && now >= g->leave_by) {
 		g->leave_by = 0;
+		turn_cut(s, g);
 		lives_retire(s, g, s->options.retire_signal);
 	}
 }

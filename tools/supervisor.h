@@ -22,6 +22,7 @@ struct supervisor_options {
 	struct adopt *adopt;   /* a server that has lost its supervisor; NULL: none */
 	bool fdstore;  /* what is held survives in the service manager's descriptor store */
 	bool filtered; /* nothing can be preloaded into the program: gateless.c */
+	bool one_at_a_time; /* the old generation ends before the next one starts: turn.c */
 	struct health health;
 	char **watched; /* files at whose change it is restarted, absolute */
 	size_t watched_count;

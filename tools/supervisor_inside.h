@@ -33,15 +33,23 @@ struct caller {
 	int64_t until; /* its request must come before */
 };
 
-enum handover_phase { HANDOVER_NONE, HANDOVER_STARTING, HANDOVER_CHECKING, HANDOVER_PASSING };
+enum handover_phase {
+	HANDOVER_NONE,
+	HANDOVER_STARTING,
+	HANDOVER_CHECKING,
+	HANDOVER_PASSING,
+	HANDOVER_LEAVING,  /* --one-at-a-time: the old one is to end first */
+	HANDOVER_ARRIVING, /* ... and the next one serves from its start */
+};
 
 /* The restart that is under way. */
 struct handover {
 	enum handover_phase phase;
 	struct generation *next; /* the one that is to serve */
 	int64_t asked_at, until;
-	int64_t gate_us;
+	int64_t gate_us, gate_at; /* how long no generation took work; when that began */
 	int old;          /* the number of the one before, once the next one serves */
+	uint32_t carried, cut; /* with --one-at-a-time: the old one is gone when that is said */
 	bool unreachable; /* the old one does not answer */
 	const char *path; /* --exec: the program of this one; the handover's own memory */
 	pid_t check;      /* the health check's child; 0: none runs */
@@ -71,7 +79,7 @@ struct notify {
 	bool spoken;         /* a generation has said READY=1: so will the next, and is not ready before */
 };
 
-/* A connection from the descriptor store, for the server when it is ready. */
+/* A connection from the descriptor store, or of a generation that has left, for the server when it is ready. */
 struct carried {
 	int fd;
 	uint64_t value; /* as in its batch */
@@ -147,6 +155,7 @@ void lives_add(struct supervisor *s, struct generation *g, int number);
 void lives_remove(struct supervisor *s, struct generation *g);
 void lives_retire(struct supervisor *s, struct generation *g, int signo); /* told to leave: killed 5 s later */
 void lives_end_all(struct supervisor *s, int signo);
+void lives_tell_end(const struct generation *g, struct text *why); /* how the next generation ended */
 void lives_reap(struct supervisor *s);
 void lives_search(struct supervisor *s, struct generation *g, int64_t now);
 size_t lives_draining(const struct supervisor *s, uint32_t *connections);
@@ -177,6 +186,16 @@ bool fdstore_leave(struct supervisor *s);  /* the end, with all stored; false: i
 void fdstore_carry(struct supervisor *s, struct batch *batch); /* stores these connections, and closes ours */
 void fdstore_end(struct supervisor *s);
 void fdstore_tick(struct supervisor *s);
+void fdstore_add_carried(struct supervisor *s, int *fd, uint64_t value); /* *fd is ours then, or the caller's still */
+
+/* turn.c: --one-at-a-time */
+int turn_begin(struct supervisor *s, struct text *why);
+void turn_take(struct supervisor *s, struct batch *batch); /* connections for the next generation; takes them */
+void turn_cut(struct supervisor *s, const struct generation *g); /* what it has still ends with it */
+bool turn_ready(struct supervisor *s);                     /* the next generation is ready: was it a turn's? */
+void turn_ended(struct supervisor *s, const struct generation *g); /* it has ended, perhaps before it was ready */
+void turn_tick(struct supervisor *s, int64_t now);
+int64_t turn_due(const struct supervisor *s);
 
 /* gateless.c: programs that nothing can be preloaded into */
 int gateless_begin(struct supervisor *s);
@@ -207,6 +226,10 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why);
 void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
 void handover_checked(struct supervisor *s, int status);     /* the health check has ended */
 void handover_fail(struct supervisor *s, const char *why);   /* calls it off: the next generation is ended */
+void handover_failed(struct supervisor *s, const char *why); /* says that it has failed, and that it is over */
+void handover_done(struct supervisor *s);                    /* ... or that the next generation serves */
+int handover_start_next(struct supervisor *s, bool gated, struct text *why);
+void handover_step_down(struct generation *old); /* it takes nothing new from here on */
 void handover_note(struct supervisor *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void handover_tick(struct supervisor *s, int64_t now);
 int64_t handover_due(const struct supervisor *s);

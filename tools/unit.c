@@ -113,6 +113,8 @@ static void take_setting(struct unit *u, char *line, const char *file)
 		{"NoExecPaths", &u->no_exec_paths},
 		{"BusName", &u->bus_name},
 		{"FileDescriptorStoreMax", &u->store_max},
+		{"User", &u->user},
+		{"CapabilityBoundingSet", &u->capabilities},
 	};
 	char *value = value_of(line, "ExecStart");
 
@@ -223,25 +225,28 @@ static bool stops_too_soon(const struct unit *u)
 	return !strncmp(unit, "ms", 2) || ((!*unit || !strcmp(unit, "s") || !strcmp(unit, "sec")) && value < STOP_S);
 }
 
-static void add_command(const struct unit *u, const char *exec, struct text *out)
+static void add_command(const struct unit *u, const char *exec, bool alone, struct text *out)
 {
 	size_t prefixes = strspn(u->command, PREFIXES);
 
 	text_add(out, "ExecStart=\nExecStart=");
 	text_add_bytes(out, u->command, prefixes);
 	text_format(out, "%s --mode=handover --fdstore", exec);
+	if (alone) /* clients wait for seconds: those that are connected too */
+		text_add(out, " --one-at-a-time --carry=tcp:*");
 	if (u->pid_file)
 		text_format(out, " --unlink=%s%s", *u->pid_file == '/' || *u->pid_file == '%' ? "" : "/run/",
 			    u->pid_file);
 	text_format(out, " -- %s\n", u->command + prefixes);
 }
 
-void unit_write(const struct unit *u, const char *exec, const char *ctl, const char *library, struct text *out)
+void unit_write(const struct unit *u, const char *exec, const char *ctl, const char *library, bool alone,
+		struct text *out)
 {
 	text_format(out, "# Written by `cprctl enable %s`; `cprctl disable %s` removes it.\n[Service]\n", u->id, u->id);
 	/* the main process is the supervisor, whatever the server's own way to say that it is ready */
 	text_add(out, "Type=notify\nNotifyAccess=main\nPIDFile=\n");
-	add_command(u, exec, out);
+	add_command(u, exec, alone, out);
 	text_format(out, "ExecReload=\nExecReload=%s restart $MAINPID\n", ctl);
 	/* a stop command would end the server behind its supervisor's back: SIGTERM to the supervisor is what stores */
 	text_format(out, "ExecStop=\nKillMode=mixed\nKillSignal=SIGTERM\nFileDescriptorStoreMax=%d\n", STORE_MAX);
@@ -249,6 +254,9 @@ void unit_write(const struct unit *u, const char *exec, const char *ctl, const c
 		text_format(out, "TimeoutStopSec=%d\n", STOP_S);
 	if (is_true(u->runtime_directory) && !u->runtime_preserve) /* unix sockets in it are to be found again */
 		text_add(out, "RuntimeDirectoryPreserve=restart\n");
+	/* a server that takes another user itself is another's process for a root whose rights the unit limits */
+	if (is_true(u->capabilities) && !is_true(u->user))
+		text_add(out, "CapabilityBoundingSet=CAP_KILL CAP_SYS_PTRACE\n");
 	if (is_true(u->no_exec_paths))
 		text_format(out, "ExecPaths=%s %s %s\n", exec, ctl, library);
 }

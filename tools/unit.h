@@ -12,7 +12,7 @@ struct unit {
 	const char *id, *load_state, *fragment; /* what the manager says */
 	char *drop_ins;                         /* separated by blanks */
 	const char *type, *command, *pid_file, *timeout_stop, *runtime_directory, *runtime_preserve, *no_exec_paths;
-	const char *bus_name, *store_max;
+	const char *bus_name, *store_max, *user, *capabilities;
 	const char *command_file; /* where `command` was said */
 	unsigned commands;
 };
@@ -31,7 +31,8 @@ bool unit_may_enable(const struct unit *u, struct text *why);
 /* The program of its command, for a look at its file. False: it is known at its start only. */
 bool unit_program(const struct unit *u, struct text *program);
 
-/* The drop-in. `exec`, `ctl`, `library`: paths of ours. */
-void unit_write(const struct unit *u, const char *exec, const char *ctl, const char *library, struct text *out);
+/* The drop-in. `exec`, `ctl`, `library`: paths of ours; `alone`: two generations must not run side by side. */
+void unit_write(const struct unit *u, const char *exec, const char *ctl, const char *library, bool alone,
+		struct text *out);
 
 #endif

@@ -37,10 +37,8 @@ static bool blocks(int fd)
  * the program's ends it as it would end the call that waits here (with SA_RESTART the kernel goes on by itself):
  * servers stop their threads so. 0, or -EINTR.
  */
-int drain_park(void)
+static int park_since(int word)
 {
-	int word = atomic_load(&parked_word);
-
 	while (atomic_load(&drain_active) && atomic_load(&parked_word) == word) {
 		unsigned rings = doorbell_rings;
 
@@ -49,6 +47,11 @@ int drain_park(void)
 			return -EINTR;
 	}
 	return 0;
+}
+
+int drain_park(void)
+{
+	return park_since(atomic_load(&parked_word));
 }
 
 /*
@@ -106,6 +109,9 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 	int saved_errno = errno;
 
 	for (;;) {
+		/* before it freezes: its client may end it, and be let go on (pass_all), before this thread is parked */
+		int word = atomic_load(&parked_word);
+
 		if (!drain_is_ours())
 			return 0;
 		if (c && c->flags & CONN_LEAVING)
@@ -123,7 +129,7 @@ frozen:
 		drain_exit();
 		if (now || !blocks(fd))
 			return -EAGAIN;
-		if (drain_park())
+		if (park_since(word))
 			return -EINTR;
 		if (c && conn_at(fd) != c)
 			return 0; /* it has been passed on: what stands there has ended, and says so */

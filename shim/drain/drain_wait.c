@@ -75,11 +75,21 @@ static bool waits_for_input(const struct conn *c)
 	return c->events & EPOLLIN && (!(c->events & EPOLLOUT) || c->events & EPOLLET);
 }
 
+/*
+ * While connections are passed on, which goes on for hours, only a frame of HTTP counts; unless the user has said of a
+ * protocol that it keeps no state. A client of that which asks without a pause stands at a boundary here, and nowhere
+ * else: it was never passed on, and cut in the end.
+ */
+static bool may_tell(int epfd)
+{
+	return (!atomic_load(&drain_passes) || rules_have(&cpr__settings.rules, RULE_CARRY)) && waits_alone(epfd);
+}
+
 void drain_waits(int epfd)
 {
 	int saved_errno = errno;
 
-	if (atomic_load(&drain_passes) || !waits_alone(epfd)) /* only a frame of HTTP counts then */
+	if (!may_tell(epfd))
 		return;
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);

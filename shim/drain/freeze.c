@@ -95,6 +95,26 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 		conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
 }
 
+/* It may be there already: EPOLLONESHOT. */
+static bool put_back(int epfd, int fd, struct epoll_event event)
+{
+	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) ||
+	       (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
+}
+
+/*
+ * The task lets one go on whose client has ended it (pass_all), perhaps between the flag and the removal from the set:
+ * then it was put back before it was out, and its end was never seen.
+ */
+static bool was_let_go(struct conn *c)
+{
+	if (c->flags & CONN_FROZEN)
+		return false;
+	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT))
+		put_back(c->epfd, c->polled, (struct epoll_event){.events = c->events, .data.u64 = c->data});
+	return true;
+}
+
 bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct active_call *me)
 {
 	bool carried;
@@ -122,19 +142,14 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) &&
 	    next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
 		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
+	if (was_let_go(c))
+		return false;
 	if (me && atomic_load(&drain_passes))
 		task_wake(); /* its client waits until it is passed */
 	if (atomic_load(&drain_active))
 		return true;
 	freeze_undo(c); /* the drain was called off meanwhile, and its thaw may have passed here already */
 	return false;
-}
-
-/* It may be there already: EPOLLONESHOT. */
-static bool put_back(int epfd, int fd, struct epoll_event event)
-{
-	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) ||
-	       (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
 }
 
 void freeze_undo(struct conn *c)

@@ -104,6 +104,14 @@ bool rules_match(const struct rules *rules, enum rule_verb verb, const char *nam
 	return false;
 }
 
+bool rules_have(const struct rules *rules, enum rule_verb verb)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		if (rules->rule[i].verb == verb)
+			return true;
+	return false;
+}
+
 bool rules_may_keep(const struct rules *rules, const char *prefix)
 {
 	for (size_t i = 0; i < rules->count; i++) {

@@ -34,6 +34,9 @@ bool rules_keep(const struct rules *rules, const struct entry *e);
 /* Does a rule of this verb (carry, no-carry) name it? */
 bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name);
 
+/* Is there a rule of this verb? */
+bool rules_have(const struct rules *rules, enum rule_verb verb);
+
 /* Could any rule keep a name that begins so? Opening a file costs nothing more than before unless one can. */
 bool rules_may_keep(const struct rules *rules, const char *prefix);
 

@@ -312,7 +312,8 @@ void startup_restore_process(void)
 	if (start.processors_known && !CPU_EQUAL(&start.processors, &before.processors))
 		sched_setaffinity(0, sizeof(start.processors), &start.processors);
 	/* of this task only, as the affinity is; nice(2) adds, and would add up */
-	setpriority(PRIO_PROCESS, 0, start.nice);
+	if (!cpr__snapshot.filters) /* under one, the task has not changed it */
+		setpriority(PRIO_PROCESS, 0, start.nice);
 	next_prctl(PR_SET_PDEATHSIG, (unsigned long)start.parent_death_signal, 0, 0, 0); /* a new task has none */
 	restore_signals();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The task: its birth in a handler, its rounds, and its end. */
 #define _GNU_SOURCE
+#include "process/snapshot.h"
 #include "process/task.h"
 
 #include "base/attr.h"
@@ -108,11 +109,16 @@ static void sleep_until_woken(unsigned seen, int ms)
 /*
  * Clients that are held back wait for its next look. Behind the 128 threads of an apache with two processes it came
  * late: drains took 30 to 140 ms, and 25 to 75 so. The program may not be allowed that; then it is as it is. What it
- * execs gets the nice value of the start (process/startup.c).
+ * execs gets the nice value of the start (process/startup.c). A filter that it was started under may end it for asking:
+ * redis as Debian ships it (SystemCallFilter=~@resources) was killed by SIGSYS.
  */
 static void come_first(void)
 {
-	long nice = 20 - next_sys(SYS_getpriority, PRIO_PROCESS, 0);
+	long nice;
+
+	if (cpr__snapshot.filters)
+		return;
+	nice = 20 - next_sys(SYS_getpriority, PRIO_PROCESS, 0);
 
 	next_sys(SYS_setpriority, PRIO_PROCESS, 0, nice - 10);
 }

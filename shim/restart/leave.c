@@ -17,6 +17,7 @@
 #include "process/identity.h"
 #include "process/startup.h"
 #include "restart/exec.h"
+#include "restart/grace.h"
 #include "restart/parts.h"
 
 #include <errno.h>
@@ -169,10 +170,19 @@ out:
 	return own;
 }
 
+/*
+ * A script that execs the server, under a supervisor, which starts that script each time: what was handed to it is the
+ * server's. It has asked for nothing of it. (In exec mode it is the server that comes again, and not the script.)
+ */
+static bool is_wrapper(void)
+{
+	return cpr__settings.supervisor && table_orphans(cpr__table) == table_count(cpr__table) && grace_unclaimed();
+}
+
 /* Room for the paths is taken only where it is needed: a child's stack, between fork and exec, may be small. */
 __attribute__((hot)) bool leave_is_own(const char *path, char *const argv[])
 {
-	return cpr__table && path && argv && roster_elect() && is_own(path, argv);
+	return cpr__table && path && argv && roster_elect() && (is_own(path, argv) || is_wrapper());
 }
 
 static bool is_ours(const char *variable)

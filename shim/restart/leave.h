@@ -32,7 +32,7 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[]);
 
 /*
  * Is this exec the program's own next generation? The same file as this one (for an interpreter also the same script),
- * in the owner.
+ * in the owner; or, under a supervisor, what a script execs that has asked for nothing of what it was handed.
  */
 bool leave_is_own(const char *path, char *const argv[]);
 

@@ -151,8 +151,8 @@ def census(server):
     return len(proc.descriptors(server.pid)), resident_kb(server.pid)
 
 
-def hand_over_again_and_again(setup, options, result):
-    with Scene(setup, options, result) as scene:
+def hand_over_again_and_again(setup, options, result, more=()):
+    with Scene(setup, options, result, *more) as scene:
         server, load = scene.server, scene.load
         processes, gates, first = len(children(server.pid)), [], None
         for number in range(1, options.restarts + 1):
@@ -183,17 +183,20 @@ def hand_over_again_and_again(setup, options, result):
     result.expect(not left, f"processes are left: {left}")
 
 
-def again_and_again(name):
+def again_and_again(name, *more):
     @trial(f"handover-{name}")
     def run(options, result):
-        hand_over_again_and_again(SETUPS[name], options, result)
+        hand_over_again_and_again(SETUPS[name], options, result, more)
 
 
 SETUPS["apache"].cpr = ("-u", "apache.pid")     # by which it would believe that it runs already
 
 for each in ("nginx", "nginx-single", "haproxy", "lighttpd", "python-http.server", "python-threading", "prefork-closing", "prefork-reuseport", "node",
-             "node-cluster", "java", "apache", "unix", "redis", "memcached"):
+             "node-cluster", "java", "apache", "unix"):
     again_and_again(each)
+
+for each in ("redis", "memcached"):   # side by side: what is tried is a protocol that is not HTTP
+    again_and_again(each, "--no-defaults")
 
 
 # ---- next generations that are no good ----

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,37 +19,87 @@ def call(*command):
     return done.returncode == 0, (done.stdout + done.stderr).strip()
 
 
-def ask(connection):
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
+class Http:
+    port = 80
+
+    def __init__(self):
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+
+    def ask(self):
+        """None, or what was wrong."""
+        self.connection.request("GET", "/")
+        answer = self.connection.getresponse()
+        answer.read()
+        return None if answer.status == 200 else f"status {answer.status}"
+
+    def socket(self):
+        return self.connection.sock
 
 
-def connect():
-    return http.client.HTTPConnection("127.0.0.1", 80, timeout=TIMEOUT)
+class Line:
+    """One line is asked, one is answered."""
+
+    def __init__(self):
+        self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+
+    def ask(self):
+        self.connection.sendall(self.question)
+        answer = self.connection.recv(1000)
+        if not answer:
+            raise ConnectionError("the connection was closed")
+        return self.wrong(answer)
+
+    def wrong(self, answer):
+        return None if answer.startswith(self.begins) and answer.endswith(b"\r\n") else repr(answer)
+
+    def socket(self):
+        return self.connection
+
+
+class Redis(Line):
+    """The number goes up by one with each answer, over all clients: no data are lost, and nothing is done twice."""
+    port, question, begins, most, lock = 6379, b"INCR cpr\r\n", b":", 0, threading.Lock()
+    seen = 0
+
+    def wrong(self, answer):
+        with Redis.lock:
+            Redis.seen += 1
+            Redis.most = max(Redis.most, int(answer[1:]))
+        return super().wrong(answer)
+
+    @classmethod
+    def lost(cls):
+        return abs(cls.most - cls.seen)
+
+
+class Memcached(Line):
+    port, question, begins = 11211, b"version\r\n", b"VERSION "
+
+
+CLIENTS_OF = {"redis-server": Redis, "memcached": Memcached}
 
 
 class Load:
     """Half of the clients keep their connections."""
 
-    def __init__(self):
+    def __init__(self, client):
+        self.client = client
         self.answered, self.failed, self.over, self.lock = 0, [], False, threading.Lock()
         self.clients = [threading.Thread(target=self.work, args=(i % 2,)) for i in range(CLIENTS)]
         for client in self.clients:
             client.start()
 
     def work(self, keeps):
-        connection = None
+        client = None
         while not self.over:
             try:
-                connection = connection if connection and keeps else connect()
-                status = ask(connection)
+                client = client if client and keeps else self.client()
+                wrong = client.ask()
                 with self.lock:
-                    self.answered += status == 200
-                    self.failed += [status] if status != 200 else []
+                    self.answered += not wrong
+                    self.failed += [wrong] if wrong else []
             except (OSError, http.client.HTTPException) as error:
-                connection = None
+                client = None
                 with self.lock:
                     self.failed.append(repr(error))
 
@@ -58,9 +109,9 @@ class Load:
             client.join()
 
 
-def state_of_port():
+def state_of_port(client):
     try:
-        return "answered" if ask(connect()) == 200 else "answered with an error"
+        return client().ask() or "answered"
     except ConnectionRefusedError:
         return "refused"
     except (OSError, http.client.HTTPException) as error:
@@ -69,7 +120,7 @@ def state_of_port():
 
 def idle_state(idle, before):
     try:
-        return "answered" if ask(idle) == 200 and idle.sock is before else "was closed"
+        return idle.ask() or ("answered" if idle.socket() is before else "was closed")
     except (OSError, http.client.HTTPException) as error:
         return repr(error)
 
@@ -79,16 +130,16 @@ def left_over(unit):
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def stock_state(unit):
+def stock_state(unit, client):
     """Of the unit as the distribution ships it, after `disable`."""
     call("systemctl", "start", unit)
     until = time.monotonic() + TIMEOUT
-    while state_of_port() == "refused" and time.monotonic() < until:
+    while state_of_port(client) == "refused" and time.monotonic() < until:
         time.sleep(0.05)
     pid = call("systemctl", "show", "-P", "MainPID", unit)[1]
     with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
         under = "with" if "libcpr" in maps.read() else "without"
-    state = f"{state_of_port()} {under} cpr"
+    state = f"{state_of_port(client)} {under} cpr"
     call("systemctl", "stop", unit)
     return state
 
@@ -103,27 +154,33 @@ def steps(unit):
 
 
 def try_unit(unit):
+    client = CLIENTS_OF.get(unit, Http)
     call("systemctl", "start", unit)
     result = {"unit": unit, "enable": call(CTL, "enable", "--now", unit), "twice": call(CTL, "enable", unit)}
-    idle = connect()
-    ask(idle)
-    before, load = idle.sock, Load()
+    idle = client()
+    idle.ask()
+    before, load = idle.socket(), Load(client)
     result["steps"] = steps(unit)
     load.end()
     result |= {"answered": load.answered, "failed": load.failed, "idle": idle_state(idle, before)}
     print(call("journalctl", "-u", unit, "--no-pager", "-o", "cat")[1][-3000:], file=sys.stderr)
     call("systemctl", "stop", unit)
-    result["stopped"] = state_of_port()
+    result["stopped"] = state_of_port(client)
+    result["lost"] = client.lost() if hasattr(client, "lost") else 0
     result["disable"] = call(CTL, "disable", unit)
     result["left"] = left_over(unit)
-    result["stock"] = stock_state(unit)
+    result["stock"] = stock_state(unit, client)
     return result
 
 
 def main():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for unit in sys.argv[1:]:
-        print(json.dumps(try_unit(unit)), flush=True)
+        try:
+            print(json.dumps(try_unit(unit)), flush=True)
+        except Exception as error:  # the next unit is tried all the same
+            print(call("journalctl", "-u", unit, "--no-pager", "-o", "cat")[1][-3000:], file=sys.stderr)
+            print(json.dumps({"unit": unit, "error": repr(error)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -153,11 +153,9 @@ def enable_says_what_it_cannot_serve_and_writes_nothing():
              ("ExecStart=\nExecStart=|/bin/true", r"ExecStart=\|"),
              ("ExecStart=\nExecStart=/nonexistent/server -x", "/nonexistent/server"),
              ("ExecStart=\nExecStart=/bin/sh -c '/usr/bin/python3 -m http.server; true'", "a shell that stays"),
-             ("ExecStart=\nExecStart=+{bin}/redis-server --port 0", "redis-server keeps its data in memory"),
              ("ExecStart=\nExecStart={bin}/haproxy -Ws -f $CONFIG", "with a master process"))
     with Machine() as machine:
-        for name in ("redis-server", "haproxy"):
-            shutil.copy(machine.bin / "systemctl", machine.bin / name)
+        shutil.copy(machine.bin / "systemctl", machine.bin / "haproxy")
         for line, pattern in cases:
             machine.unit(PLAIN.replace("[Install]", line.replace("{bin}", str(machine.bin)) + "\n[Install]"))
             machine.refused(f"^cprctl: plain: .*{pattern}")
@@ -221,6 +219,16 @@ def enable_tells_that_a_static_program_is_restarted_in_the_ordinary_way():
         machine.unit(PLAIN.replace(PYTHON, static))
         done = expect(machine.ctl("enable", "plain"), 0, "(?m)^Type=notify$", where="out")
         assert "does not carry idle connections" in done.err, done
+
+
+@test
+def enable_lets_a_server_with_data_run_one_at_a_time():
+    for name, pattern in (("redis-server", "saves its data when it ends"), ("memcached", "has lost its data")):
+        with Machine() as machine:
+            shutil.copy(machine.bin / "systemctl", machine.bin / name)
+            machine.unit(f"[Service]\nType=notify\nExecStart={machine.bin}/{name} --port 0\n")
+            done = expect(machine.ctl("enable", "plain"), 0, pattern)
+            assert f"--fdstore --one-at-a-time --carry=tcp:* -- {machine.bin}/{name} --port 0\n" in done.out, done
 
 
 @test

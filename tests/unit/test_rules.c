@@ -193,3 +193,10 @@ Test(rules, know_before_an_open_whether_one_could_keep_it)
 		cr_assert_eq(rules_may_keep(&rules, "file:"), cases[i].files, "%s", cases[i].rules);
 	}
 }
+
+Test(rules, tell_whether_there_is_one_of_a_verb)
+{
+	cr_assert_eq(parsed("keep a\ndrop b\ncarry tcp:*"), 0);
+	cr_assert(rules_have(&rules, RULE_CARRY));
+	cr_assert_not(rules_have(&rules, RULE_NO_CARRY));
+}
