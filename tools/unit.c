@@ -247,7 +247,8 @@ void unit_write(const struct unit *u, const char *exec, const char *ctl, const c
 	/* the main process is the supervisor, whatever the server's own way to say that it is ready */
 	text_add(out, "Type=notify\nNotifyAccess=main\nPIDFile=\n");
 	add_command(u, exec, alone, out);
-	text_format(out, "ExecReload=\nExecReload=%s restart $MAINPID\n", ctl);
+	/* +: out of the unit's sandbox, in which it may not see the supervisor (ProtectProc=, PrivateUsers=) */
+	text_format(out, "ExecReload=\nExecReload=+%s restart $MAINPID\n", ctl);
 	/* a stop command would end the server behind its supervisor's back: SIGTERM to the supervisor is what stores */
 	text_format(out, "ExecStop=\nKillMode=mixed\nKillSignal=SIGTERM\nFileDescriptorStoreMax=%d\n", STORE_MAX);
 	if (stops_too_soon(u))

@@ -253,7 +253,7 @@ static bool begin_in_turn(struct guard_hold *hold)
 int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 {
 	struct exec_plan plan = {.path = path, .argv = argv};
-	struct crossing crossing = {.state = {.passage = BY_OWN_EXEC}};
+	struct crossing crossing = {.state = {.passage = BY_OWN_EXEC}, .wrapper = is_wrapper()};
 	char reason[256];
 	struct text why = TEXT_ON(reason);
 	struct guard_hold hold;

@@ -133,7 +133,7 @@ static int arrive_page(struct crossing *c)
  */
 static int collect_start(struct crossing *c)
 {
-	c->state.generation = (uint32_t)generation_number();
+	c->state.generation = (uint32_t)(generation_number() - c->wrapper);
 	c->state.first_at = generation_first_at();
 	c->state.heirlooms = cpr__startup.heirlooms;
 	c->state.heirloom_count = cpr__startup.heirloom_count;

@@ -19,6 +19,7 @@ enum {
 struct crossing {
 	struct state state;   /* with state.passage; leaving fills it, arriving reads it */
 	const sigset_t *mask; /* leaving by the program's own exec: the signals that it had blocked */
+	bool wrapper;         /* ... of a script, which was no generation of the server */
 };
 
 /*

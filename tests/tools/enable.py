@@ -97,7 +97,7 @@ def enable_writes_the_drop_in_of_a_simple_service():
         assert lines[1:] == [
             "[Service]", "Type=notify", "NotifyAccess=main", "PIDFile=", "ExecStart=",
             f"ExecStart={BUILD}/cpr-exec --mode=handover --fdstore -- /usr/bin/python3 -m http.server",
-            "ExecReload=", f"ExecReload={CTL} restart $MAINPID", "ExecStop=", "KillMode=mixed", "KillSignal=SIGTERM",
+            "ExecReload=", f"ExecReload=+{CTL} restart $MAINPID", "ExecStop=", "KillMode=mixed", "KillSignal=SIGTERM",
             "FileDescriptorStoreMax=4096"], lines
         assert machine.asked()[-1] == "daemon-reload"
 

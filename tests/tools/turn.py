@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 
-from common import EXEC, PATIENCE, executable, expect, run, scratch, test, until
+from common import CTL, EXEC, PATIENCE, SERVER, executable, expect, run, scratch, test, until
 from supervise import Supervised
 
 # It counts its answers, saves the count when it is told to end, and cannot run twice: the count is locked.
@@ -109,6 +109,16 @@ def one_at_a_time_loses_no_data_and_no_request():
         assert not clients.failed, clients.failed
         assert sorted(clients.answers) == list(range(2, len(clients.answers) + 2)), "the count has a gap"
         assert server.status()["generation"] == 4
+
+
+@test
+def a_script_that_execs_its_server_hands_on_what_it_was_handed():
+    for mode in ((), ("--one-at-a-time",)):
+        with Supervised(*mode, command=["/bin/sh", "-c", 'true; exec /usr/bin/python3 -c "$0" "$@"', SERVER]) as server:
+            for number in range(2, 5):
+                assert server.restart().status == 0 and server.serves()
+                owner = run(CTL, "status", str(server.status()["server"]), "--json")
+                assert json.loads(owner.out)["generation"] == number, owner
 
 
 @test

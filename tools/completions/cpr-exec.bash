@@ -60,7 +60,7 @@ _cpr_exec() {
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W '--mode --keep --drop --carry --no-carry --rules --drain --grace --pidfile
                 --unlink --test --ready-timeout --retire-signal --restart-signal --io-uring --ready-http
-                --ready-command --graceful-signal --no-defaults --generations --rollback --fdstore --crash-limit --watch --attach --adopt --dry-run --log --check --help --version' -- "$cur")
+                --ready-command --graceful-signal --one-at-a-time --no-defaults --generations --rollback --fdstore --crash-limit --watch --attach --adopt --dry-run --log --check --help --version' -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -c -- "$cur")
         fi
