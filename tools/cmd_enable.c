@@ -191,8 +191,8 @@ static void note_data(const char *path, enum server_data data, struct text *note
 		return;
 	text_format(note,
 		    "%s keeps data of its own, so that the old generation ends before the next one starts, and clients "
-		    "wait: it %s. Connections are carried (--carry): for clients that use a login, SELECT, transactions or "
-		    "subscriptions take that out of the ExecStart= above, into a drop-in of yours",
+		    "wait: it %s. Connections are carried (--carry): for clients that use a login, SELECT, "
+		    "transactions or subscriptions take that out of the ExecStart= above, into a drop-in of yours",
 		    path, notes[data]);
 }
 

@@ -109,7 +109,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 	int saved_errno = errno;
 
 	for (;;) {
-		/* before it freezes: its client may end it, and be let go on (pass_all), before this thread is parked */
+		/* before it freezes: its client may end it, so that pass_all lets it go, before this thread parks */
 		int word = atomic_load(&parked_word);
 
 		if (!drain_is_ours())
