@@ -170,6 +170,24 @@ static void answer_rollback(struct supervisor *s, struct caller *c)
 	say(c, bytes, t.used, true);
 }
 
+static void answer_foresee(struct supervisor *s, struct caller *c)
+{
+	const struct generation *ends = handover_one_too_many(s);
+	char bytes[256], reason[REASON_SIZE] = "";
+	struct text t = TEXT_ON(bytes), why = TEXT_ON(reason);
+
+	if (!handover_is_possible(s, &why)) {
+		refuse(c, "busy", reason);
+		return;
+	}
+	protocol_put(&t, "result", "ok");
+	protocol_put_int(&t, "generation", s->restarts + 2);
+	protocol_put_int(&t, "drain_s", s->options.drain_s);
+	protocol_put_int(&t, "ends", ends ? ends->number : 0);
+	protocol_put_int(&t, "beside", !s->options.one_at_a_time);
+	say(c, bytes, t.used, true);
+}
+
 static void answer_reexec(struct supervisor *s, struct caller *c)
 {
 	char reason[REASON_SIZE] = "";
@@ -191,6 +209,8 @@ static void answer(struct supervisor *s, struct caller *c, const struct protocol
 		answer_restart(s, c, request);
 	else if (request->verb == PROTOCOL_ROLLBACK)
 		answer_rollback(s, c);
+	else if (request->verb == PROTOCOL_FORESEE)
+		answer_foresee(s, c);
 	else if (request->verb == PROTOCOL_REEXEC)
 		answer_reexec(s, c);
 	else

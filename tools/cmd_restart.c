@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "check.h"
+#include "foresight.h"
 #include "json.h"
 #include "trial.h"
 #include "utf8.h"
@@ -20,12 +21,13 @@
 enum { TIMEOUT_DEFAULT = 60, TIMEOUT_MAX = 86400, REASON_SIZE = PROTOCOL_ANSWER_MAX };
 
 static const char usage_text[] =
-	"Usage: cprctl restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--json]\n"
+	"Usage: cprctl restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--dry-run] [--json]\n"
 	"Restarts a process under cpr, or the server of a supervisor, and returns when its next generation serves.\n"
 	"  --timeout SEC  how long to wait for that (60; decimals are fine)\n"
 	"  --exec PATH    starts PATH in the place of the program, with its arguments\n"
 	"  --wait drained returns when the old generation is gone as well: its last connection has ended (ready: when "
 	"the next one serves)\n"
+	"  --dry-run      only shows what would be kept, carried, go on or be ended, or why it would be refused\n"
 	"  --json         says what happened in JSON\n"
 	"If the process was started with --test, that command must succeed first.\n"
 	"Exit status: 0 done; 1 failed, the old generation serves on; 3 not under cpr; 4 not ready in time; 5 failed, "
@@ -37,6 +39,7 @@ struct restart {
 	int64_t until;
 	const char *exec; /* NULL: the same program */
 	bool json;
+	bool dry;          /* only what would be done is shown */
 	bool left;         /* the old generation is gone */
 	bool wait_drained; /* wait until it is, in handover mode */
 	bool supervised;   /* by a supervisor: the pid is its */
@@ -79,6 +82,7 @@ static void parse(int argc, char **argv, struct restart *r)
 	static const struct option options[] = {
 		{"timeout", required_argument, NULL, 't'}, {"exec", required_argument, NULL, 'e'},
 		{"wait", required_argument, NULL, 'w'},    {"json", no_argument, NULL, 'j'},
+		{"dry-run", no_argument, NULL, 'n'},
 		{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 	};
 	int64_t timeout = TIMEOUT_DEFAULT * SECOND;
@@ -93,6 +97,8 @@ static void parse(int argc, char **argv, struct restart *r)
 			r->wait_drained = parse_wait(optarg);
 		else if (option == 'j')
 			r->json = true;
+		else if (option == 'n')
+			r->dry = true;
 		else
 			cmd_help_or_usage(option, argv[0], usage_text);
 	}
@@ -424,6 +430,8 @@ static enum outcome restart(struct restart *r, struct text *why)
 	if (outcome)
 		return outcome;
 	begin_anew(why);
+	if (r->dry)
+		return foresight_show(&client, r->answer.text, request.path, r->json, why);
 	r->supervised = client.supervisor;
 	request.flags = r->wait_drained ? PROTOCOL_WAIT_DRAINED : 0;
 	outcome = client_ring(&client, &request, why);

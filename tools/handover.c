@@ -318,19 +318,18 @@ void handover_ready(struct supervisor *s, const char *said)
 
 /* ---- the beginning ---- */
 
-/* One more than may drain at a time: the oldest ends. */
-static void make_room(struct supervisor *s)
+/* One more than may drain at a time: the oldest is told to end. NULL: there is room. One that is kept will drain. */
+struct generation *handover_one_too_many(const struct supervisor *s)
 {
 	struct generation *oldest = NULL;
 	int n = 0;
 
 	for (struct generation *g = s->generations; g; g = g->next)
-		if (g->phase == GENERATION_DRAINING) {
+		if (g->phase == GENERATION_DRAINING || g->phase == GENERATION_KEPT) {
 			n++;
 			oldest = g; /* newest first */
 		}
-	if (n >= s->options.generations)
-		lives_retire(s, oldest, s->options.retire_signal);
+	return n >= s->options.generations ? oldest : NULL;
 }
 
 /* What the old one holds; of one that does not answer (stopped, sandboxed), what the supervisor has. False, and `why`.
@@ -408,10 +407,8 @@ bool handover_attach(struct supervisor *s)
 	return false;
 }
 
-int handover_begin(struct supervisor *s, const char *path, struct text *why)
+bool handover_is_possible(const struct supervisor *s, struct text *why)
 {
-	int r;
-
 	if (s->ending)
 		text_add(why, "the supervisor is about to end");
 	else if (handover_under_way(s))
@@ -420,12 +417,22 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 		text_add(why, "the server has crashed, and is about to be started again");
 	else if (!s->serving->ready)
 		text_add(why, "the server is starting");
-	if (why->used)
+	return !why->used;
+}
+
+int handover_begin(struct supervisor *s, const char *path, struct text *why)
+{
+	struct generation *one_too_many;
+	int r;
+
+	if (!handover_is_possible(s, why))
 		return -EBUSY;
 	set_out(s, path);
 	tell_phase(s, "starting");
 	rollback_give_up(s);
-	make_room(s);
+	one_too_many = handover_one_too_many(s);
+	if (one_too_many)
+		lives_retire(s, one_too_many, s->options.retire_signal);
 	if (!collect(s, why))
 		r = -EIO;
 	else

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* All that a supervisor knows, as it crosses an exec of itself: which member of which struct, and its own descriptors. */
+/* All that a supervisor knows, as it crosses an exec of itself: which member of which struct. */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
@@ -44,6 +44,7 @@ static const struct saved_field supervisor_fields[] = {
 	NUMBER(struct supervisor, options.crash_window_s),
 	NUMBER(struct supervisor, options.fdstore),
 	NUMBER(struct supervisor, options.filtered),
+	NUMBER(struct supervisor, options.one_at_a_time),
 	TEXT(struct supervisor, options.health.path),
 	NUMBER(struct supervisor, options.health.status),
 	TEXT(struct supervisor, options.health.command),

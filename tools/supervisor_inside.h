@@ -223,6 +223,8 @@ void meanwhile_begin(struct supervisor *s);
 /* handover.c */
 bool handover_attach(struct supervisor *s); /* the first generation follows a server that was there before */
 int handover_begin(struct supervisor *s, const char *path, struct text *why);
+bool handover_is_possible(const struct supervisor *s, struct text *why);
+struct generation *handover_one_too_many(const struct supervisor *s);
 void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
 void handover_checked(struct supervisor *s, int status);     /* the health check has ended */
 void handover_fail(struct supervisor *s, const char *why);   /* calls it off: the next generation is ended */

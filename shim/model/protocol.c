@@ -39,9 +39,10 @@ int protocol_check(const struct protocol_request *request, size_t size)
 		return -EINVAL;
 	if (request->verb == PROTOCOL_DRAIN || request->verb == PROTOCOL_PASS)
 		return request->drain.key_count > PROTOCOL_KEYS_MAX ? -EINVAL : 0;
-	if (request->verb >= PROTOCOL_JOIN && request->verb < PROTOCOL_VERBS_END)
+	if (request->verb >= PROTOCOL_JOIN && request->verb < PROTOCOL_VERBS_END && request->verb != PROTOCOL_FORESEE)
 		return 0;
-	if (request->verb < PROTOCOL_STATUS || request->verb > PROTOCOL_RETIRE)
+	if (request->verb != PROTOCOL_FORESEE &&
+	    (request->verb < PROTOCOL_STATUS || request->verb > PROTOCOL_RETIRE))
 		return -EINVAL;
 	if (!memchr(request->path, '\0', sizeof(request->path)))
 		return -EINVAL;

@@ -44,6 +44,7 @@ enum protocol_verb {
 	PROTOCOL_FORGET,
 	PROTOCOL_REEXEC, /* cprctl's, to a supervisor */
 	PROTOCOL_ADOPT,
+	PROTOCOL_FORESEE, /* cprctl's */
 	PROTOCOL_VERBS_END,
 };
 
@@ -80,6 +81,12 @@ enum protocol_verb {
  */
 /* PROTOCOL_RESTART's flags, to a supervisor: the line stays until the old generation is gone, and is told "drained". */
 enum { PROTOCOL_WAIT_DRAINED = 1 };
+
+/*
+ * FORESEE: would a restart be refused, and what would become of the connections of this process now (carried= closed=
+ * cut=)? Nothing is done. The flag: a supervisor would start the next generation, and not this process.
+ */
+enum { PROTOCOL_BY_SUPERVISOR = 1 };
 
 /* PROTOCOL_GIVE's: the state holds what the generation was started with, and the text as which uid=. */
 enum { PROTOCOL_WITH_START = 1 };

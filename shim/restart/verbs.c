@@ -26,6 +26,7 @@
 #include "process/task.h"
 #include "restart/arrive.h"
 #include "restart/drain_worker.h"
+#include "restart/foresee.h"
 #include "restart/leave.h"
 #include "restart/mode_handover.h"
 #include "restart/ready.h"
@@ -253,6 +254,13 @@ static enum answered answer_restart(struct call *call)
 	return r ? DONE : GOES_ON;
 }
 
+static enum answered answer_foresee(struct call *call)
+{
+	foresee(call->sock, &call->request, &call->text);
+	io_send(call->sock, call->text.bytes, call->text.used, -1);
+	return DONE;
+}
+
 /* If it is concerned, the connection is the worker's from here on. */
 static enum answered answer_drain(struct call *call)
 {
@@ -303,6 +311,7 @@ static const struct {
 	{PROTOCOL_GIVE, answer_handover}, {PROTOCOL_DOORS, answer_handover}, {PROTOCOL_CLOSE, answer_handover},
 	{PROTOCOL_OPEN, answer_handover}, {PROTOCOL_PASS, answer_handover},  {PROTOCOL_TAKE, answer_handover},
 	{PROTOCOL_FORGET, answer_handover},  {PROTOCOL_ADOPT, answer_handover},
+	{PROTOCOL_FORESEE, answer_foresee},
 };
 
 static enum answered answer(struct call *call)

@@ -41,7 +41,7 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback reexec dump enable disable' -- "$cur")
         ;;
     restart:-*)
-        mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --wait --json --help' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --wait --dry-run --json --help' -- "$cur")
         ;;
     enable:-*)
         mapfile -t COMPREPLY < <(compgen -W '--dry-run --now --help' -- "$cur")

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* Foresee: what would a restart do now? */
+#ifndef CPR_RESTART_FORESEE_H
+#define CPR_RESTART_FORESEE_H
+
+#include "base/text.h"
+#include "model/protocol.h"
+
+/* The answer to PROTOCOL_FORESEE of the caller on `sock`. Nothing is done. Not with the guard held. */
+void foresee(int sock, const struct protocol_request *request, struct text *answer);
+
+#endif
