@@ -261,13 +261,19 @@ void snapshot_note_signal(int sig)
 void snapshot_complete(void)
 {
 	struct snapshot *s = &cpr__snapshot;
-	struct seen seen = {s->fds, s->fd_count, s->fd_room};
 
 	for (int sig = 1; sig < _NSIG; sig++)
 		snapshot_note_signal(sig);
 	for (int i = 0; i < RLIM_NLIMITS; i++)
 		if (!(s->limits_known >> i & 1))
 			sys(SYS_prlimit64, 0, i, NULL, &s->limits[i]);
+}
+
+void snapshot_complete_fds(void)
+{
+	struct snapshot *s = &cpr__snapshot;
+	struct seen seen = {s->fds, s->fd_count, s->fd_room};
+
 	fds_walk(note_high, &seen);
 	s->fds = seen.fds;
 	s->fd_count = seen.count;

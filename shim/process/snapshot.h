@@ -57,4 +57,10 @@ void snapshot_note_signal(int sig);
 /* When a light start ends: what is left to ask. */
 void snapshot_complete(void);
 
+/*
+ * Of all descriptors: what was open above the first numbers. Not in a next generation, which is told: there may be a
+ * hundred thousand, and the walk costs more for each than all else that an exec takes.
+ */
+void snapshot_complete_fds(void);
+
 #endif

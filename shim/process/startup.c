@@ -162,10 +162,12 @@ static int note_heirlooms(const struct state *state)
 {
 	size_t n;
 
-	cpr__startup.heirlooms = cpr__snapshot.fds;
-	cpr__startup.heirloom_count = cpr__snapshot.fd_count;
-	if (!state)
+	if (!state) {
+		snapshot_complete_fds();
+		cpr__startup.heirlooms = cpr__snapshot.fds;
+		cpr__startup.heirloom_count = cpr__snapshot.fd_count;
 		return 0;
+	}
 	n = state->heirloom_count;
 	cpr__startup.heirlooms = pool_alloc((n + 1) * sizeof(struct heirloom));
 	if (!cpr__startup.heirlooms)

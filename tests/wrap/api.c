@@ -5,6 +5,11 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define save API(cpr_save_fd)
 #define find API(cpr_find_fd)
@@ -358,6 +363,64 @@ TEST(an_orphan_may_be_deleted, BOTH)
 	CHECK_INT(forget("gone", 0), 0);
 	CHECK_FAILS(find("gone", 0), ENOENT);
 	CHECK_INT(table_size(), 0);
+}
+
+/* A system call that changes nothing, and that no other code here makes. */
+enum { MARK = -77, SAVED = 3000, CALLS_OF_EACH = 5, CALLS_BESIDE = 1000 };
+
+static void mark_the_end(void)
+{
+	CHECK_FAILS((int)syscall(SYS_getpgid, MARK), ESRCH);
+}
+
+/* Counts the system calls of its parent's first thread from this one until it marks the end, over its exec. */
+static void count_calls(int ready)
+{
+	struct __ptrace_syscall_info info;
+	int stops = 0, status, parent = getppid();
+
+	MUST(ptrace(PTRACE_SEIZE, parent, NULL, PTRACE_O_TRACESYSGOOD));
+	MUST(ptrace(PTRACE_INTERRUPT, parent, NULL, NULL));
+	close(ready);
+	while (waitpid(parent, &status, __WALL) == parent && WIFSTOPPED(status)) {
+		bool call = WSTOPSIG(status) == (SIGTRAP | 0x80), event = status >> 16;
+
+		stops += call;
+		if (call && ptrace(PTRACE_GET_SYSCALL_INFO, parent, sizeof(info), &info) > 0 &&
+		    info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid &&
+		    (int)info.entry.args[0] == MARK)
+			break;
+		MUST(ptrace(PTRACE_SYSCALL, parent, NULL, call || event ? 0 : WSTOPSIG(status)));
+	}
+	put("calls", stops / 2);
+	_exit(0); /* which lets the parent go on */
+}
+
+TEST(an_exec_takes_at_most_five_calls_for_each_descriptor, EXEC)
+{
+	struct rlimit limit;
+	int ready[2], status;
+
+	if (generation() == 1) {
+		MUST(getrlimit(RLIMIT_NOFILE, &limit));
+		limit.rlim_cur = limit.rlim_cur < SAVED + 100 ? SAVED + 100 : limit.rlim_cur;
+		MUST(setrlimit(RLIMIT_NOFILE, &limit));
+		for (int i = 0; i < SAVED; i++)
+			CHECK_INT(save("many", i, null_fd()), 0);
+		MUST(pipe2(ready, O_CLOEXEC));
+		prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+		if (!fork())
+			count_calls(ready[1]);
+		close(ready[1]);
+		CHECK_INT(read(ready[0], &status, 1), 0); /* it is traced from here on */
+		next_generation();
+	}
+	for (int i = 0; i < SAVED; i++)
+		CHECK(find("many", i) >= 0);
+	mark_the_end();
+	MUST(wait(&status));
+	fprintf(stderr, "%ld system calls for %d descriptors\n", get("calls"), SAVED);
+	CHECK(get("calls") > SAVED && get("calls") < CALLS_OF_EACH * SAVED + CALLS_BESIDE);
 }
 
 /* ---- a state that the program writes itself ---- */

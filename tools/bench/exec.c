@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/close_range.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +32,14 @@ static const struct size {
 	size_t count, rounds;
 } sizes[] = {{540, 40}, {2870, 40}, {7530, 30}, {100000, 10}, {1000000, 4}};
 
-enum { SPARE = 64, WANTED_NS = 1000, WANTED_FROM = 7530 };
+enum { SPARE = 64, FIRST = STDERR_FILENO + 1, WANTED_FROM = 7530 };
+#define WANTED_TIMES 1.5 /* what the system calls alone take */
+
+/*
+ * What a child does. CALLS: the system calls that the library needs for each descriptor, and nothing else: is it open
+ * and close-on-exec, off with that, and after the exec what it is, on again, and whose process this is.
+ */
+enum way { BARE, SAVED, CALLS };
 
 /*
  * What a child says when it has found all, in ns. `own`: of the process's own time, which exec does not begin anew;
@@ -81,39 +91,63 @@ static size_t allowed(size_t count)
 	return before.rlim_max > SPARE ? before.rlim_max - SPARE : 0;
 }
 
+/* Of all: the obvious loop takes both for each, and finds the second one in the cache. */
+static void open_the_way(size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		fcntl((int)i + FIRST, F_GETFD);
+	for (size_t i = 0; i < count; i++)
+		fcntl((int)i + FIRST, F_SETFD, 0);
+}
+
+static void take_over(size_t count)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < count; i++)
+		fstat((int)i + FIRST, &st);
+	close_range(FIRST, FIRST + (unsigned)count - 1, CLOSE_RANGE_CLOEXEC);
+	for (size_t i = 0; i < count; i++)
+		syscall(SYS_getpid);
+}
+
 /* The first generation: with the library, close-on-exec and saved; without, only open. */
-static int prepare(size_t count, char **argv, __typeof__(&cpr_save_fd) save)
+static int prepare(size_t count, char **argv, enum way way, __typeof__(&cpr_save_fd) save)
 {
 	char at[24], own[24];
 
 	if (allow(count))
 		return give_up("setrlimit");
 	for (size_t i = 0; i < count; i++) {
-		int fd = eventfd(0, save ? EFD_CLOEXEC : 0);
+		int fd = eventfd(0, way == BARE ? 0 : EFD_CLOEXEC);
 
 		if (fd < 0 || (save && save("bench", (int)i, fd)))
 			return give_up(fd < 0 ? "eventfd" : "cpr_save_fd");
 	}
 	snprintf(at, sizeof(at), "%" PRId64, bench_now());
 	snprintf(own, sizeof(own), "%" PRId64, own_now());
+	if (way == CALLS)
+		open_the_way(count);
 	execv("/proc/self/exe", (char *[]){argv[-2], argv[-1], argv[0], argv[1], argv[2], at, own, NULL});
 	return give_up("execv");
 }
 
-static int find_all(size_t count, int64_t since, int64_t own_since, __typeof__(&cpr_find_fd) find)
+static int find_all(size_t count, enum way way, int64_t since, int64_t own_since, __typeof__(&cpr_find_fd) find)
 {
 	struct result result;
 	int64_t start = bench_now();
 	size_t open = 0;
 	int last = -1;
 
+	if (way == CALLS)
+		take_over(count);
 	for (size_t i = 0; find && i < count; i++)
 		if ((last = find("bench", (int)i)) < 0)
 			return give_up("cpr_find_fd");
 	result.own = own_now() - own_since;
 	result.whole = bench_now() - since;
 	result.finding = bench_now() - start;
-	for (size_t i = 0, fd = STDERR_FILENO + 1; i < count + SPARE; i++)
+	for (size_t i = 0, fd = FIRST; i < count + SPARE; i++)
 		open += fcntl((int)(fd + i), F_GETFD) >= 0;
 	if (open < count) {
 		fprintf(stderr, "cpr-bench: %zu descriptors of %zu came over the exec\n", open, count);
@@ -122,38 +156,39 @@ static int find_all(size_t count, int64_t since, int64_t own_since, __typeof__(&
 	return write(STDOUT_FILENO, &result, sizeof(result)) != sizeof(result);
 }
 
-/* exec COUNT WITH, and in the next generation when it was called, by both clocks. */
+/* exec COUNT WAY, and in the next generation when it was called, by both clocks. */
 int bench_exec_child(int argc, char **argv)
 {
 	__typeof__(&cpr_save_fd) save = (__typeof__(&cpr_save_fd))dlsym(RTLD_DEFAULT, "cpr_save_fd");
 	__typeof__(&cpr_find_fd) find = (__typeof__(&cpr_find_fd))dlsym(RTLD_DEFAULT, "cpr_find_fd");
 	size_t count = argc >= 3 ? strtoul(argv[1], NULL, 10) : 0;
+	enum way way = count ? (enum way)atoi(argv[2]) : BARE;
 
-	if (!count || atoi(argv[2]) != (save != NULL)) {
+	if (!count || (way == SAVED) != (save != NULL)) {
 		fputs("cpr-bench: the library is where it should not be, or is not where it should\n", stderr);
 		return 1;
 	}
-	return argc == 3 ? prepare(count, argv, save)
-			 : find_all(count, strtoll(argv[3], NULL, 10), strtoll(argv[argc - 1], NULL, 10), find);
+	return argc == 3 ? prepare(count, argv, way, save)
+			 : find_all(count, way, strtoll(argv[3], NULL, 10), strtoll(argv[argc - 1], NULL, 10), find);
 }
 
 /* ---- its parent ---- */
 
 struct run {
 	const struct bench *bench;
-	bool with;
+	enum way way;
 	const char *log; /* CPR_LOG, or NULL */
 	struct result result;
 };
 
 static int start(const struct run *run, size_t count, int out, pid_t *pid)
 {
-	char number[24], log[64];
+	char number[24], way[] = {(char)('0' + run->way), '\0'}, log[64];
 	char *argv[] = {(char *)run->bench->exec, (char *)"--", (char *)run->bench->self,        (char *)"--child",
-			(char *)"exec",           number,       (char *)(run->with ? "1" : "0"), NULL};
+			(char *)"exec",           number,       way, NULL};
 	char *env[] = {run->log ? log : NULL, NULL};
 	posix_spawn_file_actions_t actions;
-	char **args = argv + (run->with ? 0 : 2);
+	char **args = argv + (run->way == SAVED ? 0 : 2);
 	int r;
 
 	snprintf(number, sizeof(number), "%zu", count);
@@ -210,7 +245,7 @@ static int look_inside(const struct bench *bench, size_t count, double parts[PAR
 {
 	char path[] = "/tmp/cpr-bench.XXXXXX";
 	cleanup_fd int fd = mkstemp(path);
-	struct run run = {.bench = bench, .with = true, .log = path};
+	struct run run = {.bench = bench, .way = SAVED, .log = path};
 	char text[16384];
 	double whole;
 	ssize_t n;
@@ -260,27 +295,38 @@ static int say_parts(const struct bench *bench, const struct size *size)
 	return 0;
 }
 
-static int measure(const struct bench *bench, const struct size *size)
+/* One way beside ours, in pairs. */
+static int compare(const struct bench *bench, const struct size *size, enum way way, const char *name)
 {
-	struct run bare = {.bench = bench}, ours = {.bench = bench, .with = true};
+	struct run theirs = {.bench = bench, .way = way}, ours = {.bench = bench, .way = SAVED};
+	bool wanted = way == CALLS && size->count >= WANTED_FROM;
 	struct figure a, b, ratio;
 	char what[64];
-	int r = bench_pair(run_once, &bare, run_once, &ours, bench->quick ? (size->rounds + 9) / 10 : size->rounds,
+	int r = bench_pair(run_once, &theirs, run_once, &ours, bench->quick ? (size->rounds + 9) / 10 : size->rounds,
 			   size->count, &a, &b, &ratio);
 
 	if (r)
 		return r;
-	snprintf(what, sizeof(what), "%zu descriptors", size->count);
-	report_line(bench->report,
-		    &(struct bench_line){.what = what,
-					 .ours_name = "saved, found",
-					 .theirs_name = "bare exec",
-					 .unit = "ns",
-					 .ours = b,
-					 .theirs = &a,
-					 .wanted = size->count >= WANTED_FROM ? WANTED_AT_MOST : WANTED_NOTHING,
-					 .limit = WANTED_NS});
-	return say_parts(bench, size);
+	snprintf(what, sizeof(what), "%zu descriptors, %s", size->count, name);
+	report_line(bench->report, &(struct bench_line){.what = what,
+							.ours_name = "saved, found",
+							.theirs_name = "beside it",
+							.unit = "ns",
+							.ours = b,
+							.theirs = &a,
+							.ratio = &ratio,
+							.wanted = wanted ? WANTED_AT_MOST : WANTED_NOTHING,
+							.limit = WANTED_TIMES});
+	return 0;
+}
+
+static int measure(const struct bench *bench, const struct size *size)
+{
+	int r = compare(bench, size, BARE, "a bare exec");
+
+	if (!r)
+		r = compare(bench, size, CALLS, "the system calls alone");
+	return r ? r : say_parts(bench, size);
 }
 
 int bench_exec(struct bench *bench)
@@ -290,8 +336,9 @@ int bench_exec(struct bench *bench)
 	report_section(bench->report, "exec",
 		       "a program saves eventfds that are close-on-exec with cpr_save_fd, execs itself, and finds each "
 		       "with cpr_find_fd: from the call of execve to the last one found; "
-		       "by turns with the same program without the library, whose eventfds are merely inherited, to "
-		       "its main(). ns of the process's own time per descriptor");
+		       "by turns with the same program without the library, whose eventfds are merely inherited, or "
+		       "which makes the system calls that each takes: F_GETFD, F_SETFD, fstat, getpid. ns of the "
+		       "process's own time per descriptor");
 	for (size_t i = 0; i < countof(sizes) && !r; i++) {
 		struct size size = {allowed(sizes[i].count), sizes[i].rounds};
 		bool less = size.count < sizes[i].count;
