@@ -7,6 +7,7 @@
 #include "process/active_calls.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "process/lent.h"
 #include "process/light.h"
 #include "process/task.h"
 
@@ -181,8 +182,9 @@ static void rang(int sig, siginfo_t *info, void *context)
 {
 	int saved_errno = errno;
 	bool called_out = info->si_code == SI_QUEUE && info->si_value.sival_ptr == &call_out;
+	bool lent = lent_is_timer(info);
 
-	if (when_foreign && sig == cpr__settings.signal && !called_out && is_foreign(info) &&
+	if (when_foreign && sig == cpr__settings.signal && !called_out && !lent && is_foreign(info) &&
 	    when_foreign(sig, info, context))
 		return;
 	if (sig != cpr__settings.signal)
@@ -191,7 +193,9 @@ static void rang(int sig, siginfo_t *info, void *context)
 		note_caller((uint64_t)(uintptr_t)info->si_value.sival_ptr);
 	else if (info->si_code >= POLL_IN && info->si_code <= POLL_HUP && when_heard)
 		when_heard(info->si_fd);
-	if (!called_out)
+	if (lent)
+		task_round_in_handler();
+	else if (!called_out)
 		task_wake_in_handler();
 	if (active_calls_this_comes_out())
 		cut_short(context);

@@ -274,6 +274,11 @@ void guard_await_fork(void)
 		wait_us(INSIDE_TURN_US);
 }
 
+bool guard_amid_fork(void)
+{
+	return atomic_load(&forks_unlocked) || forker == self();
+}
+
 /*
  * Which thread of its parent's has made this child? NULL: not known. Its first thread is that one; another one may be
  * the first that asks.

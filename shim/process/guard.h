@@ -101,6 +101,12 @@ void guard_close(bool close);
  */
 void guard_await_fork(void);
 
+/*
+ * Has a thread of this process begun a fork that is not over, so that whoever runs in it waits for itself? For a
+ * handler.
+ */
+bool guard_amid_fork(void);
+
 /* The word of which bit 0 says whether there is a task. Once, when the library starts. */
 void guard_beside(const _Atomic unsigned *task);
 

@@ -9,6 +9,7 @@
 #include "base/next.h"
 #include "process/birth.h"
 #include "process/guard.h"
+#include "process/lent.h"
 #include "process/sandbox.h"
 #include "process/light.h"
 #include "process/task_arch.h"
@@ -66,16 +67,11 @@ void task_adds(int (*look)(void))
 int task_init(void)
 {
 	own = birth_cleared(sizeof(*own));
-	if (!own)
+	if (!own || lent_init())
 		return -ENOMEM;
 	guard_beside(&own->word);
 	atomic_store(&own->forbidden, true);
 	return 0;
-}
-
-bool task_is_this(void)
-{
-	return is_task;
 }
 
 /* ---- its life ---- */
@@ -202,16 +198,18 @@ static bool make_room(void)
 	return true;
 }
 
+/* A child of vfork, which runs on our memory, has no task: that would be a thread of another process. */
+static bool is_ours(void)
+{
+	return !birth_self->pid || birth_self->pid == (int)sys(SYS_getpid);
+}
+
 /*
  * The first steps are on a small stack, and with the thread pointer of the thread that was interrupted: no errno here.
- * A child of vfork, which runs on our memory, has no task: that would be a thread of another process.
  */
 static void begin(void)
 {
-	int me = (int)sys(SYS_getpid);
-	bool ours = !birth_self->pid || birth_self->pid == me;
-
-	if (ours && make_room())
+	if (is_ours() && make_room())
 		cpr__task_enter(stack_top, thread_pointer, live);
 	for (;;)
 		end_if_unwoken(atomic_load(&own->word));
@@ -221,8 +219,10 @@ static void start(void)
 {
 	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
-	if (cpr__task_clone(flags, first_stack + FIRST_STACK, begin) < 0)
-		atomic_fetch_and(&own->word, ~(unsigned)ALIVE);
+	if (cpr__task_clone(flags, first_stack + FIRST_STACK, begin) >= 0)
+		return;
+	atomic_fetch_and(&own->word, ~(unsigned)ALIVE);
+	lent_ring_in(0);
 }
 
 /* Who is the first to make it alive starts it. */
@@ -262,6 +262,40 @@ void task_wake_in_handler(void)
 		note_for_later();
 	else
 		start_once();
+}
+
+/* ---- its rounds in a thread of the program ---- */
+
+static void lent_round(void)
+{
+	int ms;
+
+	birth_own_memory();
+	ms = round_of_errands();
+	if (ms)
+		lent_ring_in(ms);
+}
+
+void task_round_in_handler(void)
+{
+	unsigned was;
+
+	if (!may_start() || !is_ours())
+		return;
+	if (atomic_load(&own->pauses)) {
+		note_for_later();
+		return;
+	}
+	was = atomic_fetch_or(&own->word, ALIVE);
+	if (was & ALIVE)
+		return;
+	if (!lent_may_run())
+		lent_ring_in(1);
+	else if (make_room())
+		cpr__task_call(stack_top, lent_round);
+	/* who woke it meanwhile took it for alive, and has set no timer */
+	if ((atomic_fetch_and(&own->word, ~(unsigned)ALIVE) & ~(unsigned)ALIVE) != was)
+		lent_ring_in(0);
 }
 
 void task_wake(void)

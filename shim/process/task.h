@@ -36,12 +36,18 @@ void task_begin(bool at_once);
 /*
  * Has the task make a round now: starts it, or wakes it. One atomic operation and one system call (clone or futex). Any
  * thread and any signal handler may call it; keeps errno. Nothing happens in a sandbox (process/sandbox.h), whose
- * filter the task would have too; a task that cannot be started (EAGAIN) is tried again by the next call.
+ * filter the task would have too. Where the task cannot be started (EAGAIN), a timer rings (process/lent.h).
  */
 void task_wake(void);
 
 /* The same for a handler of ours, which has every signal blocked. */
 void task_wake_in_handler(void);
+
+/*
+ * What that timer asks for: one round, in the thread that it has interrupted. For a handler of ours, which has every
+ * signal blocked; uses errno.
+ */
+void task_round_in_handler(void);
 
 /*
  * Around a call that needs this process to have one thread only (unshare, setns), or that changes credentials, which

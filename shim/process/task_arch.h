@@ -17,6 +17,9 @@ long cpr__task_clone(unsigned long flags, void *stack, void (*entry)(void));
 /* Goes on in `go_on`, which does not return, on this stack and with this thread pointer. */
 _Noreturn void cpr__task_enter(void *stack, void *thread_pointer, void (*go_on)(void));
 
+/* Calls `work` on another stack. */
+void cpr__task_call(void *stack, void (*work)(void));
+
 #if defined(__x86_64__)
 
 __asm__(".pushsection .text\n"
@@ -53,6 +56,19 @@ __asm__(".pushsection .text\n"
 	"	call *%r13\n"
 	"	hlt\n"
 	".size cpr__task_enter, .-cpr__task_enter\n"
+	".type cpr__task_call, @function\n"
+	".hidden cpr__task_call\n"
+	".globl cpr__task_call\n"
+	"cpr__task_call:\n"
+	"	push %rbp\n"
+	"	mov %rsp, %rbp\n"
+	"	mov %rdi, %rsp\n"
+	"	and $-16, %rsp\n"
+	"	call *%rsi\n"
+	"	mov %rbp, %rsp\n"
+	"	pop %rbp\n"
+	"	ret\n"
+	".size cpr__task_call, .-cpr__task_call\n"
 	".popsection\n");
 
 static inline char *arch_thread_pointer(void)
@@ -118,6 +134,18 @@ __asm__(".pushsection .text\n"
 	"	blr x2\n"
 	"	brk #0\n"
 	".size cpr__task_enter, .-cpr__task_enter\n"
+	".type cpr__task_call, %function\n"
+	".hidden cpr__task_call\n"
+	".globl cpr__task_call\n"
+	"cpr__task_call:\n"
+	"	stp x29, x30, [sp, #-16]!\n"
+	"	mov x29, sp\n"
+	"	mov sp, x0\n"
+	"	blr x1\n"
+	"	mov sp, x29\n"
+	"	ldp x29, x30, [sp], #16\n"
+	"	ret\n"
+	".size cpr__task_call, .-cpr__task_call\n"
 	".popsection\n");
 
 static inline char *arch_thread_pointer(void)

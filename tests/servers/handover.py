@@ -191,8 +191,8 @@ def again_and_again(name, *more):
 
 SETUPS["apache"].cpr = ("-u", "apache.pid")     # by which it would believe that it runs already
 
-for each in ("nginx", "nginx-single", "haproxy", "lighttpd", "python-http.server", "python-threading", "prefork-closing", "prefork-reuseport", "node",
-             "node-cluster", "java", "apache", "unix"):
+for each in ("nginx", "nginx-single", "haproxy", "lighttpd", "python-http.server", "python-threading", "prefork-closing",
+             "prefork-reuseport", "node", "node-cluster", "java", "apache", "unix"):
     again_and_again(each)
 
 for each in ("redis", "memcached"):   # side by side: what is tried is a protocol that is not HTTP

@@ -104,12 +104,12 @@ def memcached(room):
     return [program("memcached"), *user, "-l", "127.0.0.1", "-p", str(room.port), "-U", "0"]
 
 
-@setup("haproxy")
-def haproxy(room):
+def haproxy_command(room, more, *options):
     answer = room.write("answer", BODY.decode())
     configuration = room.write("haproxy.cfg", f"""
 global
     maxconn 256
+{more}
 defaults
     mode http
     timeout client 60s
@@ -119,7 +119,20 @@ frontend test
     bind 127.0.0.1:{room.port}
     http-request return status 200 content-type text/plain file {answer}
 """)
-    return [program("haproxy"), "-db", "-f", configuration]
+    return [program("haproxy"), *options, "-f", configuration]
+
+
+@setup("haproxy")
+def haproxy(room):
+    return haproxy_command(room, "", "-db")
+
+
+@setup("haproxy-master", workers_bind=True)
+def haproxy_master(room):
+    """As distributions start it. Its worker lets no thread be started any more (RLIMIT_NPROC), and sees no /proc."""
+    user = f"user haproxy\n    group haproxy\n    chroot {room.directory('empty')}" if ROOT else ""
+    return haproxy_command(room, f"    {user}\n    stats socket {room.path('admin')} mode 660 level admin", "-W",
+                           "-p", room.path("haproxy.pid"))
 
 
 @setup("lighttpd")

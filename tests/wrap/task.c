@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -214,4 +215,43 @@ TEST(the_task_ends_when_there_is_nothing_to_do, ONCE)
 			return;
 	}
 	CHECK(!"it has ended");
+}
+
+/* ---- where no thread can be started ---- */
+
+static void *nothing_at_all(void *unused)
+{
+	return unused;
+}
+
+/* As in haproxy's workers: root is not counted. */
+static void let_no_thread_start(void)
+{
+	pthread_t thread;
+
+	MUST(setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0}));
+	if (!getuid())
+		MUST(setresuid(65534, 65534, 65534));
+	CHECK_INT(pthread_create(&thread, NULL, nothing_at_all, NULL), EAGAIN);
+}
+
+/* Nor may a call of the program's end early for the timer that rings instead: it waits in one from before it rings. */
+TEST(rings_are_answered_where_no_thread_can_be_started, ONCE)
+{
+	long began;
+
+	let_no_thread_start();
+	ring_and_wait(RINGS, 5);
+	began = now_ms();
+	CHECK_INT(poll(NULL, 0, 600), 0);
+	CHECK(now_ms() - began >= 600);
+	all_were_answered(RINGS);
+}
+
+TEST(rings_amid_malloc_are_answered_where_no_thread_can_be_started, ONCE)
+{
+	let_no_thread_start();
+	ring_and_wait(RINGS, 5);
+	allocate_for(400);
+	all_were_answered(RINGS);
 }
