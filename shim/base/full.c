@@ -36,6 +36,10 @@ static const struct {
 	[FULL_ASYNC] = {"async", "descriptors with O_ASYNC", "one beyond them has lost the flag if the restart fails"},
 	[FULL_INHERITED] = {"inherited", "listeners of another program that this one was started with",
 			    "connections of one beyond them are not asked for"},
+	[FULL_PIDFILES] = {"pidfiles", "pid files of the program's own",
+			   "the next generation may find the oldest, and say that it runs already"},
+	[FULL_REPLAY] = {"replay", "options and registrations of one socket that was not bound yet",
+			 "its listener may lack the first of them"},
 };
 
 static _Atomic bool full[FULLS]; /* a child has a copy */

@@ -5,6 +5,7 @@
 
 #include "process/guard.h"
 #include "fd/gate.h"
+#include "base/full.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
@@ -79,8 +80,10 @@ static void make_room(const struct note *wanted, const void *value)
 			at = &note->after;
 		}
 	}
-	if (count >= MOST)
-		free_note(oldest);
+	if (count < MOST)
+		return;
+	full_note(FULL_REPLAY, MOST);
+	free_note(oldest);
 }
 
 static void append(const struct note *from, const void *value)

@@ -4,6 +4,7 @@
 #include "process/birth.h"
 #include "process/sandbox.h"
 
+#include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "process/light.h"
@@ -27,7 +28,7 @@ enum {
 	SIGSETXID = 33, /* not blocked: setuid() waits until every thread has handled it */
 	CLEARED_ROOM = 1 << 16,
 	BORN_MAX = 16,
-	FORK_MAX = 8,
+	FORK_MAX = 16,
 };
 
 /*
@@ -60,16 +61,20 @@ void birth_around_fork(void (*before)(void), void (*after)(void))
 	for (int i = 0; i < around_count; i++)
 		if (around_fork[i].before == before)
 			return;
-	if (around_count < FORK_MAX) {
-		around_fork[around_count] = (struct around){before, after};
-		around_count++;
+	if (around_count == FORK_MAX) {
+		log_error("no room for more than %d hooks around fork", (int)FORK_MAX);
+		return;
 	}
+	around_fork[around_count] = (struct around){before, after};
+	around_count++;
 }
 
 void birth_when_born(void (*forget)(void))
 {
 	if (born_count < BORN_MAX)
 		born[born_count++] = forget;
+	else
+		log_error("no room for more than %d hooks at birth", (int)BORN_MAX);
 }
 
 

@@ -245,6 +245,8 @@ void children_adopt_all(const struct child *listed, size_t n)
 	for (size_t i = 0; i < n && there < 2 * CHILDREN_MAX; i++) /* a child's child that shares is none of ours */
 		if (!is_in(all, there, listed[i].pid))
 			all[there++] = listed[i];
+	if (there == 2 * CHILDREN_MAX)
+		full_note(FULL_CHILDREN, 2 * CHILDREN_MAX);
 	children_adopt(all, there);
 	pool_unmap(all, size);
 }
@@ -258,5 +260,7 @@ size_t children_unknown(struct child *into)
 	for (size_t i = 0; i < count && n < CHILDREN_MAX; i++)
 		if (!is_gone(&unknown[i]))
 			into[n++] = (struct child){unknown[i].pid, unknown[i].start_time, unknown[i].sharer != 0};
+	if (n == CHILDREN_MAX)
+		full_note(FULL_CHILDREN, CHILDREN_MAX);
 	return n;
 }

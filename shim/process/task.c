@@ -6,6 +6,7 @@
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/next.h"
 #include "process/birth.h"
 #include "process/guard.h"
@@ -62,6 +63,8 @@ void task_adds(int (*look)(void))
 {
 	if (errand_count < ERRANDS_MAX)
 		errands[errand_count++] = look;
+	else
+		log_error("no room for more than %d errands", (int)ERRANDS_MAX);
 }
 
 int task_init(void)

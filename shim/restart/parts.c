@@ -189,6 +189,8 @@ static int collect_connections(struct crossing *c)
 		return 0;
 	n = carry_choose(lists->passed, state->passed_count, PARTS_PASSED_MAX, true, &count);
 	n += drain_owner_passed(lists->passed + n, PARTS_PASSED_MAX - n, &count);
+	if (count.carried + count.closed + count.cut > n)
+		full_note(FULL_PASSED, PARTS_PASSED_MAX);
 	state->passed_count = n;
 	state->carried = (uint32_t)count.carried;
 	state->closed = (uint32_t)count.closed;

@@ -4,6 +4,7 @@
 #include "restart/pidfiles.h"
 
 #include "base/fds.h"
+#include "base/full.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -18,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES = 8, CONTENT = 32 };
+enum { FILES = 64, CONTENT = 32 };
 
 static cpr_large struct pidfile {
 	char path[TAG_NAME_MAX + 1];
@@ -39,6 +40,8 @@ static void add(const char *path)
 	for (unsigned i = 0; i < FILES; i++)
 		if (!strcmp(files[i].path, path))
 			return;
+	if (noted >= FILES)
+		full_note(FULL_PIDFILES, FILES);
 	memcpy(files[noted++ % FILES].path, path, strlen(path) + 1);
 }
 
