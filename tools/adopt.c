@@ -10,8 +10,10 @@
 #include "model/settings.h"
 #include "own.h"
 #include "proc.h"
+#include "remote.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -75,10 +77,32 @@ static bool is_abandoned(const struct adopt *a, const char *status, struct text 
 /* An older library does not tell how it was started. */
 static bool can_start(const struct adopt *a, struct text *why)
 {
-	if (a->start.path && *a->start.path && a->start.argv[0])
+	if (a->start.given.path && *a->start.given.path && a->start.given.argv[0])
 		return true;
 	return refuse(why, "PID %d does not tell how it was started: its library is older than this cpr-exec",
 		      (int)a->pid);
+}
+
+/*
+ * Sockets that a manager gave it, an open directory: the next generation is to find them at the same numbers. Standard
+ * input, output and error are those of this command.
+ */
+static void take_heirlooms(struct adopt *a)
+{
+	for (size_t i = 0; i < a->start.heirloom_count; i++) {
+		const struct heirloom *theirs = &a->start.heirlooms[i];
+		cleanup_fd int fd = theirs->fd > STDERR_FILENO ? remote_descriptor(a->pidfd, theirs->fd) : -1;
+		struct stat st;
+
+		if (fd < 0 || fstat(fd, &st) || st.st_dev != theirs->dev || st.st_ino != theirs->ino)
+			continue; /* it has closed it, and gets it no more */
+		if (fd == theirs->fd)
+			steal_fd(&fd);
+		else if (fcntl(theirs->fd, F_GETFD) >= 0 || dup2(fd, theirs->fd) < 0)
+			continue; /* one of ours stands there */
+		fcntl(theirs->fd, F_SETFD, 0);
+		holdings_add_heirloom(&a->holdings, theirs->fd);
+	}
 }
 
 bool adopt_take(struct adopt *a, pid_t pid, struct text *why)
@@ -104,7 +128,11 @@ bool adopt_take(struct adopt *a, pid_t pid, struct text *why)
 	a->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (a->pidfd < 0)
 		return refuse(why, "PID %d: the kernel gives no pidfd of it: %s", (int)pid, strerror(errno));
-	return !holdings_take_with_start(&a->holdings, pid, PATIENCE_MS, &a->start, &a->uid, why) && can_start(a, why);
+	a->pidfd = io_move_up(a->pidfd, PROTOCOL_HIGH); /* low numbers are the server's */
+	if (holdings_take_with_start(&a->holdings, pid, PATIENCE_MS, &a->start, why) || !can_start(a, why))
+		return false;
+	take_heirlooms(a);
+	return true;
 }
 
 /* ---- following ---- */
@@ -125,9 +153,13 @@ static bool is_stale(const char *word)
 static bool take_environment(const struct adopt *a)
 {
 	const char *manager = getenv("NOTIFY_SOCKET");
+	char pid[16];
 
-	return !launch_environment(a->start.envp, is_stale) && (!manager || !setenv("NOTIFY_SOCKET", manager, 1)) &&
-	       (!*a->start.directory || !setenv("PWD", a->start.directory, 1));
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	return !launch_environment(a->start.given.envp, is_stale) &&
+	       (!manager || !setenv("NOTIFY_SOCKET", manager, 1)) &&
+	       (!*a->start.given.directory || !setenv("PWD", a->start.given.directory, 1)) &&
+	       (!getenv("LISTEN_PID") || !setenv("LISTEN_PID", pid, 1)); /* as the supervisor before had it */
 }
 
 /* A supervisor that was another user's has no more rights than that now. */
@@ -137,11 +169,11 @@ static bool become_user(const struct adopt *a)
 	int count = groups ? proc_groups(a->pid, groups, PROC_GROUPS_MAX) : -ENOMEM;
 	struct proc proc;
 
-	if (geteuid() || !a->uid)
+	if (geteuid() || !a->start.uid)
 		return true;
 	errno = count < 0 ? -count : 0;
 	if (count < 0 || proc_read(a->pid, &proc) || setgroups((size_t)count, groups) ||
-	    setresgid(proc.gid, proc.gid, proc.gid) || setresuid(a->uid, a->uid, a->uid))
+	    setresgid(proc.gid, proc.gid, proc.gid) || setresuid(a->start.uid, a->start.uid, a->start.uid))
 		return false;
 	prctl(PR_SET_DUMPABLE, 1); /* cprctl, run by that user, looks into it */
 	return true;
@@ -149,20 +181,20 @@ static bool become_user(const struct adopt *a)
 
 bool adopt_follow(const struct adopt *a, struct text *why)
 {
-	if (*a->start.directory && chdir(a->start.directory))
-		return refuse(why, "its working directory, %s: %s", a->start.directory, strerror(errno));
+	if (*a->start.given.directory && chdir(a->start.given.directory))
+		return refuse(why, "its working directory, %s: %s", a->start.given.directory, strerror(errno));
 	for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
 		struct rlimit limit;
 
 		if (!prlimit(a->pid, kind, NULL, &limit))
 			setrlimit(kind, &limit);
 	}
-	umask(a->start.umask);
+	umask(a->start.given.umask);
 	if (!take_environment(a))
 		return refuse(why, "no memory");
 	if (!become_user(a))
-		return refuse(why, "the rights of user %u, which started PID %d: %s", (unsigned)a->uid, (int)a->pid,
-			      strerror(errno));
+		return refuse(why, "the rights of user %u, which started PID %d: %s", (unsigned)a->start.uid,
+			      (int)a->pid, strerror(errno));
 	return true;
 }
 

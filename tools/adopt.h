@@ -9,8 +9,7 @@ struct adopt {
 	pid_t pid;
 	int pidfd; /* it is no child of ours */
 	int generation;
-	uid_t uid; /* that it was started as */
-	struct given start;
+	struct beginning start;
 	struct holdings holdings;
 };
 

@@ -674,7 +674,7 @@ static int adopt(const char *command)
 	}
 	grace_is_whole = !with_grace && getenv(SETTINGS_GRACE);
 	supervisor.adopt = &a;
-	return supervise(a.start.path, a.start.argv);
+	return supervise(a.start.given.path, a.start.given.argv);
 }
 
 int main(int argc, char **argv)

@@ -22,19 +22,24 @@ enum { WORKERS_MS = 1000, WORKER_MS = 200 };
 
 /* ---- heirlooms ---- */
 
-static void note_heirloom(int fd, void *arg)
+int holdings_add_heirloom(struct holdings *h, int fd)
 {
-	struct holdings *h = arg;
 	struct heirloom *longer;
 	struct object object;
 
 	if (object_of(fd, &object))
-		return;
+		return -EBADF;
 	longer = reallocarray(h->heirlooms, h->heirloom_count + 1, sizeof(*longer));
 	if (!longer)
-		return;
+		return -ENOMEM;
 	h->heirlooms = longer;
 	longer[h->heirloom_count++] = (struct heirloom){fd, object.dev, object.ino};
+	return 0;
+}
+
+static void note_heirloom(int fd, void *arg)
+{
+	holdings_add_heirloom(arg, fd);
 }
 
 int holdings_begin(struct holdings *h)
@@ -194,7 +199,7 @@ struct taking {
 	struct table *theirs, *into, *held;
 	bool worker;
 	size_t refused;
-	struct given *start; /* what the state says of it goes there; NULL: it is not wanted */
+	struct beginning *start; /* what the state says of it goes there; NULL: it is not wanted */
 };
 
 static void take_one(struct taking *t, uint64_t number, int *fd)
@@ -245,8 +250,10 @@ static enum outcome take_process(struct taking *t, int state_fd, int line, int64
 	if (!t->worker)
 		t->refused += table_count(t->theirs); /* what it named and did not give */
 	if (t->start) {
-		*t->start = state.given;
+		*t->start = (struct beginning){state.given, state.heirlooms, state.heirloom_count, 0};
 		state.given = (struct given){0};
+		state.heirlooms = NULL;
+		state.heirloom_count = 0;
 		t->start = NULL;
 	}
 	state_free(&state);
@@ -307,7 +314,7 @@ static void put_back(struct holdings *h, struct table *into)
 	table_free(into);
 }
 
-enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeout_ms, struct given *start, uid_t *uid,
+enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeout_ms, struct beginning *start,
 				      struct text *why)
 {
 	const struct protocol_request request = {.verb = PROTOCOL_GIVE, .flags = start ? PROTOCOL_WITH_START : 0};
@@ -325,7 +332,7 @@ enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeo
 	}
 	protocol_get_int(answer.text, "processes", &processes);
 	if (start && !protocol_get_int(answer.text, "uid", &user))
-		*uid = (uid_t)user;
+		start->uid = (uid_t)user;
 	take_workers(&t, &client, processes - 1, io_now() + WORKERS_MS * INT64_C(1000000));
 	close_all(h->table);
 	h->table = t.into;
@@ -335,7 +342,7 @@ enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeo
 
 enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why)
 {
-	return holdings_take_with_start(h, owner, timeout_ms, NULL, NULL, why);
+	return holdings_take_with_start(h, owner, timeout_ms, NULL, why);
 }
 
 /* ---- from the supervisor before ---- */

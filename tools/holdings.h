@@ -26,8 +26,16 @@ int holdings_begin(struct holdings *h);
  */
 enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why);
 
-/* The same, and what it was first started with, and as which user: *start is the caller's. */
-enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeout_ms, struct given *start, uid_t *uid,
+/* What a generation was first started with, and as which user. */
+struct beginning {
+	struct given given;
+	struct heirloom *heirlooms; /* by its own numbers */
+	size_t heirloom_count;
+	uid_t uid;
+};
+
+/* The same, and what it was started with: that is the caller's. */
+enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeout_ms, struct beginning *start,
 				      struct text *why);
 
 /* A sealed memfd for the generation that follows `generation`, which reports to `nonce`. The descriptor, or -errno. */
@@ -56,6 +64,7 @@ int holdings_restore(struct holdings *h, int state, int (*claim)(void *arg, cons
  */
 int holdings_resume(struct holdings *h, int state, bool dry, struct text *why);
 void holdings_no_heirloom(struct holdings *h, int fd);
+int holdings_add_heirloom(struct holdings *h, int fd); /* every generation gets it, with this number. 0, -errno */
 
 size_t holdings_count(const struct holdings *h);
 

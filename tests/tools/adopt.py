@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 
-from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, expect, run, scratch, test, until
+from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, executable, expect, run, scratch, test, until
 from reexec import Load
 from supervise import HOLDING, Supervised, alive
 
@@ -92,6 +92,20 @@ def an_adopted_generation_drains_and_comes_back():
             assert server.serves() and server.status()["server"] == server.child
             until("the second one to end", lambda: not alive(second))
             assert server.restart().status == 0 and alive(server.child)
+
+
+@test
+def what_an_adopted_server_was_started_with_goes_on():
+    """A descriptor, an environment, and sockets that a manager gave to the process of that number."""
+    code = SERVER.replace("if os.path", 'os.write(9, (os.environ["WORD"] + "\\n").encode())\n'
+                          'assert os.environ["LISTEN_PID"] == str(os.getpid())\nif os.path', 1)
+    with scratch() as directory:
+        wrap = f'#!/bin/sh\nexport WORD=$$ LISTEN_PID=$$\nexec 9>>{directory}/words\nexec {EXEC} "$@"\n'
+        with Orphaned(code=code, exec=executable(directory, "wrap", wrap.encode())) as server:
+            first = server.pid
+            server.adopt()
+            assert server.restart().status == 0 and server.serves()
+            assert pathlib.Path(directory, "words").read_text().split() == [first, first]
 
 
 @test

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """cprctl reexec: a supervisor goes on as its own new version, or as it is."""
+import http.client
 import json
 import os
 import pathlib
@@ -10,8 +11,11 @@ import subprocess
 import tempfile
 import threading
 
-from common import BUILD, CTL, PATIENCE, PYTHON, SERVER, Server, executable, expect, run, scratch, test, until
+from common import (BUILD, CTL, PATIENCE, PYTHON, SERVER, Server, executable, expect, free_port, run, scratch, test,
+                    until)
+from fdstore import Manager, ask
 from supervise import HOLDING, Supervised, alive
+from unpreloaded import Static, answers
 
 
 class Upgradable(Supervised):
@@ -171,6 +175,45 @@ def reexec_keeps_the_way_back():
         assert server.reexec().status == 0
         expect(run(CTL, "rollback", server.pid), 0, rf"generation 1, PID {first}, serves again", where="out")
         assert server.status()["server"] == first and server.serves()
+
+
+@test
+def reexec_keeps_an_eye_on_files():
+    with scratch() as directory:
+        path = pathlib.Path(directory, "conf")
+        path.write_text("one")
+        with Upgradable("--watch", str(path)) as server:
+            assert server.reexec().status == 0
+            path.write_text("something else")
+            until("the restart", lambda: server.status()["generation"] == 2)
+            assert server.serves()
+
+
+@test
+def reexec_keeps_what_a_static_program_has():
+    port = free_port()
+    with Static(f"tcp:{port}", f"udp:{port}") as server:
+        tags = server.tags()
+        expect(run(CTL, "reexec", server.pid), 0)
+        assert server.tags() == tags and answers(f"tcp:{port}") == server.status()["server"]
+        said = server.hand_over()
+        assert said["generation"] == 2 and server.tags() == tags
+        assert answers(f"tcp:{port}") == answers(f"udp:{port}") == said["server"]
+
+
+@test
+def reexec_keeps_the_managers_store():
+    with Manager() as manager:
+        manager.start()
+        manager.until("the listener to be stored", lambda: manager.names() == ["cpr-kept", "cpr-state"])
+        client = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=PATIENCE)
+        first = ask(client)[1]
+        expect(run(CTL, "reexec", str(manager.process.pid)), 0)
+        manager.stop()
+        assert manager.names() == ["cpr-carried", "cpr-kept", "cpr-state"], manager.store
+        sock = client.sock
+        manager.start()
+        assert ask(client)[1] != first and client.sock is sock
 
 
 @test
