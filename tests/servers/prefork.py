@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: MIT
 """A master that serves nobody, and two workers: HTTP/1.1 with keep-alive.
 
-    prefork.py PORT reuseport|closing
-        reuseport: each worker binds a listener of its own, after it is forked; closing: the master binds one, and each worker closes everything but that
-        when it starts, as varnish's do: one in one call, the other number by number
+    prefork.py PORT reuseport|closing|threads|spawning
+        reuseport: each worker binds a listener of its own, after it is forked; closing: the master binds one, and each
+        worker closes everything but that when it starts, as varnish's do: one in one call, the other number by number;
+        threads: workers accept in several threads, which block, and each connection has one; spawning: a worker starts a
+        program for many of its answers, by vfork and by posix_spawn
 """
 
 import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+import threading
 
 from protocols import BODY
 
 WORKERS = 2
 NUMBERS = 1024
+ACCEPTING = 4       # threads of a worker
+SPAWN_EVERY = 4     # answers
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
@@ -51,8 +57,38 @@ def accept(listener, poll, clients):
     poll.register(sock, select.EPOLLIN)
 
 
-def serve(listener):
+def spawn(number):
+    """Waits for it, as a server does that needs what it says."""
+    if number % 2:
+        subprocess.run(["/bin/true"], check=True)       # vfork
+    else:
+        pid = os.posix_spawn("/bin/true", ["true"], os.environ)
+        if os.waitpid(pid, 0)[1]:
+            raise ChildProcessError("/bin/true failed")
+
+
+def serve_one(sock):
+    while request(sock):
+        sock.sendall(ANSWER)
+    sock.close()
+
+
+def accept_for_ever(listener):
+    while True:
+        threading.Thread(target=serve_one, args=(listener.accept()[0],), daemon=True).start()
+
+
+def serve_by_threads(listener):
+    listener.setblocking(True)
+    for _ in range(ACCEPTING):
+        threading.Thread(target=accept_for_ever, args=(listener,), daemon=True).start()
+    while True:
+        signal.pause()
+
+
+def serve(listener, spawns=False):
     """Requests of these clients come in one piece, one at a time."""
+    answers = 0
     poll, clients = select.epoll(), {}
     poll.register(listener, select.EPOLLIN)
     while True:
@@ -60,6 +96,9 @@ def serve(listener):
             if fd == listener.fileno():
                 accept(listener, poll, clients)
             elif request(clients[fd]):
+                answers += 1
+                if spawns and answers % SPAWN_EVERY == 0:
+                    spawn(answers // SPAWN_EVERY)
                 clients[fd].sendall(ANSWER)
             else:
                 clients.pop(fd).close()
@@ -73,20 +112,22 @@ def request(sock):
         return False
 
 
-def work(port, listener, number):
-    if listener:
+def work(port, listener, number, how):
+    if how == "closing":
         close_all_but(listener.fileno(), number == 0)
-    serve(listener or listen(port, socket.SO_REUSEPORT))
+    if how == "threads":
+        serve_by_threads(listener)
+    serve(listener or listen(port, socket.SO_REUSEPORT), how == "spawning")
 
 
 def main():
     port, how = int(sys.argv[1]), sys.argv[2]
-    listener = listen(port) if how == "closing" else None
+    listener = None if how == "reuseport" else listen(port)
     workers = []
     for number in range(WORKERS):
         pid = os.fork()
         if not pid:
-            work(port, listener, number)
+            work(port, listener, number, how)
         workers.append(pid)
 
     def stop(*_):

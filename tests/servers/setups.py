@@ -169,6 +169,16 @@ def prefork_closing(room):
     return python("prefork.py", str(room.port), "closing")
 
 
+@setup("prefork-threads")
+def prefork_threads(room):
+    return python("prefork.py", str(room.port), "threads")
+
+
+@setup("prefork-spawning")
+def prefork_spawning(room):
+    return python("prefork.py", str(room.port), "spawning")
+
+
 @setup("python-spawning")
 def python_spawning(room):
     return python("spawning.py", "127.0.0.1", str(room.port))
