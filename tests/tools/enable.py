@@ -153,9 +153,11 @@ def enable_says_what_it_cannot_serve_and_writes_nothing():
              ("ExecStart=\nExecStart=|/bin/true", r"ExecStart=\|"),
              ("ExecStart=\nExecStart=/nonexistent/server -x", "/nonexistent/server"),
              ("ExecStart=\nExecStart=/bin/sh -c '/usr/bin/python3 -m http.server; true'", "a shell that stays"),
+             ("ExecStart=\nExecStart={bin}/apachectl start", "start it by cpr-exec in exec mode"),
              ("ExecStart=\nExecStart={bin}/haproxy -Ws -f $CONFIG", "with a master process"))
     with Machine() as machine:
-        shutil.copy(machine.bin / "systemctl", machine.bin / "haproxy")
+        for name in ("haproxy", "apachectl"):
+            shutil.copy(machine.bin / "systemctl", machine.bin / name)
         for line, pattern in cases:
             machine.unit(PLAIN.replace("[Install]", line.replace("{bin}", str(machine.bin)) + "\n[Install]"))
             machine.refused(f"^cprctl: plain: .*{pattern}")
