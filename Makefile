@@ -9,19 +9,24 @@
 #   make check-distro         make check in a root of Debian 13, debootstrapped into build/distro; as root
 #   make demo                 a server upgraded ten times under load, with cpr and without
 #   make bench                what cpr costs, in tables; plots in BENCH_OUT (build/bench); BENCH="lookup calls" narrows it
-#   make install PREFIX= DESTDIR=
+#   make install PREFIX= DESTDIR=          also libdir=, sysconfdir=
+#   make deb                  Debian packages, in build/packages: libcpr0, libcpr-dev, cpr-tools
+#   make check-packages       builds them, and installs, upgrades and removes them in a copy of this machine; takes minutes
 #   make deps                 installs the packages that building and testing take
 #   make SANITIZE=address,undefined | SANITIZE=thread      in build-asan, build-tsan
 #   make DEBUG=1              in build-debug: ends a process that touches the table without the guard
 #   make LTO=1 CFLAGS_EXTRA=-Werror V=1                    V=1 shows the commands
 
 VERSION := 0.1.0
+# changes when a program that is linked with the library must be built anew
+SOVERSION := 0
 
 PREFIX  ?= /usr/local
 bindir  ?= $(PREFIX)/bin
 libdir  ?= $(PREFIX)/lib
 includedir ?= $(PREFIX)/include
 datadir ?= $(PREFIX)/share
+sysconfdir ?= /etc
 INSTALL ?= install
 
 BUILD := $(if $(SANITIZE),$(if $(findstring thread,$(SANITIZE)),build-tsan,build-asan),$(if $(DEBUG),build-debug,build))
@@ -77,11 +82,11 @@ PIC_FLAGS  := -fPIC -fvisibility=hidden -ftls-model=initial-exec -U_FORTIFY_SOUR
 BENCH_FLAGS = -Itools $(shell pkg-config --cflags glib-2.0)
 # fstat: see lookup_child.c
 BENCH_LIBS  = -Wl,--export-dynamic-symbol=fstat $(shell pkg-config --libs glib-2.0) -lm -pthread
-TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"'
+TOOL_FLAGS := -DCPR_LIBDIR='"$(libdir)"' -DCPR_SOVERSION='"$(SOVERSION)"'
 # noseparate-code, norelro, libcpr.ld: four mappings less in every process, for every fork to copy. What relro would protect is little: the pointers to libc that
 # matter are next.c's, which are variables. Bsymbolic-functions: a program may have a sigaction of its own, which calls __sigaction, which is ours, and must not call sigaction
 # again (Erlang).
-SHIM_LDFLAGS = -shared -Wl,-Bsymbolic-functions -Wl,-soname,libcpr.so -Wl,-z,noseparate-code -Wl,-z,defs -Wl,-z,norelro -Wl,-z,now -Wl,-z,nodelete \
+SHIM_LDFLAGS = -shared -Wl,-Bsymbolic-functions -Wl,-soname,libcpr.so.$(SOVERSION) -Wl,-z,noseparate-code -Wl,-z,defs -Wl,-z,norelro -Wl,-z,now -Wl,-z,nodelete \
                -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/libcpr.map -Wl,-T,shim/libcpr.ld
 SHIM_LIBS  := -l:libbsd.a -l:libhttp_parser.a -ldl
 TOOL_LIBS  := -lbsd -l:libhttp_parser.a -ldl
@@ -162,7 +167,7 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-systemd check-neutral test-programs
+.PHONY: check check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-systemd check-packages check-neutral test-programs
 PARTS := house compilers library unit tools wrap fuzz servers systemd
 
 check: all
@@ -217,6 +222,14 @@ check-threads: all $(BUILD)/tests/programs/threads
 check-distro:
 	@env -u MAKEFLAGS -u MAKELEVEL -u BUILD tests/distro/run
 
+# Its own sources, its own build directory: nothing of this one is used.
+check-packages:
+	@env -u MAKEFLAGS -u MAKELEVEL -u BUILD tests/packages/run
+
+.PHONY: deb
+deb:
+	@env -u MAKEFLAGS -u MAKELEVEL -u BUILD tests/packages/build build/packages
+
 test-programs: $(PROGRAMS) $(FUZZERS)
 
 $(BUILD)/unit-tests: $(UNIT_OBJ) $(SHARED_OBJ)
@@ -261,10 +274,17 @@ UNBUILT := $(if $(BENCH_BIN),,%/cpr-bench.1 %/cpr-bench.bash)
 MAN1 := $(filter-out $(UNBUILT),$(wildcard tools/man/*.1))
 MAN3 := $(wildcard tools/man/*.3)
 BASH := $(filter-out $(UNBUILT),$(wildcard tools/completions/*.bash))
+ZSH  := $(wildcard tools/completions/_*)
+FISH := $(wildcard tools/completions/*.fish)
+MAN5 := $(wildcard tools/man/*.5)
+MAN7 := $(wildcard tools/man/*.7)
 into  = $(INSTALL) -d $(D)$(1) && $(INSTALL) -m $(2) $(3) $(D)$(1)
 
 install: all
-	$(call into,$(libdir),755,$(BUILD)/libcpr.so)
+	$(INSTALL) -d $(D)$(libdir)
+	$(INSTALL) -m 644 $(BUILD)/libcpr.so $(D)$(libdir)/libcpr.so.$(VERSION)
+	ln -sf libcpr.so.$(VERSION) $(D)$(libdir)/libcpr.so.$(SOVERSION)
+	ln -sf libcpr.so.$(SOVERSION) $(D)$(libdir)/libcpr.so
 	$(call into,$(bindir),755,$(BUILD)/cpr-exec $(BUILD)/cprctl $(BENCH_BIN))
 	$(call into,$(includedir),644,shim/cpr.h)
 	$(INSTALL) -d $(D)$(libdir)/pkgconfig
@@ -273,12 +293,21 @@ install: all
 	    'Libs: -L$${libdir} -lcpr' 'Cflags: -I$${includedir}' >$(D)$(libdir)/pkgconfig/cpr.pc
 	$(if $(MAN1),$(call into,$(datadir)/man/man1,644,$(MAN1)))
 	$(if $(MAN3),$(call into,$(datadir)/man/man3,644,$(MAN3)))
+	$(if $(MAN5),$(call into,$(datadir)/man/man5,644,$(MAN5)))
+	$(if $(MAN7),$(call into,$(datadir)/man/man7,644,$(MAN7)))
+	$(if $(ZSH),$(call into,$(datadir)/zsh/vendor-completions,644,$(ZSH)))
+	$(if $(FISH),$(call into,$(datadir)/fish/vendor_completions.d,644,$(FISH)))
+	$(call into,$(sysconfdir)/needrestart/conf.d,644,contrib/needrestart/cpr.conf)
+	$(if $(D),,-ldconfig)
 	$(if $(BASH),$(INSTALL) -d $(D)$(datadir)/bash-completion/completions)
 	$(foreach f,$(BASH),$(INSTALL) -m 644 $(f) $(D)$(datadir)/bash-completion/completions/$(basename $(notdir $(f))) &&) :
 
 uninstall:
-	rm -f $(D)$(libdir)/libcpr.so $(D)$(libdir)/pkgconfig/cpr.pc $(D)$(includedir)/cpr.h $(addprefix $(D)$(bindir)/,cpr-exec cprctl cpr-bench)
+	rm -f $(addprefix $(D)$(libdir)/libcpr.so,.$(VERSION) .$(SOVERSION) '') $(D)$(libdir)/pkgconfig/cpr.pc $(D)$(includedir)/cpr.h $(addprefix $(D)$(bindir)/,cpr-exec cprctl cpr-bench)
 	rm -f $(addprefix $(D)$(datadir)/man/man1/,$(notdir $(wildcard tools/man/*.1))) $(addprefix $(D)$(datadir)/man/man3/,$(notdir $(MAN3)))
+	rm -f $(addprefix $(D)$(datadir)/man/man5/,$(notdir $(MAN5))) $(addprefix $(D)$(datadir)/man/man7/,$(notdir $(MAN7)))
+	rm -f $(addprefix $(D)$(datadir)/zsh/vendor-completions/,$(notdir $(ZSH))) $(addprefix $(D)$(datadir)/fish/vendor_completions.d/,$(notdir $(FISH)))
+	rm -f $(D)$(sysconfdir)/needrestart/conf.d/cpr.conf
 	rm -f $(addprefix $(D)$(datadir)/bash-completion/completions/,$(basename $(notdir $(wildcard tools/completions/*.bash))))
 
 clean:

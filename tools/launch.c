@@ -16,7 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char library_name[] = "libcpr.so";
+static const char library_name[] = "libcpr.so"; /* in a build directory; installed, its soname stands behind it */
+static const char *const versions[] = {"." CPR_SOVERSION, ""};
 
 #if defined(__x86_64__) && defined(__LP64__)
 #define MULTIARCH "x86_64-linux-gnu"
@@ -60,6 +61,28 @@ int launch_directory(char *dir, size_t size)
 	return 0;
 }
 
+/*
+ * Absolute, by its soname, and not what that leads to: an upgrade replaces the file, and the next generation of a
+ * server that restarts itself is to find the new one at the path that it was started with.
+ */
+static bool library_in(const char *directory, char real[PATH_MAX])
+{
+	char where[PATH_MAX], found[PATH_MAX];
+
+	if (!realpath(directory, where))
+		return false;
+	for (size_t i = 0; i < countof(versions); i++) {
+		struct text t = TEXT_ON(found);
+
+		text_format(&t, "%s/%s%s", where, library_name, versions[i]);
+		if (t.cut || access(found, R_OK))
+			continue;
+		strcpy(real, found);
+		return true;
+	}
+	return false;
+}
+
 int launch_library(char path[PATH_MAX], struct text *why)
 {
 	char dir[PATH_MAX], candidate[PATH_MAX], real[PATH_MAX];
@@ -71,8 +94,7 @@ int launch_library(char path[PATH_MAX], struct text *why)
 		struct text t = TEXT_ON(candidate);
 
 		text_format(&t, places[i], dir); /* CPR_LIBDIR may not hold a per cent sign */
-		text_add(&t, library_name);
-		if (t.cut || access(candidate, R_OK) || !realpath(candidate, real))
+		if (t.cut || !library_in(candidate, real))
 			continue;
 		if (strpbrk(real, " :\t\n")) {
 			text_format(why,
@@ -92,7 +114,10 @@ static bool is_library(const char *word)
 {
 	const char *slash = strrchr(word, '/');
 
-	return !strcmp(slash ? slash + 1 : word, library_name);
+	const char *name = slash ? slash + 1 : word;
+	size_t n = strlen(library_name);
+
+	return !strncmp(name, library_name, n) && (!name[n] || name[n] == '.');
 }
 
 /* The words of LD_PRELOAD that are AddressSanitizer's, or those that are not; ours are in neither. */

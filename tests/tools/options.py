@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Every option that --help tells of stands in the manual page and in the completions of three shells, and no other does."""
+import re
+
+from common import CTL, EXEC, ROOT, run, test
+
+COMMANDS = ("ps", "list", "status", "dump", "restart", "rollback", "reexec", "enable", "disable")
+
+
+def told(*command):
+    """By its usage and by the lines that tell what each does; the rest of the text may name another program's."""
+    lines = [line for line in run(*command, "--help").out.splitlines()
+             if re.match(r"Usage: | +cpr-exec --| +(-\w, )?--", line)]
+    return set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", "\n".join(lines)))
+
+
+def in_manual(name):
+    """Of the program's own: a word of another program's command line is quoted (Ql)."""
+    text = (ROOT / f"tools/man/{name}.1").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith((".Ql", ".Dl", ".Xr"))]
+    return set(re.findall(r"\bFl -([a-z][a-z-]+)", "\n".join(lines)))
+
+
+def completed(name):
+    folder = ROOT / "tools/completions"
+    code = {shell: re.sub(r"(?m)^#.*", "", (folder / file).read_text())
+            for shell, file in (("bash", f"{name}.bash"), ("zsh", f"_{name}"), ("fish", f"{name}.fish"))}
+    code["zsh"] = re.sub(r"\[[^]]*\]|systemctl .*", "", code["zsh"])   # what an option is for
+    code["bash"] = re.sub(r"(systemctl|grep) .*", "", code["bash"])
+    return {"bash": set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", code["bash"])),
+            "zsh": set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", code["zsh"])),
+            "fish": set(re.findall(r"(?m)^complete .*? -l ([a-z][a-z-]+)", code["fish"]))}
+
+
+def compare(name, options):
+    manual = in_manual(name)
+    assert options - manual == set(), f"{name}(1) does not tell of {options - manual}"
+    assert manual - options == set(), f"{name}(1) tells of {manual - options}, --help does not"
+    for shell, words in completed(name).items():
+        assert words == options, f"{shell} completes for {name} {words - options}, and lacks {options - words}"
+
+
+@test
+def options_of_cpr_exec_are_in_its_manual_and_completions():
+    compare("cpr-exec", told(EXEC))
+
+
+@test
+def options_of_cprctl_are_in_its_manual_and_completions():
+    compare("cprctl", set().union({"help", "version"}, *(told(CTL, command) for command in COMMANDS)))
+
+
+@test
+def commands_of_cprctl_are_in_its_manual_and_completions():
+    folder = ROOT / "tools/completions"
+    manual = (ROOT / "tools/man/cprctl.1").read_text()
+    listed = re.findall(r"^  ([a-z]+) ", run(CTL, "--help").out, re.M)
+    assert set(listed) == set(COMMANDS), listed
+    for command in COMMANDS:
+        assert f".It Cm {command}" in manual, command
+        for file in ("cprctl.bash", "_cprctl", "cprctl.fish"):
+            assert re.search(rf"\b{command}\b", (folder / file).read_text()), (command, file)
