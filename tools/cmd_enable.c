@@ -154,7 +154,7 @@ static bool ask_files(struct known *known, struct text *why)
 /* What is known of servers that a handover would harm, by the name of their program. NULL: nothing. */
 static const char *known_obstacle(const char *program, const struct unit *u)
 {
-	/* three reloads and restarts of apache2 as Debian ships it cut 2 or 3 of 6,000 requests, and the idle connection */
+	/* three reloads and restarts of apache2 as Debian ships it cut 2 or 3 of 6,000 requests */
 	static const char apache[] =
 		"ends connections in a handover that it should have kept: start it by cpr-exec in exec mode";
 	static const struct {

@@ -10,7 +10,7 @@ import time
 ROOM = "/opt/cpr-packages"
 PORTS = {"handover": 8001, "exec": 8002}
 PATIENCE = 20
-NOT_OURS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/lib/dpkg", "/var/log", "/var/cache", "/opt/cpr-packages", "/etc/ld.so.cache")
+NOT_OURS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/lib/dpkg", "/var/log", "/var/cache", ROOM, "/etc/ld.so.cache")
 ENABLED = pathlib.Path("/etc/systemd/system/cpr-trial.service.d/50-cpr.conf")
 
 
@@ -52,6 +52,10 @@ def library_of(pid):
     return None
 
 
+def listed(pid):
+    return subprocess.run(["cprctl", "list", str(pid)], capture_output=True, text=True, check=False).stdout
+
+
 def server_of(pid, mode):
     if mode == "exec":
         return pid
@@ -75,15 +79,14 @@ def main():
     new = files() - before
     print(f"ok installed: {len(new)} files")
     program = f"{ROOM}/uses.c"
-    pathlib.Path(program).write_text('#include <cpr.h>\n#include <stdio.h>\nint main(void) { puts(cpr_version()); return 0; }\n')
+    pathlib.Path(program).write_text('#include <cpr.h>\n#include <stdio.h>\nint main(void) { puts(cpr_version()); }\n')
     do("sh", "-c", f"cc -o {program}.out {program} $(pkg-config --cflags --libs cpr)")
     assert "0.1.0" in do(f"{program}.out")
     print("ok a program is built with libcpr-dev and finds the library by its soname")
     pids = {mode: start(mode) for mode in PORTS}
     for mode, pid in pids.items():
         until(f"{mode} to serve", lambda m=mode: answers(PORTS[m]))
-        until(f"{mode} to be known", lambda p=pid: subprocess.run(["cprctl", "list", str(p)], capture_output=True, text=True,
-                                                               check=False).stdout.count("tcp:") == 1)
+        until(f"{mode} to be known", lambda p=pid: listed(p).count("tcp:") == 1)
     servers = {mode: server_of(pid, mode) for mode, pid in pids.items()}
     assert {library_of(pid) for pid in servers.values()} == {"libcpr.so.0.1.0"}
     ENABLED.parent.mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every option that --help tells of stands in the manual page and in the completions of three shells, and no other does."""
+"""Every option that --help tells of stands in the manual page and in the completions of three shells; no other does."""
 import re
 
 from common import CTL, EXEC, ROOT, run, test
