@@ -10,7 +10,8 @@ import time
 ROOM = "/opt/cpr-packages"
 PORTS = {"handover": 8001, "exec": 8002}
 PATIENCE = 20
-NOT_OURS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/lib/dpkg", "/var/log", "/var/cache", ROOM, "/etc/ld.so.cache")
+NOT_OURS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/lib/dpkg", "/var/log", "/var/cache", "/etc/ld.so.cache",
+            ROOM)
 ENABLED = pathlib.Path("/etc/systemd/system/cpr-trial.service.d/50-cpr.conf")
 
 
