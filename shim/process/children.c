@@ -17,12 +17,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { REMEMBERED_MS = 2000 };
+enum { REMEMBERED_MS = 2000, LEFT_MS = 1000 };
 
 static struct unknown {
 	int pid;
 	_Atomic int64_t gone_at; /* CLOCK_MONOTONIC, ns; 0: it is there */
 	uint64_t start_time;
+	int64_t dead_at; /* when children_tidy first saw it dead; 0: not yet */
 	int sharer; /* the pid, if it shares a listener; it may be no child of ours, but a child's */
 } *unknown;
 static size_t count;
@@ -123,7 +124,7 @@ static bool is_parent(void)
  * By number, and by its start: the kernel may have done away with it unseen (SIGCHLD is ignored), and given its pid out
  * again. Dead, but not to be waited for yet: its first thread is, and others are still on their way out.
  */
-static void reap(struct unknown *child)
+static void reap(struct unknown *child, int64_t left_ns)
 {
 	siginfo_t info = {0};
 	struct procinfo proc;
@@ -131,13 +132,16 @@ static void reap(struct unknown *child)
 	if (procinfo_look(child->pid, &proc) && proc.start_time == child->start_time && proc.parent == parent) {
 		if (!proc.dead)
 			return;
+		child->dead_at = child->dead_at ? child->dead_at : io_now();
+		if (io_now() - child->dead_at < left_ns)
+			return;
 		if (!raw_waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG) && !info.si_pid)
 			return;
 	}
 	set_gone(child);
 }
 
-int children_reap(void)
+static int reap_all(int64_t left_ns)
 {
 	int saved_errno = errno;
 
@@ -145,9 +149,19 @@ int children_reap(void)
 		return 0;
 	for (size_t i = 0; i < count; i++)
 		if (!is_gone(&unknown[i]))
-			reap(&unknown[i]);
+			reap(&unknown[i], left_ns);
 	errno = saved_errno;
 	return atomic_load(&children_left);
+}
+
+int children_reap(void)
+{
+	return reap_all(0);
+}
+
+int children_tidy(void)
+{
+	return reap_all(LEFT_MS * INT64_C(1000000));
 }
 
 bool children_knows(int pid)

@@ -34,6 +34,12 @@ extern _Atomic int children_left;
 int children_reap(void);
 
 /*
+ * The same of those that are dead for a while: no zombie stays, and a program that waits for one by its number, as soon
+ * as it hears of its end, finds it.
+ */
+int children_tidy(void);
+
+/*
  * The kernel has told the program's wait of this process: is it one of those? `gone`: it has ended, and was waited for
  * (a stop is only swallowed). False in a forked child.
  */

@@ -35,7 +35,7 @@ enum {
 	TICK_MS = 20, /* while a caller waits for readiness */
 	SLOW_TICK_MS = 200,
 	/* for children of the last generation that go on: only that they do not stay zombies */
-	CHILDREN_TICK_MS = 5000,
+	CHILDREN_TICK_MS = 2500,
 	DAEMON_MS = 3000,
 };
 
@@ -244,7 +244,7 @@ static int look(void)
 
 	if (!again)
 		atomic_store(&generation_is_settling, false);
-	return children_reap() && !again ? CHILDREN_TICK_MS : again;
+	return children_tidy() && !again ? CHILDREN_TICK_MS : again;
 }
 
 void arrive_waiting(void)

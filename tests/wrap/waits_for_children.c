@@ -175,6 +175,19 @@ TEST(who_asks_for_it_by_number_is_answered, BELL)
 	CHECK_INT(status, 7 << 8);
 }
 
+/* The library's own look may come between its end and the question. */
+TEST(who_asks_for_it_a_moment_later_is_answered, BELL)
+{
+	int old = inherited(), status;
+
+	kill(old, SIGUSR1);
+	CHECK(AWAIT(is_dead(old), 5000));
+	CHECK(strstr(ask("status"), "generation=2")); /* which has the task look at everything */
+	sleep_through(200);
+	CHECK_INT(waitpid(old, &status, 0), old);
+	CHECK_INT(status, 7 << 8);
+}
+
 /* The program never waits: no zombie stays all the same. */
 TEST(a_program_that_never_waits_gets_no_zombie, BELL)
 {
