@@ -81,7 +81,8 @@ static void put_generations(const struct supervisor *s, struct text *t)
 		struct text l = TEXT_ON(line);
 
 		text_format(&l, "%d %d %d %s", g->number, (int)g->owner, (int)generation_left(g),
-			    generation_phase_word(g));
+			    s->handover.phase == HANDOVER_CANARY && g == s->handover.next ? "canary"
+											  : generation_phase_word(g));
 		protocol_put(t, "one", line);
 	}
 }

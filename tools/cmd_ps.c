@@ -108,10 +108,11 @@ static void take_phase(struct rows *rows, const char *line)
 		return;
 	for (size_t i = 0; i < rows->count; i++) {
 		struct row *row = &rows->row[i];
-		struct text t = TEXT_ON(row->phase);
+		struct text t;
 
 		if (row->pid != pid)
 			continue;
+		t = TEXT_ON(row->phase);
 		text_add_bytes(&t, line + at, n - (size_t)at);
 		if (left > 0)
 			text_format(&t, " %d", left);

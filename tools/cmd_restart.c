@@ -375,6 +375,7 @@ static enum outcome failed(const struct restart *r, struct text *why)
 static enum outcome take(struct restart *r, struct text *why)
 {
 	const char *answer = r->answer.text;
+	int64_t more;
 
 	show_warnings(r);
 	if (answer_is(answer, "drained"))
@@ -388,6 +389,8 @@ static enum outcome take(struct restart *r, struct text *why)
 		r->left = true;
 	if (answer_is(answer, "progress"))
 		protocol_get(answer, "phase", r->phase, sizeof(r->phase));
+	if (answer_is(answer, "progress") && !protocol_get_int(answer, "more_s", &more))
+		r->until += more * SECOND;
 	if (answer_is(answer, "leaving") || answer_is(answer, "warn") || answer_is(answer, "progress"))
 		return OUTCOME_SILENT;
 	return failed(r, why);

@@ -27,7 +27,8 @@ enum {
 	DRAIN_DEFAULT = 5,
 	HANDOVER_DRAIN_DEFAULT = 3600,
 	READY_TIMEOUT_DEFAULT = 60,
-	GRACE_DEFAULT = 30
+	GRACE_DEFAULT = 30,
+	CANARY_DEFAULT = 30,
 };
 
 static const char usage_text[] =
@@ -66,6 +67,8 @@ static const char usage_text[] =
 	"      --no-defaults         takes nothing by the program's name\n"
 	"      --generations=N       so many old generations may drain at a time (3)\n"
 	"      --rollback=SEC        the old one is kept so long, for `cprctl rollback` or when the new one dies (0)\n"
+	"      --canary=PERCENT[:SEC]\n"
+	"                            for SEC seconds (30) the new one takes a share of the clients only\n"
 	"      --watch=FILE          a change of FILE restarts the program, half a second later\n"
 	"      --fdstore             `systemctl restart` loses nothing: listeners and idle connections\n"
 	"                            wait in the service manager's descriptor store\n"
@@ -103,6 +106,7 @@ enum {
 	OPT_FDSTORE,
 	OPT_RESUME,
 	OPT_ADOPT,
+	OPT_CANARY,
 	OPT_ONE_AT_A_TIME,
 };
 
@@ -132,6 +136,7 @@ static const struct option long_options[] = {
 	{"generations", required_argument, NULL, OPT_GENERATIONS},
 	{"watch", required_argument, NULL, OPT_WATCH},
 	{"rollback", required_argument, NULL, OPT_ROLLBACK},
+	{"canary", required_argument, NULL, OPT_CANARY},
 	{"fdstore", no_argument, NULL, OPT_FDSTORE},
 	{"one-at-a-time", no_argument, NULL, OPT_ONE_AT_A_TIME},
 	{"crash-limit", required_argument, NULL, OPT_CRASH_LIMIT},
@@ -380,6 +385,24 @@ static void take_rollback(const struct action *action, const char *value)
 	supervisor.rollback_s = (int)seconds;
 }
 
+static void take_canary(const struct action *action, const char *value)
+{
+	cleanup_free char *percent = strdup(value);
+	char *colon = percent ? strchr(percent, ':') : NULL;
+	const char *error, *error_too = NULL;
+
+	handover_option = action->name;
+	if (!percent)
+		err(FAILED, NULL);
+	if (colon)
+		*colon++ = '\0';
+	supervisor.canary_percent = (int)strtonum(percent, 1, 99, &error);
+	supervisor.canary_s = colon ? (int)strtonum(colon, 1, SECONDS_MAX, &error_too) : CANARY_DEFAULT;
+	if (error || error_too)
+		errx(USAGE, "%s \"%s\": give PERCENT or PERCENT:SEC, from 1 to 99, for so many seconds, like 5:60",
+		     action->name, value);
+}
+
 static void take_watch(const struct action *action, const char *file)
 {
 	char **longer = reallocarray(supervisor.watched, supervisor.watched_count + 1, sizeof(*longer));
@@ -464,6 +487,7 @@ static const struct action actions[] = {
 	{OPT_NO_DEFAULTS, take_no_defaults, "--no-defaults", NULL, 0},
 	{OPT_GENERATIONS, take_generations, "--generations", NULL, 1},
 	{OPT_ROLLBACK, take_rollback, "--rollback", NULL, 0},
+	{OPT_CANARY, take_canary, "--canary", NULL, 0},
 	{OPT_WATCH, take_watch, "--watch", NULL, 0},
 	{OPT_ATTACH, take_running, "--attach", NULL, 0},
 	{OPT_ADOPT, take_running, "--adopt", NULL, 0},
@@ -562,6 +586,8 @@ static int try_filter(const char *path, struct text *why)
 	if (supervisor.health.path)
 		errx(USAGE, "--ready-http: %s shares its listeners with the next generation, and either may answer: "
 			    "use --ready-command", path);
+	if (supervisor.canary_percent)
+		errx(USAGE, "--canary: %s has no gate: it would take clients as it likes", path);
 	if (supervisor.rollback_s)
 		errx(USAGE, "--rollback: %s has no gate: an old generation cannot be kept", path);
 	supervisor.filtered = true;
@@ -583,6 +609,8 @@ static void check_one_at_a_time(const char *path, char **argv)
 	if (supervisor.health.path || supervisor.health.command)
 		errx(USAGE, "--ready-%s: with one generation at a time (%s) there is no old one to go back to",
 		     supervisor.health.path ? "http" : "command", path);
+	if (supervisor.canary_percent)
+		errx(USAGE, "--canary: with one generation at a time (%s) no other takes the other clients", path);
 	if (supervisor.rollback_s)
 		errx(USAGE, "--rollback: with one generation at a time (%s) no old one can be kept", path);
 }

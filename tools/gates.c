@@ -6,8 +6,12 @@
 #include "proc.h"
 
 #include <errno.h>
+#include <string.h>
 
-enum { GATE_PATIENCE_MS = 1500 }; /* a generation answers within 1 s, or calls it off itself */
+enum {
+	GATE_PATIENCE_MS = 1500, /* a generation answers within 1 s, or calls it off itself */
+	DOORS_PATIENCE_MS = 1000,
+};
 
 static int64_t in_time(void)
 {
@@ -91,4 +95,26 @@ int gates_swap(struct supervisor *s, struct generation *old, struct generation *
 	r = swap(old, next, gate_us, why);
 	s->steady--;
 	return r;
+}
+
+/* The first door of a stream listener. */
+void gates_ask_door(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE], line[PROTOCOL_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+	char *blank;
+
+	*h->door = '\0';
+	if (client_call(&client, h->next->owner, PROTOCOL_DOORS, io_now() + DOORS_PATIENCE_MS * MS, &answer, &why) ||
+	    protocol_get(answer.text, "door", line, sizeof(line)))
+		return;
+	blank = strchrnul(line, ' ');
+	if (*blank && strlen(blank + 1) < sizeof(h->listener))
+		strcpy(h->listener, blank + 1);
+	*blank = '\0';
+	if (strlen(line) < sizeof(h->door))
+		strcpy(h->door, line);
 }

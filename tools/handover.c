@@ -15,7 +15,6 @@ enum {
 	GIVE_PATIENCE_MS = 5000,
 	CHECK_PAUSE_MS = 200,
 	PASS_PATIENCE_MS = 1000, /* for what is idle to be carried, before the answer goes out */
-	DOORS_PATIENCE_MS = 1000,
 	FORGET_PATIENCE_MS = 5000,
 };
 
@@ -131,7 +130,7 @@ void handover_fail(struct supervisor *s, const char *why)
 	struct generation *g = s->handover.next;
 
 	supervisor_say("the restart was called off: %s", why);
-	if (g && g != s->serving) {
+	if (!canary_give_back(s) && g && g != s->serving) {
 		g->phase = GENERATION_FAILED;
 		lives_retire(s, g, s->options.retire_signal);
 	}
@@ -202,7 +201,16 @@ static void follow_attached(struct supervisor *s)
 	notify_ready(s);
 }
 
-static void go(struct supervisor *s)
+/* Some time with a share of the clients is left, if that is wanted. */
+static void proven(struct supervisor *s)
+{
+	if (canary_is_wanted(s))
+		canary_begin(s);
+	else
+		handover_go(s);
+}
+
+void handover_go(struct supervisor *s)
 {
 	struct handover *h = &s->handover;
 	struct generation *old = s->serving, *next = h->next;
@@ -210,7 +218,8 @@ static void go(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	text_add(&why, "the gates could not be changed: ");
-	if (!s->recipe.filtered && gates_swap(s, h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
+	if (!s->recipe.filtered && !canary_is_open(s) &&
+	    gates_swap(s, h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
@@ -241,28 +250,6 @@ void handover_passed(struct supervisor *s)
 
 /* ---- health ---- */
 
-/* The first door of a stream listener. */
-static void ask_doors(struct supervisor *s)
-{
-	struct handover *h = &s->handover;
-	cleanup_client struct client client = CLIENT_NONE;
-	cleanup_answer struct answer answer = ANSWER_NONE;
-	char reason[REASON_SIZE], line[PROTOCOL_ANSWER_MAX];
-	struct text why = TEXT_ON(reason);
-	char *blank;
-
-	*h->door = '\0';
-	if (client_call(&client, h->next->owner, PROTOCOL_DOORS, io_now() + DOORS_PATIENCE_MS * MS, &answer, &why) ||
-	    protocol_get(answer.text, "door", line, sizeof(line)))
-		return;
-	blank = strchrnul(line, ' ');
-	if (*blank && strlen(blank + 1) < sizeof(h->listener))
-		strcpy(h->listener, blank + 1);
-	*blank = '\0';
-	if (strlen(line) < sizeof(h->door))
-		strcpy(h->door, line);
-}
-
 static void begin_check(struct supervisor *s)
 {
 	struct handover *h = &s->handover;
@@ -272,7 +259,7 @@ static void begin_check(struct supervisor *s)
 	if (!*h->door && s->recipe.filtered)
 		gateless_door(s, h->door, sizeof(h->door));
 	else if (!*h->door)
-		ask_doors(s);
+		gates_ask_door(s);
 	io_close(&h->check_output);
 	h->check_output = -1;
 	pid = health_begin(&s->options.health, h->door, &s->recipe.mask, &h->check_output);
@@ -288,10 +275,12 @@ void handover_checked(struct supervisor *s, int status)
 	struct text why = TEXT_ON(h->unhealthy);
 
 	h->check = 0;
+	if (h->phase == HANDOVER_CANARY)
+		canary_checked(s, status);
 	if (h->phase != HANDOVER_CHECKING)
 		return;
 	if (!status) {
-		go(s);
+		proven(s);
 		return;
 	}
 	health_reason(h->check_output, status, &why);
@@ -308,7 +297,7 @@ void handover_ready(struct supervisor *s, const char *said)
 	if (turn_ready(s))
 		return;
 	if (!health_is_wanted(&s->options.health)) {
-		go(s);
+		proven(s);
 		return;
 	}
 	h->phase = HANDOVER_CHECKING;
@@ -473,6 +462,7 @@ void handover_tick(struct supervisor *s, int64_t now)
 		handover_passed(s); /* what is carried later is not counted in the answer */
 	} else {
 		turn_tick(s, now);
+		canary_tick(s, now);
 	}
 }
 
@@ -488,6 +478,7 @@ int64_t handover_due(const struct supervisor *s)
 		due(&at, h->report_by);
 	} else {
 		due(&at, turn_due(s));
+		due(&at, canary_due(s));
 	}
 	return at;
 }

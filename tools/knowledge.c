@@ -40,6 +40,8 @@ static const struct saved_field supervisor_fields[] = {
 	NUMBER(struct supervisor, options.drain_s),
 	NUMBER(struct supervisor, options.rollback_s),
 	NUMBER(struct supervisor, options.generations),
+	NUMBER(struct supervisor, options.canary_percent),
+	NUMBER(struct supervisor, options.canary_s),
 	NUMBER(struct supervisor, options.crash_limit),
 	NUMBER(struct supervisor, options.crash_window_s),
 	NUMBER(struct supervisor, options.fdstore),

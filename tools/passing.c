@@ -174,6 +174,7 @@ void passing_flush(struct supervisor *s)
 	}
 	batch_close(&s->pending);
 	s->has_pending = false;
+	s->passed_at = io_now();
 }
 
 /* ---- processes that a generation has exec'ed: node's cluster workers ---- */

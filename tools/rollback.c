@@ -65,6 +65,11 @@ int rollback(struct supervisor *s, int64_t *gate_us, struct text *why)
 {
 	struct generation *old = kept(s);
 
+	if (s->handover.phase == HANDOVER_CANARY) {
+		*gate_us = s->handover.gate_us;
+		handover_fail(s, "it was rolled back");
+		return s->serving ? 0 : -1;
+	}
 	if (handover_under_way(s)) {
 		text_add(why, "a restart is under way");
 		return -1;

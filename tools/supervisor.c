@@ -96,7 +96,7 @@ static int begin(struct supervisor *s)
 	s->handover.check_output = s->watch.output = -1;
 	s->recipe.path = s->options.path;
 	s->recipe.argv = s->options.argv;
-	s->recipe.comes_back = s->options.rollback_s || s->options.one_at_a_time;
+	s->recipe.comes_back = s->options.rollback_s || s->options.one_at_a_time || s->options.canary_percent;
 	s->recipe.directory = directory();
 	raise_files(s);
 	if (!r && prctl(PR_SET_CHILD_SUBREAPER, 1))
@@ -271,7 +271,7 @@ static void add_generation(const struct supervisor *s, struct generation *g, str
 		add_source(all, g->take, POLLOUT, of);
 	add_source(all, g->notices, POLLIN, of);
 	add_source(all, g->pidfd, POLLIN, of);
-	if (s->has_pending)
+	if (s->has_pending || canary_is_open(s)) /* the knocks of the one that serves would be the other's */
 		return;
 	add_source(all, g->passing.listener, POLLIN, of);
 	for (size_t i = 0; i < g->passing.count; i++)

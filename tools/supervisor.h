@@ -16,6 +16,7 @@ struct supervisor_options {
 	int graceful_signal; /* 0: none */
 	int retire_signal;
 	int ready_timeout_s, drain_s, rollback_s;
+	int canary_percent, canary_s; /* 0: none */
 	int generations; /* so many old ones may drain at a time */
 	int crash_limit, crash_window_s;
 	struct attach *attach; /* a server that runs already, which the first generation follows; NULL: none */

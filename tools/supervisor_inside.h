@@ -40,6 +40,18 @@ enum handover_phase {
 	HANDOVER_PASSING,
 	HANDOVER_LEAVING,  /* --one-at-a-time: the old one is to end first */
 	HANDOVER_ARRIVING, /* ... and the next one serves from its start */
+	HANDOVER_CANARY,   /* both take clients, by turns */
+};
+
+/* The next generation takes a share of the clients. */
+struct canary {
+	int64_t began, until;
+	int64_t changed; /* when this turn began */
+	int64_t turn_at; /* … and when it is over */
+	int64_t taken;   /* how long the next one has had its turn, without this one */
+	bool open;       /* it has it now */
+	bool has_taken;  /* it may have clients */
+	int64_t check_at;
 };
 
 /* The restart that is under way. */
@@ -56,6 +68,7 @@ struct handover {
 	int check_output;
 	int64_t check_at;  /* when the next one begins; 0: not due */
 	int64_t report_by; /* the answer goes out then at the latest, whether carrying has begun or not */
+	struct canary canary;
 	char door[128], listener[128];
 	char unhealthy[REASON_SIZE]; /* what the last check said */
 	char notes[REASON_SIZE];     /* "warning=" lines for the answer */
@@ -143,6 +156,7 @@ struct supervisor {
 	int64_t start_again_at; /* after a crash; 0: nothing to do */
 	int crashes;
 	int64_t first_crash_at;
+	int64_t passed_at;    /* the serving generation has last been given connections then */
 	struct batch pending; /* from a draining generation, until the serving one's line has room */
 	bool has_pending;
 };
@@ -223,6 +237,7 @@ void meanwhile_begin(struct supervisor *s);
 /* handover.c */
 bool handover_attach(struct supervisor *s); /* the first generation follows a server that was there before */
 int handover_begin(struct supervisor *s, const char *path, struct text *why);
+void handover_go(struct supervisor *s);                      /* it takes over */
 bool handover_is_possible(const struct supervisor *s, struct text *why);
 struct generation *handover_one_too_many(const struct supervisor *s);
 void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
@@ -243,6 +258,17 @@ void handover_drain(struct supervisor *s,
 /* gates.c: `old` closes its gate, and `next` opens its own; NULL: there is none. 0, or -errno: all is as before */
 int gates_swap(struct supervisor *s, struct generation *old, struct generation *next, int64_t *gate_us,
 	       struct text *why);
+
+void gates_ask_door(struct supervisor *s); /* of the next generation */
+
+/* canary.c */
+bool canary_is_wanted(const struct supervisor *s);
+void canary_begin(struct supervisor *s);
+bool canary_is_open(const struct supervisor *s); /* the next generation has its turn */
+void canary_checked(struct supervisor *s, int status);
+bool canary_give_back(struct supervisor *s); /* it is over: true, the next one goes on with what it has */
+void canary_tick(struct supervisor *s, int64_t now);
+int64_t canary_due(const struct supervisor *s);
 
 /* reexec.c */
 void reexec_note_path(void); /* before anything changes the working directory */

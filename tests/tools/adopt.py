@@ -28,6 +28,7 @@ class Orphaned(Supervised):
     def __enter__(self):
         super().__enter__()
         self.child = self.status()["server"]
+        self.started = self.family()  # its workers too, which nothing else would end
         self.end_supervisor()
         return self
 
@@ -50,8 +51,9 @@ class Orphaned(Supervised):
         super().__exit__()
         if self.process.stderr:
             self.process.stderr.close()
-        if alive(self.child):
-            os.kill(self.child, signal.SIGKILL)
+        for pid in self.started:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 def adopted_server_is_handed_over(code):
