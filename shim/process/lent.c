@@ -17,6 +17,7 @@
 /* A forked child finds this cleared: it has no timer. */
 static cpr_touched struct timer {
 	_Atomic int made; /* the kernel's id and 1; 0: there is none */
+	_Atomic bool armed;
 } *timer;
 
 /* Told from the program's own timers by an address that only we know. */
@@ -56,8 +57,20 @@ void lent_ring_in(int ms)
 	struct itimerspec in = {.it_value = {ms / 1000, ms ? ms % 1000 * 1000000L : SOON_NS}};
 	int id = timer ? make_timer() : -1;
 
-	if (id >= 0)
-		sys(SYS_timer_settime, id, 0, &in, NULL);
+	if (id < 0)
+		return;
+	atomic_store(&timer->armed, true);
+	sys(SYS_timer_settime, id, 0, &in, NULL);
+}
+
+void lent_rang(void)
+{
+	atomic_store(&timer->armed, false);
+}
+
+bool lent_is_armed(void)
+{
+	return atomic_load(&timer->armed);
 }
 
 bool lent_may_run(void)

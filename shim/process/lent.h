@@ -22,6 +22,16 @@ int lent_init(void);
 /* A round is to be made in `ms` milliseconds (0: at once). Any thread and any handler; keeps errno. */
 void lent_ring_in(int ms);
 
+/*
+ * Is a round to be made already, in any number of milliseconds? A call of the program's that the timer ends is made
+ * again, and so it wakes the task again: without this it went round ten thousand times a second while a generation
+ * arrived.
+ */
+bool lent_is_armed(void);
+
+/* The timer has rung. */
+void lent_rang(void);
+
 /* Is this signal the timer's? */
 bool lent_is_timer(const siginfo_t *info);
 

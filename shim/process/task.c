@@ -285,6 +285,7 @@ void task_round_in_handler(void)
 
 	if (!may_start() || !is_ours())
 		return;
+	lent_rang();
 	if (atomic_load(&own->pauses)) {
 		note_for_later();
 		return;
@@ -314,6 +315,8 @@ void task_wake(void)
 		if (was & ALIVE)
 			return;
 	}
+	if (lent_is_armed())
+		return;
 	guard_block(&before); /* the task begins with the mask of the thread that starts it */
 	task_wake_in_handler();
 	guard_unblock(&before);
