@@ -42,6 +42,19 @@ static bool is_listener(const struct entry *e)
 	       strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
 }
 
+bool deliver_can_take(void)
+{
+	struct guard_hold hold;
+	bool can = false;
+
+	if (!guard_lock(&hold))
+		return false;
+	for (const struct entry *e = table_first(cpr__table); e && !can; e = table_after(e))
+		can = is_listener(e);
+	guard_unlock(&hold);
+	return can;
+}
+
 /* A child can take from a queue only if it was there when the child was born. */
 static void before_fork(void)
 {

@@ -23,6 +23,12 @@ void deliver_expect(void);
  */
 void deliver_expect_no_more(void);
 
+/*
+ * Has this process a listener to knock at? Not where only its workers hold one, as with haproxy's master, which execs
+ * itself when they are there: its next image shares no queue with them.
+ */
+bool deliver_can_take(void);
+
 /* Knocks for one more at its listener. False: there is no room now. The descriptor is taken then. Holding the guard. */
 bool deliver_take(const struct entry *listener, int fd);
 

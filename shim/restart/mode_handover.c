@@ -289,6 +289,8 @@ static const char *refusal(uint32_t verb)
 		return "this generation is behind its gate";
 	if ((verb == PROTOCOL_TAKE || verb == PROTOCOL_ADOPT) && gate_is_closed)
 		return "this generation is behind its gate";
+	if (verb == PROTOCOL_TAKE && !deliver_can_take())
+		return "only its workers hold the listeners: the last generation keeps its connections";
 	if ((verb == PROTOCOL_FORGET || verb == PROTOCOL_PASS) && !gate_has_left)
 		return "this generation has not closed its gate";
 	if (verb == PROTOCOL_OPEN && gate_has_left && !gate_is_closed)
