@@ -37,14 +37,32 @@ static bool ask(struct client *client, pid_t pid, enum protocol_verb verb, struc
 	return false;
 }
 
+/* Of a worker, the only process of its generation that holds the listener. */
+static bool open_take_of(struct generation *to, pid_t worker)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+
+	if (ask(&client, worker, PROTOCOL_TAKE, &answer, "takes no connections"))
+		to->take = steal_fd(&client.line);
+	return to->take >= 0;
+}
+
 static bool open_take(struct generation *to)
 {
 	cleanup_client struct client client = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
 
-	if (to->take < 0 && ask(&client, to->owner, PROTOCOL_TAKE, &answer, "takes no connections"))
-		to->take = steal_fd(&client.line);
-	return to->take >= 0;
+	int64_t worker = 0;
+
+	if (to->take >= 0)
+		return true;
+	if (!ask(&client, to->owner, PROTOCOL_TAKE, &answer, "takes no connections"))
+		return false;
+	if (!protocol_get_int(answer.text, "pid", &worker))
+		return generation_has(to, (pid_t)worker) && open_take_of(to, (pid_t)worker);
+	to->take = steal_fd(&client.line);
+	return true;
 }
 
 /* What was idle at first has come. */

@@ -70,7 +70,8 @@ enum protocol_verb {
  *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a
  *          boundary; and PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once
  *          when it is 0. Its end calls it off
- *   TAKE   after OPEN. The connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
+ *   TAKE   after OPEN. With "pid" in the answer it is that worker which takes them, and is to be asked. Else the
+ *          connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
  *   FORGET after CLOSE: its listeners are given up, and there is no way back
  *   ADOPT  the process that asks is the supervisor from now on: the one before was killed
  * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many

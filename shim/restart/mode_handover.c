@@ -264,24 +264,9 @@ static void answer_doors(int sock)
 	raw_close(sock);
 }
 
-/*
- * A generation that began behind its gate has expected them from its start. One that gets its work back (a rollback)
- * has not, or has not any more. Where workers have forked by now, they have no queue to take from, and what comes is
- * closed.
- */
-static void expect_back(void)
-{
-	struct guard_hold hold;
-
-	if (!guard_lock(&hold))
-		return;
-	deliver_expect();
-	guard_unlock(&hold);
-}
-
 static const char *refusal(uint32_t verb)
 {
-	if (!roster_elect())
+	if (!roster_elect() && !(verb == PROTOCOL_TAKE && deliver_can_take()))
 		return "this process is a worker";
 	if (asked.wish && (asked.sock >= 0 || queued.sock >= 0))
 		return "another part of a handover is under way";
@@ -289,8 +274,6 @@ static const char *refusal(uint32_t verb)
 		return "this generation is behind its gate";
 	if ((verb == PROTOCOL_TAKE || verb == PROTOCOL_ADOPT) && gate_is_closed)
 		return "this generation is behind its gate";
-	if (verb == PROTOCOL_TAKE && !deliver_can_take())
-		return "only its workers hold the listeners: the last generation keeps its connections";
 	if ((verb == PROTOCOL_FORGET || verb == PROTOCOL_PASS) && !gate_has_left)
 		return "this generation has not closed its gate";
 	if (verb == PROTOCOL_OPEN && gate_has_left && !gate_is_closed)
@@ -381,9 +364,7 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 		return;
 	}
 	if (verb == PROTOCOL_TAKE) {
-		answer(sock, "ok", NULL, 0);
-		expect_back();
-		take_begin(sock);
+		take_asked(sock);
 		return;
 	}
 	asked.sock = sock;
@@ -454,7 +435,7 @@ static int look(void)
 		return 0;
 	if (!roster_elect()) {
 		look_as_worker();
-		return pass_look();
+		return sooner(pass_look(), take_look());
 	}
 	if (!asked.wish && queued.sock >= 0)
 		ask_queued();

@@ -349,7 +349,7 @@ static int pass_undelivered(void)
 	int fds[PROTOCOL_BATCH_MAX], r;
 	struct guard_hold hold;
 
-	if (!roster_elect() || (!waiting.count && !deliver_left()) || !guard_lock(&hold))
+	if ((!roster_elect() && !take_is_ours()) || (!waiting.count && !deliver_left()) || !guard_lock(&hold))
 		return 0;
 	waiting.count = waiting.count ? waiting.count : deliver_give_away(waiting.all, countof(waiting.all));
 	for (; batch.count < waiting.count; batch.count++) {

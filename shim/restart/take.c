@@ -15,6 +15,7 @@
 #include "fd/tagging.h"
 #include "model/protocol.h"
 #include "process/guard.h"
+#include "process/roster.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 enum { STEP_MS = 2, MOST_STEP_MS = 50, BATCHES = 8 };
 
 static int line = -1;
+static bool ours; /* it was asked of this process */
 static bool ended; /* the line has, and not all that came is accepted */
 static int step;
 
@@ -35,13 +37,66 @@ static struct {
 	uint32_t at;
 } had;
 
-void take_begin(int sock)
+static void begin(int sock)
 {
 	if (line >= 0)
 		raw_close(line);
 	line = sock;
+	ours = true;
 	step = STEP_MS;
 	ended = false;
+}
+
+/*
+ * A generation that began behind its gate has expected them from its start. One that gets its work back (a rollback)
+ * has not, or has not any more. Where workers have forked by now, they have no queue to take from, and what comes is
+ * closed.
+ */
+static void expect_back(void)
+{
+	struct guard_hold hold;
+
+	if (!guard_lock(&hold))
+		return;
+	deliver_expect();
+	guard_unlock(&hold);
+}
+
+/*
+ * Where only one worker holds a listener, that worker takes what is carried to it: haproxy's master execs itself when
+ * its worker is there, and its next image shares no queue with it. Of several workers any could accept the knock, and
+ * none but the one that knocks would know what it stands for.
+ */
+static void tell_worker(struct text *t)
+{
+	int workers[2] = {0};
+
+	if (roster_workers(workers, 2) == 1) {
+		protocol_put(t, "result", "ok");
+		protocol_put_int(t, "pid", workers[0]);
+	} else {
+		protocol_put(t, "result", "refused");
+		protocol_put(t, "reason", "only its workers hold the listeners");
+	}
+}
+
+void take_asked(int sock)
+{
+	bool here = deliver_can_take() || !roster_has_workers();
+	char bytes[256];
+	struct text t = TEXT_ON(bytes);
+
+	if (here)
+		protocol_put(&t, "result", "ok");
+	else
+		tell_worker(&t);
+	io_send(sock, t.bytes, t.used, -1);
+	if (here) {
+		expect_back();
+		begin(sock);
+	} else {
+		raw_close(sock);
+	}
 }
 
 void take_forget(void)
@@ -51,7 +106,12 @@ void take_forget(void)
 	if (line >= 0)
 		raw_close(line);
 	line = -1;
-	ended = false;
+	ours = ended = false;
+}
+
+bool take_is_ours(void)
+{
+	return ours;
 }
 
 /* Are there numbers for a whole batch? What comes out of a message and finds none is lost. */

@@ -6,14 +6,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* From here on connections come on `sock`, which is this module's to close. */
-void take_begin(int sock);
+/*
+ * The supervisor asks on `sock`, which is this module's to close: from here on connections come on it. Or it is told
+ * which worker is to be asked.
+ */
+void take_asked(int sock);
 
 /* Takes what has come, and knocks for it. ms until the next look; 0: nothing comes. */
 int take_look(void);
 
 /* Has the line ended, and all that came on it been accepted? Said once. */
 bool take_is_done(void);
+
+/* Has this process been asked to? */
+bool take_is_ours(void);
 
 /* In a forked child, which has no part in it. */
 void take_forget(void);

@@ -191,7 +191,7 @@ def again_and_again(name, *more):
 
 SETUPS["apache"].cpr = ("-u", "apache.pid")     # by which it would believe that it runs already
 
-for each in ("nginx", "nginx-single", "haproxy", "lighttpd", "python-http.server", "python-threading", "prefork-closing",
+for each in ("nginx", "nginx-single", "haproxy", "haproxy-master", "lighttpd", "python-http.server", "python-threading", "prefork-closing",
              "prefork-reuseport", "node", "node-cluster", "java", "apache", "unix"):
     again_and_again(each)
 
