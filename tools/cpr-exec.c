@@ -637,6 +637,10 @@ static int supervise(const char *path, char **argv)
 	supervisor.restart_signal = take_setting(SETTINGS_RESTART_SIGNAL, 0);
 	if (!supervisor.graceful_signal && !no_defaults)
 		supervisor.graceful_signal = defaults_graceful_signal(path, argv);
+	if (!no_defaults) {
+		snprintf(digits, sizeof(digits), "%d", defaults_replace_signal(path, argv));
+		set(SETTINGS_REPLACE_SIGNAL, digits);
+	}
 	unsetenv(SETTINGS_PIDFILE); /* it is ours */
 	return supervisor_run(&supervisor);
 }

@@ -13,8 +13,9 @@ static const struct server {
 	const char *name;
 	int graceful;
 	enum server_data data;
+	int replace;
 } servers[] = {
-#define SERVER(name, signal, data) {name, signal, SERVER_##data},
+#define SERVER(name, graceful, data, replace) {name, graceful, SERVER_##data, replace},
 #include "servers.def"
 #undef SERVER
 };
@@ -48,6 +49,13 @@ int defaults_graceful_signal(const char *path, char *const argv[])
 	const struct server *server = find_started(path, argv);
 
 	return server ? server->graceful : 0;
+}
+
+int defaults_replace_signal(const char *path, char *const argv[])
+{
+	const struct server *server = find_started(path, argv);
+
+	return server ? server->replace : 0;
 }
 
 enum server_data defaults_data(const char *path, char *const argv[])

@@ -7,6 +7,9 @@
  * is known. */
 int defaults_graceful_signal(const char *path, char *const argv[]);
 
+/* The signal at which it starts its own successor, behind a supervisor's back. 0: none is known. */
+int defaults_replace_signal(const char *path, char *const argv[]);
+
 /* Data that a server keeps for itself: two generations side by side would each have their own. */
 enum server_data {
 	SERVER_NO_DATA,

@@ -136,13 +136,14 @@ void settings_read(struct settings *settings, char *const envp[])
 		.signal = settings_doorbell(envp),
 		.retire_signal = settings_number(envp, SETTINGS_RETIRE_SIGNAL, 1, SIGRTMAX, SIGTERM),
 		.restart_signal = settings_number(envp, SETTINGS_RESTART_SIGNAL, 0, SIGRTMAX, 0),
+		.replace_signal = settings_number(envp, SETTINGS_REPLACE_SIGNAL, 0, SIGRTMAX, 0),
 		.test = copied(envp, SETTINGS_TEST),
 		.unlink = copied(envp, SETTINGS_UNLINK),
 		.pidfile = copied(envp, SETTINGS_PIDFILE),
 	};
 	read_supervisor(settings, envp);
 	if (!is_meant(envp)) {
-		settings->restart_signal = settings->supervisor = 0;
+		settings->restart_signal = settings->replace_signal = settings->supervisor = 0;
 		settings->supervisor_nonce = 0;
 		settings->gated = false;
 		settings->test = settings->unlink = settings->pidfile = NULL;

@@ -21,6 +21,7 @@
 #define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
 /* Of cpr-exec, and so of the program: what it starts in turn inherits all these. */
 #define SETTINGS_PID "CPR_PID"
+#define SETTINGS_REPLACE_SIGNAL "CPR_REPLACE_SIGNAL" /* a number: under a supervisor, the program never gets it */
 #define SETTINGS_SUPERVISOR "CPR_SUPERVISOR"         /* PID:NONCE of the supervisor: handover mode */
 #define SETTINGS_GATE "CPR_GATE"                     /* closed: the generation begins behind its gate */
 #define SETTINGS_ROLLBACK "CPR_ROLLBACK"             /* 1: a generation may get its work back */
@@ -30,6 +31,7 @@ struct settings {
 	struct rules rules;
 	int drain_s, grace_s, ready_timeout_s;
 	int signal, retire_signal, restart_signal;
+	int replace_signal; /* at which the server would start its own successor: it never comes; 0: none */
 	const char *test, *unlink, *pidfile; /* NULL: none */
 	int supervisor;            /* its pid; 0: exec mode */
 	uint64_t supervisor_nonce; /* it listens at protocol_address() of this */

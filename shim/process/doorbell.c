@@ -209,7 +209,9 @@ static void rang(int sig, siginfo_t *info, void *context)
 bool doorbell_owns(int sig)
 {
 	light_asked(sig);
-	return cpr__table && sig && (sig == cpr__settings.signal || sig == cpr__settings.restart_signal);
+	return cpr__table && sig &&
+	       (sig == cpr__settings.signal || sig == cpr__settings.restart_signal ||
+		sig == cpr__settings.replace_signal);
 }
 
 void doorbell_spare(sigset_t *set)
@@ -253,6 +255,17 @@ void doorbell_mute(bool on)
 	errno = saved_errno;
 }
 
+/*
+ * nginx starts a new nginx at SIGUSR2, and its package does so at every upgrade: the supervisor would lose the server to
+ * a process that it does not know, and the service ended. So the program believes that it has a handler.
+ */
+static int ignore_replace_signal(void)
+{
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	return cpr__settings.replace_signal ? next_sigaction(cpr__settings.replace_signal, &ignore, NULL) : 0;
+}
+
 int doorbell_init(void)
 {
 	sigset_t ours;
@@ -260,7 +273,8 @@ int doorbell_init(void)
 	rung = birth_cleared(sizeof(*rung));
 	if (!rung)
 		return -ENOMEM;
-	if (hang(cpr__settings.signal) || (cpr__settings.restart_signal && hang(cpr__settings.restart_signal)))
+	if (hang(cpr__settings.signal) || (cpr__settings.restart_signal && hang(cpr__settings.restart_signal)) ||
+	    ignore_replace_signal())
 		return -errno;
 	sigemptyset(&ours);
 	sigaddset(&ours, cpr__settings.signal);

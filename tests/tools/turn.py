@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import threading
 
@@ -172,3 +173,21 @@ def one_at_a_time_goes_by_the_programs_name():
         expect(run(EXEC, "-m", "handover", "--rollback", "5", "--no-defaults", named), 0)
         expect(run(EXEC, "-m", "handover", "--one-at-a-time", "--ready-http", "/", "true"), 2, "--ready-http: ")
         expect(run(EXEC, "--one-at-a-time", "true"), 2, "--one-at-a-time is for handover mode")
+
+
+@test
+def a_server_never_gets_the_signal_at_which_it_would_replace_itself():
+    code = SERVER.replace("import os, socket", "import os, signal, socket").replace("listener = socket.socket()", """
+for name in ("USR1", "USR2"):
+    signal.signal(getattr(signal, "SIG" + name), lambda *_, name=name: open(name, "w").close())
+listener = socket.socket()""")
+    os.environ["CPR_REPLACE_SIGNAL"] = str(int(signal.SIGUSR2))
+    try:
+        server = Supervised("--no-defaults", code=code)
+    finally:
+        del os.environ["CPR_REPLACE_SIGNAL"]
+    with server:
+        for name in ("USR2", "USR1"):
+            os.kill(server.status()["server"], getattr(signal, f"SIG{name}"))
+        until("the other signal", lambda: server.has("USR1"))
+        assert not server.has("USR2") and server.serves()
