@@ -256,8 +256,8 @@ void doorbell_mute(bool on)
 }
 
 /*
- * nginx starts a new nginx at SIGUSR2, and its package does so at every upgrade: the supervisor would lose the server to
- * a process that it does not know, and the service ended. So the program believes that it has a handler.
+ * nginx starts a new nginx at SIGUSR2, and its package asks for that at every upgrade: the supervisor would lose the
+ * server to a process that it does not know, and the service ended. So the program believes that it has a handler.
  */
 static int ignore_replace_signal(void)
 {
