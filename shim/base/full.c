@@ -40,6 +40,7 @@ static const struct {
 			   "the next generation may find the oldest, and say that it runs already"},
 	[FULL_REPLAY] = {"replay", "options and registrations of one socket that was not bound yet",
 			 "its listener may lack the first of them"},
+	[FULL_CALLERS] = {"callers", "callers that ring at once", "one beyond them gets no answer, and rings again"},
 };
 
 static _Atomic bool full[FULLS]; /* a child has a copy */

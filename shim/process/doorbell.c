@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "process/doorbell.h"
 
+#include "base/full.h"
 #include "base/next.h"
 #include "process/active_calls.h"
 #include "process/birth.h"
@@ -25,6 +26,7 @@ cpr_thread unsigned doorbell_rings;
 static cpr_touched struct rung {
 	_Atomic uint64_t nonces[CALLERS_MAX]; /* 0: free */
 	_Atomic bool restart;
+	_Atomic bool full;
 } *rung;
 
 static void (*when_heard)(int fd);
@@ -80,6 +82,8 @@ static bool is_foreign(const siginfo_t *info)
 
 bool doorbell_next(uint64_t *nonce)
 {
+	if (rung && unlikely(atomic_load_explicit(&rung->full, memory_order_relaxed)))
+		full_note(FULL_CALLERS, CALLERS_MAX);
 	for (int i = 0; rung && i < CALLERS_MAX; i++)
 		if (atomic_load_explicit(&rung->nonces[i], memory_order_relaxed) &&
 		    (*nonce = atomic_exchange(&rung->nonces[i], 0)))
@@ -110,15 +114,18 @@ static bool is_noted(uint64_t nonce)
 	return !nonce;
 }
 
-/* Once: whoever rings without a pause must not take all places. */
+/* Once: whoever rings without a pause must not take all places. The task says that there was none, not a handler. */
 static void note_caller(uint64_t nonce)
 {
-	for (int i = 0; i < CALLERS_MAX && !is_noted(nonce); i++) {
+	if (is_noted(nonce))
+		return;
+	for (int i = 0; i < CALLERS_MAX; i++) {
 		uint64_t none = 0;
 
 		if (atomic_compare_exchange_strong(&rung->nonces[i], &none, nonce))
 			return;
 	}
+	atomic_store(&rung->full, true);
 }
 
 /*

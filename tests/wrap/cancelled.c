@@ -241,7 +241,7 @@ TEST(the_next_generation_of_a_program_of_threads_may_be_cancelled, BOTH)
 
 /* ---- many moments ---- */
 
-enum { STORM_MS = 2500, KINDS = 4, SPREAD_US = 60, RING_EVERY_NS = 10000 };
+enum { NONCES = 32, STORM_MS = 2500, KINDS = 4, SPREAD_US = 60, RING_EVERY_NS = 10000 };
 
 static struct {
 	_Atomic int tids[KINDS];
@@ -276,13 +276,16 @@ static void *wait_on(void *kind)
 	return kind;
 }
 
-/* Nobody listens for these: they are over soon, but for the system calls that it takes to see that. */
+/*
+ * No process listens for these: they are over soon, but for the system calls that it takes to see that. Not a new nonce
+ * each time: the library remembers 64 callers, and under load so many would leave no place for the one that listens.
+ */
 static void *ring_on(void *unused)
 {
 	siginfo_t info = {.si_code = SI_QUEUE};
 
 	for (int i = 0; !storm.over; i = (i + 1) % KINDS) {
-		info.si_value.sival_ptr = (void *)(++storm.rings << 8 | 1); /* a nonce */
+		info.si_value.sival_ptr = (void *)((++storm.rings % NONCES + 1) << 8 | 1);
 		if (storm.tids[i])
 			syscall(SYS_rt_tgsigqueueinfo, getpid(), storm.tids[i], SIGRTMAX - 5, &info);
 		/* who has the next one queued when it comes out of the handler comes to nothing else */
