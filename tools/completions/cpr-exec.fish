@@ -23,6 +23,7 @@ complete -c cpr-exec -l one-at-a-time -d 'the old generation ends before the nex
 complete -c cpr-exec -l no-defaults -d 'takes nothing by the programs name'
 complete -c cpr-exec -l generations -x -d 'so many old generations may drain at a time'
 complete -c cpr-exec -l rollback -x -d 'the old one is kept so long, for cprctl rollback or when the new one dies'
+complete -c cpr-exec -l canary -x -d 'for some seconds the new one takes a share of the clients only'
 complete -c cpr-exec -l watch -r -F -d 'a change of FILE restarts the program, half a second later'
 complete -c cpr-exec -l fdstore -d 'systemctl restart loses nothing: listeners and idle connections'
 complete -c cpr-exec -l crash-limit -x -d 'so often is a server that crashes started again'
