@@ -138,7 +138,7 @@ def stock_state(unit, client):
     until = time.monotonic() + TIMEOUT
     while state_of_port(client) == "refused" and time.monotonic() < until:
         time.sleep(0.05)
-    pid = call("systemctl", "show", "-P", "MainPID", unit)[1]
+    pid = show(unit, "MainPID")
     with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
         under = "with" if "libcpr" in maps.read() else "without"
     state = f"{state_of_port(client)} {under} cpr"
@@ -157,6 +157,27 @@ def steps(unit):
     return True, f"{len(STEPS)} and {len(packages)} packages"
 
 
+def show(unit, key):
+    return call("systemctl", "show", "-P", key, unit)[1]
+
+
+def kill_all(unit, client):
+    """Every process of it at once: Restart= brings it back, with its listeners, and nothing is refused meanwhile."""
+    if show(unit, "Restart") == "no":
+        return "came back"   # nothing says that it should
+    before, until = show(unit, "MainPID"), time.monotonic() + TIMEOUT
+    call("systemctl", "kill", "--signal=KILL", "--kill-who=all", unit)
+    while time.monotonic() < until:
+        try:
+            if not client().ask() and show(unit, "MainPID") not in ("0", before):
+                return "came back"
+        except ConnectionRefusedError:
+            return "refused"
+        except (OSError, http.client.HTTPException):
+            pass   # accepted by one that was killed
+    return "did not come back"
+
+
 def try_unit(unit):
     client = CLIENTS_OF.get(unit, Http)
     call("systemctl", "start", unit)
@@ -168,9 +189,10 @@ def try_unit(unit):
     load.end()
     result |= {"answered": load.answered, "failed": load.failed, "idle": idle_state(idle, before)}
     print(call("journalctl", "-u", unit, "--no-pager", "-o", "cat")[1][-3000:], file=sys.stderr)
+    result["lost"] = client.lost() if hasattr(client, "lost") else 0
+    result["killed"] = kill_all(unit, client)
     call("systemctl", "stop", unit)
     result["stopped"] = state_of_port(client)
-    result["lost"] = client.lost() if hasattr(client, "lost") else 0
     result["disable"] = call(CTL, "disable", unit)
     result["left"] = left_over(unit)
     result["stock"] = stock_state(unit, client)
