@@ -3,7 +3,7 @@
 #
 #   make                      build/libcpr.so, build/cpr-exec, build/cprctl
 #   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
-#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -fuzz -servers -systemd
+#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -debug -fuzz -servers -systemd
 #   make check-neutral        other programs' own test suites under the library; takes long
 #   make check-sanitize       the unit and the wrap tests under the address and undefined-behaviour sanitizers, threads under the thread sanitizer
 #   make check-distro         make check in a root of Debian 13, debootstrapped into build/distro; as root
@@ -167,8 +167,8 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-systemd check-packages check-neutral test-programs
-PARTS := house compilers library unit tools wrap fuzz servers systemd
+.PHONY: check check-debug check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-systemd check-packages check-neutral programs test-programs
+PARTS := house compilers library unit tools wrap debug fuzz servers systemd
 
 check: all
 	+@for part in $(PARTS); do \
@@ -208,6 +208,11 @@ check-tools check-wrap check-fuzz check-neutral check-systemd: check-%: all test
 check-servers: all test-programs
 	@if [ -x tests/servers/run ]; then tests/servers/setup && tests/servers/run --build $(BUILD) $(SERVERS); else echo "no tests/servers/run"; fi
 
+# The same programs under a library that ends a process which touches the table without the guard.
+check-debug:
+	+$(MAKE) --no-print-directory DEBUG=1 all programs
+	BUILD=build-debug tests/wrap/run
+
 check-sanitize:
 	+$(MAKE) --no-print-directory SANITIZE=address,undefined check-unit check-wrap
 	+$(MAKE) --no-print-directory SANITIZE=thread check-threads
@@ -230,7 +235,8 @@ check-packages:
 deb:
 	@env -u MAKEFLAGS -u MAKELEVEL -u BUILD tests/packages/build build/packages
 
-test-programs: $(PROGRAMS) $(FUZZERS)
+programs: $(PROGRAMS)
+test-programs: programs $(FUZZERS)
 
 $(BUILD)/unit-tests: $(UNIT_OBJ) $(SHARED_OBJ)
 	@echo "  LINK  $@"
@@ -311,6 +317,6 @@ uninstall:
 	rm -f $(addprefix $(D)$(datadir)/bash-completion/completions/,$(basename $(notdir $(wildcard tools/completions/*.bash))))
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-debug
 
 -include $(shell find $(BUILD)/obj $(BUILD)/pic $(BUILD)/tests -name '*.d' 2>/dev/null)

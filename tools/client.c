@@ -110,7 +110,9 @@ static enum outcome look(struct client *c, struct text *why)
 			    (int)c->pid);
 	if (!r && proc_has_signal(proc.caught, page.signo))
 		return OUTCOME_DONE;
-	if (proc_has_signal(proc.blocked, page.signo))
+	if (r && proc_read(c->pid, &proc)) /* it may have begun to exec between the two looks */
+		return fail(OUTCOME_ABSENT, why, "no process has the PID %d", (int)c->pid);
+	if (proc_has_signal(proc.blocked, page.signo) || (r && proc_has_signal(proc.caught, page.signo)))
 		return OUTCOME_SILENT;
 	if (r)
 		return fail(OUTCOME_ABSENT, why,

@@ -12,6 +12,7 @@
 #include "fd/conn.h"
 #include "fd/tagging.h"
 
+#include <netinet/in.h>
 #include <string.h>
 
 enum {
@@ -58,6 +59,24 @@ static bool is_same(const struct note *a, const struct note *b, const void *valu
 	return a->level == b->level && a->name == b->name && a->len == b->len && !memcmp(a->value, value, a->len);
 }
 
+static bool is_membership(const struct note *note)
+{
+	return note->level == IPPROTO_IP ? note->name == IP_ADD_MEMBERSHIP || note->name == MCAST_JOIN_GROUP
+					 : note->level == IPPROTO_IPV6 && (note->name == IPV6_JOIN_GROUP ||
+									   note->name == MCAST_JOIN_GROUP);
+}
+
+/* Has its socket the same option with a later value? */
+static bool is_overruled(const struct note *note)
+{
+	const struct note *later = note->after;
+
+	while (later && (later->fd != note->fd || later->epfd >= 0 || later->level != note->level ||
+			 later->name != note->name))
+		later = later->after;
+	return later && note->epfd < 0 && !is_membership(note);
+}
+
 /*
  * Before a note is added. Drops the notes of a socket that was closed since, the one that this repeats, and the
  * oldest of too many. So open sockets bound what is noted, and not calls. Holding the guard.
@@ -82,7 +101,8 @@ static void make_room(const struct note *wanted, const void *value)
 	}
 	if (count < MOST)
 		return;
-	full_note(FULL_REPLAY, MOST);
+	if (!is_overruled(*oldest))
+		full_note(FULL_REPLAY, MOST);
 	free_note(oldest);
 }
 

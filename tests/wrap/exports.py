@@ -150,6 +150,8 @@ def the_api_is_exported_and_nothing_within(build):
 def only_what_has_a_reason_is_called(build):
     """A function that the program defines itself, as bash does getenv, would be called in the place of libc's."""
     wanted = _dynamic(build / "libcpr.so", "--undefined-only")
+    if os.environ.get("BUILD") == "build-debug":
+        wanted -= {"abort"}     # where the table is touched without the guard
     _must_be_empty("called without a reason in imports.txt", wanted - imports())
 
 
