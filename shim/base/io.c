@@ -258,37 +258,54 @@ void io_close(int *fd)
 enum { ACCEPT_US = 240000 };
 
 /*
- * O_NONBLOCK, the obvious way, is shared with every process that has the listener: one that comes into accept() in this
- * moment would be told EAGAIN at once. So is the timeout, but it is told only if no client comes for so long. True: the
- * timeout was none, and is to be undone.
+ * One process at a time: what a process finds and puts back is not the program's timeout if another is here, and one
+ * that came to accept() behind that other's last step slept for good. The kernel lets go of the lock when its holder
+ * dies. A process that does not get it leaves the queue to the one that has it.
  */
-static bool limit_accept(int listener, struct timeval *before)
+static bool lock_listener(int listener, short type)
 {
-	struct timeval limit = {.tv_usec = ACCEPT_US};
-	socklen_t len = sizeof(*before);
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
 
-	if (next_fcntl(listener, F_GETFL, NULL) & O_NONBLOCK ||
-	    getsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, before, &len))
-		return false;
-	if ((before->tv_sec || before->tv_usec) && !before->tv_sec && before->tv_usec <= ACCEPT_US)
-		return false; /* short enough, or another process is here */
-	return !next_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	return !next_fcntl(listener, F_SETLK, &lock);
+}
+
+/*
+ * O_NONBLOCK, the obvious way, is shared with every process that has the listener: one that comes into accept() in this
+ * moment would be told EAGAIN at once. So is the timeout, but it is told only if no client comes for so long.
+ */
+static int accept_within_limit(int listener)
+{
+	struct timeval before, limit = {.tv_usec = ACCEPT_US};
+	socklen_t len = sizeof(before);
+	int fd;
+
+	if (getsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &before, &len))
+		return -errno;
+	if (!before.tv_sec && before.tv_usec == ACCEPT_US)
+		before.tv_usec = 0; /* of a process that died here */
+	if (next_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)))
+		return -errno;
+	fd = raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	fd = fd < 0 ? -errno : fd;
+	next_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &before, sizeof(before));
+	return fd;
 }
 
 int io_accept_soon(int listener)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
-	struct timeval before;
-	bool limited;
 	int fd;
 
 	if (raw_poll(&p, 1, 0) <= 0)
 		return -EAGAIN;
-	limited = limit_accept(listener, &before);
-	fd = raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	fd = fd < 0 ? -errno : fd;
-	if (limited)
-		next_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &before, sizeof(before));
+	if (next_fcntl(listener, F_GETFL, NULL) & O_NONBLOCK) {
+		fd = raw_accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
+	if (!lock_listener(listener, F_WRLCK))
+		return -EAGAIN;
+	fd = accept_within_limit(listener);
+	lock_listener(listener, F_UNLCK);
 	return fd;
 }
 
