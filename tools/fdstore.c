@@ -144,6 +144,7 @@ bool fdstore_leave(struct supervisor *s)
 	}
 	fdstore_keep(s);
 	reexec_call_off(s, "the supervisor was told to end");
+	notify_more_time(s, DRAIN_S + 2 * KILL_AFTER_S); /* a unit may allow less */
 	s->ending = s->store.leaving = true;
 	s->start_again_at = 0;
 	s->serving = NULL;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MESSAGE_SIZE = 8192, SENDERS = 64 };
@@ -118,6 +119,27 @@ void notify_phase(struct supervisor *s, const char *word)
 		text_format(&t, "MONOTONIC_USEC=%lld\n", (long long)(io_now() / 1000));
 	if (s->serving)
 		text_format(&t, "STATUS=generation %d, %zu draining\n", s->serving->number, draining);
+	notify_send(s, text, t.used, -1);
+}
+
+void notify_more_time(const struct supervisor *s, int seconds)
+{
+	char text[64];
+	struct text t = TEXT_ON(text);
+
+	text_format(&t, "EXTEND_TIMEOUT_USEC=%lld\n", seconds * 1000000LL);
+	notify_send(s, text, t.used, -1);
+}
+
+void notify_end(const struct supervisor *s)
+{
+	char text[128];
+	struct text t = TEXT_ON(text);
+	int status = WIFEXITED(s->status) ? WEXITSTATUS(s->status) : 0;
+
+	if (!status)
+		return;
+	text_format(&t, "EXIT_STATUS=%d\nSTATUS=the server ended with status %d\n", status, status);
 	notify_send(s, text, t.used, -1);
 }
 

@@ -366,6 +366,7 @@ static int run(struct supervisor *s)
 	while (!s->ending || s->generations)
 		step(s);
 	fdstore_end(s);
+	notify_end(s);
 	launch_pidfile_remove();
 	return end(s->status);
 }

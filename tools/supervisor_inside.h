@@ -190,6 +190,8 @@ void notify_resume(struct supervisor *s);
 void notify_hear(struct supervisor *s);
 void notify_ready(struct supervisor *s); /* the first generation serves: our manager is told, once */
 
+void notify_more_time(const struct supervisor *s, int seconds); /* the manager is to wait so long from now on */
+void notify_end(const struct supervisor *s);                   /* has the server failed, and with which status */
 void notify_phase(struct supervisor *s, const char *word); /* READY, RELOADING or STOPPING, with a status */
 void notify_send(const struct supervisor *s, const char *text, size_t n, int fd); /* fd -1: none */
 

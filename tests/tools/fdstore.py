@@ -116,7 +116,9 @@ def a_restart_through_the_store_keeps_listener_and_idle_connection():
         pids = [ask(client)[1]]
         first = client.sock
         for _ in range(3):
+            manager.said.clear()
             manager.stop()
+            assert {"STOPPING=1", "EXTEND_TIMEOUT_USEC=20000000"} <= set(manager.said), manager.said
             assert manager.names() == ["cpr-carried", "cpr-kept", "cpr-state"], manager.store
             with socket.create_connection(("127.0.0.1", manager.port), timeout=PATIENCE) as early:
                 early.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # nothing runs: it waits in the queue
@@ -154,6 +156,14 @@ def a_handover_is_a_reload_for_the_manager():
         manager.until_hears("READY=1")
         manager.until_hears("STATUS=generation 2, 1 draining")
         assert asked.wait(PATIENCE) == 0
+
+
+@test
+def a_manager_hears_with_which_status_a_server_failed():
+    with Manager() as manager:
+        subprocess.run([EXEC, "-m", "handover", "--", "sh", "-c", "exit 3"], check=False, stderr=subprocess.DEVNULL,
+                       env=dict(os.environ, NOTIFY_SOCKET=manager.path), timeout=PATIENCE)
+        manager.until_hears("EXIT_STATUS=3")
 
 
 @test
