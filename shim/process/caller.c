@@ -15,6 +15,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+enum { REPORT_TRIES = 100 };
+
 /* Connecting does not wait: a stranger whose backlog is full would hold up the task, and every other caller with it. */
 int caller_connect(uint64_t nonce)
 {
@@ -58,10 +60,12 @@ int caller_pid(int sock)
 
 void caller_report(uint64_t nonce, const void *bytes, size_t n)
 {
-	int saved_errno = errno;
-	cleanup_fd int sock = caller_connect(nonce);
+	int saved_errno = errno, tries = REPORT_TRIES, r;
 
-	if (sock >= 0)
-		io_send(sock, bytes, n, -1);
+	do { /* again if a program that closes everything has closed ours, too */
+		cleanup_fd int sock = caller_connect(nonce);
+
+		r = sock < 0 ? sock : io_send(sock, bytes, n, -1);
+	} while ((r == -EBADF || r == -ENOTSOCK) && --tries);
 	errno = saved_errno;
 }

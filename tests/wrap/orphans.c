@@ -165,6 +165,17 @@ TEST(nothing_of_ours_is_left_open, BOTH)
 		CHECK(!really_open(fd));
 }
 
+/* What the library has open for a moment goes as well: the caller hears of the next generation all the same. */
+TEST(a_program_that_closes_everything_again_and_again_is_ready, BELL)
+{
+	orphan();
+	lives_on();
+	for (long until = now_ms() + 300; now_ms() < until;)
+		closefrom(6);
+	if (generation() < 4)
+		next_generation();
+}
+
 /* ---- the number is wanted ---- */
 
 TEST(dup2_onto_an_orphans_number_moves_it, BOTH)
