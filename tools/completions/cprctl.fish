@@ -15,7 +15,7 @@ complete -c cprctl -n "not __fish_seen_subcommand_from $commands" -s h -l help -
 complete -c cprctl -n "not __fish_seen_subcommand_from $commands" -s V -l version -d 'the version'
 complete -c cprctl -n "not __fish_seen_subcommand_from $commands" -a "$commands"
 complete -c cprctl -n "__fish_seen_subcommand_from $commands" -l help -d 'help'
-complete -c cprctl -n "__fish_seen_subcommand_from ps list status restart rollback reexec dump enable" -l json -d 'says it in JSON'
+complete -c cprctl -n "__fish_seen_subcommand_from ps list status restart rollback reexec dump" -l json -d 'says it in JSON'
 complete -c cprctl -n "__fish_seen_subcommand_from list status restart rollback reexec" -a '(__cprctl_pids)'
 complete -c cprctl -n "__fish_seen_subcommand_from restart" -l timeout -x -d 'how long to wait'
 complete -c cprctl -n "__fish_seen_subcommand_from restart" -l exec -r -F -d 'starts this program instead'
