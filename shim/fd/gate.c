@@ -10,20 +10,22 @@
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/raw.h"
-#include "fd/door.h"
 #include "fd/replay.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define GATE_NAME TAGGING_HIDDEN "gate:"
 
 enum {
+	GREATEST_BACKLOG = 65535, /* the kernel cuts it to somaxconn */
 	SILENT_MAX = 16,
 };
 
@@ -94,6 +96,25 @@ static struct entry *hide(const struct entry *e, int fd, const struct object *ob
 
 /* ---- doors ---- */
 
+static int bind_privately(int fd, const struct object *object)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+	if (object->domain == AF_UNIX) /* the kernel finds an abstract name */
+		return next_bind(fd, (struct sockaddr *)&un, sizeof(sa_family_t)) ? -errno : 0;
+	if (object->domain == AF_INET)
+		return next_bind(fd, (struct sockaddr *)&in, sizeof(in)) ? -errno : 0;
+	if (object->domain != AF_INET6)
+		return -EAFNOSUPPORT;
+	if (!next_bind(fd, (struct sockaddr *)&in6, sizeof(in6)))
+		return 0;
+	/* ::ffff:127.0.0.1 */
+	in6.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
+	return next_bind(fd, (struct sockaddr *)&in6, sizeof(in6)) ? -errno : 0;
+}
+
 static bool has_nonblock(int fd)
 {
 	return next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK;
@@ -105,6 +126,36 @@ static void set_nonblock(int fd, bool on)
 
 	if (flags >= 0 && !(flags & O_NONBLOCK) != !on)
 		next_fcntl(fd, F_SETFL, (void *)(long)(on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
+}
+
+/* A socket like that one, at a private address, which nothing connects to. The descriptor, or -errno. */
+static int make_door(const struct object *like, bool nonblock)
+{
+	cleanup_fd int fd =
+		next_socket(like->domain, like->type | SOCK_CLOEXEC | (nonblock ? SOCK_NONBLOCK : 0), like->protocol);
+	int r = fd < 0 ? -errno : bind_privately(fd, like);
+
+	if (!r && like->type != SOCK_DGRAM && next_listen(fd, GREATEST_BACKLOG))
+		r = -errno;
+	return r ? r : steal_fd(&fd);
+}
+
+/* A FIFO that says nothing: a pipe of which each reader is a writer too, and so never sees an end. */
+static int make_silent_pipe(bool nonblock)
+{
+	char path[32];
+	struct text t = TEXT_ON(path);
+	int pair[2], fd;
+
+	if (next_sys(SYS_pipe2, pair, O_CLOEXEC))
+		return -errno;
+	text_format(&t, "/proc/self/fd/%d", pair[0]);
+	fd = raw_open(path, O_RDWR | O_CLOEXEC | (nonblock ? O_NONBLOCK : 0), 0);
+	if (fd < 0)
+		fd = -errno;
+	raw_close(pair[0]);
+	raw_close(pair[1]);
+	return fd;
 }
 
 /* To all numbers of e: what stands at `with`. */
@@ -140,7 +191,7 @@ bool gate_claims(void)
 int gate_claim(struct entry *e, int fd, const struct object *fresh)
 {
 	struct object listener = e->object;
-	int old = e->fd, r = door_bind(fd, fresh);
+	int old = e->fd, r = bind_privately(fd, fresh);
 
 	if (r)
 		return r;
@@ -161,48 +212,31 @@ int gate_claim(struct entry *e, int fd, const struct object *fresh)
 	return 0;
 }
 
-/*
- * A program that execs itself behind its gate, as haproxy's master does, and has closed the door with that, binds its
- * path anew: what waits hidden by the same name is its last image's, and nothing can connect to that any more.
- */
-static void forget_stale(const struct entry *e)
-{
-	struct entry *hidden = e->path_ino ? hidden_of(e) : NULL;
-
-	if (!hidden || !door_has_path(e->fd))
-		return;
-	raw_close(hidden->fd);
-	table_remove(cpr__table, hidden);
-}
-
-/* NULL: there is one, or none can be made. */
-static struct entry *add_door(struct entry *e)
+static bool add_door(struct entry *e)
 {
 	struct object listener = e->object, door;
 	cleanup_fd int high = -1, made = -1;
-	struct entry *hidden;
 
 	if (!claims || e->flags & ENTRY_ORPHAN || e->kind != ENTRY_STREAM || !object_still(&e->object, e->fd) ||
 	    hidden_of(e))
-		return NULL;
-	made = door_make(&listener, has_nonblock(e->fd));
+		return false;
+	made = make_door(&listener, has_nonblock(e->fd));
 	high = next_fcntl(e->fd, F_DUPFD_CLOEXEC, NULL);
 	if (made < 0 || high < 0 || object_of(made, &door))
-		return NULL;
+		return false;
 	high = io_move_up(high, PROTOCOL_HIGH);
-	hidden = hide(e, high, &listener);
-	if (!hidden)
-		return NULL;
+	if (!hide(e, high, &listener))
+		return false;
 	high = -1;
 	put_over(e, made);
 	e->object = door;
-	return hidden;
+	return true;
 }
 
 void gate_listens(int fd)
 {
 	struct guard_hold hold;
-	struct entry *e, *hidden;
+	struct entry *e;
 	int saved_errno = errno;
 
 	if (likely(!claims))
@@ -211,12 +245,8 @@ void gate_listens(int fd)
 		pending_resolve(fd);
 	if (tagging_knows(fd) && guard_lock(&hold)) {
 		e = table_by_fd(cpr__table, fd);
-		if (e && !(e->flags & ENTRY_STARTED_WITH)) {
-			forget_stale(e);
-			hidden = add_door(e);
-			if (hidden) /* its path is this generation's own: it may unlink it, or move another there */
-				hidden->path_dev = hidden->path_ino = 0;
-		}
+		if (e && !(e->flags & ENTRY_STARTED_WITH))
+			add_door(e);
 		guard_unlock(&hold);
 	}
 	errno = saved_errno;
@@ -264,7 +294,7 @@ static void open_one(struct entry *hidden)
 		replay_onto(e->fd, door);
 		if (is_listening(e))
 			/* clients that came while no generation accepted wait there: see gate_lower_backlogs */
-			next_listen(e->fd, DOOR_BACKLOG);
+			next_listen(e->fd, GREATEST_BACKLOG);
 		hooks.listens(e->name, e->fd);
 	}
 	raw_close(hidden->fd);
@@ -332,7 +362,7 @@ static struct silent *silent_for(struct silent *all, const struct entry *e)
 		errno = ENFILE;
 		return NULL;
 	}
-	s->fd = e->kind == ENTRY_FIFO ? door_make_silent_pipe(nonblock) : door_make(&e->object, nonblock);
+	s->fd = e->kind == ENTRY_FIFO ? make_silent_pipe(nonblock) : make_door(&e->object, nonblock);
 	if (s->fd < 0 || object_of(s->fd, &s->object)) {
 		errno = s->fd < 0 ? -s->fd : EBADF;
 		return NULL;
@@ -396,7 +426,7 @@ static bool close_one(struct entry *e, struct silent *all)
 	put_over(e, s->fd);
 	e->object = s->object;
 	if (e->kind == ENTRY_STREAM)
-		next_listen(high, DOOR_BACKLOG); /* clients queue there for a moment */
+		next_listen(high, GREATEST_BACKLOG); /* clients queue there for a moment */
 	return true;
 }
 

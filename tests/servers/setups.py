@@ -132,7 +132,7 @@ def haproxy_master(room):
     """As distributions start it. Its worker lets no thread be started any more (RLIMIT_NPROC), and sees no /proc."""
     user = f"user haproxy\n    group haproxy\n    chroot {room.directory('empty')}" if ROOT else ""
     return haproxy_command(room, f"    {user}\n    stats socket {room.path('admin')} mode 660 level admin", "-W",
-                           "-p", room.path("haproxy.pid"), "-S", room.path("master"))
+                           "-p", room.path("haproxy.pid"))
 
 
 @setup("lighttpd")
