@@ -36,9 +36,11 @@ void cmd_expect_word(int argc, char **argv, const char *word);
 pid_t cmd_pid(const char *word);
 
 /*
- * *client becomes the supervisor of the server that it is, if it is no supervisor itself. OUTCOME_ABSENT: it has none.
+ * Asks the supervisor that this word names, or that of the server which it names, and waits so long for its "ok". What
+ * it says is in *answer, its process id in *supervisor. Any other outcome has been said on stderr.
  */
-enum outcome cmd_supervisor_of(struct client *client, struct text *why);
+enum outcome cmd_ask_supervisor(const char *word, enum protocol_verb verb, int timeout_s, struct answer *answer,
+				pid_t *supervisor);
 
 /* Says why on stderr, and returns the outcome. */
 enum outcome cmd_fail(enum outcome outcome, const struct text *why);

@@ -66,7 +66,10 @@ pid_t cmd_pid(const char *word)
 
 enum { TIMEOUT_MS = 5000 };
 
-enum outcome cmd_supervisor_of(struct client *client, struct text *why)
+/*
+ * *client becomes the supervisor of the server that it is, if it is no supervisor itself. OUTCOME_ABSENT: it has none.
+ */
+static enum outcome supervisor_of(struct client *client, struct text *why)
 {
 	cleanup_client struct client supervisor = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
@@ -89,6 +92,22 @@ enum outcome cmd_supervisor_of(struct client *client, struct text *why)
 	*client = supervisor;
 	supervisor = CLIENT_NONE;
 	return OUTCOME_DONE;
+}
+
+enum outcome cmd_ask_supervisor(const char *word, enum protocol_verb verb, int timeout_s, struct answer *answer,
+				pid_t *supervisor)
+{
+	cleanup_client struct client client = CLIENT_NONE;
+	char reason[2 * PROTOCOL_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+	enum outcome outcome = client_open(&client, cmd_pid(word), true, &why);
+
+	if (!outcome)
+		outcome = supervisor_of(&client, &why);
+	if (!outcome)
+		outcome = client_call_again(&client, verb, io_now() + timeout_s * INT64_C(1000000000), answer, &why);
+	*supervisor = client.pid;
+	return outcome ? cmd_fail(outcome, &why) : OUTCOME_DONE;
 }
 
 enum outcome cmd_fail(enum outcome outcome, const struct text *why)

@@ -49,20 +49,11 @@ enum outcome cmd_reexec(int argc, char **argv)
 {
 	bool json = cmd_json_option(argc, argv, "PID", usage_text);
 	cleanup_answer struct answer answer = ANSWER_NONE;
-	cleanup_client struct client client = CLIENT_NONE;
-	char reason[2 * PROTOCOL_ANSWER_MAX];
-	struct text why = TEXT_ON(reason);
-	pid_t pid = cmd_pid(argv[optind]);
 	int64_t began = io_now();
-	enum outcome outcome = client_open(&client, pid, true, &why);
+	pid_t pid;
+	enum outcome outcome = cmd_ask_supervisor(argv[optind], PROTOCOL_REEXEC, TIMEOUT_S, &answer, &pid);
 
 	if (!outcome)
-		outcome = cmd_supervisor_of(&client, &why);
-	if (!outcome)
-		outcome = client_call_again(&client, PROTOCOL_REEXEC, began + TIMEOUT_S * INT64_C(1000000000), &answer,
-					    &why);
-	if (outcome)
-		return cmd_fail(outcome, &why);
-	print(&answer, client.pid, (io_now() - began) / 1000000, json);
-	return OUTCOME_DONE;
+		print(&answer, pid, (io_now() - began) / 1000000, json);
+	return outcome;
 }

@@ -53,7 +53,7 @@ int fdqueue_end(const struct fdqueue *f, size_t i);
 bool fdqueue_expect(struct fdqueue *f, size_t pairs);
 void fdqueue_add_end(struct fdqueue *f, int fd);
 
-/* Whoever puts has closed its ends. */
+/* The side that puts has closed its ends. */
 bool fdqueue_is_over(const struct fdqueue *f);
 
 #endif

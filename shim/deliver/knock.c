@@ -259,7 +259,7 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
 
 /*
  * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our
- * connect and our send. That takes no time, but whoever knocks may be kept from his processor just then: a few ms of
+ * connect and our send. That takes no time, but the thread that knocks may have no processor just then: a few ms of
  * patience made a client of it, whose request was our word, and what it stood for was not taken.
  */
 static bool says_the_word(int fd, const struct knock *k)

@@ -101,7 +101,7 @@ int inherited_ancestor(void)
 	return atomic_load(&ancestor);
 }
 
-/* Who has less rights than whoever started it may not see what that is; but it was told its number. */
+/* One with less rights than its starter may not see what that is; but it was told its number. */
 static bool was_started_by_another(void)
 {
 	const char *value = settings_env(cpr__startup.envp, SETTINGS_PID);

@@ -33,7 +33,7 @@ void inherited_pass(bool on);
 int inherited_ancestor(void);
 
 /*
- * Has the process that started this one carried something for them, which whoever accepts on them gets? Asked before
+ * Has the process that started this one carried something for them, which a process that accepts gets? Asked before
  * this program's first accept(), and again when a drain was called off.
  */
 extern _Atomic int inherited_unasked;

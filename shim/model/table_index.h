@@ -28,7 +28,7 @@ static inline const void *key_of(int id)
 
 /*
  * A lock, even one for readers, will not do: a handler of the program that interrupts its holder would wait for ever,
- * and to keep handlers out takes two system calls, ten times what the lookup takes. So whoever changes the table
+ * and to keep handlers out takes two system calls, ten times what the lookup takes. So a thread that changes the table
  * (holding the guard, signals blocked) makes `changes` odd before and even after, and a reader believes what it saw if
  * that was even and the same all the while. It asks after each pointer that it loads: then the pointer was a good one a
  * moment ago, and what it points to may have been freed since but is still mapped: the pool never unmaps.

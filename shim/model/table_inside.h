@@ -21,8 +21,8 @@ static bool out_of_memory; /* as unlocked as the pool is */
 /*
  * uthash doubles its buckets when one chain is longer than this: ten, which makes four entries a bucket on average, and
  * four cache lines a lookup. By the longest chain alone, one entry a bucket cannot be had: with a lower threshold a
- * table of a million is doubled while nearly all buckets are empty. So whoever adds says what it is at that moment: 0,
- * which means "now", when as many entries are there as buckets; else never.
+ * table of a million is doubled while nearly all buckets are empty. So the code that adds says what it is at that
+ * moment: 0, which means "now", when as many entries are there as buckets; else never.
  */
 #undef HASH_BKT_CAPACITY_THRESH
 #define HASH_BKT_CAPACITY_THRESH threshold

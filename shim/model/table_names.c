@@ -58,7 +58,7 @@ void table_family_put(struct table *t, struct family *family)
 	pool_free(family, sizeof(*family) + family->len + 1);
 }
 
-/* Beside whoever claims. */
+/* Beside a thread that claims. */
 static void count_orphan(struct table *t, size_t more)
 {
 	atomic_fetch_add_explicit(&t->front.orphans, more, memory_order_relaxed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The socket back to whoever rang. */
+/* The socket back to the caller. */
 #define _GNU_SOURCE
 #include "process/caller.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The socket back to whoever rang. Knows nothing of requests. */
+/* The socket back to the caller. Knows nothing of requests. */
 #ifndef CPR_PROCESS_CALLER_H
 #define CPR_PROCESS_CALLER_H
 

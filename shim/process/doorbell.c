@@ -114,7 +114,9 @@ static bool is_noted(uint64_t nonce)
 	return !nonce;
 }
 
-/* Once: whoever rings without a pause must not take all places. The task says that there was none, not a handler. */
+/*
+ * Once: a caller that rings without a pause must not take all places. The task says that there was none, not a handler.
+ */
 static void note_caller(uint64_t nonce)
 {
 	if (is_noted(nonce))

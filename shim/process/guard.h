@@ -102,7 +102,7 @@ void guard_close(bool close);
 void guard_await_fork(void);
 
 /*
- * Has a thread of this process begun a fork that is not over, so that whoever runs in it waits for itself? For a
+ * Has a thread of this process begun a fork that is not over, so that what runs in it waits for itself? For a
  * handler.
  */
 bool guard_amid_fork(void);

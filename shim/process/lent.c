@@ -59,8 +59,9 @@ void lent_ring_in(int ms)
 
 	if (id < 0)
 		return;
-	atomic_store(&timer->armed, true);
-	sys(SYS_timer_settime, id, 0, &in, NULL);
+	atomic_store(&timer->armed, true); /* before: it may ring at once */
+	if (sys(SYS_timer_settime, id, 0, &in, NULL) < 0)
+		atomic_store(&timer->armed, false);
 }
 
 void lent_rang(void)

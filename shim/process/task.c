@@ -225,10 +225,11 @@ static void start(void)
 	if (cpr__task_clone(flags, first_stack + FIRST_STACK, begin) >= 0)
 		return;
 	atomic_fetch_and(&own->word, ~(unsigned)ALIVE);
-	lent_ring_in(0);
+	if (is_ours()) /* a timer is its process's alone, and what is noted of it lies in the parent's memory */
+		lent_ring_in(0);
 }
 
-/* Who is the first to make it alive starts it. */
+/* The first that makes it alive starts it. */
 static void start_once(void)
 {
 	if (!(atomic_fetch_or(&own->word, ALIVE) & ALIVE))
@@ -236,8 +237,8 @@ static void start_once(void)
 }
 
 /*
- * In a pause nothing is started; but the end of the pause may not see what is noted here. So whoever of the two comes
- * second starts it.
+ * In a pause nothing is started; but the end of the pause may not see what is noted here. So the second of the two
+ * starts it.
  */
 static void note_for_later(void)
 {
@@ -297,7 +298,7 @@ void task_round_in_handler(void)
 		lent_ring_in(1);
 	else if (make_room())
 		cpr__task_call(stack_top, lent_round);
-	/* who woke it meanwhile took it for alive, and has set no timer */
+	/* a wake that came meanwhile found it alive, and has set no timer */
 	if ((atomic_fetch_and(&own->word, ~(unsigned)ALIVE) & ~(unsigned)ALIVE) != was)
 		lent_ring_in(0);
 }

@@ -38,6 +38,14 @@ static bool is_alive(const struct worker *w)
 	return w->pid && procinfo_start_time(w->pid) == w->start_time;
 }
 
+bool retire_knows(int pid)
+{
+	for (size_t i = 0; i < worker_count; i++)
+		if (workers[i].pid == pid)
+			return true;
+	return false;
+}
+
 void retire_ring(const struct worker *old, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

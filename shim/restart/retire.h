@@ -8,6 +8,9 @@
 /* What the last generation left behind. */
 void retire_adopt(const struct worker *workers, size_t n);
 
+/* Is this one of them? The task's, as all here. */
+bool retire_knows(int pid);
+
 /* They look at the page at once: page_let_go. */
 void retire_ring(const struct worker *workers, size_t n);
 
