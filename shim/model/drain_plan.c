@@ -4,7 +4,7 @@
 
 enum { FIRST_LOOK_MS = 1, LOOK_MS = 5, SLOW_LOOK_MS = 20 };
 
-#define FIRST_NS INT64_C(10000000)
+#define FIRST_NS INT64_C(30000000)
 #define SOON_NS INT64_C(50000000)
 
 struct drain_plan drain_plan_of(int64_t asked_at, int64_t ns)

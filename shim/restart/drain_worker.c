@@ -35,6 +35,7 @@
 static cpr_large struct drain_worker_message message; /* too large for a handler's stack */
 static cpr_touched uint64_t draining_for; /* the nonce of the drain that this worker is in */
 static bool passed_on;
+static int64_t soon; /* until when it looks often: its owner waits, and clients are held */
 /* what it has passed on, and holds frozen until the owner execs: a restart that is called off gives it back */
 static struct passed *mine;
 static cpr_touched size_t mine_count;
@@ -42,7 +43,7 @@ static cpr_touched size_t mine_count;
 /* Of a process that was exec'ed; nonce 0: it is told nothing. */
 static cpr_touched struct {
 	uint64_t nonce;
-	int64_t deadline, soon; /* until when it looks often: its owner has waited already, until it could ask */
+	int64_t deadline;
 	int sock, owner;
 	uint64_t owner_start;
 	bool gone; /* the owner, on to the next generation */
@@ -50,7 +51,7 @@ static cpr_touched struct {
 
 enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 
-#define SOON_NS INT64_C(20000000)
+#define SOON_NS INT64_C(30000000)
 #define PATIENCE_NS INT64_C(1000000000) /* for the owner, to take what is on its way */
 
 /*
@@ -306,6 +307,7 @@ static void begin(uint64_t nonce)
 	draining_for = nonce;
 	passed_on = false;
 	mine_count = 0;
+	soon = io_now() + SOON_NS;
 	tagging_resolve();
 	drain_begin();
 }
@@ -318,7 +320,7 @@ static int go_on(void)
 	bool late = io_now() >= deadline();
 
 	if (!passed_on && ((going && !late) || !drain_close(late)))
-		return told.nonce && io_now() < told.soon ? FIRST_STEP_MS : STEP_MS;
+		return io_now() < soon ? FIRST_STEP_MS : STEP_MS;
 	if (!passed_on)
 		pass_on();
 	return SLOW_STEP_MS;
@@ -409,7 +411,6 @@ const char *drain_worker_told(int sock, const struct protocol_request *request)
 	told.owner = peer.pid;
 	told.owner_start = procinfo_start_time(peer.pid);
 	told.deadline = request->drain.deadline;
-	told.soon = io_now() + SOON_NS;
 	told.nonce = nonce;
 	inherited_pass(true);
 	return NULL;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Which trials are made again."""
 
-TRIES = 5       # on a busy machine a client may wait for reasons of its own
+TRIES = 3       # on a busy machine a client may wait for reasons of its own
 
 
 def attempts(trial, most=TRIES):

@@ -36,7 +36,7 @@ def tries(*results):
 @test
 def retries_what_only_took_too_long():
     assert tries(late(), harness.Result("sound")) == [1, 2]
-    assert tries(*[late() for _ in range(attempts.TRIES)]) == [1, 2, 3, 4, 5]
+    assert tries(late(), late(), late()) == [1, 2, 3]
     assert tries(harness.Result("sound")) == [1]
 
 

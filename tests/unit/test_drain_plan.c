@@ -205,7 +205,7 @@ Test(drain_plan, looks_soon_at_first_and_often_while_clients_are_held)
 	struct drain_plan plan = awaiting();
 
 	cr_assert_eq(drain_next_look(&plan, START), 1);
-	cr_assert_eq(drain_next_look(&plan, START + 20 * MS), 5);
+	cr_assert_eq(drain_next_look(&plan, START + 40 * MS), 5);
 	cr_assert_eq(drain_next_look(&plan, START + 100 * MS), 20);
 	plan = holding_since(100, TRY_SHORT);
 	cr_assert_eq(drain_next_look(&plan, START + 105 * MS), 1);
