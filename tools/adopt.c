@@ -105,6 +105,25 @@ static void take_heirlooms(struct adopt *a)
 	}
 }
 
+/*
+ * By whose rights it was started is the server's own word, and so is the program: one that has dropped root, and was
+ * taken over, would have root start a program of its choice.
+ */
+static bool is_believed(const struct adopt *a, struct text *why)
+{
+	struct proc proc;
+
+	if (geteuid())
+		return true;
+	if (proc_read(a->pid, &proc))
+		return refuse(why, "PID %d has ended", (int)a->pid);
+	if (proc.uid == a->start.uid)
+		return true;
+	return refuse(why,
+		      "PID %d says that user %u has started it, and runs as user %u: not believed. Start it anew",
+		      (int)a->pid, (unsigned)a->start.uid, (unsigned)proc.uid);
+}
+
 bool adopt_take(struct adopt *a, pid_t pid, struct text *why)
 {
 	cleanup_answer struct answer answer = ANSWER_NONE;
@@ -129,7 +148,8 @@ bool adopt_take(struct adopt *a, pid_t pid, struct text *why)
 	if (a->pidfd < 0)
 		return refuse(why, "PID %d: the kernel gives no pidfd of it: %s", (int)pid, strerror(errno));
 	a->pidfd = io_move_up(a->pidfd, PROTOCOL_HIGH); /* low numbers are the server's */
-	if (holdings_take_with_start(&a->holdings, pid, PATIENCE_MS, &a->start, why) || !can_start(a, why))
+	if (holdings_take_with_start(&a->holdings, pid, PATIENCE_MS, &a->start, why) || !can_start(a, why) ||
+	    !is_believed(a, why))
 		return false;
 	take_heirlooms(a);
 	return true;
@@ -170,7 +190,7 @@ static bool become_user(const struct adopt *a)
 	struct proc proc;
 
 	if (geteuid() || !a->start.uid)
-		return true;
+		return true; /* is_believed: the kernel says so of the server too */
 	errno = count < 0 ? -count : 0;
 	if (count < 0 || proc_read(a->pid, &proc) || setgroups((size_t)count, groups) ||
 	    setresgid(proc.gid, proc.gid, proc.gid) || setresuid(a->start.uid, a->start.uid, a->start.uid))

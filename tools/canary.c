@@ -87,11 +87,17 @@ static void take_turns(struct supervisor *s, int64_t now)
 		c->turn_at = now + AGAIN_MS * MS;
 		return;
 	}
+	if (c->open && h->check > 0) { /* the other one would answer it */
+		c->turn_at = now + AGAIN_MS * MS;
+		return;
+	}
 	text_add(&why, "the gates could not be changed: ");
-	if (gates_swap(s, c->open ? h->next : s->serving, c->open ? s->serving : h->next, &gate_us, &why))
-		handover_fail(s, reason);
-	else
+	if (!gates_swap(s, c->open ? h->next : s->serving, c->open ? s->serving : h->next, &gate_us, &why)) {
 		note_turn(s, gate_us);
+		return;
+	}
+	c->open = c->has_taken = true; /* it may have opened its gate before it failed to say so */
+	handover_fail(s, reason);
 }
 
 /* ---- health: asked while the next one has its turn ---- */
@@ -152,7 +158,18 @@ int64_t canary_due(const struct supervisor *s)
 
 /* ---- the way back ---- */
 
-/* It must not take clients beside the old one: one that does not close its gate is ended. */
+static void end_at_once(struct generation *g, const char *what, const char *reason)
+{
+	supervisor_say("PID %d does not %s, and is ended: %s", (int)g->owner, what, reason);
+	generation_note_members(g);
+	generation_signal(g, SIGKILL);
+	generation_signal_members(g, SIGKILL);
+}
+
+/*
+ * It must not take clients beside the old one: one that does not close its gate is ended. So is an old one that does
+ * not open its own: it is started again then.
+ */
 static void close_gate(struct supervisor *s, struct generation *next)
 {
 	char reason[REASON_SIZE];
@@ -161,14 +178,14 @@ static void close_gate(struct supervisor *s, struct generation *next)
 
 	if (!gates_swap(s, next->ended ? NULL : next, s->serving, &gate_us, &why))
 		return;
-	supervisor_say("PID %d does not close its gate, and is ended: %s", (int)next->owner, reason);
-	generation_note_members(next);
-	generation_signal(next, SIGKILL);
-	generation_signal_members(next, SIGKILL);
-	next->ended = true;
+	why = TEXT_ON(reason); /* which of the two it is */
+	if (!next->ended && gates_swap(s, next, NULL, &gate_us, &why)) {
+		end_at_once(next, "close its gate", reason);
+		next->ended = true;
+	}
 	why = TEXT_ON(reason);
 	if (gates_swap(s, NULL, s->serving, &gate_us, &why))
-		supervisor_say("PID %d does not open its gate again: %s", (int)s->serving->owner, reason);
+		end_at_once(s->serving, "open its gate again", reason);
 }
 
 bool canary_give_back(struct supervisor *s)
@@ -183,6 +200,7 @@ bool canary_give_back(struct supervisor *s)
 	c->open = false;
 	if (next->ended)
 		return false;
+	s->restarts++; /* its number is taken while it drains */
 	handover_step_down(next);
 	next->phase = GENERATION_DRAINING;
 	passing_begin(s, next, s->serving);

@@ -193,6 +193,27 @@ static void crashed(struct supervisor *s, const struct generation *g)
 	s->start_again_at = now + (s->crashes == 1 ? 0 : pause) * MS;
 }
 
+void lives_tell_end(const struct generation *g, struct text *why)
+{
+	if (WIFSIGNALED(g->status))
+		text_format(why, "the next generation was ended by signal %d", WTERMSIG(g->status));
+	else
+		text_format(why, "the next generation ended with status %d", WEXITSTATUS(g->status));
+	text_add(why, g->ready ? ", after it had been ready" : " before it was ready");
+}
+
+/* It has died at its first clients. */
+static void fail_passing(struct supervisor *s, const struct generation *g)
+{
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (s->handover.phase != HANDOVER_PASSING)
+		return;
+	lives_tell_end(g, &why);
+	handover_failed(s, reason);
+}
+
 static void serving_ended(struct supervisor *s, struct generation *g)
 {
 	s->serving = NULL;
@@ -203,19 +224,12 @@ static void serving_ended(struct supervisor *s, struct generation *g)
 	turn_ended(s, g);
 	if (!s->ending && rollback_after_end(s))
 		return;
+	if (!s->ending)
+		fail_passing(s, g); /* else it would be under way still, and nothing started again */
 	if (s->ending || was_wanted(g) || !s->proven)
 		lives_end_all(s, s->options.retire_signal);
 	else if (!handover_under_way(s))
 		crashed(s, g);
-}
-
-void lives_tell_end(const struct generation *g, struct text *why)
-{
-	if (WIFSIGNALED(g->status))
-		text_format(why, "the next generation was ended by signal %d", WTERMSIG(g->status));
-	else
-		text_format(why, "the next generation ended with status %d", WEXITSTATUS(g->status));
-	text_add(why, g->ready ? ", after it had been ready" : " before it was ready");
 }
 
 static void tell_end(char *text, size_t size, const struct generation *g)

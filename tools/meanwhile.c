@@ -81,9 +81,14 @@ static int look(struct pollfd *on, size_t count, int64_t until, bool forever)
 static int wait_meanwhile(struct pollfd *on, size_t count, int ms)
 {
 	int64_t until = io_now() + ms * MS;
+	int here_already;
 
 	if (count > ON_MAX)
 		return poll(on, count, ms);
+	/* what has come is heard, also when the wait is called off: it is said once */
+	here_already = poll(on, count, 0);
+	if (here_already)
+		return here_already;
 	for (;;) {
 		int n;
 

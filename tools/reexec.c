@@ -173,10 +173,10 @@ void reexec_probed(struct supervisor *s, int status)
 
 /* ---- the exec ---- */
 
-/* What is on its way through this process must have arrived. */
+/* What is on its way through this process must have arrived; a signal too. */
 static bool is_settled(const struct supervisor *s)
 {
-	return !handover_under_way(s) && !s->has_pending && !s->store.carried_count;
+	return !handover_under_way(s) && !s->has_pending && !s->store.carried_count && !s->noted_count;
 }
 
 /* A check that runs would be the next image's child: the next one is made a second later. */

@@ -63,6 +63,7 @@ struct handover {
 	int old;          /* the number of the one before, once the next one serves */
 	uint32_t carried, cut; /* with --one-at-a-time: the old one is gone when that is said */
 	bool unreachable; /* the old one does not answer */
+	bool stuck; /* with --one-at-a-time: the old one neither ends nor serves again; said once */
 	const char *path; /* --exec: the program of this one; the handover's own memory */
 	pid_t check;      /* the health check's child; 0: none runs */
 	int check_output;

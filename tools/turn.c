@@ -129,9 +129,12 @@ static void open_again(struct supervisor *s, struct generation *old)
 
 	text_format(&why, "the old generation, PID %d, has not ended within %d s", (int)old->owner,
 		    s->options.drain_s + s->options.ready_timeout_s);
+	generation_signal(old, SIGCONT); /* one that is stopped could not answer */
 	if (gates_swap(s, NULL, old, &gate_us, &inner)) {
-		supervisor_say("%s, and does not serve again: %s; its end is awaited", reason, said);
-		h->until = 0;
+		if (!h->stuck)
+			supervisor_say("%s, and does not serve again yet: %s", reason, said);
+		h->stuck = true;
+		h->until = io_now() + SECOND;
 		return;
 	}
 	passing_call_off(old);

@@ -176,3 +176,13 @@ def what_cannot_be_adopted_is_refused_and_goes_on():
             expect(stranger, 1, f"PID {server.child} belongs to ")
             shutil.rmtree(tools)
         assert server.serves()
+
+
+@test
+def adopt_does_not_believe_a_server_that_has_given_up_the_rights_it_claims():
+    """Root would start what it names, as root."""
+    if os.geteuid():
+        return
+    with Orphaned(code=SERVER.replace('.close()\nwhile', '.close()\nos.setuid(65534)\nwhile', 1)) as server:
+        refused = run(EXEC, "--adopt", str(server.child))
+        assert refused.status == 1 and "user 0 has started it, and runs as user 65534" in refused.err, refused

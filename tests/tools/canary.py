@@ -128,6 +128,24 @@ def a_canary_can_be_rolled_back_and_followed_by_another():
 
 
 @test
+def a_canary_whose_old_generation_hangs_does_not_end_the_service():
+    """Its gate cannot be opened again: it is ended, and started again."""
+    with Canary("50:60") as server:
+        server.begin()
+        server.done = True
+        for client in server.clients:
+            client.join()
+        os.kill(server.old, signal.SIGSTOP)
+        server.ends(1)
+        until("the old one to be ended", lambda: not alive(server.old))
+        server.answered.clear()
+        server.done, server.clients = False, [threading.Thread(target=server.load)]
+        server.clients[0].start()
+        until("clients", lambda: len(server.answered) > 20)
+        assert server.old not in server.answered and server.new not in server.answered
+
+
+@test
 def a_canary_whose_old_generation_dies_serves_alone():
     with Canary("5:60") as server:
         server.begin()
