@@ -5,6 +5,7 @@
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "base/newfd.h"
 #include "base/next.h"
 #include "base/raw.h"
 #include "base/room.h"
@@ -14,7 +15,6 @@
 #include <linux/close_range.h>
 #include <stdint.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 
 struct entry64 { /* getdents64(2) */
@@ -55,11 +55,11 @@ static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 }
 
 /* `own`: these are this process's descriptors, and the one that this reads with is none of them. */
-static cpr_startup bool walk(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
+static cpr_startup bool fds_walk_numbers(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
 {
 	cleanup_room char *bytes = room_take();
 	int saved_errno = errno;
-	cleanup_fd int dir = raw_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	cleanup_fd int dir = newfd_open(path, O_RDONLY | O_DIRECTORY);
 	long n;
 
 	if (dir < 0 || !bytes) {
@@ -84,40 +84,14 @@ static cpr_startup bool walk(const char *path, bool own, void (*each)(int number
 
 bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *arg)
 {
-	return walk(path, false, each, arg);
+	return fds_walk_numbers(path, false, each, arg);
 }
 
 cpr_startup void fds_walk(void (*each)(int fd, void *arg), void *arg)
 {
 	int saved_errno = errno;
 
-	if (!walk("/proc/self/fd", true, each, arg))
+	if (!fds_walk_numbers("/proc/self/fd", true, each, arg))
 		walk_numbers(each, arg);
 	errno = saved_errno;
-}
-
-void fds_lift_limit(bool on, struct rlimit *before)
-{
-	struct rlimit all;
-
-	if (on && next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, before))
-		*before = (struct rlimit){0};
-	all = (struct rlimit){before->rlim_max, before->rlim_max};
-	if (before->rlim_cur < before->rlim_max)
-		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
-}
-
-int fds_socket(int domain, int type, int protocol)
-{
-	int fd = next_socket(domain, type | SOCK_CLOEXEC, protocol), saved_errno;
-	struct rlimit before;
-
-	if (fd >= 0 || errno != EMFILE)
-		return fd;
-	fds_lift_limit(true, &before);
-	fd = next_socket(domain, type | SOCK_CLOEXEC, protocol);
-	saved_errno = errno;
-	fds_lift_limit(false, &before);
-	errno = saved_errno;
-	return fd;
 }

@@ -4,8 +4,6 @@
 #define CPR_BASE_FDS_H
 
 #include <stdbool.h>
-#include <sys/resource.h>
-#include <sys/resource.h>
 
 /*
  * Calls `each` with every open descriptor (but the one that this reads with), by /proc/self/fd, and where that is
@@ -32,18 +30,5 @@ struct fds_row {
 
 void fds_row_close_at_exec(struct fds_row *row, int fd);
 void fds_row_end(struct fds_row *row);
-
-/*
- * Sets the soft limit of open files to the hard one (`on`), or back to what was found then (*before, the caller's;
- * zeroed, nothing was found). A program may have few numbers left, and what comes out of a message and finds none
- * is lost. Numbers above a limit stay good when that is as it was.
- */
-void fds_lift_limit(bool on, struct rlimit *before);
-
-/*
- * socket(2), close-on-exec, also where the program has all numbers in use up to its soft limit: while it waits in
- * accept(), it has one more. -1 and errno.
- */
-int fds_socket(int domain, int type, int protocol);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/io.h"
 
 #include "base/attr.h"
+#include "base/newfd.h"
 #include "base/next.h"
 #include "base/raw.h"
 
@@ -17,6 +18,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <sys/stat.h>
 
 int io_write_all(int fd, const void *bytes, size_t n)
 {
@@ -56,7 +58,7 @@ ssize_t io_read_all(int fd, void *bytes, size_t n)
 
 ssize_t io_read_file(const char *path, char *bytes, size_t size)
 {
-	cleanup_fd int fd = raw_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+	cleanup_fd int fd = newfd_open(path, O_RDONLY | O_NOCTTY);
 	ssize_t n;
 
 	if (fd < 0)
@@ -103,7 +105,7 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
  * The descriptors that came with a message, up to `most`; any more are closed: on 64 bits there is room for one more
  * than was asked for. How many.
  */
-static size_t take_passed(struct msghdr *message, int *fds, size_t most)
+static size_t io_take_passed(struct msghdr *message, int *fds, size_t most)
 {
 	struct cmsghdr *head = CMSG_FIRSTHDR(message);
 	size_t n = 0;
@@ -123,12 +125,13 @@ static size_t take_passed(struct msghdr *message, int *fds, size_t most)
 }
 
 /* *count is the room in fds, and then how many came. */
-static ssize_t receive(int sock, void *bytes, size_t n, int *fds, size_t *count, int flags)
+static ssize_t io_receive_message(int sock, void *bytes, size_t n, int *fds, size_t *count, int flags)
 {
 	union control control;
 	struct iovec iov = {bytes, n};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 	size_t most = *count;
+	bool reset = false;
 	ssize_t done;
 
 	*count = 0;
@@ -136,12 +139,12 @@ static ssize_t receive(int sock, void *bytes, size_t n, int *fds, size_t *count,
 		message.msg_control = control.room;
 		message.msg_controllen = CMSG_SPACE(most * sizeof(int));
 	}
-	do
+	do /* a reset is told once, before what was sent ahead of it */
 		done = raw_recvmsg(sock, &message, MSG_CMSG_CLOEXEC | flags);
-	while (done < 0 && errno == EINTR);
+	while (done < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
 	if (done < 0)
 		return -errno;
-	*count = take_passed(&message, fds, most);
+	*count = io_take_passed(&message, fds, most);
 	if (!(message.msg_flags & MSG_TRUNC))
 		return done;
 	while (*count)
@@ -153,7 +156,7 @@ static ssize_t receive_one(int sock, void *bytes, size_t n, int *passed, int fla
 {
 	size_t count = passed != NULL;
 	int fd = -1;
-	ssize_t r = receive(sock, bytes, n, &fd, &count, flags);
+	ssize_t r = io_receive_message(sock, bytes, n, &fd, &count, flags);
 
 	if (passed)
 		*passed = count ? fd : -1;
@@ -168,7 +171,7 @@ ssize_t io_receive(int sock, void *bytes, size_t n, int *passed)
 ssize_t io_receive_fds(int sock, void *bytes, size_t n, int fds[IO_FDS_MAX], size_t *count)
 {
 	*count = IO_FDS_MAX;
-	return receive(sock, bytes, n, fds, count, 0);
+	return io_receive_message(sock, bytes, n, fds, count, 0);
 }
 
 ssize_t io_peek(int sock, void *bytes, size_t n, int *passed)
@@ -178,7 +181,7 @@ ssize_t io_peek(int sock, void *bytes, size_t n, int *passed)
 
 int io_memfd(const char *name)
 {
-	int fd = next_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = newfd_memfd(name, MFD_ALLOW_SEALING);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -191,6 +194,14 @@ static void take_signal(int sig)
 	next_sys(SYS_rt_sigtimedwait, &set, NULL, &now, sizeof(set));
 }
 
+static int set_size(int fd, size_t size)
+{
+	while (ftruncate(fd, (off_t)size))
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
 /* ftruncate() beyond the limit: -EFBIG, and no signal but one that was pending before. */
 static int resize(int fd, size_t size)
 {
@@ -200,12 +211,12 @@ static int resize(int fd, size_t size)
 
 	next_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &before);
 	if (before.rlim_cur >= size)
-		return ftruncate(fd, (off_t)size) ? -errno : 0;
+		return set_size(fd, size);
 	lifted = (struct rlimit){before.rlim_max, before.rlim_max};
 	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &xfsz, &mask, sizeof(mask));
 	next_sys(SYS_rt_sigpending, &pending, sizeof(pending));
 	next_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, &lifted, NULL);
-	r = ftruncate(fd, (off_t)size) ? -errno : 0;
+	r = set_size(fd, size);
 	next_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, &before, NULL);
 	if (r == -EFBIG && !(pending & xfsz))
 		take_signal(SIGXFSZ);
@@ -315,9 +326,16 @@ bool io_await_input(int fd, int ms)
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	int r;
 
-	do {
-		r = raw_poll(&p, 1, (int)left);
+	while ((r = raw_poll(&p, 1, (int)left)) < 0 && errno == EINTR) {
 		left = (until - io_now()) / 1000000;
-	} while (r < 0 && errno == EINTR && left > 0);
+		left = left < 0 ? 0 : left; /* a last look, which may be interrupted as well */
+	}
 	return r > 0;
+}
+
+bool io_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }

@@ -66,6 +66,9 @@ int io_accept_soon(int listener);
 /* Is there something to read, or an end, within so many ms? Signals do not cut that short. */
 bool io_await_input(int fd, int ms);
 
+/* Do both paths lead to one file that is there? */
+bool io_same_file(const char *a, const char *b);
+
 /* CLOCK_MONOTONIC in nanoseconds: it goes on across an exec. */
 int64_t io_now(void);
 

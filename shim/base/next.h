@@ -24,7 +24,7 @@ struct sembuf;
 typedef void (*next_handler)(int);
 
 /*
- * One pointer per row of base/next.def. Each starts at a stub that looks its own function up and calls it: a malloc
+ * One pointer per row of base/next.def. Each starts at a resolver that looks its own function up and calls it: a malloc
  * or a sanitizer in the same process may call us before our constructor has run, and dlsym() may call them. Any of
  * these may be called from a signal handler if the libc function may.
  */

@@ -211,6 +211,19 @@ void *pool_alloc(size_t size)
 	return block;
 }
 
+void *pool_longer(const void *array, size_t count, size_t *places, size_t wanted, size_t size)
+{
+	size_t n = wanted > 2 * *places ? wanted : 2 * *places;
+	void *more = pool_alloc(n * size);
+
+	if (!more)
+		return NULL;
+	if (count)
+		memcpy(more, array, count * size);
+	*places = n;
+	return more;
+}
+
 void pool_free(void *memory, size_t size)
 {
 	assert_guarded();

@@ -15,6 +15,13 @@
 void *pool_alloc(size_t size);
 void pool_free(void *memory, size_t size);
 
+/*
+ * A longer array with the same beginning: the first `count` of elements of so many bytes, and room for `wanted`, or for
+ * twice as many as before; *places is how many. NULL: no memory, and nothing is changed. The earlier array stays: a
+ * thread may be looking at it. Otherwise as pool_alloc.
+ */
+void *pool_longer(const void *array, size_t count, size_t *places, size_t wanted, size_t size);
+
 /* About this many bytes will be asked for in small blocks: their pages all at once, and not by a fault for each. */
 void pool_reserve(size_t size);
 /*

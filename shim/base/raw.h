@@ -14,9 +14,14 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+static inline int raw_openat(int dir, const char *path, int flags, mode_t mode)
+{
+	return (int)next_sys(SYS_openat, dir, path, flags, mode);
+}
+
 static inline int raw_open(const char *path, int flags, mode_t mode)
 {
-	return (int)next_sys(SYS_openat, AT_FDCWD, path, flags, mode);
+	return raw_openat(AT_FDCWD, path, flags, mode);
 }
 
 static inline int raw_close(int fd)

@@ -37,7 +37,7 @@ static bool can_read(uintptr_t at)
 	return !next_sys(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, word, 0) || errno != EFAULT;
 }
 
-static uintptr_t page_of(uintptr_t at)
+static uintptr_t readable_page_of(uintptr_t at)
 {
 	return at & ~(uintptr_t)(PAGE - 1);
 }
@@ -53,7 +53,7 @@ static bool is_recent(uintptr_t page)
 /* From the page of `from` to that of `last`. */
 static bool can_read_pages(uintptr_t from, uintptr_t last)
 {
-	for (uintptr_t page = page_of(from); page <= page_of(last); page += PAGE) {
+	for (uintptr_t page = readable_page_of(from); page <= readable_page_of(last); page += PAGE) {
 		if (page && is_recent(page))
 			continue;
 		if (!can_read(page < from ? from : page))
@@ -66,7 +66,7 @@ static bool can_read_pages(uintptr_t from, uintptr_t last)
 /* A pointer into this thread's stack: what lies between the frame and it stays as long as the thread runs on it. */
 static bool is_on_stack(uintptr_t frame, uintptr_t last)
 {
-	return last >= frame && page_of(last) - page_of(frame) < STACK_PAGES * PAGE;
+	return last >= frame && readable_page_of(last) - readable_page_of(frame) < STACK_PAGES * PAGE;
 }
 
 static void remember(uintptr_t from, uintptr_t to)
@@ -91,7 +91,7 @@ __attribute__((noinline)) bool readable_ask(const void *at, size_t n)
 		return false;
 	can = can_read_pages(from, last);
 	if (can && from >= frame && is_on_stack(frame, last) && can_read_pages(frame, last))
-		remember(page_of(frame), page_of(last) + PAGE);
+		remember(readable_page_of(frame), readable_page_of(last) + PAGE);
 	errno = saved_errno;
 	return can;
 }
@@ -100,7 +100,7 @@ bool readable_string(const char *string)
 {
 	if (paused)
 		return true;
-	for (const char *at = string; readable(at, 1); at = (const char *)(page_of((uintptr_t)at) + PAGE))
+	for (const char *at = string; readable(at, 1); at = (const char *)(readable_page_of((uintptr_t)at) + PAGE))
 		for (const char *c = at; c == at || (uintptr_t)c % PAGE; c++)
 			if (!*c)
 				return true;

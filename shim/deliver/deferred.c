@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -57,35 +58,86 @@ static void disarm(int fd)
 	set(fd, F_SETSIG, 0);
 }
 
-bool deferred_keep(struct deferred *h, const int *fds, size_t n)
+/* It grows once for each size, however often no pair can be made. */
+static bool has_place(struct deferred *h)
+{
+	size_t n = h->flight.pair_count;
+	struct deferred_pair *more;
+
+	if (n < h->places)
+		return true;
+	more = pool_longer(h->pairs, n, &h->places, n + 1, sizeof(*more));
+	if (!more)
+		return false;
+	h->pairs = more;
+	for (size_t i = 0; i < n; i++)
+		more[i].heard = true; /* a ring may have been noted in the earlier array, behind the copy */
+	return true;
+}
+
+/* Before there is a count of it, for deferred_heard. */
+static bool add_pair(struct deferred *h)
+{
+	size_t n = h->flight.pair_count;
+
+	if (!has_place(h))
+		return false;
+	memset(&h->pairs[n], 0, sizeof(h->pairs[n])); /* one that was closed may have left it */
+	if (!n) {
+		expect_sigio();
+		h->pid = getpid();
+	}
+	return fdqueue_add_pair(&h->flight);
+}
+
+static bool has_number(struct deferred_pair *p)
+{
+	if (!p->count)
+		p->named = 0;
+	return p->named < FDQUEUE_PER_PAIR;
+}
+
+/* A pair that takes one more. NULL: there is no room. */
+static struct deferred_pair *pair_with_room(struct deferred *h)
+{
+	size_t n = h->flight.pair_count;
+
+	for (size_t i = n; i-- > 0;)
+		if (has_number(&h->pairs[i]))
+			return &h->pairs[i];
+	return add_pair(h) ? &h->pairs[n] : NULL;
+}
+
+/*
+ * Behind those that are held already: they come one by one from a generation that goes on beside this one. A queue of
+ * its own for each, in the place of the last one, lost all of them but the last.
+ */
+bool deferred_keep(struct deferred *h, int fd)
 {
 	assert_guarded();
-	struct deferred_pair *pairs = pool_alloc((n / FDQUEUE_PER_PAIR + 1) * sizeof(*pairs));
+	struct deferred_pair *p = pair_with_room(h);
 
-	if (!pairs)
+	if (!p)
 		return false;
-	/* before there is a count of them, for deferred_heard; earlier ones stay: a thread may be looking at them */
-	h->pairs = pairs;
-	if (!fdqueue_open(&h->flight, n))
+	p->numbers[p->named++] = fd;
+	arm(fd);
+	if (!fdqueue_put(&h->flight, (size_t)(p - h->pairs), fd)) {
+		disarm(fd);
 		return false;
-	h->flight.fed = true;
-	expect_sigio();
-	h->pid = getpid();
-	for (size_t i = 0; i < n; i++) {
-		struct deferred_pair *p = &h->pairs[i / FDQUEUE_PER_PAIR];
-
-		arm(fds[i]);
-		p->numbers[p->count] = fds[i];
-		p->heard = true; /* it may have been before it was armed */
-		if (!fdqueue_put(&h->flight, i / FDQUEUE_PER_PAIR, fds[i])) {
-			log_warn("a connection could not be carried: %m");
-			raw_close(fds[i]);
-			continue;
-		}
-		p->count++;
-		h->count++;
 	}
+	p->count++;
+	h->count++;
+	p->heard = true; /* it may have been before it was armed */
 	return true;
+}
+
+size_t deferred_keep_last(struct deferred *h, const int *fds, size_t n)
+{
+	size_t kept = 0;
+
+	while (kept < n && deferred_keep(h, fds[n - 1 - kept]))
+		kept++;
+	return kept;
 }
 
 static bool is_named(const struct deferred_pair *p, int fd)
@@ -114,7 +166,7 @@ static enum said said(int fd)
 }
 
 /* False: there is no room, and it stays. */
-static bool goes_on(int fd, struct fdqueue *into)
+static bool deferred_goes_on(int fd, struct fdqueue *into)
 {
 	disarm(fd);
 	if (fdqueue_put_anywhere(into, fd))
@@ -124,7 +176,8 @@ static bool goes_on(int fd, struct fdqueue *into)
 }
 
 /* Once around: what is looked at and stays goes behind the others. */
-static size_t hear(struct deferred *h, struct deferred_pair *p, bool rearm, bool silent_too, struct fdqueue *into)
+static size_t deferred_hear_one(struct deferred *h, struct deferred_pair *p, bool rearm, bool silent_too,
+				struct fdqueue *into)
 {
 	size_t pair = (size_t)(p - h->pairs), spoke = 0;
 
@@ -139,7 +192,7 @@ static size_t hear(struct deferred *h, struct deferred_pair *p, bool rearm, bool
 		if (rearm)
 			arm(fd);
 		word = said(fd);
-		if ((word == SOMETHING || (word == NOTHING && silent_too)) && goes_on(fd, into)) {
+		if ((word == SOMETHING || (word == NOTHING && silent_too)) && deferred_goes_on(fd, into)) {
 			spoke++;
 		} else if (word != GOODBYE && fdqueue_put(&h->flight, pair, fd)) {
 			p->heard |= word == SOMETHING;
@@ -166,7 +219,7 @@ size_t deferred_hear(struct deferred *h, struct fdqueue *into, enum deferred_who
 
 	for (size_t i = 0; h->count && i < h->flight.pair_count; i++)
 		if (atomic_exchange(&h->pairs[i].heard, false) || rearm || whom != DEFERRED_RUNG)
-			spoke += hear(h, &h->pairs[i], rearm, whom == DEFERRED_SILENT_TOO, into);
+			spoke += deferred_hear_one(h, &h->pairs[i], rearm, whom == DEFERRED_SILENT_TOO, into);
 	if (rearm)
 		h->pid = getpid();
 	return spoke;

@@ -13,17 +13,22 @@
 struct deferred {
 	struct fdqueue flight;
 	size_t count;
+	size_t places; /* of pairs */
 	int pid; /* the process that is rung */
 	unsigned missed; /* rings, when all were looked at the last time */
 	struct deferred_pair {
 		int numbers[FDQUEUE_PER_PAIR]; /* by which the kernel names them */
+		size_t named; /* so many of these: a number stays when its connection leaves */
 		size_t count;
 		_Atomic bool heard;
 	} *pairs;
 };
 
-/* Keeps these n. False: there is no room, and nothing happened. Holding the guard, as for all but deferred_heard. */
-bool deferred_keep(struct deferred *h, const int *fds, size_t n);
+/* One more. False: there is no room, and nothing happened. Holding the guard, as for all but deferred_heard. */
+bool deferred_keep(struct deferred *h, int fd);
+
+/* The last of these n, as many as there is room for; how many. */
+size_t deferred_keep_last(struct deferred *h, const int *fds, size_t n);
 
 /* The doorbell was rung for this number. */
 void deferred_heard(struct deferred *h, int fd);

@@ -4,6 +4,7 @@
 #include "deliver/fdqueue.h"
 
 #include "base/guarded.h"
+#include "base/newfd.h"
 #include "process/guard.h"
 #include "base/io.h"
 #include "base/next.h"
@@ -12,7 +13,7 @@
 #include "fd/tagging.h"
 #include "model/protocol.h"
 
-#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 
 /*
@@ -21,13 +22,25 @@
  */
 static bool make_pair(int pair[2])
 {
-	if (next_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+	if (newfd_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, pair))
 		return false;
 	for (int end = 0; end < 2; end++) {
 		pair[end] = io_move_up(pair[end], PROTOCOL_HIGH);
 		tagging_hide("", pair[end]);
 	}
 	return true;
+}
+
+/* It grows once for each size, however often pairs fail. */
+static bool fdqueue_has_places(struct fdqueue *f, size_t n)
+{
+	int (*more)[2];
+
+	if (n <= f->places)
+		return true;
+	more = pool_longer(f->pairs, f->pair_count, &f->places, n, sizeof(*more));
+	f->pairs = more ? more : f->pairs;
+	return more;
 }
 
 bool fdqueue_open(struct fdqueue *f, size_t n)
@@ -37,8 +50,7 @@ bool fdqueue_open(struct fdqueue *f, size_t n)
 
 	f->pair_count = 0;
 	f->emptied = 0;
-	f->pairs = pool_alloc(pairs * sizeof(*f->pairs)); /* an earlier one stays: a thread may be looking at it */
-	if (!f->pairs)
+	if (!fdqueue_has_places(f, pairs))
 		return false;
 	for (; f->pair_count < pairs; f->pair_count++) {
 		if (!make_pair(f->pairs[f->pair_count])) {
@@ -46,6 +58,17 @@ bool fdqueue_open(struct fdqueue *f, size_t n)
 			return false;
 		}
 	}
+	return true;
+}
+
+bool fdqueue_add_pair(struct fdqueue *f)
+{
+	assert_guarded();
+
+	f->fed = true;
+	if (!fdqueue_has_places(f, f->pair_count + 1) || !make_pair(f->pairs[f->pair_count]))
+		return false;
+	f->pair_count++;
 	return true;
 }
 
@@ -108,11 +131,8 @@ int fdqueue_take(struct fdqueue *f)
 
 bool fdqueue_is_empty(struct fdqueue *f)
 {
-	struct pollfd p = {.events = POLLIN};
-
 	for (size_t i = f->emptied; i < f->pair_count; i++) {
-		p.fd = f->pairs[i][1];
-		if (raw_poll(&p, 1, 0) > 0)
+		if (io_await_input(f->pairs[i][1], 0))
 			return false;
 		pass_over(f, i);
 	}
@@ -143,8 +163,7 @@ bool fdqueue_expect(struct fdqueue *f, size_t pairs)
 {
 	fdqueue_close(f);
 	f->fed = true;
-	f->pairs = pool_alloc(pairs * sizeof(*f->pairs));
-	return f->pairs != NULL;
+	return fdqueue_has_places(f, pairs);
 }
 
 void fdqueue_add_end(struct fdqueue *f, int fd)

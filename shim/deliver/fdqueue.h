@@ -15,6 +15,7 @@ enum { FDQUEUE_PER_PAIR = 128 }; /* descriptors in flight in one socket pair */
 struct fdqueue {
 	int (*pairs)[2];
 	size_t pair_count;
+	size_t places;          /* of pairs; they stay when a pair could not be made, and when all are closed */
 	_Atomic size_t emptied; /* the first of pairs have nothing in flight any more */
 	bool fed;               /* they may get more: none of them is passed over */
 };
@@ -24,6 +25,9 @@ struct fdqueue {
  * fdqueue_is_empty, which any thread of any process may call.
  */
 bool fdqueue_open(struct fdqueue *f, size_t n);
+
+/* One pair more, in a queue to which nothing else has given room. False, as above. Holding the guard. */
+bool fdqueue_add_pair(struct fdqueue *f);
 
 /*
  * One more into this pair; or into any that has room. It is closed here then; false: it was not taken, and is the

@@ -5,7 +5,7 @@
 
 #include "base/guarded.h"
 #include "base/attr.h"
-#include "base/fds.h"
+#include "base/newfd.h"
 #include "base/io.h"
 #include "base/next.h"
 #include "base/raw.h"
@@ -73,7 +73,7 @@ bool knock_prepare(size_t n)
 	size_t size;
 	void *memory;
 
-	n += MORE; /* clients that queued while no process accepted, and are carried on by a restart that comes at once */
+	n += MORE; /* clients that queued while no process accepted: a restart that comes at once carries them on */
 	size = sizeof(*record) + n * sizeof(struct knock);
 	fd = io_memfd_sized("knocks", size, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	if (fd < 0)
@@ -90,6 +90,11 @@ bool knock_prepare(size_t n)
 	record->room = knocks_room = n;
 	record_fd = io_move_up(steal_fd(&fd), PROTOCOL_HIGH);
 	return true;
+}
+
+bool knock_is_prepared(void)
+{
+	return record;
 }
 
 int knock_shared(void)
@@ -209,7 +214,7 @@ static bool comes_in(int sock, const struct knock_door *door)
 }
 
 /* The kernel may let it in between our last look and our close: it will be accepted then, and has nothing to say. */
-static void give_up(const struct knock *k)
+static void knock_give_up_one(const struct knock *k)
 {
 	record->lost[record->given_up % GIVEN_UP] = *k;
 	atomic_fetch_add(&record->given_up, 1);
@@ -226,7 +231,7 @@ bool knock_at(const struct knock_door *door)
 	if (!record || knocks_made() == knocks_room || !door->len)
 		return false;
 	made = &record->knocks[knocks_made()];
-	sock = fds_socket(door->addr.ss_family, door->type | SOCK_NONBLOCK, 0);
+	sock = newfd_socket(door->addr.ss_family, door->type | SOCK_NONBLOCK, 0);
 	if (sock < 0 || !name_it(sock, door, made))
 		return false;
 	atomic_fetch_add(&record->count, 1);
@@ -234,7 +239,7 @@ bool knock_at(const struct knock_door *door)
 		atomic_compare_exchange_strong(&made->state, &(uint8_t){MADE}, SAID); /* else it is taken already */
 		return true;
 	}
-	give_up(made);
+	knock_give_up_one(made);
 	atomic_fetch_sub(&record->count, 1);
 	return false;
 }
@@ -243,7 +248,7 @@ bool knock_at(const struct knock_door *door)
  * A v4 knock at a dual-stack listener comes out as v6-mapped: the port says enough. Ports come again: one that was
  * taken is over.
  */
-static struct knock *find(const struct knock *k, struct knock *made, size_t first, size_t n)
+static struct knock *knock_find(const struct knock *k, struct knock *made, size_t first, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct knock *it = &made[(first % n + i) % n];
@@ -264,7 +269,7 @@ static struct knock *find(const struct knock *k, struct knock *made, size_t firs
  */
 static bool says_the_word(int fd, const struct knock *k)
 {
-	struct knock *it = find(k, record->knocks, record->accepted, knocks_made());
+	struct knock *it = knock_find(k, record->knocks, record->accepted, knocks_made());
 	char said[sizeof(record->word)];
 
 	if (!it || !io_await_input(fd, it->state == SAID ? WORD_MS : SAID_MS))
@@ -282,7 +287,7 @@ static bool was_given_up(int fd, const struct knock *k)
 	size_t n = record->given_up;
 	char byte;
 
-	return n && find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) &&
+	return n && knock_find(k, record->lost, 0, n < GIVEN_UP ? n : GIVEN_UP) &&
 	       !raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 

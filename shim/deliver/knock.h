@@ -12,6 +12,7 @@
  * writes. False: there is none.
  */
 bool knock_prepare(size_t n);
+bool knock_is_prepared(void); /* or has joined another process's */
 
 /*
  * The record as a memfd, for a process that was not forked; -1: there is none (any more). Who gets it looks at the same

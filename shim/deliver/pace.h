@@ -3,7 +3,7 @@
 #ifndef CPR_DELIVER_PACE_H
 #define CPR_DELIVER_PACE_H
 
-#include "deliver/queue_inside.h"
+#include "deliver/family.h"
 
 /* The slow start anew. */
 void pace_begin(void);

@@ -31,22 +31,12 @@ void deliver_to_inherited(void);
 extern _Atomic bool deliver_waiting;
 
 /*
- * accept() on `listener` gave `fd`. 0: a client. 1: a knock; a carried connection stands at fd now, and addr, len (may
- * be NULL) name its peer. -1: a knock, and nothing left to carry: fd is closed, accept again. `flags` as accept4's.
- * Keeps errno.
- */
-int deliver_accepted(int listener, int fd, int flags, struct sockaddr *addr, socklen_t *len);
-
-/*
  * A process that was exec'ed with the listener accepts there as well. The one that carries answers with a message that
  * holds the record of knocks, and one for each queue, which holds an end of it; the other takes them in. Each by the
  * listener's inode; what does not come, or is not known, is nothing.
  */
 void deliver_share(int sock, uint64_t ino);
 void deliver_join(int sock, uint64_t ino);
-
-/* The program has written on this connection, and deliver_waiting is on. Keeps errno. */
-void deliver_wrote(int fd);
 
 /*
  * The doorbell rang because there is something to read at fd, as that was called when it was put aside to wait for

@@ -4,13 +4,14 @@
  * was exec'ed with the listener.
  */
 #define _GNU_SOURCE
-#include "deliver/queue_inside.h"
+#include "deliver/queue.h"
 
 #include "base/guarded.h"
+#include "deliver/family.h"
 #include "deliver/linger.h"
 #include "process/roster.h"
 #include "process/guard.h"
-#include "base/fds.h"
+#include "base/newfd.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -30,22 +31,6 @@ enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
 
 /* ---- leaving again, before the program has accepted every knock ---- */
 
-static bool has_room(struct family *f)
-{
-	int *more;
-
-	if (f->count < f->room)
-		return true;
-	more = pool_alloc(2 * f->room * sizeof(int));
-	if (!more)
-		return false;
-	memcpy(more, f->fds, f->count * sizeof(int));
-	pool_free(f->fds, f->room * sizeof(int));
-	f->fds = more;
-	f->room *= 2;
-	return true;
-}
-
 /* Are there others who take from the same queues? */
 static bool is_shared(void)
 {
@@ -56,7 +41,7 @@ static void take_knocks(struct family *f, int listener)
 {
 	int fd;
 
-	while (knock_unaccepted() && has_room(f) && (fd = io_accept_soon(listener)) >= 0) {
+	while (knock_unaccepted() && family_has_room(f, 1) && (fd = io_accept_soon(listener)) >= 0) {
 		enum knock_kind kind = knock_kind(fd);
 
 		if (kind == KNOCK_NONE) {
@@ -78,7 +63,7 @@ static void reclaim(struct family *f, int listener)
 {
 	int fd;
 
-	while (has_room(f) && ((fd = fdqueue_take(&f->flight)) >= 0 || (fd = deferred_take(&f->held)) >= 0))
+	while (family_has_room(f, 1) && ((fd = fdqueue_take(&f->flight)) >= 0 || (fd = deferred_take(&f->held)) >= 0))
 		f->fds[f->count++] = fd;
 	if (knock_begin_taking()) {
 		take_knocks(f, listener);
@@ -88,6 +73,7 @@ static void reclaim(struct family *f, int listener)
 		fdqueue_close(&f->flight);
 	deferred_close(&f->held);
 	f->unknocked = f->asking = 0;
+	f->stays = false;
 }
 
 /*
@@ -108,9 +94,9 @@ size_t deliver_take_back(struct passed *into, size_t most)
 	struct rlimit before = {0};
 	size_t n = 0;
 
-	fds_lift_limit(true, &before);
+	newfd_lift_limit(true, &before);
 
-	for (struct family *f = deliver_families; f; f = f->after) {
+	for (struct family *f = family_all; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 		struct object object;
 
@@ -121,14 +107,14 @@ size_t deliver_take_back(struct passed *into, size_t most)
 			if (!object_of(f->fds[i], &object))
 				into[n++] = (struct passed){.fd = f->fds[i], .listener = e->fd, .ino = object.ino};
 	}
-	fds_lift_limit(false, &before);
+	newfd_lift_limit(false, &before);
 	return n;
 }
 
 void deliver_reclaim(void)
 {
 	assert_guarded();
-	for (struct family *f = deliver_families; f; f = f->after) {
+	for (struct family *f = family_all; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
 		if (goes_back(f, e))
@@ -151,7 +137,7 @@ size_t deliver_give_away(struct passed *into, size_t most)
 	assert_guarded();
 	size_t n = 0;
 
-	for (struct family *f = deliver_families; f && n < most; f = f->after) {
+	for (struct family *f = family_all; f && n < most; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
 		if (goes_back(f, e))
@@ -167,9 +153,9 @@ size_t deliver_left(void)
 	struct guard_hold hold;
 	size_t n = 0;
 
-	if (!deliver_families || !guard_lock(&hold))
+	if (!family_all || !guard_lock(&hold))
 		return 0;
-	for (struct family *f = deliver_families; f; f = f->after)
+	for (struct family *f = family_all; f; f = f->after)
 		if (!f->joined)
 			n += f->count + f->held.count + !fdqueue_is_empty(&f->flight);
 	guard_unlock(&hold);
@@ -183,7 +169,7 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 
 	if (!roster_has_workers())
 		n = deliver_take_back(into, most);
-	for (struct family *f = deliver_families; f; f = f->after) {
+	for (struct family *f = family_all; f; f = f->after) {
 		int fd;
 
 		while ((fd = deferred_take(&f->held)) >= 0) { /* they would not be heard */
@@ -202,15 +188,15 @@ void deliver_call_off(void)
 	assert_guarded();
 	struct rlimit before = {0};
 
-	fds_lift_limit(true, &before);
-	for (struct family *f = deliver_families; f; f = f->after) {
+	newfd_lift_limit(true, &before);
+	for (struct family *f = family_all; f; f = f->after) {
 		struct entry *e = table_find(cpr__table, f->name, 0);
 
 		f->called_off |= f->flight.fed && f->flight.pair_count && is_shared();
 		if (e && !(e->flags & ENTRY_ORPHAN))
 			deliver_to(f->name, e->fd);
 	}
-	fds_lift_limit(false, &before);
+	newfd_lift_limit(false, &before);
 }
 
 void deliver_to_inherited(void)
@@ -226,7 +212,7 @@ struct share {
 	uint32_t queues;
 };
 
-static const struct entry *listener_of(uint64_t ino)
+static const struct entry *queue_listener_of(uint64_t ino)
 {
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
 		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
@@ -243,8 +229,8 @@ void deliver_share(int sock, uint64_t ino)
 
 	if (!guard_lock(&hold))
 		return;
-	e = listener_of(ino);
-	f = e && knock_shared() >= 0 ? deliver_family_named(e->name) : NULL;
+	e = queue_listener_of(ino);
+	f = e && knock_shared() >= 0 ? family_named(e->name) : NULL;
 	if (f && !f->joined)
 		share.queues = (uint32_t)f->flight.pair_count;
 	if (!io_send(sock, &share, sizeof(share), share.queues ? knock_shared() : -1))
@@ -276,9 +262,9 @@ void deliver_join(int sock, uint64_t ino)
 	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues ||
 	    share.queues > PASSED_QUEUES || !guard_lock(&hold))
 		return;
-	e = listener_of(ino);
-	f = e && knock_join(knocks) ? deliver_family_for(e->name, 1) : NULL;
-	if (f) {
+	e = queue_listener_of(ino);
+	f = e && knock_join(knocks) ? family_for(e->name, 1) : NULL;
+	if (f && !f->joined) { /* else it has asked at the door already */
 		f->joined = true;
 		if (!take_queues(f, sock, share.queues))
 			log_warn("what was carried for %s did not come to this process whole", e->name);

@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "base/raw.h"
 #include "deliver/pace.h"
-#include "deliver/queue_inside.h"
+#include "deliver/family.h"
+#include "deliver/queue.h"
+#include "drain/scm_recv.h"
 #include "fd/conn.h"
 #include "fd/gate.h"
 #include "fd/tagging.h"
@@ -22,11 +24,9 @@ enum {
 	ROOM = 1,          /* in a family's own list, which is not used here */
 };
 
-_Atomic bool deliver_expects;
-
 static struct family *family_of(const struct entry *listener)
 {
-	struct family *f = deliver_family_for(listener->name, ROOM);
+	struct family *f = family_for(listener->name, ROOM);
 
 	if (!f || f->flight.pair_count)
 		return f;
@@ -36,7 +36,7 @@ static struct family *family_of(const struct entry *listener)
 	return f;
 }
 
-static bool is_listener(const struct entry *e)
+static bool take_is_listener(const struct entry *e)
 {
 	return e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING &&
 	       strncmp(e->name, TAGGING_HIDDEN, strlen(TAGGING_HIDDEN));
@@ -50,13 +50,35 @@ bool deliver_can_take(void)
 	if (!guard_lock(&hold))
 		return false;
 	for (const struct entry *e = table_first(cpr__table); e && !can; e = table_after(e))
-		can = is_listener(e);
+		can = take_is_listener(e);
 	guard_unlock(&hold);
 	return can;
 }
 
+static bool listens_for(uint64_t key)
+{
+	const struct entry *e = table_first(cpr__table);
+
+	while (e && !(take_is_listener(e) && scm_recv_key(e->fd) == key))
+		e = table_after(e);
+	return e;
+}
+
+bool deliver_has_all(const uint64_t *keys, size_t count)
+{
+	struct guard_hold hold;
+	size_t n = 0;
+
+	if (!guard_lock(&hold))
+		return false;
+	while (n < count && listens_for(keys[n]))
+		n++;
+	guard_unlock(&hold);
+	return n == count;
+}
+
 /* A child can take from a queue only if it was there when the child was born. */
-static void before_fork(void)
+static void take_before_fork(void)
 {
 	struct guard_hold hold;
 	int n = 0;
@@ -64,7 +86,7 @@ static void before_fork(void)
 	if (likely(!deliver_expects) || !guard_lock(&hold))
 		return;
 	for (const struct entry *e = table_first(cpr__table); e && n < FAMILIES_MAX; e = table_after(e))
-		n += is_listener(e) && family_of(e);
+		n += take_is_listener(e) && family_of(e);
 	atomic_store(&deliver_waiting, true);
 	guard_unlock(&hold);
 }
@@ -79,7 +101,7 @@ void deliver_expect(void)
 		tagging_hide("", knock_shared());
 	}
 	atomic_store(&deliver_expects, true);
-	birth_around_fork(before_fork, NULL);
+	birth_around_fork(take_before_fork, NULL);
 }
 
 void deliver_expect_no_more(void)
@@ -90,16 +112,19 @@ void deliver_expect_no_more(void)
 
 static bool holds_back(struct family *f, int fd)
 {
-	return f->door.deferred && !conn_has_unread(fd) && deferred_keep(&f->held, &fd, 1);
+	return f->door.deferred && !conn_has_unread(fd) && deferred_keep(&f->held, fd);
 }
 
 bool deliver_take(const struct entry *listener, int fd)
 {
-	struct family *f = deliver_expects ? deliver_family_named(listener->name) : NULL;
+	struct family *f = deliver_expects ? family_named(listener->name) : NULL;
 	bool asks = conn_has_unread(fd);
 
-	if (deliver_expects && (!f || !f->flight.pair_count)) /* a process alone makes it when it needs it */
-		f = roster_has_workers() ? NULL : family_of(listener);
+	if (deliver_expects && (!f || !f->flight.pair_count)) { /* a process alone makes it when it needs it */
+		f = NULL;
+		if (!roster_has_workers() && !(f = family_of(listener)))
+			return false; /* there is no number, or no memory, now */
+	}
 	if (!f) {
 		log_warn("a connection of %s could not be taken: closed", listener->name);
 		raw_close(fd);

@@ -29,6 +29,9 @@ void deliver_expect_no_more(void);
  */
 bool deliver_can_take(void);
 
+/* Has it one of each of these keys (drain/scm_recv.h)? */
+bool deliver_has_all(const uint64_t *keys, size_t count);
+
 /* Knocks for one more at its listener. False: there is no room now. The descriptor is taken then. Holding the guard. */
 bool deliver_take(const struct entry *listener, int fd);
 

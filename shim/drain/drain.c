@@ -27,7 +27,7 @@
 static _Atomic bool drain_over_here; /* see drain_close */
 static _Atomic int parked_word; /* changes when a drain ends */
 
-static bool blocks(int fd)
+static bool drain_blocks(int fd)
 {
 	return !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
 }
@@ -78,7 +78,7 @@ static bool comes_late(int fd, struct conn *c, bool now)
 {
 	if (atomic_load(&drain_over_here) || c->flags & CONN_FIN_SENT || !conn_has_unread(fd))
 		return false;
-	if (!now && blocks(fd) && (conn_answered_here(c) || !first_time()))
+	if (!now && drain_blocks(fd) && (conn_answered_here(c) || !first_time()))
 		return false;
 	freeze_undo(c);
 	return true;
@@ -88,7 +88,7 @@ static bool client_waits(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	return !atomic_load(&drain_over_here) && blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
+	return !atomic_load(&drain_over_here) && drain_blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
 }
 
 /*
@@ -119,7 +119,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 		if (c && c->state == CONN_ANSWERED)
 			conn_set(c, CONN_ASKED); /* this is the asking */
 		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) &&
-		    !(!now && blocks(fd) && conn_settle_unseen(c, fd)))
+		    !(!now && drain_blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
 		if (c && ended_while_passing(fd, c))
 			return 0;
@@ -127,7 +127,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 			return 0;
 frozen:
 		drain_exit();
-		if (now || !blocks(fd))
+		if (now || !drain_blocks(fd))
 			return -EAGAIN;
 		if (park_since(word))
 			return -EINTR;
@@ -149,7 +149,7 @@ void drain_wrote(int fd, struct conn *c)
 /* ---- the handler's part ---- */
 
 /* In a forked child: a drain that its parent is in is not its own (its owner rings it for that). */
-static void forget_drain(void)
+static void drain_forget(void)
 {
 	if (likely(!atomic_load(&drain_active)))
 		return;
@@ -168,7 +168,7 @@ void drain_init(void)
 {
 	active_calls_init();
 	freeze_init();
-	birth_when_born(forget_drain);
+	birth_when_born(drain_forget);
 	next_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
@@ -239,7 +239,7 @@ size_t drain_call_out(void)
 			continue;
 		if (c && c->flags & CONN_EXEMPT)
 			continue;
-		if (c && !conn_may_stop(c, fd, io_now()) && !(blocks(fd) && conn_settle_unseen(c, fd)))
+		if (c && !conn_may_stop(c, fd, io_now()) && !(drain_blocks(fd) && conn_settle_unseen(c, fd)))
 			continue; /* reads the rest of a request: counted as busy already */
 		if (!doorbell_call_out(pid, tid)) {
 			atomic_store(&active_calls_at(i)->tid, 0);

@@ -16,7 +16,10 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { LISTENERS = 256 }; /* registrations of listeners in epoll sets */
+enum {
+	LISTENERS = 256,  /* registrations of listeners in epoll sets */
+	OWED_EVERY_MS = 20,
+};
 
 #define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
 
@@ -40,19 +43,14 @@ static cpr_touched struct own {
 	struct registration all[LISTENERS];
 } *own;
 
-void freeze_init(void)
-{
-	own = birth_cleared(sizeof(*own));
-}
-
-static int count(void)
+static int freeze_count(void)
 {
 	return own ? own->count : 0;
 }
 
 bool freeze_knows_listeners(void)
 {
-	for (int i = 0; i < count(); i++)
+	for (int i = 0; i < freeze_count(); i++)
 		if (own->all[i].fd >= 0)
 			return true;
 	return false;
@@ -95,11 +93,34 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 		conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
 }
 
+/* The kernel had no room for a registration: a server that is not told of its clients is none. The task tries on. */
+static _Atomic bool owed;
+
+static void owes(void)
+{
+	if (!atomic_exchange(&owed, true))
+		task_wake();
+}
+
+static bool is_for_want_of_room(void)
+{
+	return errno == ENOMEM || errno == ENOSPC;
+}
+
 /* It may be there already: EPOLLONESHOT. */
 static bool put_back(int epfd, int fd, struct epoll_event event)
 {
 	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) ||
 	       (errno == EEXIST && !next_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &event));
+}
+
+static void put_conn_back(struct conn *c)
+{
+	if (put_back(c->epfd, c->polled, (struct epoll_event){.events = c->events, .data.u64 = c->data}) ||
+	    !is_for_want_of_room())
+		return;
+	conn_set(c, CONN_OWED);
+	owes();
 }
 
 /*
@@ -111,7 +132,7 @@ static bool was_let_go(struct conn *c)
 	if (c->flags & CONN_FROZEN)
 		return false;
 	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT))
-		put_back(c->epfd, c->polled, (struct epoll_event){.events = c->events, .data.u64 = c->data});
+		put_conn_back(c);
 	return true;
 }
 
@@ -133,7 +154,8 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}
-	if (!carried && !next_shutdown(fd, SHUT_WR))
+	/* what is carried is asked before: a drain that is over by then may have changed it */
+	if (!carried && atomic_load(&drain_active) && !next_shutdown(fd, SHUT_WR))
 		conn_set(c, CONN_FIN_SENT);
 	/*
 	 * not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told
@@ -157,11 +179,11 @@ void freeze_undo(struct conn *c)
 	unsigned flags = conn_clear(c, CONN_FROZEN | CONN_REARM);
 
 	if (flags & CONN_FROZEN && flags & CONN_POLLED && (!(c->events & EPOLLONESHOT) || flags & CONN_REARM))
-		put_back(c->epfd, c->polled, (struct epoll_event){.events = c->events, .data.u64 = c->data});
+		put_conn_back(c);
 }
 
 /* A listener still? Anything else stays in its set: what is under way may wait for it. */
-static bool is_listener(int fd, uint64_t ino)
+static bool freeze_is_listener(int fd, uint64_t ino)
 {
 	const struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
 	struct object object;
@@ -181,20 +203,23 @@ static bool is_gated(int fd, uint64_t ino)
 
 void freeze_listeners(bool on)
 {
-	for (int i = 0; i < count(); i++) {
+	for (int i = 0; i < freeze_count(); i++) {
 		struct registration *r = &own->all[i];
 
-		if (r->fd < 0 || !is_listener(r->fd, r->ino)) {
+		if (r->fd < 0 || !freeze_is_listener(r->fd, r->ino)) {
 			r->out = false;
 			continue;
 		}
 		if (on)
 			r->out = r->event.events & EPOLLONESHOT || !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
 		else if (r->out && (!(r->event.events & EPOLLONESHOT) || r->armed))
-			r->out = !put_back(r->epfd, r->fd, r->event);
+			r->out = !put_back(r->epfd, r->fd, r->event) && is_for_want_of_room();
 		else
 			r->out = false;
-		r->armed = false;
+		if (!on && r->out)
+			owes(); /* one that is armed stays so */
+		else
+			r->armed = false;
 	}
 }
 
@@ -204,12 +229,26 @@ void freeze_listeners(bool on)
  */
 void freeze_move_out(void)
 {
-	for (int i = 0; i < count(); i++) {
+	for (int i = 0; i < freeze_count(); i++) {
 		struct registration *r = &own->all[i];
 
 		r->moving = r->fd >= 0 && !r->out && is_gated(r->fd, r->ino) &&
-			    !next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+			    (!next_epoll_ctl(r->epfd, EPOLL_CTL_DEL, r->fd, NULL) || r->moving);
 	}
+}
+
+void freeze_unregister(int fd)
+{
+	struct guard_hold hold;
+
+	if (!own || !guard_lock(&hold))
+		return;
+	for (int i = 0; i < freeze_count(); i++)
+		if (own->all[i].fd == fd) {
+			next_epoll_ctl(own->all[i].epfd, EPOLL_CTL_DEL, fd, NULL);
+			own->all[i].fd = -1;
+		}
+	guard_unlock(&hold);
 }
 
 _Atomic unsigned freeze_moves;
@@ -222,20 +261,68 @@ void freeze_register_anew(int epfd, int fd, struct epoll_event event)
 	errno = saved_errno;
 }
 
-void freeze_move_in(void)
+/* What could not be put back stays: it is moving. */
+static void move_in(void)
 {
-	atomic_fetch_add(&freeze_moves, 1);
-	for (int i = 0; i < count(); i++) {
+	for (int i = 0; i < freeze_count(); i++) {
 		struct registration *r = &own->all[i];
 		struct object object;
 
 		if (!r->moving)
 			continue;
-		r->moving = false;
 		if (!object_of(r->fd, &object))
 			r->ino = object.ino;
-		put_back(r->epfd, r->fd, r->event);
+		r->moving = r->fd >= 0 && !put_back(r->epfd, r->fd, r->event) && is_for_want_of_room();
+		if (r->moving)
+			owes();
 	}
+}
+
+void freeze_move_in(void)
+{
+	atomic_fetch_add(&freeze_moves, 1);
+	move_in();
+}
+
+/* In a drain listeners are out of their sets, and its end puts them back. */
+static void put_owed_back(void)
+{
+	move_in();
+	if (!atomic_load(&drain_active))
+		freeze_listeners(false);
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (c && conn_clear(c, CONN_OWED) & CONN_OWED && c->flags & CONN_POLLED && !(c->flags & CONN_FROZEN))
+			put_conn_back(c);
+	}
+}
+
+static int look_at_owed(void)
+{
+	struct guard_hold hold;
+
+	if (likely(!atomic_load(&owed)))
+		return 0;
+	if (!guard_lock(&hold))
+		return OWED_EVERY_MS;
+	atomic_store(&owed, false);
+	put_owed_back();
+	guard_unlock(&hold);
+	return atomic_load(&owed) ? OWED_EVERY_MS : 0;
+}
+
+/* Its parent puts back what is in the set of both; and a child that owes something itself must wake its own task. */
+static void freeze_forget(void)
+{
+	atomic_store(&owed, false);
+}
+
+void freeze_init(void)
+{
+	own = birth_cleared(sizeof(*own));
+	task_adds(look_at_owed);
+	birth_when_born(freeze_forget);
 }
 
 /* True during a drain: it is noted only, and the listener stays out of the set. */
@@ -248,8 +335,8 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 
 	if (!own || object_of(fd, &object) || !guard_lock(&hold))
 		return false;
-	out = atomic_load(&drain_active) && is_listener(fd, 0);
-	for (int i = 0; i < count(); i++) {
+	out = atomic_load(&drain_active) && freeze_is_listener(fd, 0);
+	for (int i = 0; i < freeze_count(); i++) {
 		if (own->all[i].fd == fd && own->all[i].epfd == epfd)
 			found = &own->all[i];
 		else if (own->all[i].fd < 0 || !is_gated(own->all[i].fd, own->all[i].ino))
@@ -308,6 +395,7 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	conn_set(c, CONN_POLLED);
 	if (likely(!is_frozen_here(c)))
 		return false;
-	conn_set(c, CONN_POLLED | CONN_REARM); /* once more: the thread that froze it may not have found it in the set yet */
+	/* once more: the thread that froze it may not have found it in the set yet */
+	conn_set(c, CONN_POLLED | CONN_REARM);
 	return true;
 }

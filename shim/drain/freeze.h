@@ -33,6 +33,9 @@ void freeze_listeners(bool on);
 void freeze_move_out(void);
 void freeze_move_in(void);
 
+/* The socket at `fd` leaves all sets, for good: it lives on, and its number is about to be closed. */
+void freeze_unregister(int fd);
+
 /*
  * How often that was. A registration that began before and ended behind it may have been made for what stood there
  * before, and be gone: then it is made anew.

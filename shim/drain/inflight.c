@@ -33,7 +33,7 @@ void inflight_begin(void)
 }
 
 /* A stream, or a TLS handshake, goes on as long as it lives and is in no silence, whatever is read meanwhile. */
-static bool goes_on(struct conn *c, const struct noted *n, int64_t now)
+static bool inflight_goes_on(struct conn *c, const struct noted *n, int64_t now)
 {
 	if (conn_is_endless(c) || conn_silence_ns(c))
 		return conn_look(c, n->fd, now) == CONN_IN_PROGRESS;
@@ -48,7 +48,7 @@ size_t inflight_left(void)
 	for (size_t i = 0; i < noted_count; i++) {
 		struct conn *c = conn_at(noted[i].fd);
 
-		if (!c || !goes_on(c, &noted[i], now))
+		if (!c || !inflight_goes_on(c, &noted[i], now))
 			continue;
 		noted[left++] = noted[i];
 	}

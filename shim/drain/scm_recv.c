@@ -49,7 +49,7 @@ static void any_address(struct sockaddr *addr)
 		((struct sockaddr_in6 *)addr)->sin6_addr = in6addr_any;
 }
 
-static __attribute__((noinline)) int listener_of(int fd, const struct object *object)
+static __attribute__((noinline)) int scm_recv_listener_of(int fd, const struct object *object)
 {
 	const struct entry *e = NULL;
 	cleanup_room char *name = room_take();
@@ -77,7 +77,7 @@ uint64_t scm_recv_key(int fd)
 	return own_address(fd, &here) ? protocol_key((struct sockaddr *)&here.any, here.len) : 0;
 }
 
-static void note(uint64_t key)
+static void scm_recv_note_one(uint64_t key)
 {
 	for (size_t i = 0; i < KEYS_MAX; i++) {
 		uint64_t none = 0;
@@ -97,7 +97,7 @@ static void begin_afar(int fd)
 
 	if (!key)
 		return;
-	note(key);
+	scm_recv_note_one(key);
 	conn_begin(fd, TAGGING_REMOTE, true);
 }
 
@@ -120,14 +120,14 @@ void scm_recv_note(int fd)
 	else if (!has_peer(fd)) {
 		if (was_started_under_cpr())
 			inherited_came(fd);
-	} else if ((listener = listener_of(fd, &object)) >= 0)
+	} else if ((listener = scm_recv_listener_of(fd, &object)) >= 0)
 		conn_begin(fd, listener, true);
 	else if (was_started_under_cpr())
 		begin_afar(fd);
 	errno = saved_errno;
 }
 
-static bool is_among(uint64_t key, const uint64_t *keys, size_t n)
+static bool scm_recv_is_among(uint64_t key, const uint64_t *keys, size_t n)
 {
 	for (size_t i = 0; key && i < n; i++)
 		if (keys[i] == key)
@@ -140,13 +140,13 @@ bool scm_recv_is_of(const uint64_t *keys, size_t n)
 	bool any = false;
 
 	for (size_t i = 0; i < KEYS_MAX; i++)
-		any |= is_among(atomic_load(&seen[i]), keys, n);
+		any |= scm_recv_is_among(atomic_load(&seen[i]), keys, n);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 
 		if (!c || c->listener != TAGGING_REMOTE)
 			continue;
-		if (is_among(scm_recv_key(fd), keys, n))
+		if (scm_recv_is_among(scm_recv_key(fd), keys, n))
 			any = true;
 		else
 			/* the record stays: a thread may be inside a read, with it in its hands */
@@ -156,7 +156,7 @@ bool scm_recv_is_of(const uint64_t *keys, size_t n)
 }
 
 /* 2: bound to just this. 1: to any address. In both families of internet addresses the port stands in one place. */
-static int fits(const struct address *listener, const struct address *here)
+static int scm_recv_fits(const struct address *listener, const struct address *here)
 {
 	const struct sockaddr_in *a = (const struct sockaddr_in *)&listener->any,
 				 *b = (const struct sockaddr_in *)&here->any;
@@ -185,7 +185,7 @@ const struct entry *scm_recv_listener(int fd)
 		return NULL;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e)) {
 		int fit = e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && own_address(e->fd, &there)
-				  ? fits(&there, &here)
+				  ? scm_recv_fits(&there, &here)
 				  : 0;
 
 		if (fit > most) {

@@ -44,7 +44,7 @@ static int settled_looks;
  * Calls `each` with every connection of ours in a message, until it says true. True: it did. A length that the kernel
  * will refuse is not followed.
  */
-static bool walk(const struct msghdr *message, bool (*each)(struct conn *c))
+static bool scm_send_walk(const struct msghdr *message, bool (*each)(struct conn *c))
 {
 	const char *end = (const char *)message->msg_control + message->msg_controllen;
 
@@ -91,7 +91,7 @@ static bool is_held(struct conn *c)
 
 bool scm_send_has_connection(const struct msghdr *message)
 {
-	return walk(message, is_one) && birth_own_memory();
+	return scm_send_walk(message, is_one) && birth_own_memory();
 }
 
 static struct channel *find_room(int fd)
@@ -132,7 +132,7 @@ static void note_channel(int fd)
 	guard_unlock(&hold);
 }
 
-static bool blocks(int fd, int flags)
+static bool scm_send_blocks(int fd, int flags)
 {
 	return !(flags & MSG_DONTWAIT) && !(next_fcntl(fd, F_GETFL, NULL) & O_NONBLOCK);
 }
@@ -149,14 +149,15 @@ int scm_send_begin(int fd, const struct msghdr *message, int flags)
 	for (;;) {
 		note_channel(fd);
 		drain_come_in(fd);
-		if (likely(!drain_is_on()) || !walk(message, is_held)) {
-			walk(message, give);
+		if (likely(!drain_is_on()) || !scm_send_walk(message, is_held)) {
+			scm_send_walk(message, give);
 			errno = saved_errno;
 			return 0;
 		}
-		walk(message, take_back); /* whatever became of it before: it is sent anew, and so it is here */
+		scm_send_walk(message,
+			      take_back); /* whatever became of it before: it is sent anew, and so it is here */
 		drain_exit();
-		if (!blocks(fd, flags)) {
+		if (!scm_send_blocks(fd, flags)) {
 			next_sys(SYS_nanosleep, &pause, NULL);
 			return -EAGAIN;
 		}
@@ -168,7 +169,7 @@ int scm_send_begin(int fd, const struct msghdr *message, int flags)
 void scm_send_end(const struct msghdr *message, bool sent)
 {
 	if (!sent)
-		walk(message, take_back);
+		scm_send_walk(message, take_back);
 	drain_exit();
 }
 

@@ -59,7 +59,8 @@ static bool same_v6only(const struct entry *e, int fd, const struct sockaddr *ad
 	return getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len) || !on == !(e->flags & ENTRY_V6ONLY);
 }
 
-static bool fits(const struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr, socklen_t len)
+static bool claim_fits(const struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr,
+		       socklen_t len)
 {
 	char path[109];
 
@@ -86,18 +87,17 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 {
 	int status = next_fcntl(fd, F_GETFL, NULL), cloexec = next_fcntl(fd, F_GETFD, NULL) & FD_CLOEXEC, old = e->fd;
 
-	if (table_by_fd(cpr__table, fd)) /* bound before, or stale */
-		table_forget_fd(cpr__table, fd);
 	if (next_dup3(old, fd, cloexec ? O_CLOEXEC : 0) < 0)
 		return false;
 	if (table_move(cpr__table, e, fd))
 		return false;
-	raw_close(old);
+	if (!offered_was_given(old)) /* it is for the next version to find there, which may know what it is */
+		raw_close(old);
 	table_adopt(cpr__table, e);
 	if (e->path_ino)
 		tagging_has_paths = true;
 	on_listener(e->name, fd);
-	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC);
+	e->flags &= (uint16_t)~(ENTRY_INHERITED | ENTRY_CLOEXEC | ENTRY_CLOSED);
 	if (!children_share()) /* else they would block in accept(), or find that it does not; as the last generation
 				  had it, this program can live with it */
 		take_status_flags(fd, status, O_NONBLOCK);
@@ -109,7 +109,7 @@ bool claim_onto(struct entry *e, int fd, const struct object *fresh)
 static struct entry *fitting_after(struct entry *e, int fd, const struct object *fresh, const struct sockaddr *addr,
 				   socklen_t len)
 {
-	while (e && !fits(e, fd, fresh, addr, len))
+	while (e && !claim_fits(e, fd, fresh, addr, len))
 		e = table_orphan_after(cpr__table, e);
 	return e;
 }
@@ -135,6 +135,19 @@ static struct entry *fitting(const char *name, int fd, const struct object *fres
 	return e;
 }
 
+/* Of those that a service manager has passed. Holding the guard. */
+static struct entry *on_offer(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr,
+			      socklen_t len)
+{
+	struct entry *e = offered_first();
+
+	while (e && (strcmp(e->name, name) || !claim_fits(e, fd, fresh, addr, len)))
+		e = offered_after(e);
+	if (e)
+		offered_yield(e);
+	return e;
+}
+
 /*
  * Behind a closed gate it is not given yet. A bind() that cannot be, not even to a private address, fails as it would.
  */
@@ -156,10 +169,13 @@ bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	int saved_errno = errno;
 	bool claimed = false;
 
-	if (likely(!tagging_orphans()) || !(name = room_take()) || object_of(fd, &fresh) ||
+	if (likely(!claim_may()) || !(name = room_take()) || object_of(fd, &fresh) ||
 	    tag_socket(&fresh, addr, len, name) || !guard_lock(&hold))
 		return false;
 	e = fitting(name, fd, &fresh, addr, len);
+	if (!e && gate_revive(name))
+		e = fitting(name, fd, &fresh, addr, len);
+	e = e ? e : on_offer(name, fd, &fresh, addr, len);
 	claimed = e && claim(e, fd, &fresh);
 	guard_unlock(&hold);
 	if (claimed && !roster_elect())
@@ -299,8 +315,6 @@ static int take_as_new(struct entry *e, bool cloexec)
 		fd = old;
 		next_fcntl(fd, F_SETFD, (void *)(long)(cloexec ? FD_CLOEXEC : 0));
 	} else {
-		if (table_by_fd(cpr__table, fd))
-			table_forget_fd(cpr__table, fd);
 		if (table_move(cpr__table, e, fd)) {
 			raw_close(fd);
 			return -1;

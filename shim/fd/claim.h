@@ -3,6 +3,7 @@
 #ifndef CPR_FD_CLAIM_H
 #define CPR_FD_CLAIM_H
 
+#include "fd/offered.h"
 #include "fd/tagging.h"
 
 #include <netinet/in.h>
@@ -40,8 +41,19 @@ bool claim_guards_path(int dir, const char *path);
  */
 bool claim_rename(int fromdir, const char *from, int todir, const char *to);
 
+/*
+ * Is it the path of a socket that the program has, and no other generation? It may move that, also behind its gate.
+ */
+bool claim_has_path(int dir, const char *path);
+
 /* It was renamed: a socket of the program's has a new name. */
 void claim_renamed(int fromdir, const char *from, int todir, const char *to);
+
+/* Is there anything that bind() or a path could ask for? */
+static inline bool claim_may(void)
+{
+	return tagging_orphans() || offered_any();
+}
 
 /* ---- between the two files of it, holding the guard ---- */
 

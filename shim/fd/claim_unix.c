@@ -34,7 +34,7 @@ static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1]
 	return !tag_socket(&like, (struct sockaddr *)&addr, (socklen_t)(sizeof(sa_family_t) + n + 1), name);
 }
 
-/* The orphan that was bound there, and whose file it still is. Holding the guard. */
+/* The orphan that was bound there, or what is on offer, and whose file it still is. Holding the guard. */
 static struct entry *orphan_at(const char *path)
 {
 	assert_guarded();
@@ -45,6 +45,9 @@ static struct entry *orphan_at(const char *path)
 			for (struct entry *e = table_orphan(cpr__table, name); e; e = table_orphan_after(cpr__table, e))
 				if (object_still(&e->object, e->fd) && claim_path_is_its(e, path))
 					return e;
+	for (struct entry *e = offered_first(); e; e = offered_after(e))
+		if (e->object.domain == AF_UNIX && object_still(&e->object, e->fd) && claim_path_is_its(e, path))
+			return e;
 	return NULL;
 }
 
@@ -63,7 +66,7 @@ static __attribute__((noinline)) bool guards_path(int dir, const char *path)
 
 bool claim_guards_path(int dir, const char *path)
 {
-	return (unlikely(tagging_orphans()) || unlikely(gate_has_left)) && path && guards_path(dir, path);
+	return (unlikely(claim_may()) || unlikely(gate_has_left)) && path && guards_path(dir, path);
 }
 
 __attribute__((noinline)) bool claim_guards_local(const struct sockaddr *addr, socklen_t len)
@@ -98,13 +101,26 @@ static struct entry *own_at(const char *path)
 	return NULL;
 }
 
+bool claim_has_path(int dir, const char *path)
+{
+	cleanup_room char *absolute = room_take();
+	struct guard_hold hold;
+	bool has;
+
+	if (gate_has_left || !absolute || tag_path(dir, path, absolute) || !guard_lock(&hold))
+		return false;
+	has = own_at(absolute);
+	guard_unlock(&hold);
+	return has;
+}
+
 /*
  * From here on it is called what clients call it: the next generation will end with that name, too. Holding the guard.
  */
 static void rename_tag(struct entry *e, const char *path)
 {
 	assert_guarded();
-	struct entry old = *e, *renamed;
+	struct entry old = *e, *hidden = gate_behind(e), *renamed;
 	cleanup_room char *name = room_take();
 
 	if (!name || !name_of_path(path, old.object.type, name) || !strcmp(name, old.name))
@@ -118,9 +134,40 @@ static void rename_tag(struct entry *e, const char *path)
 	renamed->path_dev = old.path_dev;
 	renamed->path_ino = old.path_ino;
 	entry_judge(renamed);
+	if (hidden)
+		gate_renamed(hidden, renamed);
 }
 
-static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int todir, const char *to, bool done)
+/* The program's own socket, bound at `old`, gives its place to the orphan. Holding the guard. */
+static bool claim_unix_take_place(struct entry *own, struct entry *orphan, const char *old)
+{
+	assert_guarded();
+	struct object fresh = own->object;
+	struct entry *hidden = gate_behind(own);
+
+	if (orphan->flags & ENTRY_OFFERED)
+		offered_yield(orphan);
+	if (!claim_onto(orphan, own->fd, &fresh))
+		return false;
+	next_unlink(old);
+	if (hidden) /* it has called listen() already */
+		gate_replaced(hidden, orphan);
+	return true;
+}
+
+/* The orphan that a socket like `own` would be at this path. Holding the guard. */
+static struct entry *orphan_for(const struct entry *own, const char *path)
+{
+	cleanup_room char *name = room_take();
+	struct entry *e = orphan_at(path);
+
+	if (!e && name && name_of_path(path, own->object.type, name) && gate_revive(name))
+		e = orphan_at(path);
+	return e && e->object.type == own->object.type ? e : NULL;
+}
+
+static __attribute__((noinline)) bool claim_unix_renamed(int fromdir, const char *from, int todir, const char *to,
+							 bool done)
 {
 	cleanup_room char *old = room_take(), *new = room_take();
 	struct guard_hold hold;
@@ -131,16 +178,11 @@ static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int
 	if (!old || !new || tag_path(fromdir, from, old) || tag_path(todir, to, new) || !guard_lock(&hold))
 		return false;
 	own = own_at(done ? new : old);
-	orphan = done ? NULL : orphan_at(new);
-	if (own && orphan && own->object.type == orphan->object.type) {
-		struct object fresh = own->object;
-
-		claimed = claim_onto(orphan, own->fd, &fresh);
-		if (claimed)
-			next_unlink(old);
-	} else if (own && done) {
+	orphan = own && !done ? orphan_for(own, new) : NULL;
+	if (orphan)
+		claimed = claim_unix_take_place(own, orphan, old);
+	else if (own && done)
 		rename_tag(own, new);
-	}
 	guard_unlock(&hold);
 	errno = saved_errno;
 	return claimed;
@@ -148,11 +190,11 @@ static __attribute__((noinline)) bool renamed(int fromdir, const char *from, int
 
 bool claim_rename(int fromdir, const char *from, int todir, const char *to)
 {
-	return unlikely(tagging_orphans()) && from && to && renamed(fromdir, from, todir, to, false);
+	return unlikely(claim_may()) && from && to && claim_unix_renamed(fromdir, from, todir, to, false);
 }
 
 void claim_renamed(int fromdir, const char *from, int todir, const char *to)
 {
 	if (unlikely(tagging_has_paths))
-		renamed(fromdir, from, todir, to, true);
+		claim_unix_renamed(fromdir, from, todir, to, true);
 }

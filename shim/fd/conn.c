@@ -22,7 +22,7 @@ cpr_thread unsigned conn_waits;
 static _Atomic int pages_top; /* no page at or above this: a walk over 16,384 of them takes 15 us */
 
 /* Pages are mapped straight from the kernel: accept() takes no lock, and two threads may want the same page. */
-static struct conn *make_page(int index)
+static struct conn *conn_make_page(int index)
 {
 	size_t size = sizeof(struct conn) << CONN_PAGE_SHIFT;
 	struct conn *page = atomic_load_explicit(&conn_pages[index], memory_order_acquire), *fresh;
@@ -46,7 +46,7 @@ static struct conn *make_page(int index)
 enum { CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 };
 
 /* The peer's end is counted as a byte. */
-static bool has_ended(const struct tcp_info *info)
+static bool conn_has_ended(const struct tcp_info *info)
 {
 	return info->tcpi_state == CLOSE_WAIT || info->tcpi_state == LAST_ACK || info->tcpi_state == CLOSING;
 }
@@ -65,7 +65,7 @@ static uint64_t read_before(int fd)
 		if (before == after)
 			break;
 	}
-	return info.tcpi_bytes_received - has_ended(&info) - (uint64_t)before;
+	return info.tcpi_bytes_received - conn_has_ended(&info) - (uint64_t)before;
 }
 
 /* What was ever written on it: acknowledged, or on its way. 0 where the kernel does not say. */
@@ -93,7 +93,8 @@ static struct conn *record_of(int fd)
 
 static struct conn *make_record(int fd)
 {
-	return fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES && make_page(fd >> CONN_PAGE_SHIFT) ? record_of(fd) : NULL;
+	return fd >= 0 && fd >> CONN_PAGE_SHIFT < CONN_PAGES && conn_make_page(fd >> CONN_PAGE_SHIFT) ? record_of(fd)
+												      : NULL;
 }
 
 void conn_begin(int fd, int listener, bool carried)
@@ -203,7 +204,7 @@ void conn_end(int fd)
  * Bit by bit: another thread may freeze it in this moment. Mostly there is nothing to clear, and a locked instruction
  * is a tenth of what may be added to a read.
  */
-static void clear_flags(struct conn *c, unsigned bits)
+static void conn_clear_flags(struct conn *c, unsigned bits)
 {
 	if (unlikely(atomic_load_explicit(&c->flags, memory_order_relaxed) & bits))
 		conn_clear(c, bits);
@@ -238,7 +239,7 @@ void conn_read(struct conn *c, const void *bytes, uint64_t n)
 		http_read_unseen(&c->http, n);
 	if (unlikely(tls_is_followed(&c->tls)))
 		tls_read(&c->tls, bytes, n);
-	clear_flags(c, CONN_ASKED | CONN_PASSED);
+	conn_clear_flags(c, CONN_ASKED | CONN_PASSED);
 	atomic_store_explicit(&c->state, CONN_BUSY, memory_order_release);
 }
 
@@ -273,7 +274,7 @@ void conn_wrote(struct conn *c, bool in_full, int64_t now)
 		c->answers++;
 	c->wrote_at = now;
 	c->waits = conn_waits;
-	clear_flags(c, CONN_PARTIAL_WRITE | CONN_ASKED | CONN_PASSED);
+	conn_clear_flags(c, CONN_PARTIAL_WRITE | CONN_ASKED | CONN_PASSED);
 	if (set & ~atomic_load_explicit(&c->flags, memory_order_relaxed))
 		atomic_fetch_or_explicit(&c->flags, set, memory_order_relaxed);
 	atomic_store_explicit(&c->state, CONN_ANSWERED, memory_order_release);
@@ -329,7 +330,7 @@ static struct kernel_view ask_kernel(const struct conn *c, int fd)
 		     info.tcpi_last_data_sent >= CONN_QUIET_NS / 1000000;
 	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
 		return view;
-	received = info.tcpi_bytes_received - has_ended(&info);
+	received = info.tcpi_bytes_received - conn_has_ended(&info);
 	if (received == c->in + (uint64_t)before || next_ioctl(fd, SIOCINQ, &after))
 		return view;
 	/* a request may have come between these calls */

@@ -45,6 +45,7 @@ enum {
 	CONN_FASTCGI = 1 << 11, /* its first bytes are a FastCGI request */
 	CONN_PEER_KNOWN = 1 << 12, /* drain/kinship.c has looked whether its peer is of this family */
 	CONN_LEAVING = 1 << 13, /* frozen, and about to go to the next generation: nothing lets it go on any more */
+	CONN_OWED = 1 << 14, /* to its epoll set, which had no room for it (drain/freeze.c) */
 	CONN_EXEMPT = CONN_PASSED | CONN_NOT_OURS,
 };
 

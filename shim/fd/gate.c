@@ -1,33 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* Doors for listeners: made at bind(), exchanged when the gate opens or closes. */
 #define _GNU_SOURCE
-#include "fd/gate.h"
+#include "fd/gate_inside.h"
 
 #include "base/io.h"
 #include "process/guard.h"
-#include "process/roster.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/raw.h"
-#include "fd/replay.h"
+#include "fd/door.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define GATE_NAME TAGGING_HIDDEN "gate:"
-
-enum {
-	GREATEST_BACKLOG = 65535, /* the kernel cuts it to somaxconn */
-	SILENT_MAX = 16,
-};
+enum { SILENT_MAX = 16 };
 
 _Atomic bool gate_is_closed;
 _Atomic bool gate_has_left;
@@ -55,7 +46,7 @@ bool gate_hides(const struct entry *e)
 	return e->flags & ENTRY_ORPHAN && !strncmp(e->name, GATE_NAME, strlen(GATE_NAME));
 }
 
-static struct entry *hidden_of(const struct entry *e)
+struct entry *gate_hidden_of(const struct entry *e)
 {
 	struct text t = TEXT_ON(room);
 
@@ -64,8 +55,7 @@ static struct entry *hidden_of(const struct entry *e)
 	return t.cut ? NULL : table_find(cpr__table, room, e->id);
 }
 
-/* NULL: the program has closed the door. */
-static struct entry *shown_of(const struct entry *hidden)
+struct entry *gate_shown_of(const struct entry *hidden)
 {
 	struct entry *e = table_find(cpr__table, hidden->name + strlen(GATE_NAME), hidden->id);
 
@@ -74,8 +64,7 @@ static struct entry *shown_of(const struct entry *hidden)
 		       : NULL;
 }
 
-/* The listener at `fd` is e's, and waits there. */
-static struct entry *hide(const struct entry *e, int fd, const struct object *object)
+struct entry *gate_hide(const struct entry *e, int fd, const struct object *object)
 {
 	struct text t = TEXT_ON(room);
 	struct entry *hidden;
@@ -86,6 +75,7 @@ static struct entry *hide(const struct entry *e, int fd, const struct object *ob
 		return NULL;
 	hidden->object = *object;
 	hidden->kind = e->kind;
+	hidden->backlog = e->backlog;
 	hidden->path_dev = e->path_dev;
 	hidden->path_ino = e->path_ino;
 	hidden->flags |= ENTRY_KEPT; /* it goes on with the program's own exec */
@@ -95,25 +85,6 @@ static struct entry *hide(const struct entry *e, int fd, const struct object *ob
 }
 
 /* ---- doors ---- */
-
-static int bind_privately(int fd, const struct object *object)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-
-	if (object->domain == AF_UNIX) /* the kernel finds an abstract name */
-		return next_bind(fd, (struct sockaddr *)&un, sizeof(sa_family_t)) ? -errno : 0;
-	if (object->domain == AF_INET)
-		return next_bind(fd, (struct sockaddr *)&in, sizeof(in)) ? -errno : 0;
-	if (object->domain != AF_INET6)
-		return -EAFNOSUPPORT;
-	if (!next_bind(fd, (struct sockaddr *)&in6, sizeof(in6)))
-		return 0;
-	/* ::ffff:127.0.0.1 */
-	in6.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
-	return next_bind(fd, (struct sockaddr *)&in6, sizeof(in6)) ? -errno : 0;
-}
 
 static bool has_nonblock(int fd)
 {
@@ -126,36 +97,6 @@ static void set_nonblock(int fd, bool on)
 
 	if (flags >= 0 && !(flags & O_NONBLOCK) != !on)
 		next_fcntl(fd, F_SETFL, (void *)(long)(on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
-}
-
-/* A socket like that one, at a private address, which nothing connects to. The descriptor, or -errno. */
-static int make_door(const struct object *like, bool nonblock)
-{
-	cleanup_fd int fd =
-		next_socket(like->domain, like->type | SOCK_CLOEXEC | (nonblock ? SOCK_NONBLOCK : 0), like->protocol);
-	int r = fd < 0 ? -errno : bind_privately(fd, like);
-
-	if (!r && like->type != SOCK_DGRAM && next_listen(fd, GREATEST_BACKLOG))
-		r = -errno;
-	return r ? r : steal_fd(&fd);
-}
-
-/* A FIFO that says nothing: a pipe of which each reader is a writer too, and so never sees an end. */
-static int make_silent_pipe(bool nonblock)
-{
-	char path[32];
-	struct text t = TEXT_ON(path);
-	int pair[2], fd;
-
-	if (next_sys(SYS_pipe2, pair, O_CLOEXEC))
-		return -errno;
-	text_format(&t, "/proc/self/fd/%d", pair[0]);
-	fd = raw_open(path, O_RDWR | O_CLOEXEC | (nonblock ? O_NONBLOCK : 0), 0);
-	if (fd < 0)
-		fd = -errno;
-	raw_close(pair[0]);
-	raw_close(pair[1]);
-	return fd;
 }
 
 /* To all numbers of e: what stands at `with`. */
@@ -191,15 +132,13 @@ bool gate_claims(void)
 int gate_claim(struct entry *e, int fd, const struct object *fresh)
 {
 	struct object listener = e->object;
-	int old = e->fd, r = bind_privately(fd, fresh);
+	int old = e->fd, r = door_bind(fd, fresh);
 
 	if (r)
 		return r;
-	if (table_by_fd(cpr__table, fd))
-		table_forget_fd(cpr__table, fd);
 	if (table_move(cpr__table, e, fd))
 		return -ENOMEM;
-	if (!hide(e, old, &listener)) {
+	if (!gate_hide(e, old, &listener)) {
 		table_move(cpr__table, e, old);
 		return -ENOMEM;
 	}
@@ -212,20 +151,20 @@ int gate_claim(struct entry *e, int fd, const struct object *fresh)
 	return 0;
 }
 
-static bool add_door(struct entry *e)
+bool gate_add_door(struct entry *e)
 {
 	struct object listener = e->object, door;
 	cleanup_fd int high = -1, made = -1;
 
 	if (!claims || e->flags & ENTRY_ORPHAN || e->kind != ENTRY_STREAM || !object_still(&e->object, e->fd) ||
-	    hidden_of(e))
+	    gate_hidden_of(e))
 		return false;
-	made = make_door(&listener, has_nonblock(e->fd));
+	made = door_make(&listener, has_nonblock(e->fd));
 	high = next_fcntl(e->fd, F_DUPFD_CLOEXEC, NULL);
 	if (made < 0 || high < 0 || object_of(made, &door))
 		return false;
 	high = io_move_up(high, PROTOCOL_HIGH);
-	if (!hide(e, high, &listener))
+	if (!gate_hide(e, high, &listener))
 		return false;
 	high = -1;
 	put_over(e, made);
@@ -246,7 +185,7 @@ void gate_listens(int fd)
 	if (tagging_knows(fd) && guard_lock(&hold)) {
 		e = table_by_fd(cpr__table, fd);
 		if (e && !(e->flags & ENTRY_STARTED_WITH))
-			add_door(e);
+			gate_add_door(e);
 		guard_unlock(&hold);
 	}
 	errno = saved_errno;
@@ -262,26 +201,26 @@ void gate_add_inherited(void)
 		if (gate_hides(e))
 			atomic_store(&gate_is_closed, true);
 		else if (claims && e->flags & ENTRY_STARTED_WITH && e->flags & ENTRY_LISTENING)
-			add_door(e);
+			gate_add_door(e);
 	}
 	guard_unlock(&hold);
 }
 
 bool gate_has_door(const struct entry *e)
 {
-	return gate_is_closed && hidden_of(e);
+	return gate_is_closed && gate_hidden_of(e);
 }
 
 /* ---- opening ---- */
 
-static bool is_listening(const struct entry *e)
+static bool gate_is_listening(const struct entry *e)
 {
 	return e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING && !(e->flags & ENTRY_ORPHAN);
 }
 
 static void open_one(struct entry *hidden)
 {
-	struct entry *e = shown_of(hidden);
+	struct entry *e = gate_shown_of(hidden);
 	uint64_t door;
 	bool nonblock;
 
@@ -291,10 +230,10 @@ static void open_one(struct entry *hidden)
 		put_over(e, hidden->fd);
 		e->object = hidden->object;
 		set_nonblock(e->fd, nonblock);
-		replay_onto(e->fd, door);
-		if (is_listening(e))
+		hooks.exchanged(e->fd, door);
+		if (gate_is_listening(e))
 			/* clients that came while no generation accepted wait there: see gate_lower_backlogs */
-			next_listen(e->fd, GREATEST_BACKLOG);
+			next_listen(e->fd, DOOR_BACKLOG);
 		hooks.listens(e->name, e->fd);
 	}
 	raw_close(hidden->fd);
@@ -335,7 +274,7 @@ void gate_lower_backlogs(void)
 	if (!guard_lock(&hold))
 		return;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (is_listening(e) && e->backlog >= 0 && object_still(&e->object, e->fd))
+		if (gate_is_listening(e) && e->backlog >= 0 && object_still(&e->object, e->fd))
 			next_listen(e->fd, e->backlog);
 	guard_unlock(&hold);
 }
@@ -362,7 +301,7 @@ static struct silent *silent_for(struct silent *all, const struct entry *e)
 		errno = ENFILE;
 		return NULL;
 	}
-	s->fd = e->kind == ENTRY_FIFO ? make_silent_pipe(nonblock) : make_door(&e->object, nonblock);
+	s->fd = e->kind == ENTRY_FIFO ? door_make_silent_pipe(nonblock) : door_make(&e->object, nonblock);
 	if (s->fd < 0 || object_of(s->fd, &s->object)) {
 		errno = s->fd < 0 ? -s->fd : EBADF;
 		return NULL;
@@ -373,23 +312,22 @@ static struct silent *silent_for(struct silent *all, const struct entry *e)
 }
 
 /* A client's datagram socket, bound to any port: what comes there is an answer to this process. */
-static bool is_clients(const struct entry *e)
+static bool gate_is_clients(const struct entry *e)
 {
-	size_t n = strlen(e->name);
-
-	return e->kind == ENTRY_DATAGRAM && n > 2 && !strcmp(e->name + n - 2, ":0");
+	return e->kind == ENTRY_DATAGRAM && tag_is_any_port(e->name);
 }
 
 static bool has_a_gate(const struct entry *e)
 {
 	bool takes = (e->kind == ENTRY_STREAM && e->flags & ENTRY_LISTENING) ||
-		     (e->kind == ENTRY_DATAGRAM && !is_clients(e)) || (e->kind == ENTRY_FIFO && e->access != O_WRONLY);
+		     (e->kind == ENTRY_DATAGRAM && !gate_is_clients(e)) ||
+		     (e->kind == ENTRY_FIFO && e->access != O_WRONLY);
 
 	return takes && e->flags & (ENTRY_KEPT | ENTRY_STARTED_WITH) && !(e->flags & ENTRY_ORPHAN) &&
 	       object_still(&e->object, e->fd);
 }
 
-static bool make_room(void)
+static bool gate_make_room(void)
 {
 	size_t n = table_count(cpr__table) + 1;
 
@@ -409,7 +347,7 @@ static void note_left(const struct entry *e)
 	left[at] = (struct left){e->fd, e->object.ino, e->path_dev, e->path_ino};
 }
 
-static bool close_one(struct entry *e, struct silent *all)
+static bool gate_close_one(struct entry *e, struct silent *all)
 {
 	struct silent *s = silent_for(all, e);
 	int high = s ? next_fcntl(e->fd, F_DUPFD_CLOEXEC, NULL) : -1;
@@ -417,7 +355,7 @@ static bool close_one(struct entry *e, struct silent *all)
 	if (high < 0)
 		return false;
 	high = io_move_up(high, PROTOCOL_HIGH);
-	if (!hide(e, high, &e->object)) {
+	if (!gate_hide(e, high, &e->object)) {
 		raw_close(high);
 		errno = ENOMEM;
 		return false;
@@ -426,7 +364,7 @@ static bool close_one(struct entry *e, struct silent *all)
 	put_over(e, s->fd);
 	e->object = s->object;
 	if (e->kind == ENTRY_STREAM)
-		next_listen(high, GREATEST_BACKLOG); /* clients queue there for a moment */
+		next_listen(high, DOOR_BACKLOG); /* clients queue there for a moment */
 	return true;
 }
 
@@ -442,10 +380,10 @@ int gate_close(void)
 		return -EAGAIN;
 	tagging_check_all(false);
 	left_count = 0;
-	r = make_room() ? 0 : -ENOMEM;
+	r = gate_make_room() ? 0 : -ENOMEM;
 	hooks.begin();
 	for (struct entry *e = table_first(cpr__table); e && !r; e = table_after(e))
-		if (has_a_gate(e) && !hidden_of(e) && !close_one(e, all))
+		if (has_a_gate(e) && !gate_hidden_of(e) && !gate_close_one(e, all))
 			r = -errno;
 	hooks.end();
 	atomic_store(&gate_has_left, true);
@@ -476,6 +414,14 @@ void gate_forget(void)
 	guard_unlock(&hold);
 }
 
+bool gate_left_path(uint64_t dev, uint64_t ino)
+{
+	for (size_t i = 0; i < left_count; i++)
+		if (left[i].path_ino == ino && left[i].path_dev == dev)
+			return true;
+	return false;
+}
+
 uint64_t gate_inode(const struct entry *e)
 {
 	size_t low = 0, high = left_count;
@@ -491,101 +437,4 @@ uint64_t gate_inode(const struct entry *e)
 			high = middle;
 	}
 	return e->object.ino;
-}
-
-/* ---- what the program asks of a door ---- */
-
-static struct entry *behind(int fd)
-{
-	struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
-
-	return e && !(e->flags & ENTRY_ORPHAN) && object_still(&e->object, fd) ? hidden_of(e) : NULL;
-}
-
-bool gate_stands_at(int fd)
-{
-	struct guard_hold hold;
-	bool stands;
-
-	if (likely(!atomic_load_explicit(&gate_is_closed, memory_order_relaxed)) || !tagging_knows(fd) ||
-	    !guard_lock(&hold))
-		return false;
-	stands = behind(fd) != NULL;
-	guard_unlock(&hold);
-	return stands;
-}
-
-bool gate_name(int fd, struct sockaddr *addr, socklen_t *len)
-{
-	struct guard_hold hold;
-	struct entry *hidden;
-	bool named = false;
-
-	if (!tagging_knows(fd) || !guard_lock(&hold))
-		return false;
-	hidden = behind(fd);
-	named = hidden && !next_getsockname(hidden->fd, addr, len);
-	guard_unlock(&hold);
-	return named;
-}
-
-/* A pid file that names another process than this family's: a next generation has written it. */
-static bool is_pid_file_of_another(const char *path, const struct stat *st)
-{
-	char bytes[16];
-	int pid = 0;
-
-	if (!S_ISREG(st->st_mode) || !st->st_size || st->st_size >= (off_t)sizeof(bytes) ||
-	    io_read_file(path, bytes, sizeof(bytes)) <= 0)
-		return false;
-	for (const char *at = bytes; *at && *at != '\n'; at++) {
-		if (*at < '0' || *at > '9' || pid > 100000000)
-			return false;
-		pid = pid * 10 + (*at - '0');
-	}
-	return pid && pid != getpid() && pid != roster_owner();
-}
-
-bool gate_guards_path(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st))
-		return false;
-	if (gate_has_left && is_pid_file_of_another(path, &st))
-		return true;
-	for (size_t i = 0; i < left_count; i++)
-		if (left[i].path_ino == st.st_ino && left[i].path_dev == st.st_dev)
-			return true;
-	for (const struct entry *e = gate_is_closed ? table_first(cpr__table) : NULL; e; e = table_after(e))
-		if (gate_hides(e) && e->path_ino == st.st_ino && e->path_dev == st.st_dev)
-			return true;
-	return false;
-}
-
-static __attribute__((noinline)) void put_door(struct text *t, const struct entry *e)
-{
-	struct sockaddr_storage addr = {0};
-	socklen_t len = sizeof(addr);
-
-	if (next_getsockname(e->fd, (struct sockaddr *)&addr, &len) ||
-	    tag_socket(&e->object, (struct sockaddr *)&addr, len, room))
-		return;
-	text_format(t, "door=%s %s", room, e->name);
-	text_add(t, "\n");
-}
-
-void gate_put_doors(struct text *t)
-{
-	struct guard_hold hold;
-
-	if (!guard_lock(&hold))
-		return;
-	for (const struct entry *h = table_first(cpr__table); h && t->used < t->size - 512; h = table_after(h)) {
-		const struct entry *e = gate_hides(h) && h->kind == ENTRY_STREAM ? shown_of(h) : NULL;
-
-		if (e)
-			put_door(t, e);
-	}
-	guard_unlock(&hold);
 }

@@ -21,12 +21,13 @@
 extern _Atomic bool gate_is_closed;
 
 /*
- * Called around the exchange of what stands at the listeners' numbers, and for each listener that the program has from
- * then on. Filled by init. Holding the guard.
+ * Called around the exchange of what stands at the listeners' numbers, for each listener that took the place of the
+ * door with this inode, and for each that the program has from then on. Filled by init. Holding the guard.
  */
 struct gate_hooks {
 	void (*begin)(void);
 	void (*end)(void);
+	void (*exchanged)(int fd, uint64_t door);
 	void (*listens)(const char *name, int fd);
 };
 
@@ -48,6 +49,22 @@ int gate_claim(struct entry *e, int fd, const struct object *fresh);
  */
 void gate_listens(int fd);
 
+/*
+ * The program asks for a socket of this name. Has it closed the door of one, as haproxy's master does before it execs
+ * itself behind its gate? Then what waits there is an orphan of that name again. False: nothing has changed.
+ * Holding the guard.
+ */
+bool gate_revive(const char *name);
+
+/* What waits behind the gate for this one; NULL: nothing. Holding the guard, as for the two below. */
+struct entry *gate_behind(const struct entry *e);
+
+/* That one has another name: it is e. */
+void gate_renamed(struct entry *hidden, const struct entry *e);
+
+/* That one was moved to where an orphan's file is, and the orphan, e, is what the program has now. */
+void gate_replaced(struct entry *hidden, struct entry *e);
+
 /* Is this orphan a door? The program has exec'ed itself behind its gate, and asks anew. Holding the guard. */
 bool gate_has_door(const struct entry *e);
 
@@ -56,6 +73,13 @@ bool gate_has_door(const struct entry *e);
  * the start, with the table there.
  */
 void gate_add_inherited(void);
+
+/*
+ * A process that was exec'ed behind the gate has inherited the door of this inode, and waits at it: from here on it
+ * knows the listener that stands behind that, and opens its gate as others do. 0: *listener is taken; -ENOENT: it has
+ * no such door; -errno.
+ */
+int gate_stand_before(uint64_t door, int *listener);
 
 /* Each listener takes its door's place. How many. Keeps errno. */
 size_t gate_open(void);
@@ -89,7 +113,7 @@ bool gate_name(int fd, struct sockaddr *addr, socklen_t *len);
 bool gate_guards_path(const char *path);
 extern _Atomic bool gate_has_left;
 
-/* One line for each door: door=DOOR LISTENER, as tags. */
+/* Two lines for each door: door=DOOR LISTENER, as tags; behind=DOOR LISTENER FD, as inodes and the number of that. */
 void gate_put_doors(struct text *t);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/next.h"
 #include "process/startup.h"
 #include "base/raw.h"
+#include "fd/offered.h"
 #include "base/room.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
@@ -45,7 +46,9 @@ static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX
 	struct sockaddr_storage here = {0}, peer;
 	socklen_t len = sizeof(here), peer_len = sizeof(peer);
 
-	if (object->domain < 0 || (object->type != SOCK_STREAM && object->type != SOCK_SEQPACKET) ||
+	/* of datagram sockets those that a manager has passed: any other may be a client's, or the log's */
+	if (object->domain < 0 || (object->type == SOCK_DGRAM && !offered_was_given(fd)) ||
+	    (object->type != SOCK_STREAM && object->type != SOCK_SEQPACKET && object->type != SOCK_DGRAM) ||
 	    !getpeername(fd, (struct sockaddr *)&peer, &peer_len))
 		return false;
 	if (next_getsockname(fd, (struct sockaddr *)&here, &len) ||
@@ -55,7 +58,15 @@ static bool is_bound(int fd, const struct object *object, char name[TAG_NAME_MAX
 	return (here.ss_family != AF_INET && here.ss_family != AF_INET6) || ((struct sockaddr_in *)&here)->sin_port;
 }
 
-static __attribute__((noinline)) bool look_at(int fd)
+static bool is_kept(uint64_t ino)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->flags & ENTRY_ORPHAN && e->object.ino == ino)
+			return true;
+	return false;
+}
+
+static __attribute__((noinline)) bool inherited_look_at(int fd)
 {
 	cleanup_room char *name = room_take();
 	struct guard_hold hold;
@@ -64,8 +75,9 @@ static __attribute__((noinline)) bool look_at(int fd)
 
 	if (!name || object_of(fd, &object) || !is_bound(fd, &object, name) || !guard_lock(&hold))
 		return false;
-	if (!table_by_fd(cpr__table, fd) && !table_add_next(cpr__table, name, fd, &e)) {
-		e->kind = ENTRY_STREAM;
+	/* a kept one is the same socket: the last generation did not know it by its number */
+	if (!table_by_fd(cpr__table, fd) && !is_kept(object.ino) && !table_add_next(cpr__table, name, fd, &e)) {
+		e->kind = object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM;
 		e->object = object;
 		e->flags |= ENTRY_STARTED_WITH;
 		entry_look_at_socket(e, -1);
@@ -127,17 +139,19 @@ void inherited_begin(void)
 	int saved_errno = errno;
 	bool any = false;
 
+	offered_read();
 	for (size_t i = 0; i < cpr__startup.heirloom_count; i++)
 		if (startup_is_heirloom(cpr__startup.heirlooms[i].fd))
-			any |= look_at(cpr__startup.heirlooms[i].fd);
+			any |= inherited_look_at(cpr__startup.heirlooms[i].fd);
 	if (any)
 		inherited_ask_again();
+	offered_begin();
 	errno = saved_errno;
 }
 
 void inherited_came(int fd)
 {
-	if (look_at(fd))
+	if (inherited_look_at(fd))
 		inherited_ask_again();
 }
 
@@ -209,7 +223,7 @@ static __attribute__((noinline)) void ask(void)
 	if (!inherited_ancestor() || !guard_lock(&hold))
 		return;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (!(e->flags & ENTRY_STARTED_WITH) || !object_still(&e->object, e->fd))
+		if (!(e->flags & ENTRY_STARTED_WITH) || e->kind != ENTRY_STREAM || !object_still(&e->object, e->fd))
 			continue;
 		else if (n == LISTENERS_MAX)
 			full_note(FULL_INHERITED, LISTENERS_MAX);
@@ -230,6 +244,7 @@ void inherited_ask(void)
 
 	if (!birth_own_memory())
 		return;
+	offered_settle();
 	if (atomic_compare_exchange_strong(&inherited_unasked, &unasked, ASKING)) {
 		ask();
 		atomic_store(&inherited_unasked, ASKED);

@@ -6,7 +6,6 @@
 #include "fd/entry.h"
 #include "process/guard.h"
 #include "process/birth.h"
-#include "process/sandbox.h"
 #include "base/next.h"
 #include "base/pool.h"
 #include "base/room.h"
@@ -18,7 +17,6 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 _Atomic(struct noted *) pending_pages[PENDING_PAGES];
@@ -34,7 +32,7 @@ static uint64_t next_order(void)
 }
 
 /* Mapped straight from the kernel, as fd/conn.c's are. */
-static __attribute__((noinline)) struct noted *make_page(int index)
+static __attribute__((noinline)) struct noted *pending_make_page(int index)
 {
 	size_t size = sizeof(struct noted) << PENDING_PAGE_SHIFT;
 	struct noted *page = NULL, *fresh = pool_page(size);
@@ -53,7 +51,7 @@ static struct noted *note_for(int fd)
 
 	if (likely(n != NULL) || (unsigned)fd >> PENDING_PAGE_SHIFT >= PENDING_PAGES)
 		return n;
-	page = make_page(fd >> PENDING_PAGE_SHIFT);
+	page = pending_make_page(fd >> PENDING_PAGE_SHIFT);
 	return page ? page + (fd & ((1 << PENDING_PAGE_SHIFT) - 1)) : NULL;
 }
 
@@ -107,7 +105,7 @@ bool pending_listen(int fd, int backlog)
  * A child that closes the listener must know it for what comes to it from there by another way (SCM_RIGHTS); and it
  * could not settle what its parent has noted for the others.
  */
-static void before_fork(void)
+static void pending_before_fork(void)
 {
 	struct guard_hold hold;
 
@@ -120,8 +118,7 @@ static void before_fork(void)
 
 void pending_init(void)
 {
-	birth_around_fork(before_fork, NULL);
-	sandbox_when_entering(tagging_resolve);
+	birth_around_fork(pending_before_fork, NULL);
 }
 
 void pending_unbind(int fd)
@@ -149,14 +146,6 @@ static bool read_path(struct pending_path *p, struct pending_path *copy)
 	copy->path[PENDING_PATH_MAX] = '\0';
 	copy->order = order;
 	return atomic_load_explicit(&p->order, memory_order_relaxed) == order;
-}
-
-static bool is_stateless(const struct stat *st)
-{
-	unsigned major = major(st->st_rdev), minor = minor(st->st_rdev);
-
-	return S_ISCHR(st->st_mode) &&
-	       ((major == 1 && (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))) || (major == 5 && minor <= 2));
 }
 
 /*
@@ -259,7 +248,8 @@ static void settle_paths(int fd, struct noted *n)
 {
 	int newer = n->paths[1].order > n->paths[0].order;
 	struct stat st;
-	bool kept = !fstat(fd, &st) && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)) && !is_stateless(&st);
+	bool kept = !fstat(fd, &st) &&
+		    (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && !tag_stateless_number(st.st_rdev)));
 
 	for (int i = 0; i < 2; i++) {
 		struct pending_path *p = &n->paths[i ^ newer], copy;
@@ -283,7 +273,7 @@ static void drop(struct noted *n)
 	atomic_store(&n->paths[1].order, 0);
 }
 
-static void settle(int fd, struct noted *n)
+static void pending_settle(int fd, struct noted *n)
 {
 	const struct entry *e = table_by_fd(cpr__table, fd);
 	int saved_errno = errno;
@@ -303,7 +293,7 @@ void pending_resolve(int fd)
 
 	if (!pending_any(fd) || !guard_lock(&hold))
 		return;
-	settle(fd, pending_at(fd));
+	pending_settle(fd, pending_at(fd));
 	guard_unlock(&hold);
 }
 
@@ -358,14 +348,14 @@ void pending_resolve_all(void)
 	turns = count ? pool_map(count * sizeof(*turns)) : NULL;
 	if (!turns) { /* no memory: in the order of their numbers, then */
 		for (int fd = next_noted(0); fd >= 0; fd = next_noted(fd + 1))
-			settle(fd, pending_at(fd));
+			pending_settle(fd, pending_at(fd));
 		return;
 	}
 	for (int fd = next_noted(0); fd >= 0 && used < count; fd = next_noted(fd + 1))
 		turns[used++] = (struct turn){order_of(pending_at(fd)), fd};
 	sort(turns, used);
 	for (size_t i = 0; i < used; i++)
-		settle(turns[i].fd, pending_at(turns[i].fd));
+		pending_settle(turns[i].fd, pending_at(turns[i].fd));
 	pool_unmap(turns, count * sizeof(*turns));
 }
 

@@ -10,6 +10,7 @@
 #include "base/next.h"
 #include "base/pool.h"
 #include "fd/conn.h"
+#include "fd/offered.h"
 #include "fd/tagging.h"
 
 #include <netinet/in.h>
@@ -81,7 +82,7 @@ static bool is_overruled(const struct note *note)
  * Before a note is added. Drops the notes of a socket that was closed since, the one that this repeats, and the
  * oldest of too many. So open sockets bound what is noted, and not calls. Holding the guard.
  */
-static void make_room(const struct note *wanted, const void *value)
+static void replay_make_room(const struct note *wanted, const void *value)
 {
 	struct note **at = head_of(wanted->fd), **oldest = NULL;
 	int count = 0;
@@ -123,7 +124,7 @@ static void append(const struct note *from, const void *value)
 /* Only what may yet be bound: not what was accepted, and not what the table knows. */
 static bool is_wanted(int fd)
 {
-	return tagging_orphans() && !conn_at(fd) && !tagging_knows(fd);
+	return (tagging_orphans() || offered_any()) && !conn_at(fd) && !tagging_knows(fd);
 }
 
 static void add_note(struct note *from, const void *value, bool forgets)
@@ -134,7 +135,7 @@ static void add_note(struct note *from, const void *value, bool forgets)
 	if (object_of(from->fd, &object) || object.domain < 0 || !guard_lock(&hold))
 		return;
 	from->ino = object.ino;
-	make_room(from, value);
+	replay_make_room(from, value);
 	if (!forgets)
 		append(from, value);
 	guard_unlock(&hold);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "fd/closed.h"
 #include "fd/entry.h"
 #include "base/room.h"
 #include "process/light.h"
@@ -22,7 +23,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #ifndef SO_MEMINFO
@@ -31,7 +31,7 @@
 
 _Atomic bool tagging_has_paths;
 
-static bool is_hidden(const struct entry *e)
+static bool tagging_is_hidden_entry(const struct entry *e)
 {
 	return e->flags & ENTRY_ORPHAN && !(e->flags & ENTRY_INHERITED);
 }
@@ -46,7 +46,7 @@ bool tagging_is_hidden(int fd)
 		return false;
 	e = table_by_fd(cpr__table, fd);
 	/* else: closed behind our back, and another's number now */
-	hidden = e && is_hidden(e) && object_still(&e->object, fd);
+	hidden = e && tagging_is_hidden_entry(e) && object_still(&e->object, fd);
 	guard_unlock(&hold);
 	return hidden;
 }
@@ -149,11 +149,7 @@ static bool is_stateless(int fd)
 {
 	struct stat st;
 
-	if (fstat(fd, &st))
-		return false;
-	return (major(st.st_rdev) == 1 && (minor(st.st_rdev) == 3 || minor(st.st_rdev) == 5 ||
-					   (minor(st.st_rdev) >= 7 && minor(st.st_rdev) <= 9))) ||
-	       (major(st.st_rdev) == 5 && minor(st.st_rdev) <= 2);
+	return !fstat(fd, &st) && tag_stateless_number(st.st_rdev);
 }
 
 /*
@@ -242,7 +238,7 @@ void tagging_hide(const char *given, int fd)
 	table_make_orphan(cpr__table, e);
 }
 
-static void forget(int fd)
+static void tagging_drop(int fd)
 {
 	struct guard_hold hold;
 
@@ -256,7 +252,7 @@ static void forget(int fd)
  * Bound, and then connected: a datagram socket as well hears its one peer only, and is not what the next generation
  * will ask for.
  */
-static bool is_clients(const struct entry *e, const struct sockaddr *addr)
+static bool tagging_is_clients(const struct entry *e, const struct sockaddr *addr)
 {
 	if (e->flags & (ENTRY_LISTENING | ENTRY_ORPHAN))
 		return false;
@@ -274,35 +270,9 @@ void tagging_socket_connected(int fd, const struct sockaddr *addr)
 	if (likely(!tagging_knows(fd)) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
-	if (e && is_clients(e, addr))
+	if (e && tagging_is_clients(e, addr))
 		table_forget_fd(cpr__table, fd);
 	guard_unlock(&hold);
-}
-
-/*
- * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket
- * would be gone then; a claimed one may live on in the workers of the last generation, and the second bind would find
- * the port in use. So it becomes an orphan again. But a master that has forked closes what it leaves to its workers
- * (haproxy).
- */
-static bool give_back(struct entry *e)
-{
-	int elsewhere, r;
-
-	if (!(e->flags & ENTRY_RAISED) || e->flags & ENTRY_ORPHAN || e->fds > 1 || !object_still(&e->object, e->fd) ||
-	    !roster_elect() || roster_has_workers())
-		return false;
-	elsewhere = next_fcntl(e->fd, F_DUPFD_CLOEXEC, (void *)(long)(e->fd + 1));
-	if (elsewhere < 0)
-		return false;
-	table_change_begin(cpr__table);
-	r = table_move(cpr__table, e, elsewhere);
-	if (!r)
-		table_make_orphan(cpr__table, e);
-	table_change_end(cpr__table);
-	if (r)
-		raw_close(elsewhere);
-	return !r;
 }
 
 enum { CLOSED_MAX = 4, CLOSED_NAME = 256 };
@@ -355,6 +325,7 @@ bool tagging_let_go(int fd)
 	struct guard_hold hold;
 	struct entry *e;
 	int saved_errno = errno;
+	bool lives_on = false;
 
 	if (unlikely(conn_at(fd) != NULL) && birth_own_memory())
 		conn_end(fd);
@@ -366,12 +337,14 @@ bool tagging_let_go(int fd)
 		return false;
 	if (guard_lock(&hold)) {
 		e = table_by_fd(cpr__table, fd);
-		if (e && !give_back(e)) {
+		if (e && !closed_give_back(e, &lives_on)) {
 			remember_listener(e, fd);
 			table_forget_fd(cpr__table, fd);
 		}
 		guard_unlock(&hold);
 	}
+	if (lives_on)
+		closed_tell(fd);
 	errno = saved_errno;
 	return true;
 }
@@ -384,7 +357,7 @@ void tagging_forget(int fd)
 	if (unlikely(pending_is_fleeting(fd)))
 		pending_unbind(fd);
 	if (unlikely(tagging_knows(fd)))
-		forget(fd);
+		tagging_drop(fd);
 }
 
 void tagging_make_way(int fd)
@@ -396,7 +369,7 @@ void tagging_make_way(int fd)
 	if (!tagging_orphans() || !tagging_knows(fd) || !guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
-	if (e && table_hold(e) && is_hidden(e)) {
+	if (e && table_hold(e) && tagging_is_hidden_entry(e)) {
 		elsewhere = next_fcntl(fd, F_DUPFD_CLOEXEC, (void *)(long)(fd + 1));
 		if (elsewhere >= 0 && table_move(cpr__table, e, elsewhere)) {
 			raw_close(elsewhere);

@@ -65,7 +65,7 @@ static bool is_in_vain(const struct drain_plan *plan, const struct drain_seen *s
 }
 
 /* Workers stop at the same deadline, and then have to say what they hold. */
-static bool is_over(const struct drain_plan *plan, const struct drain_seen *seen)
+static bool plan_is_over(const struct drain_plan *plan, const struct drain_seen *seen)
 {
 	int64_t late = seen->now - plan->deadline;
 
@@ -81,10 +81,10 @@ enum drain_step drain_decide(const struct drain_plan *plan, const struct drain_s
 		return decide_awaiting(plan, seen);
 	if (is_in_vain(plan, seen))
 		return DRAIN_LETS_GO;
-	return is_over(plan, seen) ? DRAIN_LEAVES : DRAIN_GOES_ON;
+	return plan_is_over(plan, seen) ? DRAIN_LEAVES : DRAIN_GOES_ON;
 }
 
-static void freeze(struct drain_plan *plan, const struct drain_seen *seen)
+static void plan_freeze(struct drain_plan *plan, const struct drain_seen *seen)
 {
 	if (plan->try == TRY_SHORT &&
 	    seen->now - plan->asked_at >= quarter(plan)) /* what is slow has been so since before that */
@@ -95,7 +95,7 @@ static void freeze(struct drain_plan *plan, const struct drain_seen *seen)
 	plan->workers_ns = 0;
 }
 
-static void let_go(struct drain_plan *plan, const struct drain_seen *seen)
+static void plan_let_go(struct drain_plan *plan, const struct drain_seen *seen)
 {
 	int64_t held = seen->now - plan->since;
 
@@ -111,9 +111,9 @@ static void let_go(struct drain_plan *plan, const struct drain_seen *seen)
 void drain_take(struct drain_plan *plan, enum drain_step step, const struct drain_seen *seen)
 {
 	if (step == DRAIN_FREEZES)
-		freeze(plan, seen);
+		plan_freeze(plan, seen);
 	else if (step == DRAIN_LETS_GO)
-		let_go(plan, seen);
+		plan_let_go(plan, seen);
 }
 
 int drain_next_look(const struct drain_plan *plan, int64_t now)

@@ -3,6 +3,7 @@
 #include "model/http.h"
 
 #include "base/attr.h"
+#include "model/http_head.h"
 
 #include <http_parser.h>
 #include <string.h>
@@ -66,171 +67,43 @@ static bool bodiless(const struct http *h, unsigned status)
 	return (h->heads & 1) || status / 100 == 1 || status == 204 || status == 304;
 }
 
-/*
- * --- plain heads ---------------------------------------------------------------------------------
- *
- * http_parser looks at every byte: 1.2 us for a request and its response, 6 % of what nginx takes for them. Most heads
- * hold nothing that it takes a parser to understand: they are HTTP/1.1, come whole, and only one or two of their lines
- * speak of framing, in one of few spellings. What differs in the least is not plain.
- */
-
-struct plain {
-	size_t size;
-	uint64_t length;
-	bool framed; /* has a Content-Length */
-	bool last;   /* says that the connection is to be closed */
-};
-
-static bool begins(const char *line, size_t n, const char *with, size_t length)
-{
-	return n >= length && memcmp(line, with, length) == 0;
-}
-#define BEGINS(line, n, with) begins((line), (n), (with), sizeof(with) - 1)
-
-static bool plain_length(struct plain *plain, const char *digits, size_t n)
-{
-	uint64_t length = 0;
-
-	if (plain->framed || n < 3 || n > 2 + 18 || digits[n - 2] != '\r')
-		return false;
-	for (size_t i = 0; i < n - 2; i++) {
-		unsigned digit = (unsigned char)digits[i] - '0';
-
-		if (digit > 9)
-			return false;
-		length = length * 10 + digit;
-	}
-	plain->framed = true;
-	plain->length = length;
-	return true;
-}
-
-/* A line that begins with c: "Connection", "Content-Length", or nothing to us. */
-static bool plain_c(struct plain *plain, const char *line, size_t n)
-{
-	if (n < sizeof("connection:"))
-		return true;
-	if ((line[2] | 0x20) != 'n')
-		return true;
-	if ((line[3] | 0x20) == 'n' && n == 19) {
-		plain->last = true;
-		return BEGINS(line, n, "Connection: close\r") || BEGINS(line, n, "connection: close\r");
-	}
-	if ((line[3] | 0x20) == 'n')
-		return n == 24 &&
-		       (BEGINS(line, n, "Connection: keep-alive\r") || BEGINS(line, n, "connection: keep-alive\r") ||
-			BEGINS(line, n, "Connection: Keep-Alive\r"));
-	if ((line[8] | 0x20) != 'l' || (line[9] | 0x20) != 'e')
-		return true;
-	if (!BEGINS(line, n, "Content-Length: ") && !BEGINS(line, n, "content-length: "))
-		return false;
-	return plain_length(plain, line + 16, n - 16);
-}
-
-/* The first letters of the lines that are looked at, by their lower six bits; some that come seldom have the same. */
-#define BIT(c) (UINT64_C(1) << ((c) & 63))
-static const uint64_t matters =
-	BIT('\n') | BIT('\r') | BIT('\t') | BIT(' ') | BIT('c') | BIT('C') | BIT('t') | BIT('T') | BIT('p') | BIT('P');
-
-/* The header lines from `line` to the empty one; plain->size is right up to `line`, and then for all. */
-static bool plain_lines(struct plain *plain, const char *line, const char *end)
-{
-	const char *first = line, *newline;
-
-	for (; end - line >= 2; line = newline + 1) {
-		size_t n;
-
-		if (line[0] == '\r') {
-			plain->size += line + 2 - first;
-			return line[1] == '\n';
-		}
-		newline = memchr(line, '\n', end - line);
-		if (!newline)
-			return false;
-		if (!(matters >> (line[0] & 63) & 1))
-			continue;
-		n = newline + 1 - line;
-		switch (line[0]) {
-		case '\n':
-		case ' ': /* goes on with the line before */
-		case '\t':
-			return false;
-		case 'c':
-		case 'C':
-			if (!plain_c(plain, line, n))
-				return false;
-			break;
-		case 't': /* Transfer-Encoding */
-		case 'T':
-			if (n < 4 || (line[3] | 0x20) == 'n')
-				return false;
-			break;
-		case 'p': /* Proxy-Connection: http_parser heeds it */
-		case 'P':
-			if (n < 6 || line[5] == '-')
-				return false;
-		}
-	}
-	return false;
-}
-
 /* Takes a plain request's head off the bytes: how many that were, 0 if it is not plain. */
 static size_t plain_request(struct http *h, const char *bytes, size_t n)
 {
-	struct plain plain = {0};
-	const char *newline;
-	bool head = false;
+	struct http_head head;
 
-	if (!BEGINS(bytes, n, "GET /") && !BEGINS(bytes, n, "POST /") && !BEGINS(bytes, n, "PUT /") &&
-	    !(head = BEGINS(bytes, n, "HEAD /")))
+	if (!http_head_of_request(&head, bytes, n) || !asked(h, head.only))
 		return 0;
-	newline = memchr(bytes, '\n', n);
-	if (!newline || newline - bytes < 15 || memcmp(newline - 10, " HTTP/1.1\r", 10) != 0)
-		return 0;
-	plain.size = newline + 1 - bytes;
-	if (!plain_lines(&plain, newline + 1, bytes + n) || !asked(h, head))
-		return 0;
-	if (plain.last)
+	if (head.last)
 		h->asked_last = true;
-	if (plain.length > 0) {
+	if (head.length > 0) {
 		h->request.open = true;
 		h->request.body = BODY_COUNTED;
-		h->request.left = plain.length;
+		h->request.left = head.length;
 	}
-	return plain.size;
+	return head.size;
 }
 
 static size_t plain_response(struct http *h, const char *bytes, size_t n)
 {
-	struct plain plain = {0};
-	unsigned status = 0;
-	const char *newline;
+	struct http_head head;
+	bool bare;
 
-	if (h->unanswered == 0 || !BEGINS(bytes, n, "HTTP/1.1 "))
+	if (h->unanswered == 0 || !http_head_of_response(&head, bytes, n))
 		return 0;
-	newline = memchr(bytes, '\n', n);
-	if (!newline || newline - bytes < 13 || newline[-1] != '\r' || (bytes[12] != ' ' && bytes[12] != '\r'))
+	bare = bodiless(h, head.status);
+	if (!head.framed && !bare)
 		return 0;
-	for (int i = 9; i < 12; i++) {
-		if (bytes[i] < '0' || bytes[i] > '9')
-			return 0;
-		status = status * 10 + bytes[i] - '0';
-	}
-	plain.size = newline + 1 - bytes;
-	if (status < 200 || !plain_lines(&plain, newline + 1, bytes + n))
-		return 0;
-	if (!plain.framed && !bodiless(h, status))
-		return 0;
-	if (plain.last)
+	if (head.last)
 		h->says_last = true;
-	if (bodiless(h, status) || plain.length == 0) {
+	if (bare || head.length == 0) {
 		answered(h);
 	} else {
 		h->response.open = true;
 		h->response.body = BODY_COUNTED;
-		h->response.left = plain.length;
+		h->response.left = head.length;
 	}
-	return plain.size;
+	return head.size;
 }
 
 /* --- all others: http_parser ----------------------------------------------------------------------
@@ -392,7 +265,7 @@ static void load(http_parser *p, struct http *h, const struct http_way *way)
 		p->method = h->method;
 }
 
-static void save(const http_parser *p, struct http *h, struct http_way *way)
+static void http_save(const http_parser *p, struct http *h, struct http_way *way)
 {
 	int i = way == &h->response;
 
@@ -410,7 +283,7 @@ static void save(const http_parser *p, struct http *h, struct http_way *way)
  * How many of the bytes http_parser took: to the end of a message, or of a head whose body is ours; 0 if they make no
  * sense.
  */
-static size_t parse(struct http *h, struct http_way *way, const char *bytes, size_t n)
+static size_t http_parse(struct http *h, struct http_way *way, const char *bytes, size_t n)
 {
 	http_parser p;
 	size_t took;
@@ -420,7 +293,7 @@ static size_t parse(struct http *h, struct http_way *way, const char *bytes, siz
 	if (HTTP_PARSER_ERRNO(&p) == HPE_PAUSED)
 		way->parser = 0;
 	else if (HTTP_PARSER_ERRNO(&p) == HPE_OK && took == n)
-		save(&p, h, way);
+		http_save(&p, h, way);
 	else
 		return 0;
 	return took;
@@ -437,7 +310,7 @@ static void pass(struct http *h, struct http_way *way, uint64_t n)
 
 	if (ends && way->body == BODY_CHUNK) {
 		way->left = 1;
-		if (!parse(h, way, "", 1))
+		if (!http_parse(h, way, "", 1))
 			lost(h);
 		return;
 	}
@@ -458,7 +331,7 @@ static void seen(struct http *h, struct http_way *way, const char *bytes, size_t
 			took = way == &h->request ? plain_request(h, bytes, n) : plain_response(h, bytes, n);
 		}
 		if (took == 0)
-			took = parse(h, way, bytes, n);
+			took = http_parse(h, way, bytes, n);
 		if (took == 0)
 			lost(h);
 		bytes += took;

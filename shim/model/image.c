@@ -201,7 +201,7 @@ static bool made_by_go(int fd, const ElfW(Ehdr) * head)
 }
 
 /* The class, byte order and machine that this was built for: of the tools, and of the library beside them. */
-static bool is_ours(const unsigned char *ident, unsigned machine)
+static bool image_is_ours(const unsigned char *ident, unsigned machine)
 {
 	static const uint16_t one = 1;
 	unsigned char order = *(const unsigned char *)&one ? ELFDATA2LSB : ELFDATA2MSB;
@@ -225,7 +225,7 @@ static int read_elf(int fd, const unsigned char *bytes, struct image *image)
 	image->kind = IMAGE_ELF;
 	image->machine = machine_of(bytes);
 	image->bits = bytes[EI_CLASS] == ELFCLASS64 ? 64 : 32;
-	image->same_machine = is_ours(bytes, image->machine);
+	image->same_machine = image_is_ours(bytes, image->machine);
 	if (!image->same_machine)
 		return 0;
 	r = read_at(fd, 0, &head, sizeof(head));

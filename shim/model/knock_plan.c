@@ -26,7 +26,7 @@ static size_t room_in_queue(const struct knock_seen *seen)
 	return seen->queue <= seen->queue_limit / 2 ? (size_t)(seen->queue_limit / 2 - seen->queue + 1) : 0;
 }
 
-static size_t wanted(const struct knock_seen *seen)
+static size_t knock_plan_wanted(const struct knock_seen *seen)
 {
 	if (seen->asking && !seen->deferred && seen->unserved < KNOCK_MOST && !seen->refused)
 		return least(seen->asking, KNOCK_MOST - seen->unserved);
@@ -35,7 +35,7 @@ static size_t wanted(const struct knock_seen *seen)
 
 size_t knock_plan(const struct knock_seen *seen)
 {
-	return least(wanted(seen), room_in_queue(seen));
+	return least(knock_plan_wanted(seen), room_in_queue(seen));
 }
 
 size_t knock_next_batch(const struct knock_seen *seen)

@@ -37,7 +37,7 @@ int protocol_check(const struct protocol_request *request, size_t size)
 {
 	if (size != sizeof(*request) || request->magic != PROTOCOL_MAGIC)
 		return -EINVAL;
-	if (request->verb == PROTOCOL_DRAIN || request->verb == PROTOCOL_PASS)
+	if (request->verb == PROTOCOL_DRAIN || request->verb == PROTOCOL_PASS || request->verb == PROTOCOL_TAKE)
 		return request->drain.key_count > PROTOCOL_KEYS_MAX ? -EINVAL : 0;
 	if (request->verb >= PROTOCOL_JOIN && request->verb < PROTOCOL_VERBS_END && request->verb != PROTOCOL_FORESEE)
 		return 0;

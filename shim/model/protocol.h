@@ -45,6 +45,8 @@ enum protocol_verb {
 	PROTOCOL_REEXEC, /* cprctl's, to a supervisor */
 	PROTOCOL_ADOPT,
 	PROTOCOL_FORESEE, /* cprctl's */
+	PROTOCOL_ALONE,
+	PROTOCOL_BEHIND,
 	PROTOCOL_VERBS_END,
 };
 
@@ -66,13 +68,17 @@ enum protocol_verb {
  *          nothing
  *   DOORS  lines door=DOOR LISTENER, both as tags: where a generation behind its gate can be reached
  *   CLOSE  the gate closes, in all processes of the generation, within a second; else it stays open and this has failed
- *   OPEN   the gate opens, in all processes
+ *   OPEN   the gate opens, in all processes. CLOSE tells then how many clients were accepted=
  *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a
  *          boundary; and PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once
  *          when it is 0. Its end calls it off
- *   TAKE   after OPEN. With "pid" in the answer it is that worker which takes them, and is to be asked. Else the
- *          connection stays, and the supervisor sends the batches of PROTOCOL_BATCH_CARRY on it
+ *   TAKE   after OPEN, with the keys of the listeners. With "pid" in the answer it is that worker which takes what is
+ *          carried to them, and is to be asked. Else the connection stays, and the supervisor sends the batches of
+ *          PROTOCOL_BATCH_CARRY on it
  *   FORGET after CLOSE: its listeners are given up, and there is no way back
+ *   ALONE  the next generation, which was called off, is gone: pid files that it took are put back
+ *   BEHIND to a process that the next generation has exec'ed with one of its doors, of inode `ino`: the listener behind
+ *          it comes with the request. From then on OPEN is asked of it as well
  *   ADOPT  the process that asks is the supervisor from now on: the one before was killed
  * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many
  * processes= there are. A process that the generation has exec'ed is asked for itself: PASS with the keys of the
@@ -135,7 +141,7 @@ struct protocol_request {
 	uint32_t magic;
 	uint32_t verb;
 	uint32_t flags;
-	uint32_t reserved;
+	uint32_t clients; /* OPEN: "result=turn" is said at `drain.nonce` when it has accepted so many; 0: it is not */
 	union {
 		char path[4096]; /* restart --exec PATH: exec this instead of what was started; empty: the same */
 		struct {

@@ -20,7 +20,7 @@ static const struct {
 
 static const char blanks[] = " \t\r";
 
-static int parse(char *line, enum rule_verb *verb, const char **glob)
+static int rules_parse_one(char *line, enum rule_verb *verb, const char **glob)
 {
 	size_t n;
 	char *end;
@@ -47,7 +47,7 @@ int rules_add(struct rules *rules, char *line)
 {
 	enum rule_verb verb;
 	const char *glob;
-	int r = parse(line, &verb, &glob);
+	int r = rules_parse_one(line, &verb, &glob);
 
 	if (r)
 		return r;
@@ -88,12 +88,19 @@ static bool kept_by_default(const struct entry *e)
 	}
 }
 
-bool rules_keep(const struct rules *rules, const struct entry *e)
+int rules_which(const struct rules *rules, const struct entry *e)
 {
 	for (size_t i = 0; i < rules->count; i++)
 		if (rules->rule[i].verb <= RULE_DROP && glob_matches(rules->rule[i].glob, e->name))
-			return rules->rule[i].verb == RULE_KEEP;
-	return kept_by_default(e);
+			return (int)i;
+	return -1;
+}
+
+bool rules_keep(const struct rules *rules, const struct entry *e)
+{
+	int which = rules_which(rules, e);
+
+	return which < 0 ? kept_by_default(e) : rules->rule[which].verb == RULE_KEEP;
 }
 
 bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name)

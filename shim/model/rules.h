@@ -31,6 +31,9 @@ int rules_parse(struct rules *rules, char *text, const char **bad);
 /* Is it kept? First match wins; without a match, the default for its kind. Any signal handler may call it. */
 bool rules_keep(const struct rules *rules, const struct entry *e);
 
+/* The rule that decides that: its index, or -1: none does, it is the default. */
+int rules_which(const struct rules *rules, const struct entry *e);
+
 /* Does a rule of this verb (carry, no-carry) name it? */
 bool rules_match(const struct rules *rules, enum rule_verb verb, const char *name);
 

@@ -34,7 +34,7 @@ void settings_env_remove(char **envp, const char *name)
 		*to = NULL;
 }
 
-static char *copy(const char *string)
+static char *settings_copy(const char *string)
 {
 	size_t n = strlen(string) + 1;
 	char *room = pool_alloc(n);
@@ -46,7 +46,7 @@ static char *copied(char *const envp[], const char *name)
 {
 	const char *value = settings_env(envp, name);
 
-	return value && *value ? copy(value) : NULL;
+	return value && *value ? settings_copy(value) : NULL;
 }
 
 cpr_startup int settings_number(char *const envp[], const char *name, int least, int most, int fallback)

@@ -129,7 +129,7 @@ static char **next_strings(char **at, const char *end, char ***room, uint32_t co
 	return first;
 }
 
-static int take_given(struct state *state, const struct header *h, const struct record *record, struct text *why)
+static int state_read_given(struct state *state, const struct header *h, const struct record *record, struct text *why)
 {
 	const struct given_record *r = (const struct given_record *)record;
 	struct given given;
@@ -294,7 +294,7 @@ static int take_record(struct state *state, const struct header *h, const struct
 	static taker *const takers[] = {
 		[RECORD_DESCRIPTOR] = take_descriptor, [RECORD_HEIRLOOM] = take_heirloom,
 		[RECORD_WORKER] = take_worker,         [RECORD_RESTART] = take_restart,
-		[RECORD_CONNECTION] = take_connection, [RECORD_GIVEN] = take_given,
+		[RECORD_CONNECTION] = take_connection, [RECORD_GIVEN] = state_read_given,
 		[RECORD_PAGE] = take_page,             [RECORD_CHILD] = take_child,
 		[RECORD_UNSEEN] = take_unseen,         [RECORD_REST] = take_rest,
 	};

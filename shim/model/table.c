@@ -134,6 +134,13 @@ int table_add_beside(struct table *t, const char *name, int id, struct entry *be
 	return 0;
 }
 
+int table_add_also(struct table *t, const char *name, int id, int fd, struct entry **made)
+{
+	struct entry *beside = table_by_fd(t, fd);
+
+	return beside ? table_add_beside(t, name, id, beside, made) : table_add(t, name, id, fd, made);
+}
+
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made)
 {
 	assert_guarded();
@@ -325,6 +332,8 @@ int table_move(struct table *t, struct entry *e, int fd)
 
 	if (!s)
 		return fd < 0 || fd >> PAGE_SHIFT >= PAGES ? -EBADF : -ENOMEM;
+	if (row_at(t, fd) && row_at(t, fd) != row_at(t, e->fd)) /* closed behind our back, and not noticed yet */
+		table_forget_fd(t, fd);
 	table_change_begin(t);
 	row = row_at(t, e->fd);
 	table_hold(e);

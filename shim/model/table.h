@@ -38,6 +38,9 @@ enum {
 	/* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
 	ENTRY_STARTED_WITH = 1 << 8,
 	ENTRY_STALE = 1 << 9,      /* an orphan that the last generation had not asked for either */
+	ENTRY_OFFERED = 1 << 10,   /* one that a service manager passed, and no bind() has asked for (fd/offered.h) */
+	ENTRY_GIVEN = 1 << 11,     /* the supervisor has a duplicate */
+	ENTRY_CLOSED = 1 << 12,    /* an orphan that the program itself has closed (fd/closed.h) */
 	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 
@@ -91,6 +94,9 @@ int table_add_next(struct table *t, const char *name, int fd, struct entry **mad
  * closing, duplicating, moving it, and claiming. table_by_fd says one of them. As table_add.
  */
 int table_add_beside(struct table *t, const char *name, int id, struct entry *beside, struct entry **made);
+
+/* The one or the other of these: whether the number has tags already or not. */
+int table_add_also(struct table *t, const char *name, int id, int fd, struct entry **made);
 
 struct entry *table_find(const struct table *t, const char *name, int id);
 

@@ -192,7 +192,7 @@ void table_index_free(struct table_index *v)
 	free_places(v);
 }
 
-static void look(struct table_index *v, const UT_hash_table *hash)
+static void table_index_look(struct table_index *v, const UT_hash_table *hash)
 {
 	if (!hash) {
 		table_index_free(v);
@@ -210,7 +210,7 @@ void table_index_init(struct table_index *v)
 {
 	v->maybe = 0xff;
 	v->filter = &v->maybe;
-	look(v, NULL);
+	table_index_look(v, NULL);
 }
 
 void table_index_begin(struct table_index *v)
@@ -225,7 +225,7 @@ void table_index_end(struct table_index *v, const UT_hash_table *hash)
 {
 	if (--v->depth)
 		return;
-	look(v, hash);
+	table_index_look(v, hash);
 	atomic_store_explicit(&v->changes, v->changes + 1, memory_order_release);
 }
 

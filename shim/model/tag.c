@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <sys/sysmacros.h>
 
 static int socket_number(int fd, int option)
 {
@@ -354,4 +355,18 @@ bool tag_stateless_device(const char *name)
 		if (!strcmp(name, devices[i]))
 			return true;
 	return false;
+}
+
+bool tag_stateless_number(dev_t number)
+{
+	unsigned kind = major(number), which = minor(number);
+
+	return (kind == 1 && (which == 3 || which == 5 || (which >= 7 && which <= 9))) || (kind == 5 && which <= 2);
+}
+
+bool tag_is_any_port(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 2 && !strcmp(name + n - 2, ":0");
 }

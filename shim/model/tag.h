@@ -69,4 +69,10 @@ const char *tag_prefix(const struct object *object);
 /* A character device that keeps nothing between generations: null, zero, full, random, urandom, tty, ptmx, console. */
 bool tag_stateless_device(const char *name);
 
+/* The same by what the kernel calls a character device, whatever the name is. */
+bool tag_stateless_number(dev_t number);
+
+/* Is it the tag of a socket that was bound to port 0: to any that is free? */
+bool tag_is_any_port(const char *name);
+
 #endif

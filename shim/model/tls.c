@@ -6,7 +6,7 @@ enum { UNKNOWN, TLS, LOST }; /* struct tls.kind */
 enum { CHANGE_CIPHER_SPEC = 20, ALERT, HANDSHAKE, APPLICATION_DATA, HEARTBEAT };
 enum { HEADER = 5, MAJOR = 3, LENGTH_MAX = (1 << 14) + 2048, FINISHED_MAX = 100 };
 
-static bool is_open(const struct tls *t)
+static bool tls_is_open(const struct tls *t)
 {
 	return t->client_finished && (t->is_13 || t->server_finished);
 }
@@ -31,7 +31,7 @@ static void client_record(struct tls *t, uint8_t type, uint16_t length)
 		t->client_cipher = 1;
 		break;
 	case HANDSHAKE:
-		if (is_open(t))
+		if (tls_is_open(t))
 			begin_anew(t);
 		else if (t->client_cipher && length <= FINISHED_MAX)
 			t->client_finished = 1;
@@ -72,7 +72,7 @@ static void server_record(struct tls *t, uint8_t type, uint16_t length)
 			t->server_finished = 1;
 		break;
 	case APPLICATION_DATA:
-		if (!is_open(t)) { /* up to 1.2 no server sends any in the handshake */
+		if (!tls_is_open(t)) { /* up to 1.2 no server sends any in the handshake */
 			t->is_13 = 1;
 		} else if (t->asked && !is_ticket(t, length)) {
 			t->asked = 0;
@@ -103,7 +103,7 @@ static bool take_header(struct tls_way *way, uint8_t byte)
 	}
 }
 
-static void take(struct tls *t, struct tls_way *way, const uint8_t *bytes, size_t n)
+static void tls_take(struct tls *t, struct tls_way *way, const uint8_t *bytes, size_t n)
 {
 	while (n > 0) {
 		size_t took = 1;
@@ -137,7 +137,7 @@ void tls_read(struct tls *t, const void *bytes, size_t n)
 	if (!bytes)
 		t->kind = LOST;
 	if (t->kind == TLS)
-		take(t, &t->client, bytes, n);
+		tls_take(t, &t->client, bytes, n);
 }
 
 void tls_wrote(struct tls *t, const void *bytes, size_t n)
@@ -147,14 +147,14 @@ void tls_wrote(struct tls *t, const void *bytes, size_t n)
 	if (t->kind == UNKNOWN || !bytes)
 		t->kind = LOST;
 	else
-		take(t, &t->server, bytes, n);
+		tls_take(t, &t->server, bytes, n);
 }
 
 enum tls_stage tls_stage(const struct tls *t)
 {
 	if (t->kind != TLS)
 		return TLS_NONE;
-	if (!is_open(t))
+	if (!tls_is_open(t))
 		return TLS_HANDSHAKE;
 	if (t->asked || t->client.have || t->server.have)
 		return TLS_ASKED;

@@ -67,7 +67,7 @@ static bool is_dead(int tid)
 	return next_sys(SYS_tgkill, getpid(), tid, 0) && errno == ESRCH;
 }
 
-static struct active_call *take_place(int i, int there, int tid)
+static struct active_call *active_calls_take_place(int i, int there, int tid)
 {
 	struct active_call *slot = &own->callers[i];
 	int top;
@@ -100,10 +100,10 @@ struct active_call *active_calls_join(void)
 		int i = (int)(atomic_fetch_add(&asked, 1) % (unsigned)top), there = own->callers[i].tid;
 
 		if (!there || there == tid || is_dead(there))
-			found = take_place(i, there, tid);
+			found = active_calls_take_place(i, there, tid);
 	}
 	for (int i = own->top; i < CALLERS && !found; i++)
-		found = take_place(i, 0, tid);
+		found = active_calls_take_place(i, 0, tid);
 	if (!found) {
 		homeless = tid;
 		full_note(FULL_THREADS, CALLERS);

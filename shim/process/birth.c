@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/pool.h"
-#include "process/light.h"
 
 #include <errno.h>
 #include <linux/kcmp.h>
@@ -47,6 +46,7 @@ static cpr_touched struct around {
 } around_fork[FORK_MAX];
 static cpr_touched int around_count;
 
+static cpr_touched void (*first_at_fork)(void);
 static void (*born[BORN_MAX])(void);
 static int born_count;
 
@@ -214,7 +214,7 @@ __attribute__((hot)) bool birth_is_single_threaded(void)
  */
 static fork_path void prepare(void)
 {
-	begin_if_light();
+	first_at_fork();
 	find_tid_offset();
 	for (int i = around_count; i-- > 0;)
 		around_fork[i].before();
@@ -240,8 +240,9 @@ static void know_before_sandbox(void)
 extern int __register_atfork(void (*before)(void), void (*parent)(void), void (*child)(void), void *library);
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
-cpr_startup int birth_watch_forks(void)
+cpr_startup int birth_watch_forks(void (*first)(void))
 {
+	first_at_fork = first;
 	return __register_atfork(prepare, parent, NULL, __dso_handle) ? -ENOMEM : 0;
 }
 

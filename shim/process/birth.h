@@ -9,8 +9,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Once, in the constructor: registering with libc may call malloc. A fork ends a light start. 0, or -ENOMEM. */
-int birth_watch_forks(void);
+/*
+ * Once, in the constructor: registering with libc may call malloc. `first` runs before each fork, and before the hooks
+ * of birth_around_fork, which it may make. 0, or -ENOMEM.
+ */
+int birth_watch_forks(void (*first)(void));
 
 /* Once, before all else of this room that light_end makes. 0, or -errno. */
 int birth_init(void);

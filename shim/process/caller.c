@@ -4,7 +4,7 @@
 #include "process/caller.h"
 
 #include "base/attr.h"
-#include "base/fds.h"
+#include "base/newfd.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/next.h"
@@ -22,7 +22,7 @@ int caller_connect(uint64_t nonce)
 {
 	struct sockaddr_un addr;
 	socklen_t len = protocol_address(nonce, &addr), peer_len;
-	cleanup_fd int sock = fds_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+	cleanup_fd int sock = newfd_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
 	struct ucred peer;
 
 	if (sock < 0)

@@ -53,7 +53,7 @@ void children_adopt(const struct child *children, size_t n)
  * A wait that the kernel has told of one may not be back yet when our tick, or another thread's wait, sees that it is
  * gone: it is known for a moment more, and not for longer, since its pid is free.
  */
-static struct unknown *find(int pid)
+static struct unknown *children_find(int pid)
 {
 	for (size_t i = 0; i < count; i++) {
 		int64_t gone_at = atomic_load(&unknown[i].gone_at);
@@ -64,7 +64,7 @@ static struct unknown *find(int pid)
 	return NULL;
 }
 
-static bool is_gone(const struct unknown *child)
+static bool children_is_gone(const struct unknown *child)
 {
 	return atomic_load(&child->gone_at) != 0;
 }
@@ -84,7 +84,7 @@ static bool shares(const struct unknown *child)
 
 bool children_shares(int pid)
 {
-	const struct unknown *child = find(pid);
+	const struct unknown *child = children_find(pid);
 
 	return child && shares(child);
 }
@@ -124,7 +124,7 @@ static bool is_parent(void)
  * By number, and by its start: the kernel may have done away with it unseen (SIGCHLD is ignored), and given its pid out
  * again. Dead, but not to be waited for yet: its first thread is, and others are still on their way out.
  */
-static void reap(struct unknown *child, int64_t left_ns)
+static void children_reap_one(struct unknown *child, int64_t left_ns)
 {
 	siginfo_t info = {0};
 	struct procinfo proc;
@@ -148,8 +148,8 @@ static int reap_all(int64_t left_ns)
 	if (!atomic_load(&children_left) || !is_parent())
 		return 0;
 	for (size_t i = 0; i < count; i++)
-		if (!is_gone(&unknown[i]))
-			reap(&unknown[i], left_ns);
+		if (!children_is_gone(&unknown[i]))
+			children_reap_one(&unknown[i], left_ns);
 	errno = saved_errno;
 	return atomic_load(&children_left);
 }
@@ -166,12 +166,12 @@ int children_tidy(void)
 
 bool children_knows(int pid)
 {
-	return is_parent() && find(pid);
+	return is_parent() && children_find(pid);
 }
 
 bool children_swallow(int pid, bool gone)
 {
-	struct unknown *child = is_parent() ? find(pid) : NULL;
+	struct unknown *child = is_parent() ? children_find(pid) : NULL;
 
 	if (!child)
 		return false;
@@ -185,11 +185,11 @@ struct census {
 	int strangers, own;
 };
 
-static void count_child(int pid, void *arg)
+static void children_count_one(int pid, void *arg)
 {
 	struct census *census = arg;
 
-	*(find(pid) ? &census->strangers : &census->own) += 1;
+	*(children_find(pid) ? &census->strangers : &census->own) += 1;
 }
 
 /* Looked at twice: the kernel's list may leave one out when another leaves it at that moment. */
@@ -200,7 +200,7 @@ bool children_are_strangers(void)
 	if (!is_parent())
 		return false;
 	for (int i = 0; i < 2 && !census.own; i++)
-		procinfo_children(parent, count_child, &census);
+		procinfo_children(parent, children_count_one, &census);
 	return census.strangers && !census.own;
 }
 
@@ -209,7 +209,7 @@ struct list {
 	size_t n;
 };
 
-static void note(int pid, void *arg)
+static void children_note(int pid, void *arg)
 {
 	struct list *list = arg;
 	struct procinfo proc;
@@ -224,7 +224,7 @@ size_t children_all(struct child *into)
 {
 	struct list list = {into, 0};
 
-	procinfo_children(getpid(), note, &list);
+	procinfo_children(getpid(), children_note, &list);
 	return list.n;
 }
 
@@ -272,7 +272,7 @@ size_t children_unknown(struct child *into)
 	if (!children_reap())
 		return 0;
 	for (size_t i = 0; i < count && n < CHILDREN_MAX; i++)
-		if (!is_gone(&unknown[i]))
+		if (!children_is_gone(&unknown[i]))
 			into[n++] = (struct child){unknown[i].pid, unknown[i].start_time, unknown[i].sharer != 0};
 	if (n == CHILDREN_MAX)
 		full_note(FULL_CHILDREN, CHILDREN_MAX);

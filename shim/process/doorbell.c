@@ -266,13 +266,19 @@ void doorbell_mute(bool on)
 
 /*
  * nginx starts a new nginx at SIGUSR2, and its package asks for that at every upgrade: the supervisor would lose the
- * server to a process that it does not know, and the service ended. So the program believes that it has a handler.
+ * server to a process that it does not know, and the service ended. So the program believes that it has a handler, and
+ * this one does nothing. (SIG_IGN would outlast exec, in everything that the server starts.)
  */
-static int ignore_replace_signal(void)
+static void overhear(int sig)
 {
-	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+	(void)sig;
+}
 
-	return cpr__settings.replace_signal ? next_sigaction(cpr__settings.replace_signal, &ignore, NULL) : 0;
+static int overhear_replace_signal(void)
+{
+	const struct sigaction nothing = {.sa_handler = overhear, .sa_flags = SA_RESTART | SA_ONSTACK};
+
+	return cpr__settings.replace_signal ? next_sigaction(cpr__settings.replace_signal, &nothing, NULL) : 0;
 }
 
 int doorbell_init(void)
@@ -283,7 +289,7 @@ int doorbell_init(void)
 	if (!rung)
 		return -ENOMEM;
 	if (hang(cpr__settings.signal) || (cpr__settings.restart_signal && hang(cpr__settings.restart_signal)) ||
-	    ignore_replace_signal())
+	    overhear_replace_signal())
 		return -errno;
 	sigemptyset(&ours);
 	sigaddset(&ours, cpr__settings.signal);

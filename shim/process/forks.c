@@ -32,13 +32,13 @@ static inline struct page_forks *here(void)
 	return likely(own->counts) ? &own->forks : &page_shared->forks;
 }
 
-static __attribute__((hot)) void before_fork(void)
+static __attribute__((hot)) void forks_before_fork(void)
 {
 	atomic_fetch_add(&here()->unborn, 1);
 	atomic_fetch_add(&here()->births, 1);
 }
 
-static __attribute__((hot)) void after_fork(void)
+static __attribute__((hot)) void forks_after_fork(void)
 {
 	atomic_fetch_sub(&here()->unborn, 1);
 }
@@ -81,6 +81,6 @@ int forks_init(void)
 	if (!own)
 		return -ENOMEM;
 	own->counts = true;
-	birth_around_fork(before_fork, after_fork);
+	birth_around_fork(forks_before_fork, forks_after_fork);
 	return 0;
 }

@@ -32,6 +32,8 @@ static cpr_touched _Atomic(void *) holder;
 /* the thread that has the lock from fork()'s first moment to its last: its handlers may change the table */
 static cpr_touched _Atomic(void *) forker;
 static cpr_touched int forks_in_forks;     /* the forker's handlers may fork */
+static cpr_touched _Atomic int forking;     /* threads in fork() that have taken it, or wait for it */
+static cpr_touched _Atomic bool lent;       /* a round of the task runs in a thread of the program */
 static cpr_touched _Atomic bool forks_unlocked; /* this process's one thread is in fork(), and has not taken it */
 static const _Atomic unsigned *task_word;
 static bool broken;                        /* born while another thread was changing the table */
@@ -228,7 +230,7 @@ static bool is_alone(void)
  * signals cannot be blocked: they would stay blocked. Its handlers, between here and the fork, find the table whole,
  * and may change it.
  */
-static __attribute__((hot)) void before_fork(void)
+static __attribute__((hot)) void guard_before_fork(void)
 {
 	sigset_t before;
 
@@ -237,12 +239,16 @@ static __attribute__((hot)) void before_fork(void)
 	if (forker == self()) {
 		forks_in_forks++;
 	} else if (holder == self()) {
+		atomic_fetch_add(&forking, 1);
 		forker = self();
 	} else {
 		atomic_store(&forks_unlocked, true); /* before the look at the task: see guard_await_fork */
 		if (is_alone())
 			return;
 		atomic_store(&forks_unlocked, false);
+		atomic_fetch_add(&forking, 1);
+		while (atomic_load(&lent))
+			wait_us(TURN_US);
 		guard_block(&before);
 		acquire();
 		forker = self();
@@ -250,7 +256,7 @@ static __attribute__((hot)) void before_fork(void)
 	}
 }
 
-static __attribute__((hot)) void after_fork(void)
+static __attribute__((hot)) void guard_after_fork(void)
 {
 	sigset_t before;
 
@@ -265,6 +271,7 @@ static __attribute__((hot)) void after_fork(void)
 	forker = NULL;
 	if (holder != self())
 		release();
+	atomic_fetch_sub(&forking, 1);
 	guard_unblock(&before);
 }
 
@@ -274,9 +281,18 @@ void guard_await_fork(void)
 		wait_us(INSIDE_TURN_US);
 }
 
-bool guard_amid_fork(void)
+bool guard_lend(void)
 {
-	return atomic_load(&forks_unlocked) || forker == self();
+	atomic_store(&lent, true);
+	if (guard_depth == 0 && !atomic_load(&forks_unlocked) && !atomic_load(&forking))
+		return true;
+	atomic_store(&lent, false);
+	return false;
+}
+
+void guard_lend_over(void)
+{
+	atomic_store(&lent, false);
 }
 
 /*
@@ -288,15 +304,17 @@ static void *maker(void)
 	return next_sys(SYS_gettid) == getpid() ? self() : forker;
 }
 
-static void when_born(void)
+static void guard_when_born(void)
 {
 	if (atomic_load(&lock_word) && (!holder || holder != maker())) {
-		broken = holder; /* by _Fork() or clone(): before_fork() holds the lock for fork() */
+		broken = holder; /* by _Fork() or clone(): guard_before_fork() holds the lock for fork() */
 		holder = NULL;
 		atomic_store(&lock_word, 0);
 	}
 	forker = NULL;
 	forks_in_forks = 0;
+	atomic_store(&forking, 0);
+	atomic_store(&lent, false);
 	atomic_store(&forks_unlocked, false);
 	*readable = !broken;
 }
@@ -311,8 +329,8 @@ int guard_init(void)
 		return -ENOMEM;
 	*readable = 1;
 	guard_readable = readable;
-	birth_around_fork(before_fork, after_fork);
-	birth_when_born(when_born);
+	birth_around_fork(guard_before_fork, guard_after_fork);
+	birth_when_born(guard_when_born);
 	return 0;
 }
 

@@ -102,10 +102,13 @@ void guard_close(bool close);
 void guard_await_fork(void);
 
 /*
- * Has a thread of this process begun a fork that is not over, so that what runs in it waits for itself? For a
- * handler.
+ * For a handler of ours, one at a time: may the thread that it has interrupted do what takes the guard? Not inside the
+ * library, where a restart would wait for it, nor amid a fork, of its own or another thread's: that has the guard and
+ * waits for malloc's lock, which the interrupted thread may hold. If it may, forks that begin now wait until
+ * guard_lend_over.
  */
-bool guard_amid_fork(void);
+bool guard_lend(void);
+void guard_lend_over(void);
 
 /* The word of which bit 0 says whether there is a task. Once, when the library starts. */
 void guard_beside(const _Atomic unsigned *task);

@@ -34,6 +34,7 @@ struct identity {
 };
 
 static struct identity at_start;
+static bool rights_known; /* of the start */
 static _Atomic bool landlocked;
 
 /* ---- reading ---- */
@@ -50,7 +51,7 @@ static const char *field(const char *status, const char *name)
 	return "";
 }
 
-static uint64_t number_at(const char **at, unsigned base)
+static uint64_t identity_number_at(const char **at, unsigned base)
 {
 	uint64_t number = 0;
 
@@ -66,11 +67,11 @@ static uint64_t number_at(const char **at, unsigned base)
 	}
 }
 
-static uint64_t number(const char *status, const char *name, unsigned base)
+static uint64_t identity_number(const char *status, const char *name, unsigned base)
 {
 	const char *at = field(status, name);
 
-	return number_at(&at, base);
+	return identity_number_at(&at, base);
 }
 
 static void three_numbers(const char *status, const char *name, uint32_t into[3])
@@ -78,7 +79,7 @@ static void three_numbers(const char *status, const char *name, uint32_t into[3]
 	const char *at = field(status, name);
 
 	for (int i = 0; i < 3; i++)
-		into[i] = (uint32_t)number_at(&at, 10);
+		into[i] = (uint32_t)identity_number_at(&at, 10);
 }
 
 /* FNV-1a: these texts are compared, and never shown. */
@@ -112,9 +113,9 @@ static void read_status(struct identity *id, const char *status)
 	three_numbers(status, "Gid", id->gid);
 	id->groups = hash_of(groups, strcspn(groups, "\n"));
 	for (int i = 0; i < SETS; i++)
-		id->caps[i] = number(status, sets[i], 16);
-	id->seccomp = number(status, "Seccomp", 10);
-	id->filters = number(status, "Seccomp_filters", 10);
+		id->caps[i] = identity_number(status, sets[i], 16);
+	id->seccomp = identity_number(status, "Seccomp", 10);
+	id->filters = identity_number(status, "Seccomp_filters", 10);
 }
 
 static void read_rest(struct identity *id)
@@ -156,7 +157,7 @@ static char *status_now(void)
 	return status_of("thread-self");
 }
 
-static void forget(char *status)
+static void identity_forget(char *status)
 {
 	if (status)
 		pool_unmap(status, STATUS_ROOM);
@@ -165,9 +166,9 @@ static void forget(char *status)
 int identity_seccomp_filters(void)
 {
 	char *status = status_now();
-	int filters = status ? (int)number(status, "Seccomp_filters", 10) : 0;
+	int filters = status ? (int)identity_number(status, "Seccomp_filters", 10) : 0;
 
-	forget(status);
+	identity_forget(status);
 	return filters;
 }
 
@@ -178,6 +179,8 @@ static void take_rights(struct identity *id, const struct rights *then)
 	id->caps[PERMITTED] = then->caps[0].permitted | (uint64_t)then->caps[1].permitted << 32;
 	id->caps[INHERITABLE] = then->caps[0].inheritable | (uint64_t)then->caps[1].inheritable << 32;
 	id->caps[EFFECTIVE] = then->caps[0].effective | (uint64_t)then->caps[1].effective << 32;
+	if (!then->root_ino)
+		return; /* it could not be read, but a moment later perhaps */
 	id->root_dev = then->root_dev;
 	id->root_ino = then->root_ino;
 }
@@ -187,11 +190,12 @@ void identity_begin(const struct rights *then)
 	char *status = status_now();
 
 	at_start = (struct identity){0};
+	rights_known = status != NULL;
 	if (status)
 		read_status(&at_start, status);
 	read_rest(&at_start);
 	take_rights(&at_start, then);
-	forget(status);
+	identity_forget(status);
 }
 
 uint32_t identity_user_at_start(void)
@@ -254,7 +258,7 @@ static const char *changed_sandbox(const struct identity *now, const struct iden
 	return NULL;
 }
 
-static void compare(const struct identity *now, const struct identity *then, struct text *why)
+static void identity_compare(const struct identity *now, const struct identity *then, struct text *why)
 {
 	const char *changed;
 
@@ -282,16 +286,19 @@ bool identity_unchanged(struct text *why)
 	if (status)
 		read_status(&now, status);
 	read_rest(&now);
-	forget(status);
+	identity_forget(status);
 	if (now.root_dev != at_start.root_dev ||
 	    now.root_ino != at_start.root_ino) /* first: there may be no /proc in there */
 		text_add(why, "it has changed its root directory (chroot) since its start: the next generation would "
 			      "be in there. Use handover mode");
+	else if (!rights_known)
+		text_add(why, "/proc/self/status could not be read at its start: what rights it had is not known. Use "
+			      "handover mode");
 	else if (!status)
 		text_add(why,
 			 "/proc/self/status cannot be read: whether it still has the rights of its start is not known");
 	else
-		compare(&now, &at_start, why);
+		identity_compare(&now, &at_start, why);
 	return !why->used;
 }
 
@@ -331,11 +338,11 @@ static bool has_rights_of_this(const char *process, uint32_t uid)
 
 	if (has) {
 		three_numbers(theirs, "Uid", uids);
-		has = !(number(own, "CapPrm", 16) & ~number(theirs, "CapEff", 16)) && uids[0] == uid &&
-		      uids[1] == uid && uids[2] == uid;
+		has = !(identity_number(own, "CapPrm", 16) & ~identity_number(theirs, "CapEff", 16)) &&
+		      uids[0] == uid && uids[1] == uid && uids[2] == uid;
 	}
-	forget(theirs);
-	forget(own);
+	identity_forget(theirs);
+	identity_forget(own);
 	return has && is_still_of(process, uid); /* last: it held for all that was read */
 }
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "process/lent.h"
 
+#include "base/io.h"
 #include "base/next.h"
 #include "process/birth.h"
 #include "process/guard.h"
@@ -13,11 +14,14 @@
 #include <time.h>
 
 #define SOON_NS 100000
+#define MS INT64_C(1000000)
+
+enum { HASTE_MS = 5 };
 
 /* A forked child finds this cleared: it has no timer. */
 static cpr_touched struct timer {
 	_Atomic int made; /* the kernel's id and 1; 0: there is none */
-	_Atomic bool armed;
+	_Atomic int64_t due; /* CLOCK_MONOTONIC, ns; 0: it is not set */
 } *timer;
 
 /* Told from the program's own timers by an address that only we know. */
@@ -59,22 +63,23 @@ void lent_ring_in(int ms)
 
 	if (id < 0)
 		return;
-	atomic_store(&timer->armed, true); /* before: it may ring at once */
+	atomic_store(&timer->due, io_now() + ms * MS); /* before: it may ring at once */
 	if (sys(SYS_timer_settime, id, 0, &in, NULL) < 0)
-		atomic_store(&timer->armed, false);
+		atomic_store(&timer->due, 0);
 }
 
 void lent_rang(void)
 {
-	atomic_store(&timer->armed, false);
+	atomic_store(&timer->due, 0);
 }
 
 bool lent_is_armed(void)
 {
-	return atomic_load(&timer->armed);
+	return atomic_load(&timer->due);
 }
 
-bool lent_may_run(void)
+void lent_hasten(void)
 {
-	return guard_depth == 0 && !guard_amid_fork();
+	if (atomic_load(&timer->due) > io_now() + HASTE_MS * MS)
+		lent_ring_in(HASTE_MS);
 }

@@ -11,9 +11,9 @@
  * cannot answer makes every restart fail. So there a timer rings, and the thread which that interrupts makes one round,
  * on the stack of the task.
  *
- * Why not always so: see process/task.h. What is lost is what a thread of our own was made for. A round may have to
- * wait for the guard, whose holder may be in fork() and wait for malloc's lock, which the interrupted thread may hold;
- * where no thread can be started, fork() fails as well. And the thread is missing from its server during the round.
+ * Why not always so: see process/task.h. What is lost is what a thread of our own was made for: forks wait for the
+ * round (guard_lend), and the thread is missing from its server meanwhile. An exec by the task takes a thread of its
+ * own, and so a restart in exec mode fails there, with the reason, unless the program has one thread.
  */
 
 /* Makes the state that a forked child does not inherit. 0, or -ENOMEM. Once, when the library starts. */
@@ -22,23 +22,19 @@ int lent_init(void);
 /* A round is to be made in `ms` milliseconds (0: at once). Any thread and any handler; keeps errno. */
 void lent_ring_in(int ms);
 
-/*
- * Is a round to be made already, in any number of milliseconds? A call of the program's that the timer ends is made
- * again, and so it wakes the task again: without this it went round ten thousand times a second while a generation
- * arrived.
- */
+/* Is a round to be made already, in any number of milliseconds? */
 bool lent_is_armed(void);
+
+/*
+ * Then it is made within 5 ms. Not at once: a call of the program's that the timer ends is made again, and so it wakes
+ * the task again. It went round ten thousand times a second while a generation arrived.
+ */
+void lent_hasten(void);
 
 /* The timer has rung. */
 void lent_rang(void);
 
 /* Is this signal the timer's? */
 bool lent_is_timer(const siginfo_t *info);
-
-/*
- * May the thread that a handler of ours has interrupted do what takes the guard? Not amid its own fork, nor inside the
- * library, where a restart would wait for it.
- */
-bool lent_may_run(void);
 
 #endif

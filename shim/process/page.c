@@ -51,7 +51,7 @@ static void *map(void *at, size_t size, int protection, int flags, int fd)
 }
 
 /* The page of a memfd that was handed on; NULL: it is of another version. What could still be cut off is none. */
-static struct page *page_of(int fd)
+static struct page *page_of_fd(int fd)
 {
 	struct page *page;
 	struct stat st;
@@ -72,7 +72,7 @@ bool page_inherit(int fd, uint64_t ino)
 
 	if (!is_inode(fd, ino))
 		return false;
-	page = page_of(fd);
+	page = page_of_fd(fd);
 	if (!page) {
 		raw_close(fd);
 		return false;
@@ -96,7 +96,7 @@ void page_let_go(int fd, uint64_t ino)
 
 	if (!is_inode(fd, ino))
 		return;
-	page = page_of(fd);
+	page = page_of_fd(fd);
 	if (page) {
 		atomic_store(&page->drain.nonce, PAGE_GONE);
 		munmap(page, sizeof(*page));
@@ -195,7 +195,7 @@ static __attribute__((hot)) void keep_before_fork(void)
 enum { FIRST_PLACES = 128 }; /* which child takes which place: all of the first ones stand together */
 
 /* Places of the dead are free: most children end without a word. */
-static bool is_taken(int pid)
+static bool page_is_taken(int pid)
 {
 	int saved_errno = errno;
 	bool taken = kill(pid, 0) == 0 || errno != ESRCH;
@@ -246,7 +246,7 @@ int page_enter(int pid, int parent, uint64_t now)
 					      : i,
 		    there = atomic_load(&page_shared->worker[slot].pid);
 
-		if (there && there != pid && is_taken(there))
+		if (there && there != pid && page_is_taken(there))
 			continue;
 		if (!atomic_compare_exchange_strong(&page_shared->worker[slot].pid, &there, pid))
 			continue;

@@ -12,7 +12,7 @@
 
 enum {
 	/* changes with struct page: an image that exec'ed itself may be of another version than its workers */
-	PAGE_FORM = 5,
+	PAGE_FORM = 6,
 	PAGE_WORKERS = 4096,
 	PAGE_LEAVING = 128, /* what becomes of a moment's exec is seen by its flags; these are for that moment */
 };
@@ -27,11 +27,19 @@ struct page_forks {
  * ns).
  */
 struct page_drain {
-	_Atomic uint64_t survey; /* before it: a worker without slow requests says so with this number; 0: it is not asked */
+	/* before it: a worker without slow requests says so with this number; 0: it is not asked */
+	_Atomic uint64_t survey;
 	_Atomic uint64_t nonce;
 	_Atomic int64_t deadline;
 	_Atomic uint64_t gate; /* handover: what the owner wants of all (restart/mode_handover.h); 0: nothing */
 	_Atomic uint64_t line; /* … and where the supervisor listens for it */
+};
+
+/* A canary's turn (process/share.h). */
+struct page_share {
+	_Atomic uint32_t wanted, accepted;
+	_Atomic int64_t reached_at; /* all that were wanted were there (CLOCK_MONOTONIC, ns); 0: not yet */
+	_Atomic uint64_t nonce;     /* the supervisor listens there */
 };
 
 struct page_worker {
@@ -52,6 +60,7 @@ struct page {
 	uint64_t since;          /* clock ticks since boot: what was there before is none of ours */
 	_Atomic int claimers, claims; /* workers that have claimed something, and how much that was */
 	struct page_drain drain;
+	struct page_share share;
 	struct {
 		_Atomic int pid;
 		_Atomic uint64_t at; /* clock ticks since boot */

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t number_at(const char *at)
+static uint64_t procinfo_number_at(const char *at)
 {
 	uint64_t value = 0;
 
@@ -47,20 +47,21 @@ bool procinfo_look(int pid, struct procinfo *proc)
 	}
 	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
 	proc->dead = at[2] == 'Z' || at[2] == 'X';
-	proc->parent = (int)number_at(at + 4);
+	proc->stopped = at[2] == 'T' || at[2] == 't';
+	proc->parent = (int)procinfo_number_at(at + 4);
 	proc->flags = 0;
 	for (int field = 2; field < 22 && at; field++) {
 		at = strchr(at + 1, ' ');
 		if (field == 8 && at)
-			proc->flags = (unsigned)number_at(at + 1);
+			proc->flags = (unsigned)procinfo_number_at(at + 1);
 	}
-	proc->start_time = at ? number_at(at + 1) : 0;
+	proc->start_time = at ? procinfo_number_at(at + 1) : 0;
 	errno = saved_errno;
 	return proc->start_time != 0;
 }
 
 /* By its pidfd, which asks nothing of /proc. -1: there is no number for it, or no such call, or a filter against it. */
-static int has_ended(int pid)
+static int procinfo_has_ended(int pid)
 {
 	cleanup_fd int fd = (int)next_sys(SYS_pidfd_open, pid, 0);
 	struct pollfd end = {.fd = fd, .events = POLLIN};
@@ -81,7 +82,7 @@ bool procinfo_is_gone(int pid)
 	else if (procinfo_look(pid, &proc))
 		gone = proc.dead;
 	else
-		gone = pid != getppid() && has_ended(pid) == 1; /* a dead parent is no parent any more */
+		gone = pid != getppid() && procinfo_has_ended(pid) == 1; /* a dead parent is no parent any more */
 	errno = saved_errno;
 	return gone;
 }
@@ -196,7 +197,7 @@ static void read_link(int fd, void *arg)
 	if (n <= (ssize_t)sizeof(prefix) || memcmp(link, prefix, sizeof(prefix) - 1))
 		return;
 	link[n] = '\0';
-	sockets->found = sockets->each(number_at(link + sizeof(prefix) - 1), sockets->arg);
+	sockets->found = sockets->each(procinfo_number_at(link + sizeof(prefix) - 1), sockets->arg);
 }
 
 bool procinfo_sockets(int pid, bool (*each)(uint64_t ino, void *arg), void *arg)

@@ -13,6 +13,7 @@ struct procinfo {
 	int parent;
 	unsigned flags;      /* the kernel's */
 	bool dead;           /* and not waited for yet */
+	bool stopped;        /* by a signal, or a tracer */
 	uint64_t start_time; /* as procinfo_start_time, which knows none of the dead */
 	char name[64];       /* the kernel's: 15 bytes */
 };

@@ -27,10 +27,12 @@ static cpr_touched struct own {
 	int owner;   /* its pid, if it is the owner: what stands in the page is for its workers */
 	size_t member_count;
 	unsigned seen; /* forks, when all workers were entered */
+	uint64_t gated_since; /* the owner's: clock ticks since boot; 0: nothing was wanted of a gate yet */
 } *own;
 
 static cpr_touched int last_owner; /* as it was when this process was forked, or as it has found since */
 static _Atomic bool looking;        /* at the members */
+static bool inherited;             /* the page is the last image's */
 static uint64_t since;             /* clock ticks since boot: what was there before is no worker */
 
 /*
@@ -304,7 +306,7 @@ static void unlock(const sigset_t *before)
 	guard_unblock(before);
 }
 
-static void look(void)
+static void roster_look(void)
 {
 	look_at_page();
 	enter_forked();
@@ -321,7 +323,7 @@ bool roster_is_worker(int pid)
 	lock(&before);
 	m = member_of(pid);
 	if (!m) {
-		look();
+		roster_look();
 		m = member_of(pid);
 	}
 	is = m && (is_there(m) || m->gone);
@@ -337,7 +339,7 @@ size_t roster_workers(int *pids, size_t most)
 	if (!page_shared)
 		return 0;
 	lock(&before);
-	look();
+	roster_look();
 	for (size_t i = 0; i < own->member_count && n < most; i++)
 		if (is_there(&members[i])) {
 			if (pids)
@@ -382,6 +384,25 @@ void roster_worker_gated(uint64_t wish)
 		atomic_store(&page_shared->worker[own->place - 1].gated, wish);
 }
 
+void roster_owner_gated(void)
+{
+	own->gated_since = ticks_now();
+}
+
+/*
+ * One that is stopped takes nothing now, and the ring that waits for it is the first thing that it hears when it goes
+ * on. One that the owner has borne since is as the owner was. A server that forks for each client had some at every
+ * look that had not been rung yet, and its handovers were called off for that.
+ */
+static bool needs_no_ring(const struct member *m)
+{
+	struct procinfo proc;
+
+	return procinfo_look(m->pid, &proc) &&
+	       (proc.stopped ||
+		(own->gated_since && proc.start_time > own->gated_since && proc.parent == getpid()));
+}
+
 static size_t not_said(uint64_t number, bool gated, bool ring)
 {
 	sigset_t before;
@@ -390,13 +411,13 @@ static size_t not_said(uint64_t number, bool gated, bool ring)
 	if (!page_shared)
 		return 0;
 	lock(&before);
-	look();
+	roster_look();
 	for (size_t i = 0; i < own->member_count; i++) {
 		if ((gated ? members[i].gated : members[i].calm) == number || !is_there(&members[i]))
 			continue;
 		if (ring)
 			kill(members[i].pid, cpr__settings.signal);
-		n++;
+		n += !gated || !needs_no_ring(&members[i]);
 	}
 	unlock(&before);
 	return n;
@@ -443,7 +464,7 @@ void roster_worker_stays(void)
 
 /* ---- begin ---- */
 
-static void when_born(void)
+static void roster_when_born(void)
 {
 	atomic_store(&looking, false);
 	own->place = page_enter(getpid(), birth_self->parent, ticks_now()) + 1;
@@ -457,12 +478,18 @@ int roster_init(void)
 	own->owner = last_owner = getpid();
 	since = page_shared->since = ticks_now();
 	atomic_store(&page_shared->owner, getpid());
-	birth_when_born(when_born);
+	birth_when_born(roster_when_born);
 	return 0;
 }
 
 void roster_inherit(int fd, uint64_t ino)
 {
-	if (page_inherit(fd, ino) && page_shared->since < since)
+	inherited = page_inherit(fd, ino);
+	if (inherited && page_shared->since < since)
 		since = page_shared->since;
+}
+
+bool roster_is_inherited(void)
+{
+	return inherited;
 }

@@ -26,6 +26,7 @@ int roster_owner(void);
 
 /* After a program's own exec: goes on with the page of the last image, and so knows its workers. */
 void roster_inherit(int fd, uint64_t ino);
+bool roster_is_inherited(void);
 
 /* Was this pid entered as a worker, by itself or by roster_workers, and has not said that it execs? It may be dead. */
 bool roster_is_worker(int pid);
@@ -56,6 +57,9 @@ size_t roster_workers_not_calm(uint64_t survey, bool ring);
 /* The same of what a handover wants: this worker has done it; how many have not. */
 void roster_worker_gated(uint64_t wish);
 size_t roster_workers_not_gated(uint64_t wish, bool ring);
+
+/* The owner has fulfilled it: what it forks from now on is born with its gate as the owner's is. */
+void roster_owner_gated(void);
 
 /* Is there any, also if it is being forked at this moment? */
 bool roster_has_workers(void);

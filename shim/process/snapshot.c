@@ -33,7 +33,7 @@ static cpr_large _Alignas(16) char room[ROOM];
 static cpr_touched size_t room_used;
 
 /* For as long as the process lives. */
-static cpr_startup void *take(size_t size)
+static cpr_startup void *snapshot_take_room(size_t size)
 {
 	void *memory = room + room_used;
 
@@ -52,11 +52,11 @@ static cpr_startup const char *copy_directory(void)
 	if (ROOM - room_used < PATH_MOST)
 		return NULL;
 	n = sys(SYS_getcwd, path, PATH_MOST);
-	return n > 0 && *path == '/' ? take((size_t)n) : NULL;
+	return n > 0 && *path == '/' ? snapshot_take_room((size_t)n) : NULL;
 }
 
 /* libc's own copying stands in pages that a short program has not read by then. */
-static inline void copy(char *to, const char *from, size_t n)
+static inline void snapshot_copy(char *to, const char *from, size_t n)
 {
 #ifdef __x86_64__
 	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
@@ -65,25 +65,25 @@ static inline void copy(char *to, const char *from, size_t n)
 #endif
 }
 
-static cpr_startup char *copy_string(const char *from)
+static cpr_startup char *snapshot_copy_string(const char *from)
 {
 	size_t size = 0;
 	char *to;
 
 	while (from[size++])
 		;
-	to = take(size);
+	to = snapshot_take_room(size);
 	if (to)
-		copy(to, from, size);
+		snapshot_copy(to, from, size);
 	return to;
 }
 
-static cpr_startup char **copy_strings(char *const from[], size_t n)
+static cpr_startup char **snapshot_copy_strings(char *const from[], size_t n)
 {
-	char **to = take((n + 1) * sizeof(char *));
+	char **to = snapshot_take_room((n + 1) * sizeof(char *));
 
 	for (size_t i = 0; to && i < n; i++) {
-		to[i] = copy_string(from[i]);
+		to[i] = snapshot_copy_string(from[i]);
 		if (!to[i])
 			return NULL;
 	}
@@ -108,7 +108,7 @@ static inline bool stat_fd(int fd, struct stat *st)
 #endif
 }
 
-static cpr_startup bool is_listening(int fd)
+static cpr_startup bool snapshot_is_listening(int fd)
 {
 	socklen_t len = sizeof(int);
 	int on = 0;
@@ -128,7 +128,7 @@ static cpr_startup bool make_place(struct seen *seen)
 
 	if (seen->count < seen->size)
 		return true;
-	more = take(size * sizeof(*more));
+	more = snapshot_take_room(size * sizeof(*more));
 	if (!more)
 		return false;
 	if (seen->count)
@@ -150,7 +150,7 @@ static cpr_startup void note_fd(int fd, void *arg)
 		return;
 	if (fd == STDERR_FILENO)
 		cpr__snapshot.stderr_socket = st.st_ino;
-	cpr__snapshot.listens |= is_listening(fd);
+	cpr__snapshot.listens |= snapshot_is_listening(fd);
 }
 
 /*
@@ -232,8 +232,8 @@ cpr_startup int snapshot_take(int argc, char *const argv[], char *const envp[])
 	s->fds = seen.fds;
 	s->fd_count = seen.count;
 	s->fd_room = seen.size;
-	s->argv = copy_strings(argv, (size_t)argc);
-	s->envp = copy_strings(envp, count_strings(envp));
+	s->argv = snapshot_copy_strings(argv, (size_t)argc);
+	s->envp = snapshot_copy_strings(envp, count_strings(envp));
 	s->taken = s->argv && s->envp;
 	return s->taken ? 0 : -ENOMEM;
 }

@@ -47,7 +47,7 @@ static cpr_large struct { /* what startup_restore_process replaced */
 
 /* ---- noting ---- */
 
-static char *copy_string(const char *string)
+static char *startup_copy_string(const char *string)
 {
 	size_t n = strlen(string) + 1;
 	char *room = pool_alloc(n);
@@ -55,7 +55,7 @@ static char *copy_string(const char *string)
 	return room ? memcpy(room, string, n) : NULL;
 }
 
-static char **copy_strings(char **from, const char *without)
+static char **startup_copy_strings(char **from, const char *without)
 {
 	size_t n = 0, used = 0, len = without ? strlen(without) : 0;
 	char **room;
@@ -66,7 +66,7 @@ static char **copy_strings(char **from, const char *without)
 	for (size_t i = 0; room && i < n; i++) {
 		if (without && !strncmp(from[i], without, len) && from[i][len] == '=')
 			continue;
-		room[used] = copy_string(from[i]);
+		room[used] = startup_copy_string(from[i]);
 		if (!room[used++])
 			return NULL;
 	}
@@ -97,19 +97,12 @@ static int start_path(const char *given, char path[TAG_NAME_MAX + 1])
 	return t.cut ? -ENAMETOOLONG : tag_path(AT_FDCWD, joined, path);
 }
 
-static bool same_file(const char *path, const char *other)
-{
-	struct stat a, b;
-
-	return !stat(path, &a) && !stat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 /*
  * The path that execve was given, absolute. For a script (its first line names the interpreter) the kernel keeps the
  * script's path there and puts interpreter, its argument and the script in front of the arguments: take those out
  * again, exec will put them back in.
  */
-static int note_path(char **argv)
+static int startup_note_path(char **argv)
 {
 	const char *given = (const char *)getauxval(AT_EXECFN);
 	char path[TAG_NAME_MAX + 1];
@@ -122,8 +115,8 @@ static int note_path(char **argv)
 		path[n] = '\0';
 		given = NULL;
 	}
-	cpr__startup.path = copy_string(path);
-	if (given && !same_file(path, "/proc/self/exe"))
+	cpr__startup.path = startup_copy_string(path);
+	if (given && !io_same_file(path, "/proc/self/exe"))
 		for (int i = 1; i <= 2 && argv[0] && argv[i]; i++)
 			if (!strcmp(argv[i], given)) {
 				cpr__startup.argv += i;
@@ -212,13 +205,13 @@ struct given startup_given(void)
 }
 
 /* The program exec'ed itself: a restart begins with what it was first started with, all the same. */
-static int take_given(const struct given *given)
+static int startup_take_given(const struct given *given)
 {
-	cpr__startup.argv = copy_strings(given->argv, NULL);
-	cpr__startup.envp = copy_strings(given->envp, SETTINGS_STATE_FD);
-	cpr__startup.path = copy_string(given->path);
-	cpr__startup.directory = *given->directory ? copy_string(given->directory) : NULL;
-	cpr__startup.script = *given->script ? copy_string(given->script) : NULL;
+	cpr__startup.argv = startup_copy_strings(given->argv, NULL);
+	cpr__startup.envp = startup_copy_strings(given->envp, SETTINGS_STATE_FD);
+	cpr__startup.path = startup_copy_string(given->path);
+	cpr__startup.directory = *given->directory ? startup_copy_string(given->directory) : NULL;
+	cpr__startup.script = *given->script ? startup_copy_string(given->script) : NULL;
 	if (!cpr__startup.argv || !cpr__startup.envp || !cpr__startup.path)
 		return -ENOMEM;
 	start.umask = given->umask;
@@ -249,13 +242,13 @@ int startup_init(const struct state *state)
 	drop_variable(cpr__startup.envp, SETTINGS_STATE_FD);
 	drop_variable(cpr__startup.envp, SETTINGS_GATE);
 	cpr__startup.directory = start_directory();
-	r = note_path(cpr__startup.argv);
+	r = startup_note_path(cpr__startup.argv);
 	if (r)
 		return r;
 	if (!cpr__startup.script && is_interpreter(cpr__startup.path) && first_file(cpr__startup.argv, path))
-		cpr__startup.script = copy_string(path);
+		cpr__startup.script = startup_copy_string(path);
 	note_process();
-	r = state && state->given.path ? take_given(&state->given) : 0;
+	r = state && state->given.path ? startup_take_given(&state->given) : 0;
 	return r ? r : note_heirlooms(state);
 }
 

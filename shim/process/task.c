@@ -27,14 +27,19 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 enum {
 	ERRANDS_MAX = 8,
 	FIRST_STACK = 4096,    /* until it has a stack of its own */
+	FIRST_BLOCK = 4096,    /* libc's struct pthread has room in it */
 	STACK = 256 * 1024,
 	GUARD_PAGE = 4096,     /* below the stack, and not there: an overflow ends the process where it happens */
 	BLOCK_MARGIN = 8192,   /* beyond errno and our variables: libc's others, and its struct pthread */
 	GONE_TURN_NS = 50000,
+	NO_MEMORY_MS = 100,    /* until its stack is asked for again */
 };
 
 /*
@@ -54,9 +59,16 @@ static cpr_touched struct own {
 static int (*errands[ERRANDS_MAX])(void);
 static size_t errand_count;
 
+/*
+ * Its thread pointer until it has a block of its own: the one of the thread that was interrupted may be gone before the
+ * task has made its first step, and with it the mapping into which it points. Nothing thread-local is touched on it,
+ * but a compiler that guards stacks reads their word there.
+ */
+static _Alignas(64) cpr_large char first_block[FIRST_BLOCK];
 static _Alignas(16) cpr_large char first_stack[FIRST_STACK];
 static char *room;         /* the stack and the block above it; stays mapped from the first task on */
 static char *stack_top, *thread_pointer;
+static size_t below, above; /* the thread pointer, in its block */
 static cpr_thread bool is_task;
 
 void task_adds(int (*look)(void))
@@ -67,11 +79,34 @@ void task_adds(int (*look)(void))
 		log_error("no room for more than %d errands", (int)ERRANDS_MAX);
 }
 
+/*
+ * What lies furthest from the thread pointer, below and above it, of all that is touched here: the same for each
+ * thread.
+ */
+static void span_of_block(void)
+{
+	char *here = arch_thread_pointer();
+	char *touched[] = {(char *)&errno, (char *)&is_task, (char *)&guard_depth};
+
+	below = above = BLOCK_MARGIN;
+	for (size_t i = 0; i < countof(touched); i++) {
+		size_t far = touched[i] < here ? (size_t)(here - touched[i]) : (size_t)(touched[i] - here);
+
+		if (touched[i] < here && far + BLOCK_MARGIN > below)
+			below = far + BLOCK_MARGIN;
+		if (touched[i] >= here && far + BLOCK_MARGIN > above)
+			above = far + BLOCK_MARGIN;
+	}
+	below = (below + 4095) & ~(size_t)4095;
+	above = (above + 4095) & ~(size_t)4095;
+}
+
 int task_init(void)
 {
 	own = birth_cleared(sizeof(*own));
 	if (!own || lent_init())
 		return -ENOMEM;
+	span_of_block();
 	guard_beside(&own->word);
 	atomic_store(&own->forbidden, true);
 	return 0;
@@ -143,30 +178,8 @@ static void live(void)
 
 /* ---- its birth ---- */
 
-/*
- * What lies furthest from the thread pointer, below and above it, of all that is touched here: the same for each
- * thread.
- */
-static void span_of_block(size_t *below, size_t *above)
-{
-	char *here = arch_thread_pointer();
-	char *touched[] = {(char *)&errno, (char *)&is_task, (char *)&guard_depth};
-
-	*below = *above = BLOCK_MARGIN;
-	for (size_t i = 0; i < countof(touched); i++) {
-		size_t far = touched[i] < here ? (size_t)(here - touched[i]) : (size_t)(touched[i] - here);
-
-		if (touched[i] < here && far + BLOCK_MARGIN > *below)
-			*below = far + BLOCK_MARGIN;
-		if (touched[i] >= here && far + BLOCK_MARGIN > *above)
-			*above = far + BLOCK_MARGIN;
-	}
-	*below = (*below + 4095) & ~(size_t)4095;
-	*above = (*above + 4095) & ~(size_t)4095;
-}
-
 /* Not when the library starts: each mapping makes each fork dearer, and most processes never have a task. */
-static bool map_room(size_t below, size_t above)
+static bool map_room(void)
 {
 	long at;
 
@@ -185,47 +198,60 @@ static bool map_room(size_t below, size_t above)
 	return true;
 }
 
+/* The last task has ended without a return from the functions in which it was. */
+static void forget_frames(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	ASAN_UNPOISON_MEMORY_REGION(first_stack, FIRST_STACK);
+	ASAN_UNPOISON_MEMORY_REGION(room + GUARD_PAGE, STACK + below + above);
+#endif
+}
+
 /*
  * The block is cleared for each task: the last one may have been another process's, which forked in the middle of its
  * work.
  */
-static bool make_room(void)
+static bool task_make_room(void)
 {
-	size_t below, above;
-
-	span_of_block(&below, &above);
-	if (!map_room(below, above))
+	if (!map_room())
 		return false;
+	forget_frames();
 	memset(stack_top, 0, below + above);
 	arch_prepare_block(thread_pointer);
 	return true;
 }
 
 /* A child of vfork, which runs on our memory, has no task: that would be a thread of another process. */
-static bool is_ours(void)
+static bool task_is_ours(void)
 {
 	return !birth_self->pid || birth_self->pid == (int)sys(SYS_getpid);
 }
 
 /*
- * The first steps are on a small stack, and with the thread pointer of the thread that was interrupted: no errno here.
+ * The first steps are on a small stack, and with a thread pointer behind which nothing lies: no errno here. (The
+ * address sanitizer would ask libc for this thread's stack.)
  */
-static void begin(void)
+static __attribute__((no_sanitize("address"))) void begin(void)
 {
-	if (is_ours() && make_room())
-		cpr__task_enter(stack_top, thread_pointer, live);
+	if (task_is_ours()) {
+		if (task_make_room())
+			cpr__task_enter(stack_top, thread_pointer, live);
+		lent_ring_in(NO_MEMORY_MS); /* else what it has to do would wait for the next ring */
+	}
 	for (;;)
 		end_if_unwoken(atomic_load(&own->word));
 }
 
-static void start(void)
+static void task_start(void)
 {
-	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			      CLONE_SETTLS;
 
-	if (cpr__task_clone(flags, first_stack + FIRST_STACK, begin) >= 0)
+	arch_prepare_block(first_block);
+	if (cpr__task_clone(flags, first_stack + FIRST_STACK, begin, first_block) >= 0)
 		return;
 	atomic_fetch_and(&own->word, ~(unsigned)ALIVE);
-	if (is_ours()) /* a timer is its process's alone, and what is noted of it lies in the parent's memory */
+	if (task_is_ours()) /* a timer is its process's alone, and what is noted of it lies in the parent's memory */
 		lent_ring_in(0);
 }
 
@@ -233,7 +259,7 @@ static void start(void)
 static void start_once(void)
 {
 	if (!(atomic_fetch_or(&own->word, ALIVE) & ALIVE))
-		start();
+		task_start();
 }
 
 /*
@@ -284,7 +310,7 @@ void task_round_in_handler(void)
 {
 	unsigned was;
 
-	if (!may_start() || !is_ours())
+	if (!may_start() || !task_is_ours())
 		return;
 	lent_rang();
 	if (atomic_load(&own->pauses)) {
@@ -292,12 +318,19 @@ void task_round_in_handler(void)
 		return;
 	}
 	was = atomic_fetch_or(&own->word, ALIVE);
-	if (was & ALIVE)
+	if (was & ALIVE) {
+		task_wake_in_handler(); /* the round that ends in this moment must not leave without a next one */
 		return;
-	if (!lent_may_run())
+	}
+	if (!guard_lend()) {
 		lent_ring_in(1);
-	else if (make_room())
-		cpr__task_call(stack_top, lent_round);
+	} else {
+		if (task_make_room())
+			cpr__task_call(stack_top, lent_round);
+		else
+			lent_ring_in(NO_MEMORY_MS);
+		guard_lend_over();
+	}
 	/* a wake that came meanwhile found it alive, and has set no timer */
 	if ((atomic_fetch_and(&own->word, ~(unsigned)ALIVE) & ~(unsigned)ALIVE) != was)
 		lent_ring_in(0);
@@ -316,8 +349,10 @@ void task_wake(void)
 		if (was & ALIVE)
 			return;
 	}
-	if (lent_is_armed())
+	if (lent_is_armed()) {
+		lent_hasten();
 		return;
+	}
 	guard_block(&before); /* the task begins with the mask of the thread that starts it */
 	task_wake_in_handler();
 	guard_unblock(&before);
@@ -326,7 +361,7 @@ void task_wake(void)
 /* ---- without it ---- */
 
 /* It says so a moment before the kernel counts it no more. */
-static bool is_gone(void)
+static bool task_is_gone(void)
 {
 	int thread = atomic_load(&own->thread);
 
@@ -345,7 +380,7 @@ void task_pause(void)
 		atomic_store(&own->wanted, true); /* it had something to do */
 		sys(SYS_futex, &own->word, FUTEX_WAKE_PRIVATE, 1);
 	}
-	while (atomic_load(&own->word) & ALIVE || !is_gone())
+	while (atomic_load(&own->word) & ALIVE || !task_is_gone())
 		sys(SYS_nanosleep, &turn, NULL);
 	atomic_store(&own->thread, 0);
 }

@@ -8,11 +8,10 @@
 #include <sys/syscall.h>
 
 /*
- * clone(2) of a thread that runs `entry` on `stack` and never returns from it. Its tid, or -errno. Neither this nor
- * anything that `entry` calls before arch_enter may touch errno: the thread pointer is still that of the thread that
- * was interrupted. For any handler.
+ * clone(2) of a thread that runs `entry` on `stack`, with this thread pointer, and never returns from it. Its tid, or
+ * -errno. For any handler.
  */
-long cpr__task_clone(unsigned long flags, void *stack, void (*entry)(void));
+long cpr__task_clone(unsigned long flags, void *stack, void (*entry)(void), void *thread_pointer);
 
 /* Goes on in `go_on`, which does not return, on this stack and with this thread pointer. */
 _Noreturn void cpr__task_enter(void *stack, void *thread_pointer, void (*go_on)(void));
@@ -28,9 +27,9 @@ __asm__(".pushsection .text\n"
 	".globl cpr__task_clone\n"
 	"cpr__task_clone:\n"
 	"	mov %rdx, %r9\n"
+	"	mov %rcx, %r8\n" /* CLONE_SETTLS */
 	"	xor %edx, %edx\n"
 	"	xor %r10d, %r10d\n"
-	"	xor %r8d, %r8d\n"
 	"	mov $56, %eax\n" /* clone */
 	"	syscall\n"
 	"	test %rax, %rax\n"
@@ -111,8 +110,7 @@ __asm__(".pushsection .text\n"
 	".globl cpr__task_clone\n"
 	"cpr__task_clone:\n"
 	"	mov x9, x2\n"
-	"	mov x2, xzr\n"
-	"	mov x3, xzr\n"
+	"	mov x2, xzr\n" /* x3: CLONE_SETTLS */
 	"	mov x4, xzr\n"
 	"	mov x8, #220\n" /* clone */
 	"	svc #0\n"

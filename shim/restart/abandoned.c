@@ -12,6 +12,9 @@
 #include "process/guard.h"
 #include "process/procinfo.h"
 #include "process/roster.h"
+#include "process/snapshot.h"
+#include "process/startup.h"
+#include "restart/take.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -27,6 +30,12 @@ static uint64_t wish;    /* 0: the supervisor lives, as far as is known */
 static int64_t since;    /* … it has been seen to be gone */
 static int64_t leave_at; /* this generation was told to end; 0: not yet */
 
+/* As the supervisor gave it: then pids mean here what they mean there. */
+static bool has_the_pid_that_it_was_given(void)
+{
+	return settings_number(cpr__startup.envp, SETTINGS_PID, 1, INT32_MAX, 0) == cpr__snapshot.pid;
+}
+
 /*
  * /proc may hide it: that says nothing. Nor does a pid that was never there: the program may have a pid namespace of
  * its own.
@@ -36,6 +45,7 @@ static bool supervisor_is_gone(void)
 	static bool seen;
 	struct procinfo proc;
 
+	seen |= has_the_pid_that_it_was_given(); /* the supervisor may have been killed before the first look */
 	if (next_sys(SYS_kill, cpr__settings.supervisor, 0) && errno == ESRCH)
 		return seen;
 	seen = true;
@@ -50,7 +60,7 @@ bool abandoned_is_empty(void)
 		if (c && !(c->flags & CONN_EXEMPT))
 			return false;
 	}
-	return !roster_elect() || !deliver_left();
+	return !take_delivers_here() || !deliver_left();
 }
 
 static void kill_all(void)
@@ -63,7 +73,7 @@ static void kill_all(void)
 	kill(getpid(), SIGKILL);
 }
 
-static void leave(int64_t now)
+static void abandoned_leave(int64_t now)
 {
 	if (!leave_at)
 		kill(getpid(), cpr__settings.retire_signal);
@@ -90,6 +100,6 @@ int abandoned_look(uint64_t (*ask_all)(void))
 	}
 	if (!has_served || now - since > LONGEST_NS ||
 	    (!roster_workers_not_gated(wish, true) && abandoned_is_empty()))
-		leave(now);
+		abandoned_leave(now);
 	return LOOK_MS;
 }

@@ -9,6 +9,7 @@
 #include "base/next.h"
 #include "base/raw.h"
 #include "deliver/queue.h"
+#include "fd/closed.h"
 #include "fd/gate.h"
 #include "fd/tagging.h"
 #include "process/children.h"
@@ -83,7 +84,7 @@ static bool came_by_mistake(const struct state *state, const struct entry *e)
 	return state->passage != BY_OWN_EXEC || e->flags & ENTRY_CLOEXEC;
 }
 
-static void refuse(struct state *state, struct entry *e)
+static void arrive_refuse(struct state *state, struct entry *e)
 {
 	log_warn("descriptor %d of %s/%d is not what the last generation left: not taken", e->fd, e->name, e->id);
 	if (came_by_mistake(state, e))
@@ -110,7 +111,7 @@ static void adopt_all(struct state *state)
 	for (e = table_first(table); e; e = after) {
 		after = table_after(e);
 		if (!is_sound(e)) {
-			refuse(state, e);
+			arrive_refuse(state, e);
 			continue;
 		}
 		if (e->flags & ENTRY_ORPHAN && state->passage != BY_OWN_EXEC)
@@ -121,6 +122,8 @@ static void adopt_all(struct state *state)
 			fds_row_close_at_exec(&row, e->fd);
 		if (e->flags & ENTRY_LISTENING)
 			e->flags |= ENTRY_RAISED; /* leaving did that */
+		if (cpr__settings.supervisor && e->flags & ENTRY_KEPT)
+			e->flags |= ENTRY_GIVEN; /* not to this image, and it is held all the same */
 		if (is_loose(e))
 			table_make_loose(table, e);
 		else
@@ -202,6 +205,7 @@ static bool awaits_ownership(void)
 /* What is awaited beside the connections that were carried: ms until the next look at it; 0: nothing. */
 static int await_rest(bool owner, bool carrying, int64_t now)
 {
+	int64_t next = grace_next(now);
 	bool retired = !owner || retire_is_over(now); /* first: the next restart may come before this one has settled */
 
 	if (owner && !ready_reached())
@@ -214,13 +218,13 @@ static int await_rest(bool owner, bool carrying, int64_t now)
 		backlog_lower_claimed();
 	if (!retired)
 		return SLOW_TICK_MS;
-	if (table_orphans(cpr__table) && !(carrying && now >= grace_end()))
-		return grace_end() > now ? (int)((grace_end() - now) / MS) + 1 : gate_is_closed ? SLOW_TICK_MS : 1;
+	if ((table_orphans(cpr__table) && !(carrying && now >= grace_end())) || closed_until())
+		return next > now ? (int)((next - now) / MS) + 1 : gate_is_closed ? SLOW_TICK_MS : 1;
 	return 0;
 }
 
 /* ms until the next look; 0: the arrival is over. */
-static int settle(bool waited)
+static int arrive_settle(bool waited)
 {
 	int64_t now = io_now();
 	bool owner = roster_elect();
@@ -238,12 +242,17 @@ static int settle(bool waited)
 }
 
 /* The errand: the arrival, and then the children that are not waited for. */
-static int look(void)
+static int arrive_look(void)
 {
-	int again = atomic_load(&generation_is_settling) ? settle(atomic_exchange(waits, false)) : 0;
+	int again = atomic_load(&generation_is_settling) ? arrive_settle(atomic_exchange(waits, false)) : 0;
 
-	if (!again)
+	if (!again) {
 		atomic_store(&generation_is_settling, false);
+		if (closed_until()) { /* it may have been closed in this moment, before the line above */
+			atomic_store(&generation_is_settling, true);
+			again = 1;
+		}
+	}
 	return children_tidy() && !again ? CHILDREN_TICK_MS : again;
 }
 
@@ -251,6 +260,12 @@ void arrive_waiting(void)
 {
 	if (waits && !atomic_exchange(waits, true))
 		task_wake();
+}
+
+void arrive_again(void)
+{
+	atomic_store(&generation_is_settling, true);
+	task_wake();
 }
 
 void arrive_receiving(int fd)
@@ -282,7 +297,7 @@ void arrive_remove_files(void)
  * The child may be the daemon that stays: it looks whether it is the owner, as this process does once more. Only while
  * the program starts: a server that forks for each client must not pay for it.
  */
-static void before_fork(void)
+static void arrive_before_fork(void)
 {
 	if (awaits_ownership() && io_now() - generation_started_at() < DAEMON_MS * MS)
 		atomic_store(&generation_is_settling, true);
@@ -293,7 +308,7 @@ void arrive_begin(void)
 	atomic_store(&generation_is_settling, generation_number() > 1 || cpr__settings.pidfile || ready_is_awaited());
 	waits = birth_cleared(sizeof(*waits));
 	if (waits) {
-		task_adds(look);
-		birth_around_fork(before_fork, NULL);
+		task_adds(arrive_look);
+		birth_around_fork(arrive_before_fork, NULL);
 	}
 }

@@ -26,6 +26,9 @@ void arrive_begin(void);
 /* The program is about to wait for events, in any thread: it is as ready as it will be. */
 void arrive_waiting(void);
 
+/* Once more: there is an orphan again. Any thread, without the guard. */
+void arrive_again(void);
+
 /*
  * The program is about to read what is no connection. That is a wait for work where it has claimed this descriptor: a
  * datagram socket, a FIFO, a device.

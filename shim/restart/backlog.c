@@ -5,9 +5,13 @@
 
 #include "base/guarded.h"
 #include "base/next.h"
+#include "fd/gate.h"
 #include "fd/tagging.h"
 #include "process/guard.h"
 #include "restart/generation.h"
+
+#define RAISED_NS (200 * MS) /* time to accept what has queued */
+#define MS INT64_C(1000000)
 
 enum { GREATEST = 65535 }; /* the kernel cuts it to somaxconn */
 
@@ -60,4 +64,24 @@ void backlog_lower_claimed(void)
 				next_listen(e->fd, e->backlog);
 		}
 	guard_unlock(&hold);
+}
+
+/* ---- after a gate was opened ---- */
+
+static int64_t lower_at; /* 0: they are not raised */
+
+void backlog_lower_later(int64_t opened_at)
+{
+	lower_at = opened_at ? opened_at + RAISED_NS : 0;
+}
+
+int backlog_look(int64_t now)
+{
+	if (!lower_at)
+		return 0;
+	if (now < lower_at)
+		return (int)((lower_at - now) / MS) + 1;
+	lower_at = 0;
+	gate_lower_backlogs();
+	return 0;
 }

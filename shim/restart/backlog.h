@@ -4,6 +4,7 @@
 #define CPR_RESTART_BACKLOG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * The kept listeners' queues: as long as the system allows, or as long as the program said. The first is for the time
@@ -25,5 +26,12 @@ int backlog_for(int fd, int backlog);
  * and do not call listen() again.
  */
 void backlog_lower_claimed(void);
+
+/*
+ * A gate was opened at this time (CLOCK_MONOTONIC, ns), with greatest queues: they are lowered by a look, a while
+ * later. 0: none was. The task's, as the look: ms until the next one; 0: there is nothing to lower.
+ */
+void backlog_lower_later(int64_t opened_at);
+int backlog_look(int64_t now);
 
 #endif

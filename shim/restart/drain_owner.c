@@ -20,6 +20,7 @@
 #include "base/raw.h"
 #include "base/room.h"
 #include "drain/scm_recv.h"
+#include "restart/drain_adopted.h"
 #include "restart/exec_workers.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
@@ -37,7 +38,6 @@ enum {
 	RING_TURNS = 16,
 	CALLS_MAX = ROSTER_MAX,
 	STRANGERS = 256, /* that are turned away at a look */
-	ADOPTED_MAX = 1024,
 	LOOKED_AT = 32,   /* workers, at a step */
 	HEARD_MAX = 4096, /* messages of one worker at a time */
 };
@@ -52,8 +52,6 @@ static cpr_large int rung[ROSTER_MAX]; /* which of those are awaited; 0: no more
 static size_t rung_count;
 static cpr_large int empty[ROSTER_MAX]; /* those that have said so */
 static size_t empty_count;
-static cpr_large int adopted[ADOPTED_MAX];   /* listeners that were the workers' alone */
-static size_t adopted_count;
 static struct passed *collected;
 static size_t collected_count;
 static struct carry_count counts;
@@ -158,7 +156,8 @@ size_t drain_owner_call(int64_t deadline)
 	int saved_errno = errno;
 	size_t sharers = exec_workers_find();
 
-	call_count = rung_count = collected_count = empty_count = adopted_count = 0;
+	call_count = rung_count = collected_count = empty_count = 0;
+	drain_adopted_begin();
 	counts = (struct carry_count){0};
 	roster_look_anyway();
 	if (!roster_worker_count() && !sharers)
@@ -173,101 +172,6 @@ size_t drain_owner_call(int64_t deadline)
 	}
 	errno = saved_errno;
 	return rung_count;
-}
-
-static bool is_known(const struct object *object)
-{
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->object.ino == object->ino && e->object.dev == object->dev)
-			return true;
-	return false;
-}
-
-static bool ends_in_port_0(const char *name)
-{
-	size_t n = strlen(name);
-
-	return n > 2 && !strcmp(name + n - 2, ":0");
-}
-
-/* What the program asked for, and what the kernel has bound: port 0 stands for any. */
-static bool is_named_so(char *name, char *bound)
-{
-	char *port = strrchr(bound, ':');
-
-	if (ends_in_port_0(name) && port)
-		memcpy(port, ":0", sizeof(":0"));
-	return !strcmp(name, bound);
-}
-
-/*
- * A worker may have less rights than the next generation, which will find by this name what it asks for: a worker could
- * give it a socket of its own in the place of one that it could not have bound.
- */
-static bool is_what_it_says(int fd, const struct object *object)
-{
-	bool stream = message.kind == ENTRY_STREAM;
-	struct sockaddr_storage here = {0};
-	socklen_t len = sizeof(here), int_len = sizeof(int);
-	cleanup_room char *bound = room_take();
-	int listens = 0;
-
-	if (!bound || object->domain < 0 ||
-	    (stream ? object->type == SOCK_DGRAM : message.kind != ENTRY_DATAGRAM || object->type == SOCK_STREAM))
-		return false;
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) ||
-	    (stream && message.flags & ENTRY_LISTENING && !listens))
-		return false;
-	return !next_getsockname(fd, (struct sockaddr *)&here, &len) &&
-	       !tag_socket(object, (struct sockaddr *)&here, len, bound) && is_named_so(message.name, bound);
-}
-
-/*
- * A listener that only workers hold (haproxy's master has none, and a server may bind in each worker) becomes the
- * owner's, for the next generation.
- */
-static void adopt(int fd)
-{
-	struct guard_hold hold;
-	struct object object;
-	struct entry *e;
-	bool taken = false;
-
-	if (adopted_count == ADOPTED_MAX)
-		full_note(FULL_ADOPTED, ADOPTED_MAX);
-	if (adopted_count < ADOPTED_MAX && !object_of(fd, &object) && is_what_it_says(fd, &object) &&
-	    guard_lock(&hold)) {
-		fd = io_move_up(fd, PROTOCOL_HIGH);
-		taken = message.name[0] && !is_known(&object) && !table_add_next(cpr__table, message.name, fd, &e);
-		if (taken) {
-			e->kind = message.kind;
-			e->flags = message.flags & ENTRY_SAVED_FLAGS & ~(unsigned)(ENTRY_ORPHAN | ENTRY_INHERITED);
-			e->backlog = message.backlog;
-			e->path_dev = message.path_dev;
-			e->path_ino = message.path_ino;
-			e->object = object;
-			adopted[adopted_count++] = fd;
-		}
-		guard_unlock(&hold);
-	}
-	if (!taken)
-		raw_close(fd);
-}
-
-/* Called off: they are the workers' again. */
-static void give_back_adopted(void)
-{
-	struct guard_hold hold;
-
-	if (!adopted_count || !guard_lock(&hold))
-		return;
-	while (adopted_count) {
-		int fd = adopted[--adopted_count];
-
-		table_forget_fd(cpr__table, fd);
-		raw_close(fd);
-	}
-	guard_unlock(&hold);
 }
 
 /* By its name; in a process that was exec'ed it has another one, or none. */
@@ -335,10 +239,10 @@ static void heard_last(int pid)
 }
 
 /* Takes the descriptors that came with the message, or closes them. */
-static void take_passed(const int *fds, size_t n, bool sound)
+static void drain_owner_take_passed(const int *fds, size_t n, bool sound)
 {
 	if (sound && message.listener && n == 1)
-		adopt(fds[0]);
+		drain_adopt(fds[0], &message);
 	else if (sound && !message.listener)
 		collect_batch(fds, n);
 	else
@@ -347,7 +251,7 @@ static void take_passed(const int *fds, size_t n, bool sound)
 }
 
 /* True when this worker has said all. */
-static bool hear(int sock, int pid)
+static bool drain_owner_hear(int sock, int pid)
 {
 	for (int i = 0; i < HEARD_MAX; i++) {
 		int fds[IO_FDS_MAX];
@@ -358,7 +262,7 @@ static bool hear(int sock, int pid)
 			return false;
 		if (n <= 0) /* it died */
 			return true;
-		take_passed(fds, count,
+		drain_owner_take_passed(fds, count,
 			    n == sizeof(message) && !message.last && memchr(message.name, '\0', sizeof(message.name)));
 		if (n == sizeof(message) && message.last) {
 			heard_last(pid);
@@ -431,7 +335,7 @@ size_t drain_owner_collect(void)
 	while ((refused = exec_workers_next_refusal()))
 		strike_out(refused);
 	for (size_t i = 0; i < call_count; i++)
-		if (hear(calls[i].sock, calls[i].pid)) {
+		if (drain_owner_hear(calls[i].sock, calls[i].pid)) {
 			raw_close(calls[i].sock);
 			strike_out(calls[i].pid);
 		} else {
@@ -492,7 +396,7 @@ void drain_owner_dismiss(void)
 {
 	if (door < 0)
 		return;
-	give_back_adopted();
+	drain_adopted_give_back();
 	shut_door();
 	exec_workers_dismiss();
 	lift_limit(false);
@@ -503,7 +407,7 @@ void drain_owner_dismiss(void)
  * A child that is born in the middle of a drain has copies of what the drain holds. (While that lasts, it is rung as
  * soon as it is found.)
  */
-static void forget_drain(void)
+static void drain_owner_forget(void)
 {
 	drain_worker_forget();
 	if (door >= 0)
@@ -513,5 +417,5 @@ static void forget_drain(void)
 
 void drain_owner_init(void)
 {
-	birth_when_born(forget_drain);
+	birth_when_born(drain_owner_forget);
 }

@@ -58,13 +58,13 @@ enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
  * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and
  * finds it ended if it looks, until it is told to leave.
  */
-static void let_go(int fd)
+static void drain_worker_let_go(int fd)
 {
 	static int ended = -1;
 	int pair[2];
 
 	for (int dup = conn_next_dup(fd, 0); dup >= 0; dup = conn_next_dup(fd, dup + 1))
-		let_go(dup);
+		drain_worker_let_go(dup);
 	if (ended < 0 && !next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
 		raw_close(pair[1]);
 		ended = io_move_up(pair[0], fd + 1);
@@ -90,7 +90,7 @@ static int send_fds(int sock, const int *fds, size_t n)
 }
 
 /* Passes on the first of these n, as many in a row as are of one listener. How many; 0: it could not. */
-static size_t tell(int sock, const struct passed *p, size_t n)
+static size_t drain_worker_tell(int sock, const struct passed *p, size_t n)
 {
 	const struct entry *e = p->listener != -1 ? tagging_listener(p->listener) : NULL;
 	int fds[IO_FDS_MAX];
@@ -175,7 +175,7 @@ static void pass_on(void)
 		tell_listeners(sock);
 	if (mine && sock >= 0)
 		n = choose(&count);
-	for (mine_count = 0; mine_count < n && (told_now = tell(sock, &mine[mine_count], n - mine_count));
+	for (mine_count = 0; mine_count < n && (told_now = drain_worker_tell(sock, &mine[mine_count], n - mine_count));
 	     mine_count += told_now)
 		;
 	memset(&message, 0, sizeof(message));
@@ -196,7 +196,6 @@ static void forget_told(void)
 	raw_close(told.sock);
 	told.nonce = 0;
 	inherited_pass(false);
-	inherited_ask_again(); /* what it had not delivered when it was asked to restart, the owner delivers anew */
 }
 
 static void end_drain(void)
@@ -208,8 +207,14 @@ static void end_drain(void)
 		deliver_call_off();
 		guard_unlock(&hold);
 	}
-	forget_told();
+	if (told.nonce)
+		inherited_ask_again(); /* what was not delivered yet when this began, the owner delivers anew */
 	drain_thaw();
+	/*
+	 * Not before: a thread that is about to freeze a connection would find that no owner carries it, and end it. It
+	 * cut a client in one of a hundred restarts that were called off.
+	 */
+	forget_told();
 }
 
 static int64_t deadline(void)
@@ -225,7 +230,7 @@ static bool owner_lives(void)
 }
 
 /* The drain to be in. The owner's end of the connection closes when it execs; or dies, which is_abandoned sees. */
-static uint64_t wanted(void)
+static uint64_t drain_worker_wanted(void)
 {
 	char word;
 	ssize_t n;
@@ -258,7 +263,7 @@ static bool is_abandoned(uint64_t nonce)
  * Both sides have ended it before it could be passed on. A thread that polls it would look a hundred times a second
  * whether it is frozen still, and such a worker never looks as if it had nothing to do.
  */
-static bool has_ended(const struct conn *c, int fd)
+static bool drain_worker_has_ended(const struct conn *c, int fd)
 {
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
@@ -272,11 +277,11 @@ static void let_all_go(void)
 	bool any = mine_count;
 
 	while (mine_count)
-		let_go(mine[--mine_count].fd);
+		drain_worker_let_go(mine[--mine_count].fd);
 	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
 		struct conn *c = conn_at(fd);
 
-		if (!has_ended(c, fd))
+		if (!drain_worker_has_ended(c, fd))
 			continue;
 		freeze_undo(c);
 		conn_end(fd);
@@ -302,7 +307,7 @@ static void leave_too(void)
 		kill(getpid(), SIGKILL);
 }
 
-static void begin(uint64_t nonce)
+static void drain_worker_begin(uint64_t nonce)
 {
 	draining_for = nonce;
 	passed_on = false;
@@ -313,7 +318,7 @@ static void begin(uint64_t nonce)
 }
 
 /* ms until the next look. */
-static int go_on(void)
+static int drain_worker_go_on(void)
 {
 	size_t going = passed_on ? 0 : drain_busy() + drain_call_out();
 
@@ -345,7 +350,7 @@ static bool survey(void)
 }
 
 /* ms until the next look; 0: there is nothing to do. */
-static int look_at(uint64_t nonce)
+static int drain_worker_look_at(uint64_t nonce)
 {
 	bool slow = survey();
 
@@ -354,7 +359,7 @@ static int look_at(uint64_t nonce)
 	if (draining_for && nonce != PAGE_GONE && draining_for != nonce)
 		end_drain();
 	if (nonce && nonce != PAGE_GONE && !draining_for)
-		begin(nonce);
+		drain_worker_begin(nonce);
 	if (draining_for && is_abandoned(nonce)) {
 		if (nonce == PAGE_GONE) {
 			leave_too();
@@ -363,29 +368,29 @@ static int look_at(uint64_t nonce)
 		log_warn("the owner of this worker is gone in the middle of a restart: it serves on alone");
 		end_drain();
 	}
-	return draining_for ? go_on() : slow ? STEP_MS : 0;
+	return draining_for ? drain_worker_go_on() : slow ? STEP_MS : 0;
 }
 
 /* The errand. */
-static int look(void)
+static int drain_worker_look(void)
 {
 	struct page_drain *drain = page_shared_drain();
 
 	if (!drain || (!told.nonce && (roster_owner() == getpid() ||
 				       (!atomic_load(&drain->nonce) && !draining_for && !atomic_load(&drain->survey)))))
 		return 0;
-	return look_at(wanted());
+	return drain_worker_look_at(drain_worker_wanted());
 }
 
 void drain_worker_init(void)
 {
-	task_adds(look);
+	task_adds(drain_worker_look);
 }
 
 /* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
 bool drain_worker_is_concerned(const struct protocol_request *request)
 {
-	look(); /* the last drain may be called off, and not looked at since */
+	drain_worker_look(); /* the last drain may be called off, and not looked at since */
 	return request->drain.shares || (!told.nonce && scm_recv_is_of(request->drain.keys, request->drain.key_count));
 }
 

@@ -116,7 +116,7 @@ static long long us_between(int64_t from, int64_t to)
 	return (to - from) / 1000;
 }
 
-static void clear_flags(struct exec_plan *plan)
+static void exec_clear_flags(struct exec_plan *plan)
 {
 	plan->flags_at = io_now();
 	set_flags(plan);
@@ -131,7 +131,7 @@ static int task(void *arg)
 
 	if (is_restart(plan))
 		startup_restore_directory();
-	clear_flags(plan);
+	exec_clear_flags(plan);
 	if (is_restart(plan))
 		startup_restore_process();
 	else
@@ -180,7 +180,7 @@ static int exec_here(struct exec_plan *plan)
 	struct fds_row row = FDS_NO_ROW;
 	int saved_errno = errno;
 
-	clear_flags(plan);
+	exec_clear_flags(plan);
 	next_execve(plan->path, plan->argv, plan->envp);
 	plan->error = errno;
 	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))

@@ -58,7 +58,7 @@ static void add_to_family(int pid, void *arg)
 		full_note(FULL_FAMILY, CHILDREN_MAX);
 }
 
-static bool is_listener(uint64_t ino, void *arg)
+static bool exec_workers_is_listener(uint64_t ino, void *arg)
 {
 	const struct entry **found = arg;
 
@@ -75,7 +75,7 @@ static bool is_listener(uint64_t ino, void *arg)
  * Where connections were given away, with all others too, with e NULL: which has got one is not to be seen from here.
  * Holding the guard.
  */
-static void walk(bool (*skip)(int pid, void *arg),
+static void exec_workers_walk(bool (*skip)(int pid, void *arg),
 		 void (*each)(int pid, const struct procinfo *proc, const struct entry *e, void *arg), void *arg)
 {
 	assert_guarded();
@@ -100,7 +100,7 @@ static void walk(bool (*skip)(int pid, void *arg),
 		 * would take a CGI script's request with it
 		 */
 		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) &&
-		    (procinfo_sockets(family[i], is_listener, &e) || atomic_load(&scm_send_any)))
+		    (procinfo_sockets(family[i], exec_workers_is_listener, &e) || atomic_load(&scm_send_any)))
 			each(family[i], &proc, e, arg);
 	}
 }
@@ -116,7 +116,7 @@ static struct asked {
 static size_t asked_count;
 static struct protocol_request request;
 
-static struct asked *find(int pid)
+static struct asked *exec_workers_find_one(int pid)
 {
 	for (size_t i = 0; i < asked_count; i++)
 		if (asked[i].pid == pid)
@@ -168,7 +168,7 @@ size_t exec_workers_find(void)
 	if (!guard_lock(&hold))
 		return 0;
 	text_format(&t, "/memfd:" PROTOCOL_PAGE_NAME "%d.", cpr__settings.signal);
-	walk(skip_none, note_if_ours, mark);
+	exec_workers_walk(skip_none, note_if_ours, mark);
 	make_request();
 	guard_unlock(&hold);
 	return asked_count;
@@ -189,12 +189,12 @@ size_t exec_workers_ring(uint64_t nonce, int64_t deadline, int *pids, size_t mos
 
 bool exec_workers_knows(int pid)
 {
-	return find(pid);
+	return exec_workers_find_one(pid);
 }
 
 bool exec_workers_takes(int pid, int sock)
 {
-	struct asked *a = find(pid);
+	struct asked *a = exec_workers_find_one(pid);
 
 	if (!a || a->connected)
 		return false;
@@ -243,7 +243,7 @@ int exec_workers_next_refusal(void)
 
 void exec_workers_passed_on(int pid, bool empty)
 {
-	struct asked *a = find(pid);
+	struct asked *a = exec_workers_find_one(pid);
 
 	if (!a)
 		return;
@@ -271,7 +271,7 @@ void exec_workers_forget(void)
 
 /* ---- at leaving ---- */
 
-static bool is_among(const struct worker *worker, size_t n, int pid)
+static bool exec_workers_is_among(const struct worker *worker, size_t n, int pid)
 {
 	for (size_t i = 0; i < n; i++)
 		if (worker[i].pid == pid)
@@ -302,17 +302,17 @@ static bool is_told(int pid, void *arg)
 {
 	const struct adding *to = arg;
 
-	if (!is_among(to->worker, to->known, pid))
+	if (!exec_workers_is_among(to->worker, to->known, pid))
 		return false;
 	if (children_shares(pid))
 		mark(to->child, to->children, to->most, pid, procinfo_start_time(pid));
 	return true;
 }
 
-static void add(int pid, const struct procinfo *proc, const struct entry *e, void *arg)
+static void exec_workers_add_one(int pid, const struct procinfo *proc, const struct entry *e, void *arg)
 {
 	const struct adding *to = arg;
-	const struct asked *a = find(pid);
+	const struct asked *a = exec_workers_find_one(pid);
 
 	if (!e && !(a && a->agreed)) /* it has nothing to do with us */
 		return;
@@ -334,5 +334,5 @@ void exec_workers_add(struct worker *worker, size_t *workers, struct child *chil
 	assert_guarded();
 	struct adding to = {worker, workers, *workers, child, children, most};
 
-	walk(is_told, add, &to);
+	exec_workers_walk(is_told, exec_workers_add_one, &to);
 }

@@ -31,7 +31,7 @@ static void put_fates(struct text *t)
 }
 
 /* "refused" or "busy"; NULL: it would be tried. */
-static const char *refusal(int sock, const char *path, struct text *why)
+static const char *foresee_refusal(int sock, const char *path, struct text *why)
 {
 	if (path && !identity_may_choose_program(sock, why))
 		return "refused";
@@ -50,7 +50,7 @@ void foresee(int sock, const struct protocol_request *request, struct text *answ
 	struct text why = TEXT_ON(reason);
 
 	if (roster_elect() && !(request->flags & PROTOCOL_BY_SUPERVISOR))
-		refused = refusal(sock, path, &why);
+		refused = foresee_refusal(sock, path, &why);
 	protocol_put(answer, "result", refused ? refused : "ok");
 	if (refused) {
 		protocol_put(answer, "reason", reason);

@@ -84,9 +84,11 @@ static int take_down(struct given_fd **all, size_t *count, size_t *room, bool wi
 	*room = (table_count(cpr__table) + 1) * sizeof(**all);
 	*all = pool_map(*room);
 	fd = *all ? state_write(&state, false) : -ENOMEM;
-	for (const struct entry *e = *all ? table_first(cpr__table) : NULL; e; e = table_after(e))
-		if (is_given(e))
+	for (struct entry *e = *all ? table_first(cpr__table) : NULL; e; e = table_after(e))
+		if (is_given(e)) {
 			(*all)[(*count)++] = (struct given_fd){e->fd, e->object};
+			e->flags |= ENTRY_GIVEN;
+		}
 	guard_unlock(&hold);
 	return fd;
 }

@@ -10,6 +10,9 @@
 /* When it ends: CLOCK_MONOTONIC, ns. */
 int64_t grace_end(void);
 
+/* When something is to be closed next: at that end, or the end of what the program has closed itself. */
+int64_t grace_next(int64_t now);
+
 /* An orphan that this generation is expected to ask for. */
 bool grace_is_unclaimed(const struct entry *e);
 

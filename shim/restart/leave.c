@@ -10,6 +10,7 @@
 #include "base/raw.h"
 #include "base/room.h"
 #include "fd/gate.h"
+#include "fd/offered.h"
 #include "fd/tagging.h"
 #include "process/birth.h"
 #include "process/guard.h"
@@ -54,7 +55,7 @@ bool leave_under_way(void)
 	return atomic_load(&under_way);
 }
 
-static bool begin(struct guard_hold *hold)
+static bool leave_begin(struct guard_hold *hold)
 {
 	if (atomic_flag_test_and_set(&leaving))
 		return false;
@@ -69,7 +70,7 @@ static bool begin(struct guard_hold *hold)
 	return true;
 }
 
-static void give_up(const struct guard_hold *hold)
+static void leave_give_up(const struct guard_hold *hold)
 {
 	guard_close(false);
 	atomic_store(&under_way, false);
@@ -129,23 +130,18 @@ int leave_restart(const struct leave_request *request, struct text *why)
 	struct guard_hold hold;
 	int r;
 
-	if (!begin(&hold))
+	if (!leave_begin(&hold))
 		return -EBUSY;
+	for (char **word = restart_env; *word; word++)
+		*word = offered_word(*word);
 	r = identity_unchanged(why) ? leave_now(&crossing, &plan, request, why) : -EPERM;
-	give_up(&hold);
+	leave_give_up(&hold);
 	return r;
 }
 
 /* ---- the program's own exec ---- */
 
-static bool same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static __attribute__((noinline)) bool is_own(const char *path, char *const argv[])
+static __attribute__((noinline)) bool leave_is_own_image(const char *path, char *const argv[])
 {
 	cleanup_room char *absolute = room_take();
 	int saved_errno = errno;
@@ -153,8 +149,8 @@ static __attribute__((noinline)) bool is_own(const char *path, char *const argv[
 
 	if (!absolute || tag_path(AT_FDCWD, path, absolute))
 		goto out;
-	if (!strcmp(absolute, cpr__startup.path) || same_file(absolute, cpr__startup.path) ||
-	    same_file(absolute, "/proc/self/exe"))
+	if (!strcmp(absolute, cpr__startup.path) || io_same_file(absolute, cpr__startup.path) ||
+	    io_same_file(absolute, "/proc/self/exe"))
 		own = true;
 	/* either the script itself is exec'ed, or its interpreter, with the same script in front of other arguments */
 	if (own && cpr__startup.script && strcmp(absolute, cpr__startup.path) == 0 &&
@@ -163,7 +159,7 @@ static __attribute__((noinline)) bool is_own(const char *path, char *const argv[
 	if (own && cpr__startup.script) {
 		own = false;
 		for (int i = 1; argv[0] && argv[i] && !own; i++)
-			own = same_file(argv[i], cpr__startup.script);
+			own = io_same_file(argv[i], cpr__startup.script);
 	}
 out:
 	errno = saved_errno;
@@ -182,10 +178,10 @@ static bool is_wrapper(void)
 /* Room for the paths is taken only where it is needed: a child's stack, between fork and exec, may be small. */
 __attribute__((hot)) bool leave_is_own(const char *path, char *const argv[])
 {
-	return cpr__table && path && argv && roster_elect() && (is_own(path, argv) || is_wrapper());
+	return cpr__table && path && argv && roster_elect() && (leave_is_own_image(path, argv) || is_wrapper());
 }
 
-static bool is_ours(const char *variable)
+static bool leave_is_ours(const char *variable)
 {
 	return !strncmp(variable, "CPR_", 4) || !strncmp(variable, "LD_PRELOAD=", 11);
 }
@@ -200,6 +196,25 @@ static bool has(char *const envp[], const char *variable)
 	return false;
 }
 
+/* Whose generation this is now: the one that its environment names may be dead, and another may have adopted it. */
+static char *supervisor_variable(void)
+{
+	static char variable[64];
+	struct text t = TEXT_ON(variable);
+
+	if (!cpr__settings.supervisor)
+		return NULL;
+	text_format(&t, SETTINGS_SUPERVISOR "=%d:%llx", cpr__settings.supervisor,
+		    (unsigned long long)cpr__settings.supervisor_nonce);
+	return variable;
+}
+
+static bool is_replaced(const char *variable, const char *supervisor)
+{
+	return !strncmp(variable, "CPR_STATE_FD=", 13) ||
+	       (supervisor && !strncmp(variable, supervisor, strlen(SETTINGS_SUPERVISOR "=")));
+}
+
 /*
  * The program's environment, with our variables that it dropped (nginx clears everything), and the state. One block of
  * `*size` bytes.
@@ -209,23 +224,26 @@ static char **own_environment(char *const envp[], size_t *size)
 	static char *const nothing[] = {NULL};
 	static char gate_variable[] = SETTINGS_GATE "=closed";
 	size_t n = 0, ours = 0, used = 0;
-	char **room;
+	char **room, *supervisor = supervisor_variable();
 
 	envp = envp ? envp : nothing;
 	while (envp[n])
 		n++;
 	while (cpr__startup.envp[ours])
 		ours++;
-	*size = (n + ours + 3) * sizeof(char *);
+	*size = (n + ours + 4) * sizeof(char *);
 	room = pool_map(*size);
 	if (!room)
 		return NULL;
 	for (size_t i = 0; i < n; i++)
-		if (strncmp(envp[i], "CPR_STATE_FD=", 13))
+		if (!is_replaced(envp[i], supervisor))
 			room[used++] = envp[i];
 	for (size_t i = 0; i < ours; i++)
-		if (is_ours(cpr__startup.envp[i]) && !has(envp, cpr__startup.envp[i]))
+		if (leave_is_ours(cpr__startup.envp[i]) && !has(envp, cpr__startup.envp[i]) &&
+		    !is_replaced(cpr__startup.envp[i], supervisor))
 			room[used++] = cpr__startup.envp[i];
+	if (supervisor)
+		room[used++] = supervisor;
 	if (gate_claims())
 		room[used++] = gate_variable;
 	room[used] = state_variable;
@@ -241,7 +259,7 @@ static bool begin_in_turn(struct guard_hold *hold)
 	struct timespec ms = {0, 1000000};
 
 	for (int i = 0; i < TURN_MS; i++) {
-		if (begin(hold))
+		if (leave_begin(hold))
 			return true;
 		if (!leave_under_way() && !birth_own_memory())
 			return false;
@@ -264,13 +282,13 @@ int leave_by_itself(const char *path, char *const argv[], char *const envp[])
 		return next_execve(path, argv, envp), -errno;
 	plan.envp = own_environment(envp, &size);
 	if (!plan.envp) {
-		give_up(&hold);
+		leave_give_up(&hold);
 		return -ENOMEM;
 	}
 	crossing.mask = &hold.mask;
 	next_prctl(PR_GET_PDEATHSIG, (unsigned long)&plan.parent_death_signal, 0, 0, 0);
 	r = leave_now(&crossing, &plan, NULL, &why);
 	pool_unmap(plan.envp, size);
-	give_up(&hold);
+	leave_give_up(&hold);
 	return r;
 }

@@ -16,10 +16,13 @@
 #include "process/caller.h"
 #include "process/guard.h"
 #include "process/roster.h"
+#include "process/share.h"
 #include "process/task.h"
 #include "restart/abandoned.h"
+#include "restart/backlog.h"
 #include "restart/give.h"
 #include "restart/pass.h"
+#include "restart/pidfiles.h"
 #include "restart/take.h"
 #include "restart/threads.h"
 
@@ -28,7 +31,6 @@
 #include <unistd.h>
 
 #define MS INT64_C(1000000)
-#define RAISED_NS (200 * MS) /* time to accept what has queued */
 #define ACKNOWLEDGED_NS (1000 * MS)
 
 enum { STEP_MS = 1, RING_TURNS = 8, VERB_BITS = 8 };
@@ -51,12 +53,13 @@ static struct {
 static struct {
 	int sock;
 	uint64_t nonce;
-	uint32_t verb;
 } queued = {.sock = -1};
+static cpr_large struct protocol_request queued_request;
 
 static bool passes_as_exec_worker; /* asked by the supervisor itself, and not by an owner */
+static bool closed_to_pass; /* … and not by its word: the end of the line opens the gate again */
 
-static void answer(int sock, const char *result, const char *reason, size_t processes)
+static void handover_answer(int sock, const char *result, const char *reason, size_t processes)
 {
 	char bytes[512];
 	struct text t = TEXT_ON(bytes);
@@ -66,6 +69,8 @@ static void answer(int sock, const char *result, const char *reason, size_t proc
 		protocol_put(&t, "reason", reason);
 	if (processes)
 		protocol_put_int(&t, "processes", (int64_t)processes);
+	if (processes && asked.verb == PROTOCOL_CLOSE)
+		protocol_put_int(&t, "accepted", share_accepted());
 	io_send(sock, t.bytes, t.used, -1);
 }
 
@@ -89,7 +94,7 @@ static void take_knocks_back(void)
 {
 	struct guard_hold hold;
 
-	if (!roster_elect() || roster_has_workers() || !deliver_left() || !guard_lock(&hold))
+	if (!take_delivers_here() || roster_has_workers() || !deliver_left() || !guard_lock(&hold))
 		return;
 	deliver_reclaim();
 	guard_unlock(&hold);
@@ -100,10 +105,20 @@ static void deliver_again(void)
 {
 	struct guard_hold hold;
 
-	if (!roster_elect() || !deliver_left() || !guard_lock(&hold))
+	if (!take_delivers_here() || !deliver_left() || !guard_lock(&hold))
 		return;
 	deliver_call_off();
 	guard_unlock(&hold);
+}
+
+/* A worker that was stopped when all closed their gates goes on only now. */
+static int closed_late(void)
+{
+	int r = gate_has_left || roster_elect() ? 0 : gate_close();
+
+	if (!r && gate_is_closed)
+		threads_look_again();
+	return r;
 }
 
 /* 0, or -errno. */
@@ -115,15 +130,20 @@ static int fulfil(uint32_t verb, uint64_t line)
 	case PROTOCOL_CLOSE:
 		take_knocks_back();
 		r = gate_close();
+		share_end();
 		threads_look_again();
 		break;
 	case PROTOCOL_OPEN:
+		if (gate_has_left && roster_elect())
+			pidfiles_restore(true);
 		pass_end(); /* what stands frozen is known by the listener as it is now */
+		share_begin();
 		gate_open();
 		deliver_again();
 		threads_look_again();
 		break;
 	case PROTOCOL_FORGET:
+		r = closed_late();
 		gate_forget();
 		break;
 	case PROTOCOL_GIVE:
@@ -131,6 +151,7 @@ static int fulfil(uint32_t verb, uint64_t line)
 			give_to(line);
 		break;
 	case PROTOCOL_PASS:
+		r = closed_late();
 		if (!roster_elect())
 			pass_to(line);
 		break;
@@ -168,17 +189,19 @@ static void wish_for(uint32_t verb, uint64_t line)
 	static uint64_t wishes;
 
 	wishes++;
-	asked.wish = fulfilled = wishes << VERB_BITS | verb;
+	asked.wish = wishes << VERB_BITS | verb;
 	asked.turn = 0;
 	atomic_store(&page_shared_drain()->line, line);
 	atomic_store(&page_shared_drain()->gate, asked.wish);
 	asked.result = fulfil(verb, line);
+	fulfilled = asked.wish; /* not before: a child that is born in between has not done it */
+	roster_owner_gated();
 }
 
 static void end(const char *result, const char *reason, size_t processes)
 {
 	if (asked.sock >= 0) {
-		answer(asked.sock, result, reason, processes);
+		handover_answer(asked.sock, result, reason, processes);
 		raw_close(asked.sock);
 	}
 	asked.sock = -1;
@@ -189,6 +212,8 @@ static void undo(void)
 {
 	int64_t asked_at = asked.asked_at;
 
+	if (share_counts || share_accepted())
+		share_ask(0, 0); /* the turn is not begun again: all that was wanted of it have come */
 	wish_for(PROTOCOL_OPEN, 0);
 	asked.asked_at = asked_at;
 	asked.undoing = true;
@@ -208,19 +233,6 @@ static void end_undone(void)
 	end("failed", why, 0);
 }
 
-static int64_t lower_at; /* 0: backlogs are not raised */
-
-static int look_at_backlogs(int64_t now)
-{
-	if (!lower_at)
-		return 0;
-	if (now < lower_at)
-		return (int)((lower_at - now) / MS) + 1;
-	lower_at = 0;
-	gate_lower_backlogs();
-	return 0;
-}
-
 /* ms until the next look; 0: nothing is under way. */
 static int look_as_owner(void)
 {
@@ -228,7 +240,7 @@ static int look_as_owner(void)
 	size_t left;
 
 	if (!asked.wish)
-		return look_at_backlogs(now);
+		return backlog_look(now);
 	if (asked.result && asked.verb == PROTOCOL_CLOSE && !asked.undoing) {
 		int result = asked.result;
 
@@ -247,10 +259,10 @@ static int look_as_owner(void)
 		log_warn("%zu workers have not answered in time to a part of a handover", left);
 		end("failed", "a process of this generation did not answer in time", 0);
 	} else {
-		lower_at = asked.verb == PROTOCOL_OPEN ? now + RAISED_NS : 0;
+		backlog_lower_later(asked.verb == PROTOCOL_OPEN ? now : 0);
 		end("ok", NULL, roster_worker_count() + 1);
 	}
-	return look_at_backlogs(now);
+	return backlog_look(now);
 }
 
 static void answer_doors(int sock)
@@ -264,7 +276,7 @@ static void answer_doors(int sock)
 	raw_close(sock);
 }
 
-static const char *refusal(uint32_t verb)
+static const char *handover_refusal(uint32_t verb)
 {
 	if (!roster_elect() && !(verb == PROTOCOL_TAKE && deliver_can_take()))
 		return "this process is a worker";
@@ -301,8 +313,12 @@ static bool shares_listener(const struct protocol_request *request)
 
 	if (!guard_lock(&hold))
 		return false;
-	for (const struct entry *e = table_first(cpr__table); e && !shares; e = table_after(e))
-		shares = e->kind == ENTRY_STREAM && e->flags & ENTRY_STARTED_WITH && has_key(e->fd, request);
+	for (const struct entry *e = table_first(cpr__table); e && !shares; e = table_after(e)) {
+		const struct entry *hidden = gate_behind(e);
+
+		shares = e->kind == ENTRY_STREAM && e->flags & ENTRY_STARTED_WITH &&
+			 has_key(hidden ? hidden->fd : e->fd, request);
+	}
 	guard_unlock(&hold);
 	return shares;
 }
@@ -310,19 +326,22 @@ static bool shares_listener(const struct protocol_request *request)
 /* Its gate closes only here: it bound none of these listeners, and so it is no part of what CLOSE waits for. */
 static void pass_of_exec_worker(int sock, const struct protocol_request *request)
 {
-	bool shares = shares_listener(request), was_given = scm_recv_is_of(request->drain.keys, request->drain.key_count);
+	bool shares = shares_listener(request), closes = shares && !gate_has_left;
+	bool was_given = scm_recv_is_of(request->drain.keys, request->drain.key_count);
 
 	if (!inherited_ancestor() || (!shares && !was_given)) {
-		answer(sock, "none", NULL, 0);
+		handover_answer(sock, "none", NULL, 0);
 		raw_close(sock);
 		return;
 	}
-	if (shares && !gate_has_left && gate_close())
+	/* by an earlier line as well, whose supervisor was killed */
+	closed_to_pass = closes || (passes_as_exec_worker && closed_to_pass);
+	if (closes && gate_close())
 		log_warn("this worker goes on to accept clients: its listeners could not be closed");
 	threads_look_again();
 	inherited_pass(true);
 	passes_as_exec_worker = true;
-	answer(sock, "ok", NULL, 0);
+	handover_answer(sock, "ok", NULL, 0);
 	pass_begin(sock);
 }
 
@@ -333,7 +352,7 @@ static void look_as_exec_worker(void)
 		return;
 	passes_as_exec_worker = false;
 	inherited_pass(false);
-	if (gate_has_left)
+	if (closed_to_pass && gate_has_left)
 		gate_open();
 	threads_look_again();
 }
@@ -347,16 +366,16 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 		pass_of_exec_worker(sock, request);
 		return;
 	}
-	why = refusal(verb);
+	why = handover_refusal(verb);
 	if (why) {
-		answer(sock, "refused", why, 0);
+		handover_answer(sock, "refused", why, 0);
 		raw_close(sock);
 		return;
 	}
 	if (asked.wish) {
 		queued.sock = sock;
 		queued.nonce = nonce;
-		queued.verb = verb;
+		queued_request = *request;
 		return;
 	}
 	if (verb == PROTOCOL_DOORS) {
@@ -364,7 +383,12 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 		return;
 	}
 	if (verb == PROTOCOL_TAKE) {
-		take_asked(sock);
+		take_asked(sock, request);
+		return;
+	}
+	if (verb == PROTOCOL_ADOPT && !(nonce = (uint64_t)caller_pid(sock))) {
+		handover_answer(sock, "refused", "its process id is not one of this pid namespace", 0);
+		raw_close(sock);
 		return;
 	}
 	asked.sock = sock;
@@ -372,6 +396,7 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 	asked.asked_at = io_now();
 	asked.undoing = false;
 	if (verb == PROTOCOL_GIVE) {
+		pidfiles_remember();
 		give_on(sock, roster_worker_count() + 1, request->flags & PROTOCOL_WITH_START);
 		wish_for(verb, nonce);
 		raw_close(sock);
@@ -380,10 +405,12 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 		roster_workers_not_gated(fulfilled, true);
 		return;
 	}
-	if (verb == PROTOCOL_ADOPT)
-		nonce = (uint64_t)caller_pid(sock);
+	if (verb == PROTOCOL_CLOSE) /* of a canary's last turn: its file is put back when it opens for good */
+		pidfiles_remember();
+	if (verb == PROTOCOL_OPEN)
+		share_ask(request->clients, request->drain.nonce);
 	if (verb == PROTOCOL_PASS) {
-		answer(sock, "ok", NULL, roster_worker_count() + 1);
+		handover_answer(sock, "ok", NULL, roster_worker_count() + 1);
 		pass_begin(sock);
 		asked.sock = -1;
 	}
@@ -392,11 +419,10 @@ void handover_asked(int sock, uint64_t nonce, const struct protocol_request *req
 
 static void ask_queued(void)
 {
-	const struct protocol_request request = {.verb = queued.verb};
 	int sock = queued.sock;
 
 	queued.sock = -1;
-	handover_asked(sock, queued.nonce, &request);
+	handover_asked(sock, queued.nonce, &queued_request);
 }
 
 /* Workers look at each client that they accept whether it is a knock: no more. */
@@ -426,7 +452,7 @@ static int sooner(int a, int b)
 
 /* ---- */
 
-static int look(void)
+static int handover_look(void)
 {
 	struct page_drain *drain = page_shared_drain();
 	int ms;
@@ -435,6 +461,8 @@ static int look(void)
 		return 0;
 	if (!roster_elect()) {
 		look_as_worker();
+		if (take_is_done())
+			deliver_expect_no_more();
 		return sooner(pass_look(), take_look());
 	}
 	if (!asked.wish && queued.sock >= 0)
@@ -450,7 +478,7 @@ static int look(void)
 	return queued.sock >= 0 ? sooner(ms, STEP_MS) : ms;
 }
 
-static void forget(void)
+static void handover_forget(void)
 {
 	pass_forget();
 	take_forget();
@@ -461,6 +489,6 @@ static void forget(void)
 
 void handover_init(void)
 {
-	task_adds(look);
-	birth_when_born(forget);
+	task_adds(handover_look);
+	birth_when_born(handover_forget);
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/parts.h"
 
+#include "base/fds.h"
 #include "base/full.h"
 #include "base/guarded.h"
 #include "base/io.h"
@@ -189,7 +190,7 @@ static int collect_connections(struct crossing *c)
 		return 0;
 	n = carry_choose(lists->passed, state->passed_count, PARTS_PASSED_MAX, true, &count);
 	n += drain_owner_passed(lists->passed + n, PARTS_PASSED_MAX - n, &count);
-	if (count.carried + count.closed + count.cut > n)
+	if (n == PARTS_PASSED_MAX)
 		full_note(FULL_PASSED, PARTS_PASSED_MAX);
 	state->passed_count = n;
 	state->carried = (uint32_t)count.carried;
@@ -299,10 +300,11 @@ static void undo_backlogs(struct crossing *c)
 static cpr_large int async[ASYNC_MAX];
 static size_t async_count;
 
-static void stop_async(int fd)
+static void stop_async(int fd, void *arg)
 {
 	int flags = next_fcntl(fd, F_GETFL, NULL);
 
+	(void)arg;
 	if (flags < 0 || !(flags & O_ASYNC))
 		return;
 	next_fcntl(fd, F_SETFL, (void *)(long)(flags & ~O_ASYNC));
@@ -314,19 +316,14 @@ static void stop_async(int fd)
 
 /*
  * O_ASYNC belongs to the open file description. It would send SIGIO to the next image before that has a handler, and
- * SIGIO's default ends it.
+ * SIGIO's default ends it. To look at what is kept is not enough: nginx's master has a channel to each worker, whose
+ * copies the other workers hold beyond the exec, and a worker that ended then ended the new master with it.
  */
 static int collect_async(struct crossing *c)
 {
 	async_count = 0;
-	if (is_own_exec(c))
-		return 0;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->flags & ENTRY_KEPT &&
-		    (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO))
-			stop_async(e->fd);
-	for (size_t i = 0; i < c->state.passed_count; i++)
-		stop_async(c->state.passed[i].fd);
+	if (!is_own_exec(c))
+		fds_walk(stop_async, NULL);
 	return 0;
 }
 

@@ -114,7 +114,7 @@ void pass_forget(void)
 	waiting.count = 0;
 }
 
-static bool is_over(void)
+static bool pass_is_over(void)
 {
 	char byte;
 	ssize_t n = raw_recv(line.sock, &byte, 1, MSG_DONTWAIT);
@@ -349,7 +349,7 @@ static int pass_undelivered(void)
 	int fds[PROTOCOL_BATCH_MAX], r;
 	struct guard_hold hold;
 
-	if ((!roster_elect() && !take_is_ours()) || (!waiting.count && !deliver_left()) || !guard_lock(&hold))
+	if (!take_delivers_here() || (!waiting.count && !deliver_left()) || !guard_lock(&hold))
 		return 0;
 	waiting.count = waiting.count ? waiting.count : deliver_give_away(waiting.all, countof(waiting.all));
 	for (; batch.count < waiting.count; batch.count++) {
@@ -386,7 +386,7 @@ int pass_look(void)
 
 	if (line.sock < 0)
 		return 0;
-	if (is_over()) {
+	if (pass_is_over()) {
 		pass_end();
 		return 0;
 	}

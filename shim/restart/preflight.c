@@ -25,7 +25,7 @@ struct children {
 	char name[64]; /* of the first */
 };
 
-static void count_child(int pid, void *arg)
+static void preflight_count_child(int pid, void *arg)
 {
 	struct children *children = arg;
 	struct procinfo proc;
@@ -64,7 +64,7 @@ static bool is_only_a_parent(struct text *why)
 
 	if (keeps_anything() || roster_has_workers())
 		return false;
-	procinfo_children(getpid(), count_child, &children);
+	procinfo_children(getpid(), preflight_count_child, &children);
 	if (children.count)
 		text_format(why,
 			    "it holds no listening socket itself, but has %d child process%s (first: %d %s), and the "

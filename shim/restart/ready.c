@@ -155,7 +155,7 @@ static void become_ready(size_t orphans, bool taken)
 	ready.ready_at = io_now();
 	ready.took_us = (ready.ready_at - (ready.asked_at ? ready.asked_at : generation_started_at())) / 1000;
 	report(orphans, taken);
-	retire_tell();
+	retire_tell_soon(ready.ready_at);
 	log_info("generation %d is ready after %lld ms", generation_number(), (long long)ready.took_us / 1000);
 }
 
@@ -177,7 +177,7 @@ static bool has_nothing_yet(size_t left)
 }
 
 /* By a limit, where the program does not show it. Behind its gate it is the supervisor that sets the last one. */
-static bool is_taken(size_t left, int64_t now)
+static bool ready_is_taken(size_t left, int64_t now)
 {
 	int64_t since = left ? ready.waited_at : ready.claimed_at;
 
@@ -215,6 +215,6 @@ void ready_look(bool waits)
 		become_ready(0, false);
 	else if (wants_fewer(left, now))
 		become_ready(0, false);
-	else if (is_taken(left, now))
+	else if (ready_is_taken(left, now))
 		become_ready(left, true);
 }

@@ -56,7 +56,7 @@ static int foreseen(const struct leave_request *request, struct text *why)
  * From here on nothing new is begun. The obvious code does this when the restart is asked for, and then one download,
  * or one WebSocket that never comes to an end, keeps every client waiting until --drain is over.
  */
-static void freeze(void)
+static void restart_freeze(void)
 {
 	drain_owner_survey_over();
 	tagging_resolve();
@@ -100,7 +100,7 @@ static void call_off(int result, const char *why)
 		restart.over(restart.request.arg, result, why);
 }
 
-static void leave(size_t workers)
+static void restart_leave(size_t workers)
 {
 	struct text why = TEXT_ON(restart.reason);
 	int r;
@@ -150,7 +150,7 @@ static struct drain_seen look_around(void)
 }
 
 /* The errand: ms until the next look; 0: there is no restart, or it is over. */
-static int look(void)
+static int restart_look(void)
 {
 	struct drain_seen seen;
 	enum drain_step step;
@@ -161,14 +161,14 @@ static int look(void)
 	step = drain_decide(&restart.plan, &seen);
 	drain_take(&restart.plan, step, &seen);
 	if (step == DRAIN_FREEZES) {
-		freeze();
-		return look();
+		restart_freeze();
+		return restart_look();
 	}
 	if (step == DRAIN_LETS_GO) {
 		thaw();
 		await_slow();
 	} else if (step == DRAIN_LEAVES && drain_close(seen.now >= restart.plan.deadline)) {
-		leave(seen.workers);
+		restart_leave(seen.workers);
 		return 0;
 	}
 	return drain_next_look(&restart.plan, io_now());
@@ -176,7 +176,7 @@ static int look(void)
 
 void restart_init(void)
 {
-	task_adds(look);
+	task_adds(restart_look);
 }
 
 int restart_begin(const struct leave_request *request, void (*over)(void *arg, int result, const char *why),

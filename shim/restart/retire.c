@@ -19,8 +19,15 @@
 /* one that has nothing to do and uses less than a hundredth of a processor for so long will not leave by itself */
 enum { REST_MS = 1000 };
 
+/*
+ * Those that have queued while no generation accepted come first. One of apache's workers takes 5 ms of a processor to
+ * end its 37 threads; told and ended at once, two generations of them made the last of 32 clients wait 10 ms longer.
+ */
+enum { CLIENTS_FIRST_MS = 200 };
+
 static struct worker *workers;
 static size_t worker_count;
+static int64_t tell_at; /* 0: this generation does not serve yet */
 static bool told;
 
 void retire_adopt(const struct worker *from, size_t n)
@@ -49,7 +56,7 @@ bool retire_knows(int pid)
 void retire_ring(const struct worker *old, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (is_alive(&old[i]) &&
+		if (!old[i].leave_by && is_alive(&old[i]) && /* else an earlier generation has rung it */
 		    procinfo_catches(old[i].pid,
 				     cpr__settings.signal)) /* one that has exec'ed may be under cpr no more */
 			kill(old[i].pid, cpr__settings.signal);
@@ -71,10 +78,8 @@ static void rests_from(struct worker *w, int64_t now, int64_t cpu)
  * for all would begin anew with every restart: under restarts in quick succession none would ever have to leave (of
  * apache's, which are deaf, 40 stood beside each other, and each had to be asked at each restart).
  */
-void retire_tell(void)
+static void retire_tell(int64_t now)
 {
-	int64_t now = io_now();
-
 	for (size_t i = 0; i < worker_count; i++) {
 		struct worker *w = &workers[i];
 
@@ -86,10 +91,16 @@ void retire_tell(void)
 		} else if (w->leave_by > now + drain_time()) {
 			w->leave_by = now + drain_time(); /* the state is wrong, or --drain was longer */
 		}
-		if (!w->rests_since || w->rests_since > now)
-			rests_from(w, now, procinfo_cpu_time(w->pid));
 	}
 	told = true;
+}
+
+void retire_tell_soon(int64_t now)
+{
+	tell_at = now + CLIENTS_FIRST_MS * MS;
+	for (size_t i = 0; i < worker_count; i++)
+		if (is_alive(&workers[i]) && (!workers[i].rests_since || workers[i].rests_since > now))
+			rests_from(&workers[i], now, procinfo_cpu_time(workers[i].pid));
 }
 
 /*
@@ -117,7 +128,7 @@ static bool does_nothing(struct worker *w, int64_t now)
  * Reaps one that is dead: this program does not know it. False: its first thread is, but others are still on their
  * way out.
  */
-static bool reap(struct worker *w)
+static bool retire_reap(struct worker *w)
 {
 	siginfo_t info = {0};
 
@@ -132,6 +143,10 @@ bool retire_is_over(int64_t now)
 {
 	bool gone = true;
 
+	if (!told && tell_at && now < tell_at)
+		return !worker_count;
+	if (!told && tell_at)
+		retire_tell(now);
 	for (size_t i = 0; told && i < worker_count; i++) {
 		struct worker *w = &workers[i];
 
@@ -145,7 +160,7 @@ bool retire_is_over(int64_t now)
 			if (now >= w->leave_by || does_nothing(w, now))
 				kill(w->pid, SIGKILL);
 		} else {
-			gone &= reap(w);
+			gone &= retire_reap(w);
 		}
 	}
 	return gone;
@@ -153,12 +168,16 @@ bool retire_is_over(int64_t now)
 
 size_t retire_unfinished(struct worker *into, size_t most)
 {
+	int64_t now = io_now();
 	size_t n = 0;
 
+	if (!told && tell_at) { /* the next restart came at once: under such ones, none would ever be told, or ended */
+		retire_tell(now);
+		retire_is_over(now);
+	}
+	/* also the dead: no later generation would hear of them, and they would be zombies for good */
 	for (size_t i = 0; i < worker_count && n < most; i++)
-		if (is_alive(&workers[i]) ||
-		    (workers[i].pid && !reap(&workers[i]))) /* of the dead no later generation would hear: they would be
-							       zombies for good */
+		if (is_alive(&workers[i]) || (workers[i].pid && !retire_reap(&workers[i])))
 			into[n++] = workers[i];
 	return n;
 }

@@ -11,11 +11,11 @@ void retire_adopt(const struct worker *workers, size_t n);
 /* Is this one of them? The task's, as all here. */
 bool retire_knows(int pid);
 
-/* They look at the page at once: page_let_go. */
+/* Those that have not been told yet look at the page at once: page_let_go. */
 void retire_ring(const struct worker *workers, size_t n);
 
-/* This generation serves: they may go. */
-void retire_tell(void);
+/* This generation serves from `now` on (CLOCK_MONOTONIC, ns): they are told by a look, a moment later. */
+void retire_tell_soon(int64_t now);
 
 /* A look at them, from the tick. True when none is left, or none was told. */
 bool retire_is_over(int64_t now);

@@ -77,7 +77,7 @@ static size_t take_queue(int listener, int *into, size_t most)
 	return n;
 }
 
-static void close_one(struct entry *e, const struct entry *beside)
+static void surplus_close_one(struct entry *e, const struct entry *beside)
 {
 	static cpr_large int queued[QUEUED_MAX];
 	size_t n = 0, some;
@@ -115,7 +115,7 @@ void surplus_close(void)
 
 		after = table_after(e);
 		if (beside)
-			close_one(e, beside);
+			surplus_close_one(e, beside);
 	}
 	guard_unlock(&hold);
 }

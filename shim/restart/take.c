@@ -37,7 +37,7 @@ static struct {
 	uint32_t at;
 } had;
 
-static void begin(int sock)
+static void take_begin(int sock)
 {
 	if (line >= 0)
 		raw_close(line);
@@ -80,9 +80,21 @@ static void tell_worker(struct text *t)
 	}
 }
 
-void take_asked(int sock)
+/*
+ * haproxy's master listens itself as well, for its own clients, but not for those that are carried. An image that has
+ * forked its workers shares the queues with them.
+ */
+static bool is_here(const struct protocol_request *request)
 {
-	bool here = deliver_can_take() || !roster_has_workers();
+	if (!roster_has_workers())
+		return true;
+	return deliver_can_take() &&
+	       (!roster_is_inherited() || deliver_has_all(request->drain.keys, request->drain.key_count));
+}
+
+void take_asked(int sock, const struct protocol_request *request)
+{
+	bool here = is_here(request);
 	char bytes[256];
 	struct text t = TEXT_ON(bytes);
 
@@ -93,7 +105,7 @@ void take_asked(int sock)
 	io_send(sock, t.bytes, t.used, -1);
 	if (here) {
 		expect_back();
-		begin(sock);
+		take_begin(sock);
 	} else {
 		raw_close(sock);
 	}
@@ -109,9 +121,9 @@ void take_forget(void)
 	ours = ended = false;
 }
 
-bool take_is_ours(void)
+bool take_delivers_here(void)
 {
-	return ours;
+	return ours || roster_elect();
 }
 
 /* Are there numbers for a whole batch? What comes out of a message and finds none is lost. */
@@ -139,7 +151,7 @@ static size_t passed_with(struct msghdr *message, int *fds)
 }
 
 /* One batch. False: there is none now. */
-static bool receive(void)
+static bool take_receive(void)
 {
 	union {
 		struct cmsghdr align;
@@ -155,7 +167,8 @@ static bool receive(void)
 		return false;
 	had.at = had.batch.count = 0;
 	n = raw_recvmsg(line, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+	/* a reset is told once, before what was sent ahead of it */
+	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNRESET)) {
 		io_close(&line);
 		line = -1;
 		ended = true;
@@ -173,7 +186,7 @@ static bool receive(void)
 	return true;
 }
 
-static const struct entry *listener_of(uint64_t ino)
+static const struct entry *take_listener_of(uint64_t ino)
 {
 	static const struct entry *last; /* most come for one */
 
@@ -198,7 +211,7 @@ static bool deliver_all(void)
 	for (; had.at < had.batch.count; had.at++) {
 		uint64_t ino = had.batch.value[had.at];
 		const struct entry *listener =
-			ino == PROTOCOL_BY_ADDRESS ? scm_recv_listener(had.fds[had.at]) : listener_of(ino);
+			ino == PROTOCOL_BY_ADDRESS ? scm_recv_listener(had.fds[had.at]) : take_listener_of(ino);
 
 		if (!listener)
 			end_connection(had.fds[had.at]);
@@ -220,7 +233,7 @@ static bool take_some(void)
 			return any;
 		room = deliver_all();
 		guard_unlock(&hold);
-		if (!room || line < 0 || !receive())
+		if (!room || line < 0 || !take_receive())
 			return any || !room;
 		any = true;
 	}

@@ -3,6 +3,8 @@
 #ifndef CPR_RESTART_TAKE_H
 #define CPR_RESTART_TAKE_H
 
+#include "model/protocol.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -10,7 +12,7 @@
  * The supervisor asks on `sock`, which is this module's to close: from here on connections come on it. Or it is told
  * which worker is to be asked.
  */
-void take_asked(int sock);
+void take_asked(int sock, const struct protocol_request *request);
 
 /* Takes what has come, and knocks for it. ms until the next look; 0: nothing comes. */
 int take_look(void);
@@ -18,8 +20,8 @@ int take_look(void);
 /* Has the line ended, and all that came on it been accepted? Said once. */
 bool take_is_done(void);
 
-/* Has this process been asked to? */
-bool take_is_ours(void);
+/* Is what is carried to this generation delivered by this process: the owner, or the worker that was asked to? */
+bool take_delivers_here(void);
 
 /* In a forked child, which has no part in it. */
 void take_forget(void);

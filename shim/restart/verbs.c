@@ -13,6 +13,7 @@
 #include "drain/drain.h"
 #include "fd/conn.h"
 #include "fd/gate.h"
+#include "fd/gate.h"
 #include "fd/tagging.h"
 #include "model/protocol.h"
 #include "process/birth.h"
@@ -29,6 +30,7 @@
 #include "restart/foresee.h"
 #include "restart/leave.h"
 #include "restart/mode_handover.h"
+#include "restart/pidfiles.h"
 #include "restart/ready.h"
 #include "restart/restart.h"
 
@@ -53,6 +55,7 @@ struct call {
 	uint64_t nonce;
 	int64_t rang_at;
 	int sock; /* -1: not connected yet */
+	int fd;   /* what came with the request; -1 */
 	struct protocol_request request;
 	char answer[PROTOCOL_ANSWER_MAX];
 	char reason[1024];
@@ -208,6 +211,7 @@ static void say_leaving(void *arg)
 static void end_call(struct call *call)
 {
 	io_close(&call->sock);
+	io_close(&call->fd);
 	pool_unmap(call, sizeof(*call));
 }
 
@@ -300,6 +304,23 @@ static enum answered answer_handover(struct call *call)
 	return DONE;
 }
 
+static enum answered answer_alone(struct call *call)
+{
+	pidfiles_restore(false);
+	say(call, "ok", NULL);
+	return DONE;
+}
+
+static enum answered answer_behind(struct call *call)
+{
+	int r = gate_stand_before(call->request.join.ino, &call->fd);
+
+	errno = -r;
+	text_format(&call->text, r ? "result=refused\nreason=%m\n" : "result=ok\n");
+	io_send(call->sock, call->text.bytes, call->text.used, -1);
+	return DONE;
+}
+
 /* ---- the table ---- */
 
 static const struct {
@@ -311,10 +332,11 @@ static const struct {
 	{PROTOCOL_GIVE, answer_handover}, {PROTOCOL_DOORS, answer_handover}, {PROTOCOL_CLOSE, answer_handover},
 	{PROTOCOL_OPEN, answer_handover}, {PROTOCOL_PASS, answer_handover},  {PROTOCOL_TAKE, answer_handover},
 	{PROTOCOL_FORGET, answer_handover},  {PROTOCOL_ADOPT, answer_handover},
+	{PROTOCOL_ALONE, answer_alone},   {PROTOCOL_BEHIND, answer_behind},
 	{PROTOCOL_FORESEE, answer_foresee},
 };
 
-static enum answered answer(struct call *call)
+static enum answered verbs_answer(struct call *call)
 {
 	caller_wait_on(call->sock);
 	call->text = text_on(call->answer, sizeof(call->answer));
@@ -335,7 +357,7 @@ static bool open_call(uint64_t nonce)
 	if (!call)
 		return false;
 	call->nonce = nonce;
-	call->sock = -1;
+	call->sock = call->fd = -1;
 	call->rang_at = io_now();
 	for (size_t i = 0; i < CALLS_MAX; i++)
 		if (!calls[i]) {
@@ -364,7 +386,7 @@ static bool has_room(void)
 }
 
 /* What a caller has said: everything, or nothing (-EAGAIN), or it is to be let go of (another -errno). */
-static int hear(struct call *call)
+static int verbs_hear(struct call *call)
 {
 	ssize_t n;
 
@@ -372,7 +394,7 @@ static int hear(struct call *call)
 		call->sock = caller_connect(call->nonce);
 	if (call->sock < 0)
 		return call->sock;
-	n = io_receive(call->sock, &call->request, sizeof(call->request), NULL);
+	n = io_receive(call->sock, &call->request, sizeof(call->request), &call->fd);
 	if (n == -EAGAIN)
 		return -EAGAIN;
 	if (n != sizeof(call->request))
@@ -381,14 +403,14 @@ static int hear(struct call *call)
 }
 
 /* ms until the next look at this caller; 0: it is answered, or gone. */
-static int go_on(struct call *call)
+static int verbs_go_on(struct call *call)
 {
-	int r = hear(call);
+	int r = verbs_hear(call);
 	int64_t waited = io_now() - call->rang_at;
 
 	if (r == -EAGAIN && waited < PROTOCOL_TIMEOUT_MS * MS)
 		return waited < LOOK_MS * MS ? FIRST_LOOK_MS : LOOK_MS;
-	if (r || answer(call) == DONE)
+	if (r || verbs_answer(call) == DONE)
 		end_call(call);
 	return 0;
 }
@@ -406,7 +428,7 @@ static void take_new_callers(void)
  * The errand: ms until the next look. A caller that says nothing holds up no other: it is looked at, and not waited
  * for. More may have rung than there is room for: one that is answered or gone makes room for the next.
  */
-static int look(void)
+static int verbs_look(void)
 {
 	int soonest;
 
@@ -414,7 +436,7 @@ static int look(void)
 		soonest = 0;
 		take_new_callers();
 		for (size_t i = 0; i < CALLS_MAX; i++) {
-			int ms = calls[i] ? go_on(calls[i]) : 0;
+			int ms = calls[i] ? verbs_go_on(calls[i]) : 0;
 
 			if (!ms)
 				calls[i] = NULL;
@@ -456,8 +478,10 @@ static int look_at_signal(void)
 static void forget_callers(void)
 {
 	for (size_t i = 0; i < CALLS_MAX; i++) {
-		if (calls[i])
+		if (calls[i]) {
 			io_close(&calls[i]->sock);
+			io_close(&calls[i]->fd);
+		}
 		calls[i] = NULL;
 	}
 }
@@ -465,6 +489,6 @@ static void forget_callers(void)
 void verbs_init(void)
 {
 	birth_when_born(forget_callers);
-	task_adds(look);
+	task_adds(verbs_look);
 	task_adds(look_at_signal);
 }

@@ -41,7 +41,7 @@ static int check_name(const char *name)
 }
 
 /* 0 with the guard held, or -errno. */
-static int begin(const char *name, struct guard_hold *hold)
+static int api_begin(const char *name, struct guard_hold *hold)
 {
 	int r = check_name(name);
 
@@ -77,7 +77,7 @@ static int free_tag(const char *name, int id, int fd, bool *agrees)
  * The tag to stand beside, NULL: none. What only the wrappers called the descriptor goes: the program's own name is the
  * better one. And so does what was said of a duplicate's original: that has its own number.
  */
-static int make_room(int fd, struct entry **beside)
+static int api_make_room(int fd, struct entry **beside)
 {
 	struct entry *e = table_by_fd(cpr__table, fd);
 
@@ -94,7 +94,7 @@ static int make_room(int fd, struct entry **beside)
 	return 0;
 }
 
-static int save(const char *name, int id, int fd, bool agree)
+static int api_save(const char *name, int id, int fd, bool agree)
 {
 	struct entry *e, *beside;
 	struct object object;
@@ -108,7 +108,7 @@ static int save(const char *name, int id, int fd, bool agree)
 		r = free_tag(name, id, fd, &agrees);
 		if (r)
 			return agree && agrees ? 0 : r;
-		r = make_room(fd, &beside);
+		r = api_make_room(fd, &beside);
 		if (!r)
 			r = beside ? table_add_beside(cpr__table, name, id, beside, &e)
 				   : table_add(cpr__table, name, id, fd, &e);
@@ -124,11 +124,11 @@ static int save(const char *name, int id, int fd, bool agree)
 static int save_locked(const char *name, int id, int fd, bool agree)
 {
 	struct guard_hold hold;
-	int r = begin(name, &hold);
+	int r = api_begin(name, &hold);
 
 	if (r)
 		return r;
-	r = save(name, id, fd, agree);
+	r = api_save(name, id, fd, agree);
 	guard_unlock(&hold);
 	return r;
 }
@@ -169,7 +169,7 @@ static int find_locked(const char *name, int id)
 {
 	struct guard_hold hold;
 	struct entry *e;
-	int r = begin(name, &hold);
+	int r = api_begin(name, &hold);
 
 	if (r)
 		return r;
@@ -192,7 +192,7 @@ static int find_locked(const char *name, int id)
  * the last generation left is claimed without the lock, but getpid() must say that this is no vfork child, whose claim
  * would be its parent's.
  */
-static int find(const char *name, int id)
+static int api_find(const char *name, int id)
 {
 	size_t len;
 	int fd;
@@ -211,14 +211,14 @@ static int find(const char *name, int id)
 
 CPR_EXPORT int cpr_find_fd(const char *name, int id)
 {
-	return outwards(find(name, id));
+	return outwards(api_find(name, id));
 }
 
 CPR_EXPORT int cpr_delete_fd(const char *name, int id)
 {
 	struct guard_hold hold;
 	struct entry *e;
-	int r = begin(name, &hold);
+	int r = api_begin(name, &hold);
 
 	if (r)
 		return outwards(r);
@@ -233,7 +233,7 @@ CPR_EXPORT int cpr_delete_fd(const char *name, int id)
 
 CPR_EXPORT int cpr_open_fd(const char *path, int flags, mode_t mode, const char *name, int id)
 {
-	int fd = find(name, id), r;
+	int fd = api_find(name, id), r;
 
 	if (fd != -ENOENT)
 		return outwards(fd);
@@ -281,7 +281,7 @@ CPR_EXPORT int cpr_state_save(void)
 			      .heirlooms = cpr__startup.heirlooms,
 			      .heirloom_count = cpr__startup.heirloom_count};
 	struct guard_hold hold;
-	int fd = begin("-", &hold);
+	int fd = api_begin("-", &hold);
 
 	if (fd)
 		return outwards(fd);
@@ -312,10 +312,10 @@ static int take_load(const struct table *from)
 
 	table_change_begin(cpr__table); /* none may be found that is not an orphan yet */
 	for (const struct entry *e = table_first(from); e; e = table_after(e)) {
-		struct entry *mine, *beside = table_by_fd(cpr__table, e->fd); /* of these, as check_load saw */
+		struct entry *mine;
 
-		r = beside ? table_add_beside(cpr__table, e->name, e->id, beside, &mine)
-			   : table_add(cpr__table, e->name, e->id, e->fd, &mine);
+		/* beside one of these, as check_load saw */
+		r = table_add_also(cpr__table, e->name, e->id, e->fd, &mine);
 		if (r)
 			break;
 		mine->kind = e->kind;
@@ -337,7 +337,7 @@ CPR_EXPORT int cpr_state_load(int fd)
 	struct state state;
 	char reason[256];
 	struct text why = TEXT_ON(reason);
-	int r = begin("-", &hold);
+	int r = api_begin("-", &hold);
 
 	if (r)
 		return outwards(r);

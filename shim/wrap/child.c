@@ -73,7 +73,7 @@ CPR_EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage
 				      : next_wait4(pid, status, options, usage);
 }
 
-static bool has_ended(const siginfo_t *info)
+static bool child_has_ended(const siginfo_t *info)
 {
 	return info->si_code == CLD_EXITED || info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED;
 }
@@ -82,11 +82,11 @@ static bool has_ended(const siginfo_t *info)
  * A dead child that was only looked at (WNOWAIT) would be met again: children_reap waits for it. Any other state
  * that was only looked at is taken here.
  */
-static void take(const siginfo_t *info, int options)
+static void child_take(const siginfo_t *info, int options)
 {
 	siginfo_t taken;
 
-	if (options & WNOWAIT && !has_ended(info))
+	if (options & WNOWAIT && !child_has_ended(info))
 		next_waitid(P_PID, (id_t)info->si_pid, &taken, (options & (WSTOPPED | WCONTINUED)) | WNOHANG);
 }
 
@@ -102,8 +102,8 @@ static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t
 			return -1;
 		}
 		r = next_waitid(kind, id, said, options); /* with WNOHANG, si_pid 0 says that there is none */
-		if (!r && said->si_pid && children_swallow(said->si_pid, has_ended(said) && !(options & WNOWAIT)))
-			take(said, options);
+		if (!r && said->si_pid && children_swallow(said->si_pid, child_has_ended(said) && !(options & WNOWAIT)))
+			child_take(said, options);
 		else
 			break;
 	} while (true);

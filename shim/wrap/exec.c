@@ -40,13 +40,13 @@ static bool is_list(char *const list[])
 }
 
 /* What cannot be read is the kernel's to refuse, as it would be without us; so nothing is prepared for it. */
-static bool is_own(const char *path, char *const argv[], char *const envp[])
+static bool exec_is_own(const char *path, char *const argv[], char *const envp[])
 {
 	return cpr__table && roster_elect() && readable_string(path) && is_list(argv) && (!envp || is_list(envp)) &&
 	       leave_is_own(path, argv);
 }
 
-static int leave(const char *path, char *const argv[], char *const envp[])
+static int exec_leave(const char *path, char *const argv[], char *const envp[])
 {
 	errno = -leave_by_itself(path, argv, envp);
 	return -1;
@@ -113,8 +113,8 @@ static void no_stranger(bool muted)
 
 __attribute__((hot)) int cpr__execve(const char *path, char *const argv[], char *const envp[])
 {
-	if (is_own(path, argv, envp))
-		return leave(path, argv, envp);
+	if (exec_is_own(path, argv, envp))
+		return exec_leave(path, argv, envp);
 	return FOREIGN(envp, next_execve(path, argv, envp));
 }
 
@@ -158,7 +158,7 @@ static __attribute__((noinline)) bool own_file(const char *file, char *const arg
 
 	*path = search(file, room);
 	errno = saved_errno;
-	return *path && is_own(*path, argv, envp);
+	return *path && exec_is_own(*path, argv, envp);
 }
 
 static int by_own_file(const char *file, char *const argv[], char *const envp[])
@@ -166,7 +166,7 @@ static int by_own_file(const char *file, char *const argv[], char *const envp[])
 	cleanup_room char *room = room_take();
 	const char *path;
 
-	return room && own_file(file, argv, envp, room, &path) ? leave(path, argv, envp)
+	return room && own_file(file, argv, envp, room, &path) ? exec_leave(path, argv, envp)
 							       : next_execvpe(file, argv, envp);
 }
 
@@ -185,7 +185,7 @@ CPR_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 	return by_file(file, argv, envp);
 }
 
-static size_t count(va_list given)
+static size_t exec_count_arguments(va_list given)
 {
 	va_list args;
 	size_t n = 1;
@@ -202,7 +202,7 @@ static size_t count(va_list given)
 	va_list args;                                                                                                  \
 	size_t n;                                                                                                      \
 	va_start(args, arg);                                                                                           \
-	n = (arg) ? count(args) : 0;                                                                                   \
+	n = (arg) ? exec_count_arguments(args) : 0;                                                                    \
 	char *argv[n + 1];                                                                                             \
 	argv[0] = (char *)(arg);                                                                                       \
 	for (size_t i = 1; i <= n; i++)                                                                                \
@@ -240,11 +240,11 @@ static __attribute__((noinline)) int at_own(int dir, const char *path, char *con
 
 	if (readable_string(path) && !*path && flags & AT_EMPTY_PATH) {
 		text_format(&t, "/proc/self/fd/%d", dir);
-		if (is_own(link, argv, envp))
-			return leave(link, argv, envp);
+		if (exec_is_own(link, argv, envp))
+			return exec_leave(link, argv, envp);
 	} else if (absolute && readable_string(path) && !(flags & AT_SYMLINK_NOFOLLOW) &&
-		   !tag_path(dir, path, absolute) && is_own(absolute, argv, envp)) {
-		return leave(absolute, argv, envp);
+		   !tag_path(dir, path, absolute) && exec_is_own(absolute, argv, envp)) {
+		return exec_leave(absolute, argv, envp);
 	}
 	return next_execveat(dir, path, argv, envp, flags);
 }
@@ -261,7 +261,7 @@ CPR_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 	struct text t = TEXT_ON(link);
 
 	text_format(&t, "/proc/self/fd/%d", fd);
-	if (fd >= 0 && is_own(link, argv, envp))
-		return leave(link, argv, envp);
+	if (fd >= 0 && exec_is_own(link, argv, envp))
+		return exec_leave(link, argv, envp);
 	return FOREIGN(envp, next_fexecve(fd, argv, envp));
 }

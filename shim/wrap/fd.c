@@ -22,6 +22,8 @@ static int not_open(void)
 
 int cpr__close(int fd)
 {
+	if (offered_closing(fd))
+		return 0;
 	return tagging_closing(fd) ? next_close(fd) : not_open();
 }
 
@@ -55,7 +57,7 @@ static int close_between(unsigned first, unsigned last, int flags)
 	     c = conn_next(c + 1))
 		conn_end(c);
 	for (; fd >= 0 && (unsigned)fd <= last; fd = table_next_fd(cpr__table, fd + 1)) {
-		if (tagging_closing(fd))
+		if (!offered_closing(fd) && tagging_closing(fd))
 			continue;
 		if ((unsigned)fd > first && next_close_range(first, (unsigned)fd - 1, flags))
 			return -1;
@@ -125,13 +127,19 @@ CPR_EXPORT int dup(int fd)
 }
 
 /* If not, dup2 fails, and leaves the other number as it is. */
-static bool is_open(int fd)
+static bool fd_is_open(int fd)
 {
 	int saved_errno = errno;
 	bool open = !unlikely(tagging_orphans()) || next_fcntl(fd, F_GETFD, NULL) >= 0;
 
 	errno = saved_errno;
 	return open;
+}
+
+static void make_way(int to)
+{
+	offered_closing(to);
+	tagging_make_way(to);
 }
 
 CPR_EXPORT int dup2(int from, int to)
@@ -141,8 +149,8 @@ CPR_EXPORT int dup2(int from, int to)
 	if (unlikely(tagging_hidden(from)))
 		return not_open();
 	guard_enter();
-	if (from != to && is_open(from))
-		tagging_make_way(to);
+	if (from != to && fd_is_open(from))
+		make_way(to);
 	r = next_dup2(from, to);
 	if (from != to)
 		duplicated(from, r);
@@ -162,8 +170,8 @@ CPR_EXPORT int dup3(int from, int to, int flags)
 	if (unlikely(tagging_hidden(from)))
 		return not_open();
 	guard_enter();
-	if (from != to && !(flags & ~O_CLOEXEC) && is_open(from))
-		tagging_make_way(to);
+	if (from != to && !(flags & ~O_CLOEXEC) && fd_is_open(from))
+		make_way(to);
 	r = duplicated(from, next_dup3(from, to, flags));
 	guard_exit();
 	return r;

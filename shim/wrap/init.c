@@ -15,8 +15,12 @@
 #include "drain/drain.h"
 #include "drain/freeze.h"
 #include "fd/claim.h"
+#include "fd/closed.h"
 #include "fd/gate.h"
 #include "fd/inherited.h"
+#include "fd/replay.h"
+#include "fd/tagging.h"
+#include "process/sandbox.h"
 #include "process/birth.h"
 #include "process/forks.h"
 #include "process/page.h"
@@ -25,11 +29,13 @@
 #include "process/light.h"
 #include "restart/leave.h"
 #include "restart/parts.h"
+#include "restart/ready.h"
 #include "base/log.h"
 #include "base/next.h"
 #include "model/image.h"
 #include "fd/pending.h"
 #include "process/roster.h"
+#include "process/share.h"
 #include "process/snapshot.h"
 #include "process/startup.h"
 #include "base/pool.h"
@@ -46,7 +52,21 @@ __attribute__((section(".note.cpr"), used, aligned(4))) static const struct {
 	uint32_t format;
 } note = {sizeof(IMAGE_NOTE_NAME), sizeof(uint32_t), IMAGE_NOTE_FORMAT, IMAGE_NOTE_NAME, STATE_VERSION};
 
-static const struct gate_hooks gate_hooks = {freeze_move_out, freeze_move_in, deliver_to};
+static const struct gate_hooks gate_hooks = {freeze_move_out, freeze_move_in, replay_onto, deliver_to};
+
+static bool serves(void)
+{
+	return ready_reached() && !gate_is_closed && !gate_has_left;
+}
+
+/* The socket lives on in the supervisor, and the program may bind it again. */
+static void listener_closes(int fd)
+{
+	freeze_unregister(fd);
+	arrive_again();
+}
+
+static const struct closed_hooks closed_hooks = {serves, listener_closes};
 
 /* Their hooks run around a fork in reverse order: the guard is taken first. */
 static int family(void)
@@ -66,7 +86,7 @@ static int family(void)
 	return r;
 }
 
-static int start(void)
+static int init_start(void)
 {
 	struct crossing crossing = {0};
 	int r;
@@ -89,6 +109,7 @@ static int start(void)
 		r = leave_init();
 	if (!r) {
 		claim_on_listener(deliver_to);
+		closed_begin(&closed_hooks);
 		inherited_on_answer(deliver_join);
 		arrive_begin();
 		deliver_to_inherited();
@@ -96,6 +117,7 @@ static int start(void)
 		if (gate_claims() || cpr__settings.comes_back)
 			deliver_expect();
 		pending_init();
+		sandbox_when_entering(tagging_resolve);
 		drain_init();
 		drain_owner_init();
 		verbs_init();
@@ -104,6 +126,7 @@ static int start(void)
 		doorbell_when_heard(deliver_heard);
 		cpr__deliver_own_signals();
 		handover_init();
+		share_init();
 		r = doorbell_init();
 	}
 	state_free(&crossing.state);
@@ -116,11 +139,11 @@ static int start(void)
 static cpr_touched int result = -EAGAIN;
 
 /* For a light start as well: it keeps errno, and a handler of the program may have come to it. */
-static __attribute__((noinline)) void begin(void)
+static __attribute__((noinline)) void init_begin(void)
 {
 	int saved_errno = errno;
 
-	result = start();
+	result = init_start();
 	errno = -result;
 	if (result)
 		log_error("not under cpr: %m");
@@ -157,6 +180,12 @@ static cpr_startup bool may_be_light(char *const envp[])
 	       settings_number(envp, SETTINGS_PID, 1, INT32_MAX, cpr__snapshot.pid) != cpr__snapshot.pid;
 }
 
+/* What is forked may listen. */
+static void end_light_start(void)
+{
+	begin_if_light();
+}
+
 /*
  * glibc passes main's arguments to constructors. 101: before any library's ordinary constructor that may open
  * something.
@@ -165,11 +194,11 @@ __attribute__((constructor(101))) static void constructor(int count, char **argu
 {
 	int saved_errno = errno;
 
-	if (snapshot_take(count, arguments, environ) || birth_watch_forks())
+	if (snapshot_take(count, arguments, environ) || birth_watch_forks(end_light_start))
 		return;
 	if (may_be_light(environ))
-		light_until(begin);
+		light_until(init_begin);
 	else
-		begin();
+		init_begin();
 	errno = saved_errno;
 }

@@ -4,6 +4,7 @@
  * costs one lookup.
  */
 #define _GNU_SOURCE
+#include "deliver/accepted.h"
 #include "deliver/queue.h"
 #include "process/doorbell.h"
 #include "restart/arrive.h"

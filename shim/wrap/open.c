@@ -25,7 +25,7 @@
 	} while (0)
 
 /* Only with orphans is there a reason to look at a path before the kernel has. */
-static bool may_claim(const char *path)
+static bool open_may_claim(const char *path)
 {
 	return unlikely(tagging_orphans()) && path && readable_string(path);
 }
@@ -37,8 +37,8 @@ static bool may_claim(const char *path)
  */
 #define OPENED(dir, path, flags, call)                                                                                 \
 	({                                                                                                             \
-		int fd_ = may_claim(path) ? claim_open((dir), (path), (flags)) : -1;                                   \
-		if (likely(fd_ < 0)) {                                                                                 \
+		int fd_ = open_may_claim(path) ? claim_open((dir), (path), (flags)) : -1;                              \
+		if (likely(fd_ < 0) && !pidfiles_replaced((dir), (path), (flags), &fd_)) {                             \
 			fd_ = (call);                                                                                  \
 			if (fd_ >= 0) {                                                                                \
 				tagging_opened(fd_, (dir), (path), (flags));                                           \
@@ -176,23 +176,40 @@ static FILE *claim_stream(const char *path, const char *mode)
 
 static FILE *opened(FILE *stream, const char *path, const char *mode)
 {
-	if (stream && path && mode && fileno(stream) >= 0)
+	if (stream && path && mode && fileno(stream) >= 0) {
 		tagging_opened(fileno(stream), AT_FDCWD, path, flags_of(mode));
+		pidfiles_opened(AT_FDCWD, path, flags_of(mode));
+	}
 	return stream;
+}
+
+/* Has another file been opened in its place, or is it not there? */
+static bool stream_is_replaced(const char *path, const char *mode, FILE **stream)
+{
+	int fd = -1;
+
+	if (likely(!gate_claims()) || !mode || flags_of(mode) < 0 ||
+	    !pidfiles_stand_in(AT_FDCWD, path, flags_of(mode), &fd))
+		return false;
+	*stream = fd < 0 ? NULL : fdopen(fd, mode);
+	if (fd >= 0 && !*stream)
+		next_close(fd);
+	return true;
 }
 
 CPR_EXPORT FILE *fopen(const char *path, const char *mode)
 {
 	FILE *stream = claim_stream(path, mode);
 
-	return stream ? stream : opened(next_fopen(path, mode), path, mode);
+	return stream || stream_is_replaced(path, mode, &stream) ? stream : opened(next_fopen(path, mode), path, mode);
 }
 
 CPR_EXPORT FILE *fopen64(const char *path, const char *mode)
 {
 	FILE *stream = claim_stream(path, mode);
 
-	return stream ? stream : opened(next_fopen64(path, mode), path, mode);
+	return stream || stream_is_replaced(path, mode, &stream) ? stream
+								 : opened(next_fopen64(path, mode), path, mode);
 }
 
 /*
@@ -218,7 +235,7 @@ CPR_EXPORT int memfd_create(const char *name, unsigned flags)
 	int fd;
 
 	guard_enter();
-	fd = may_claim(name) ? claim_memfd(name, flags) : -1;
+	fd = open_may_claim(name) ? claim_memfd(name, flags) : -1;
 	if (fd < 0) {
 		fd = next_memfd_create(name, flags);
 		if (fd >= 0)

@@ -17,7 +17,7 @@
 /* Only with orphans, or behind a closed gate, is there a reason to look at a path before the kernel has. */
 static bool is_path(const char *path)
 {
-	return (unlikely(tagging_orphans()) || unlikely(gate_has_left)) && path && readable_string(path);
+	return (unlikely(claim_may()) || unlikely(gate_has_left)) && path && readable_string(path);
 }
 
 static bool guards(int dir, const char *path)
@@ -44,11 +44,11 @@ CPR_EXPORT int remove(const char *path)
 static bool guarded(int fromdir, const char *from, int todir, const char *to)
 {
 	return is_path(from) && is_path(to) &&
-	       (claim_rename(fromdir, from, todir, to) || claim_guards_path(fromdir, from) ||
-		claim_guards_path(todir, to));
+	       (claim_rename(fromdir, from, todir, to) ||
+		(claim_guards_path(fromdir, from) && !claim_has_path(fromdir, from)) || claim_guards_path(todir, to));
 }
 
-static int renamed(int fromdir, const char *from, int todir, const char *to, int r)
+static int path_renamed(int fromdir, const char *from, int todir, const char *to, int r)
 {
 	if (!r) {
 		claim_renamed(fromdir, from, todir, to);
@@ -59,19 +59,21 @@ static int renamed(int fromdir, const char *from, int todir, const char *to, int
 
 CPR_EXPORT int rename(const char *from, const char *to)
 {
-	return guarded(AT_FDCWD, from, AT_FDCWD, to) ? 0 : renamed(AT_FDCWD, from, AT_FDCWD, to, next_rename(from, to));
+	return guarded(AT_FDCWD, from, AT_FDCWD, to)
+		       ? 0
+		       : path_renamed(AT_FDCWD, from, AT_FDCWD, to, next_rename(from, to));
 }
 
 CPR_EXPORT int renameat(int fromdir, const char *from, int todir, const char *to)
 {
 	return guarded(fromdir, from, todir, to)
 		       ? 0
-		       : renamed(fromdir, from, todir, to, next_renameat(fromdir, from, todir, to));
+		       : path_renamed(fromdir, from, todir, to, next_renameat(fromdir, from, todir, to));
 }
 
 CPR_EXPORT int renameat2(int fromdir, const char *from, int todir, const char *to, unsigned flags)
 {
 	return guarded(fromdir, from, todir, to)
 		       ? 0
-		       : renamed(fromdir, from, todir, to, next_renameat2(fromdir, from, todir, to, flags));
+		       : path_renamed(fromdir, from, todir, to, next_renameat2(fromdir, from, todir, to, flags));
 }

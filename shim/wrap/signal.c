@@ -43,7 +43,7 @@ static void pretend_from_now(int sig, const struct sigaction *act)
 
 	if (!birth_is_own())
 		return;
-	pretended[sig].slots[next % SLOTS] = *act;
+	memcpy(&pretended[sig].slots[next % SLOTS], act, sizeof(*act));
 	atomic_store(&pretended[sig].now, next);
 	if (sig == cpr__settings.signal)
 		doorbell_serve_program(act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN, act->sa_flags);
@@ -110,7 +110,7 @@ struct kernel_action {
 	uint64_t mask;
 };
 
-static int refuse(int error)
+static int signal_refuse(int error)
 {
 	errno = error;
 	return -1;
@@ -123,10 +123,10 @@ long cpr__sigaction_by_number(const long *a)
 	struct sigaction wanted = {0}, before;
 
 	if (a[3] != _NSIG / 8)
-		return refuse(EINVAL);
+		return signal_refuse(EINVAL);
 	if ((act && !readable(act, sizeof(*act))) ||
 	    (old && (!readable(old, sizeof(*old)) || !writable_int((const int *)old))))
-		return refuse(EFAULT);
+		return signal_refuse(EFAULT);
 	if (act) {
 		wanted.sa_handler = act->handler;
 		wanted.sa_flags = (int)act->flags;
@@ -145,7 +145,7 @@ static const struct sigaction *spare_action(const struct sigaction *act, struct 
 {
 	if (!act)
 		return NULL;
-	*room = *act;
+	memcpy(room, act, sizeof(*room)); /* it may stand at an address at which a struct may not */
 	doorbell_spare(&room->sa_mask);
 	return room;
 }

@@ -5,12 +5,14 @@
 #include "restart/arrive.h"
 #include "restart/backlog.h"
 #include "fd/claim.h"
+#include "deliver/accepted.h"
 #include "deliver/queue.h"
 #include "process/doorbell.h"
 #include "drain/drain.h"
 #include "fd/gate.h"
 #include "fd/inherited.h"
 #include "process/light.h"
+#include "process/share.h"
 #include "base/next.h"
 #include "base/readable.h"
 #include "fd/pending.h"
@@ -44,9 +46,9 @@ CPR_EXPORT int socketpair(int domain, int type, int protocol, int pair[2])
 }
 
 /* May this address be looked at? Only with orphans is there a reason to. */
-static bool may_claim(const struct sockaddr *addr, socklen_t len)
+static bool socket_may_claim(const struct sockaddr *addr, socklen_t len)
 {
-	return tagging_orphans() && addr && len <= sizeof(struct sockaddr_storage) && readable(addr, len);
+	return claim_may() && addr && len <= sizeof(struct sockaddr_storage) && readable(addr, len);
 }
 
 CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
@@ -59,7 +61,7 @@ CPR_EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return -1;
 	}
 	guard_enter();
-	if (!may_claim(addr, len) || !claim_bind(fd, addr, len)) {
+	if (!socket_may_claim(addr, len) || !claim_bind(fd, addr, len)) {
 		r = next_bind(fd, addr, len);
 		if (r && errno == EADDRINUSE && claim_release_port(fd, addr, len))
 			r = next_bind(fd, addr, len);
@@ -90,7 +92,7 @@ CPR_EXPORT int listen(int fd, int backlog)
  */
 static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (likely(!may_claim(addr, len) || !claim_guards_address(fd, addr, len)))
+	if (likely(!socket_may_claim(addr, len) || !claim_guards_address(fd, addr, len)))
 		return false;
 	errno = ECONNREFUSED;
 	return true;
@@ -141,16 +143,20 @@ CPR_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
 }
 
 /* In one piece: a restart in the middle of it would find a connection without a record. */
-static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, int flags, struct sockaddr *addr,
+static __attribute__((noinline)) int accepted_amid_knocks(int listener, int *fd, int flags, struct sockaddr *addr,
 							  socklen_t *len)
 {
 	sigset_t before;
-	int knock;
+	int knock, accepted = *fd;
 
 	guard_block(&before);
 	knock = deliver_accepted(listener, fd, flags, addr, len);
+	if (*fd != accepted)
+		fresh(*fd);
 	if (knock >= 0)
-		conn_begin(fd, listener, knock > 0);
+		conn_begin(*fd, listener, knock > 0);
+	if (!knock)
+		share_add_if_counted();
 	guard_unblock(&before);
 	return knock;
 }
@@ -171,7 +177,9 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 		if (unlikely(generation_is_settling))                                                                  \
 			arrive_waiting();                                                                              \
 		do {                                                                                                   \
-			int frozen_ = drain_enter(fd, NULL, false);                                                    \
+			int frozen_ = share_ends(fd) ? -EAGAIN : 0;                                                    \
+			if (likely(!frozen_))                                                                          \
+				frozen_ = drain_enter(fd, NULL, false);                                                \
 			if (unlikely(frozen_)) {                                                                       \
 				errno = -frozen_;                                                                      \
 				r_ = -1;                                                                               \
@@ -179,12 +187,15 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int fd, 
 			}                                                                                              \
 			rings_ = doorbell_rings;                                                                       \
 			r_ = (call);                                                                                   \
+			knock_ = 0; /* of the one before */                                                            \
 			if (r_ >= 0) {                                                                                 \
 				fresh(r_);                                                                             \
-				if (unlikely(deliver_waiting))                                                         \
-					knock_ = accepted_amid_knocks(fd, r_, flags, addr, len);                       \
-				else                                                                                   \
+				if (unlikely(deliver_waiting)) {                                                       \
+					knock_ = accepted_amid_knocks(fd, &r_, flags, addr, len);                      \
+				} else {                                                                               \
 					conn_begin(r_, fd, false);                                                     \
+					share_add_if_counted();                                                        \
+				}                                                                                      \
 			}                                                                                              \
 			drain_exit();                                                                                  \
 		} while (knock_ < 0 || (doorbell_only_rang(r_, rings_) && !cpr__timed_out(fd, SO_RCVTIMEO, &since_))); \

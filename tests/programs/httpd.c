@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A small HTTP/1.1 server on epoll with keep-alive and pipelining, which answers every request with its version: httpd
- * PORT.
+ * PORT [WORKERS].
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -13,7 +13,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef VERSION
@@ -265,12 +267,36 @@ static void serve(int listener)
 	}
 }
 
+/* The workers serve, and end with their master. */
+static int lead(int listener, int workers)
+{
+	for (int i = 0; i < workers; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			die("fork");
+		if (!pid) {
+			prctl(PR_SET_PDEATHSIG, SIGTERM);
+			serve(listener);
+			_exit(0);
+		}
+	}
+	while (wait(NULL) > 0)
+		;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 2) {
-		fprintf(stderr, "usage: httpd PORT    (0: any; it is printed)\n");
+	int listener;
+
+	if (argc < 2 || argc > 3) {
+		fprintf(stderr, "usage: httpd PORT [WORKERS]    (0: any; it is printed)\n");
 		return 2;
 	}
-	serve(listen_on(argv[1]));
+	listener = listen_on(argv[1]);
+	if (argc == 3)
+		return lead(listener, atoi(argv[2]));
+	serve(listener);
 	return 0;
 }

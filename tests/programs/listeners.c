@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tells on every connection, and to every datagram, which process it is: listeners tcp:PORT|reuse:PORT|udp:PORT|unix:PATH...
+ * Tells on every connection, and to every datagram, which process it is: listeners tcp:PORT|reuse:PORT|udp:PORT|
+ * unix:PATH|hold:PORT... What comes on a connection of hold: is never read, and the connection is kept. With a last
+ * word lock:PATH it serves when it has the lock on that file, as etcd does, and says READY=1 then.
  * SIGHUP: it closes the first one and opens it again; SIGTERM: as Go's servers it removes the files of its sockets.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -66,7 +71,7 @@ static int open_one(const char *word)
 	return sock;
 }
 
-static void answer(int sock, int is_udp)
+static void answer(int sock, int is_udp, int holds)
 {
 	struct sockaddr_storage from;
 	socklen_t len = sizeof(from);
@@ -79,6 +84,8 @@ static void answer(int sock, int is_udp)
 		return;
 	}
 	fd = accept(sock, NULL, NULL);
+	if (holds && fd >= 0 && write(fd, text, (size_t)size) == size)
+		return;
 	if (fd >= 0 && write(fd, text, (size_t)size) == size)
 		shutdown(fd, SHUT_WR);
 	close(fd);
@@ -91,8 +98,33 @@ static void reopen(const char *word)
 	on[0].fd = open_one(word);
 }
 
+static void say_ready(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *path = getenv("NOTIFY_SOCKET");
+	int sock = socket(AF_UNIX, SOCK_DGRAM, 0);
+	size_t len = strlen(path);
+
+	memcpy(address.sun_path, path, len);
+	if (*path == '@')
+		*address.sun_path = '\0';
+	len += offsetof(struct sockaddr_un, sun_path);
+	sendto(sock, "READY=1", 7, 0, (struct sockaddr *)&address, (socklen_t)len);
+	close(sock);
+}
+
+static void lock(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+
+	while (!ends && flock(fd, LOCK_EX | LOCK_NB))
+		usleep(5000);
+	say_ready();
+}
+
 int main(int argc, char **argv)
 {
+	const char *locked = argc > 1 && !strncmp(argv[argc - 1], "lock:", 5) ? argv[--argc] + 5 : NULL;
 	sigset_t blocked, none;
 
 	sigemptyset(&none);
@@ -104,6 +136,8 @@ int main(int argc, char **argv)
 	signal(SIGHUP, told);
 	for (int i = 1; i < argc && i <= LISTENERS_MAX; i++)
 		on[i - 1] = (struct pollfd){.fd = open_one(argv[i]), .events = POLLIN};
+	if (locked)
+		lock(locked);
 	while (!ends) {
 		if (again)
 			reopen(argv[1]);
@@ -111,7 +145,7 @@ int main(int argc, char **argv)
 			continue;
 		for (int i = 1; i < argc; i++)
 			if (on[i - 1].revents)
-				answer(on[i - 1].fd, !strncmp(argv[i], "udp:", 4));
+				answer(on[i - 1].fd, !strncmp(argv[i], "udp:", 4), !strncmp(argv[i], "hold:", 5));
 	}
 	for (int i = 1; i < argc; i++)
 		if (!strncmp(argv[i], "unix:", 5))

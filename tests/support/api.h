@@ -23,7 +23,7 @@ static inline int null_fd(void)
 	return MUST(open("/dev/null", O_RDWR | O_CLOEXEC));
 }
 
-/* What the first generation has saved under this tag, and nobody has asked for yet: the second one's to go on with. */
+/* What the first generation has saved under this tag and no call has found yet: the second one's to go on with. */
 static inline int kept_by_the_last(const char *name, int id)
 {
 	if (generation() == 1) {

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import preload
 import ring
 
 GIVE, DOORS, CLOSE, OPEN, PASS, TAKE, FORGET = 7, 8, 9, 10, 11, 12, 14
@@ -93,7 +94,8 @@ def given(pid, seconds=5.0):
     return state, found
 
 
-# Puts descriptors where the state says that they are, and becomes the program. A function of Popen's would run in a forked thread.
+# Puts descriptors where the state says that they are, and becomes the program. A function of Popen's would run in a
+# forked thread.
 PLACE = """
 import json, os, sys
 moves, library, command = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -119,9 +121,9 @@ class Generation:
         moves = {str(fd): number for number, fd in found.items()}
         if of:
             moves[str(state)] = STATE_AT
-            env.update(CPR_STATE_FD=str(STATE_AT), CPR_GATE="closed")
-        self.process = subprocess.Popen([sys.executable, "-S", "-E", "-c", PLACE, json.dumps(moves), str(library), *command], env=env,
-                                        pass_fds=[int(fd) for fd in moves], **more)
+            env.update(CPR_STATE_FD=str(STATE_AT), CPR_GATE="closed", CPR_SUPERVISOR=f"{os.getpid()}:1")
+        placed = [sys.executable, "-S", "-E", "-c", PLACE, json.dumps(moves), preload.preload(library), *command]
+        self.process = subprocess.Popen(placed, env=env, pass_fds=[int(fd) for fd in moves], **more)
         self.pid = self.process.pid
         for fd in moves:
             os.close(int(fd))
@@ -223,7 +225,7 @@ class Passing:
 
 
 def hand_over(old, new):
-    """The microseconds in which nobody accepted."""
+    """The microseconds in which no process accepted."""
     began = time.monotonic()
     wish(old.pid, CLOSE)
     wish(new.pid, OPEN)

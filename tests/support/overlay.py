@@ -7,7 +7,7 @@ import tempfile
 
 
 @contextlib.contextmanager
-def overlay(prefix):
+def overlay(prefix, lower="/"):
     """What is written goes to memory, and away. None: no overlay can be mounted here."""
     with tempfile.TemporaryDirectory(prefix=prefix) as base:
         room, root = pathlib.Path(base), pathlib.Path(base, "in/root")
@@ -15,8 +15,8 @@ def overlay(prefix):
         try:
             for name in ("up", "work", "root"):
                 (room / "in" / name).mkdir(parents=True)
-            done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o",
-                                   f"lowerdir=/,upperdir={room}/in/up,workdir={room}/in/work", str(root)], check=False)
+            layers = f"lowerdir={lower},upperdir={room}/in/up,workdir={room}/in/work"
+            done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(root)], check=False)
             try:
                 yield root if done.returncode == 0 else None
             finally:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Ports for tests that run side by side: free for TCP and UDP, v4 and v6, and below those that the kernel gives out by itself."""
+"""Ports for tests that run side by side. They are free for TCP and UDP, v4 and v6, and below those that the kernel gives
+out by itself."""
 
 import random
 import socket

@@ -5,6 +5,10 @@ import os
 import subprocess
 
 RUNTIMES = ("libasan", "libtsan", "libubsan")
+# A process that execs in place of another ends without its destructors: no leaks are looked for. What a signal does is
+# the program's.
+ASAN = ("detect_leaks=0", "use_sigaltstack=0",
+        *(f"handle_{signal}=0" for signal in ("segv", "sigbus", "sigfpe", "sigill", "abort")))
 
 
 def runtimes(library):
@@ -23,6 +27,6 @@ def preload(library):
 
 
 def environment(library):
-    """For a program under it. A process that execs in place of another ends without its destructors: no leaks are looked for."""
-    sanitized = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
+    """For a program under it."""
+    sanitized = {"ASAN_OPTIONS": ":".join(ASAN), "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
     return {"LD_PRELOAD": preload(library)} | (sanitized if runtimes(library) else {})

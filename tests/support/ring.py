@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Rings the doorbell of a process as shim/model/protocol.h says, in Python, so that the tests can also ring it wrongly."""
+"""Rings the doorbell of a process as shim/model/protocol.h says. It is in Python, so that the tests can also ring it
+wrongly."""
 
 import ctypes
 import os
@@ -43,11 +44,11 @@ def fields(answer):
 
 
 class Silence(Exception):
-    """Nobody answered in time."""
+    """No process answered in time."""
 
 
 class Call:
-    """One nonce: listens, rings, and hears whoever connects."""
+    """One nonce: listens, rings, and hears whatever connects."""
 
     def __init__(self, pid, nonce=None):
         self.pid, self.nonce = pid, nonce or secrets.randbits(56) | 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a runner was started with must not decide what its tests see: nohup, cron and `&` in scripts ignore signals, and
+"""What a runner was started with must not decide what its tests see. nohup, cron and `&` in scripts ignore signals, and
 every program started by us would ignore them too."""
 
 import signal

@@ -168,7 +168,7 @@ static inline bool is_connection(const char *answer)
 	return isdigit((unsigned char)*answer);
 }
 
-/* Is this number open, whoever hides it? /proc tells. */
+/* Is this number open, even if it is hidden? /proc tells. */
 static inline bool really_open(int fd)
 {
 	char link[64], target[256];

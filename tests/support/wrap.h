@@ -21,7 +21,7 @@
 
 /*
  * TEST(name, WAYS, settings) { body }. The body runs in every generation; next_generation() ends one. WAYS says how the
- * next begins: ONCE: there is none; EXEC: by the program's own execv; BELL: by cprctl restart; BOTH: the case is run
+ * next begins. ONCE: there is none. EXEC: by the program's own execv. BELL: by cprctl restart. BOTH: the case is run
  * twice, once each way. settings: "NAME=value;NAME=value" for the environment that the program is started in. WARNS=1
  * says that lines in cpr's log are expected.
  */
@@ -178,7 +178,7 @@ static inline long get(const char *key)
 	return value;
 }
 
-/* A port that is nobody else's, for TCP and UDP, v4 and v6; offset 0 to 3. */
+/* A port that no other test uses, for TCP and UDP, v4 and v6; offset 0 to 3. */
 static inline int port(int offset)
 {
 	return atoi(getenv("WRAP_PORT")) + offset;

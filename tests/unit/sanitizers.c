@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the unit tests want the sanitizers, when they are built with them: what is undefined fails a test, what a test
+ * How the unit tests want the sanitizers, when they are built with them. What is undefined fails a test; what a test
  * does not free does not.
  */
 

@@ -4,9 +4,9 @@
 
 #include <criterion/criterion.h>
 
-#define IDLE                                                                                                                               \
-	{                                                                                                                                  \
-		.stands = true, .comes_again = true, .seen_whole = true, .one_set = true, .http_idle = true                                \
+#define IDLE                                                                                                           \
+	{                                                                                                              \
+		.stands = true, .comes_again = true, .seen_whole = true, .one_set = true, .http_idle = true            \
 	}
 
 Test(fate, carries_idle_http_fresh_ones_and_what_a_rule_names)
@@ -28,14 +28,14 @@ Test(fate, ends_other_protocols)
 	cr_assert_eq(fate_of(&s), FATE_END);
 }
 
-#define ENDS(name, change)                                                                                                                 \
-	Test(fate, name)                                                                                                                   \
-	{                                                                                                                                  \
-		struct standing s = IDLE;                                                                                                  \
-                                                                                                                                           \
-		s.untouched = s.wanted = true;                                                                                             \
-		change;                                                                                                                    \
-		cr_assert_eq(fate_of(&s), FATE_END);                                                                                       \
+#define ENDS(name, change)                                                                                             \
+	Test(fate, name)                                                                                               \
+	{                                                                                                              \
+		struct standing s = IDLE;                                                                              \
+                                                                                                                       \
+		s.untouched = s.wanted = true;                                                                         \
+		change;                                                                                                \
+		cr_assert_eq(fate_of(&s), FATE_END);                                                                   \
 	}
 
 ENDS(ends_what_has_no_listener_any_more, s.comes_again = false)

@@ -52,7 +52,7 @@ static enum stand stand(const struct http *h)
 static void take(struct http *h, const struct step *s, uint64_t from, uint64_t n)
 {
 	if (s->what == READ || s->what == WROTE) {
-		char *copy = malloc(n + 1); /* of its own size: the sanitizer sees who reads on */
+		char *copy = malloc(n + 1); /* of its own size: the sanitizer sees a read behind it */
 
 		memcpy(copy, s->bytes + from, n);
 		copy = realloc(copy, n ? n : 1);
@@ -63,7 +63,7 @@ static void take(struct http *h, const struct step *s, uint64_t from, uint64_t n
 	}
 }
 
-/* Every step whole; every step cut in two at every byte; every step a few bytes at a time: the same must come of it. */
+/* Each step whole, each cut in two at every byte, each a few bytes at a time: the same must come of all. */
 static void converse(const char *name, const struct step *steps)
 {
 	for (const struct step *cut = steps; cut->what; cut++) {
@@ -93,10 +93,10 @@ static void converse(const char *name, const struct step *steps)
 	}
 }
 
-#define CONVERSATION(name, ...)                                                                                                            \
-	Test(http, name)                                                                                                                   \
-	{                                                                                                                                  \
-		converse(#name, (const struct step[]){__VA_ARGS__, {END, NULL, 0, FRESH}});                                                \
+#define CONVERSATION(name, ...)                                                                                        \
+	Test(http, name)                                                                                               \
+	{                                                                                                              \
+		converse(#name, (const struct step[]){__VA_ARGS__, {END, NULL, 0, FRESH}});                            \
 	}
 
 #define GET "GET /a?b=c HTTP/1.1\r\nHost: x\r\nCookie: c=d\r\nAccept: */*\r\n\r\n"

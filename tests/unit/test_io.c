@@ -217,7 +217,7 @@ Test(io, takes_no_descriptor_where_none_is_wanted)
 	cr_assert_eq(open_descriptors(), before);
 }
 
-Test(io, sends_to_nobody_without_a_signal)
+Test(io, sends_to_no_reader_without_a_signal)
 {
 	int ends[2];
 

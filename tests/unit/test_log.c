@@ -115,7 +115,7 @@ Test(log, falls_back_to_stderr_when_its_file_cannot_be_opened)
 	cr_assert_str_eq(line_without_pid(text), "heard all the same\n");
 }
 
-Test(log, waits_for_nobody_to_read_a_fifo)
+Test(log, waits_for_no_reader_of_a_fifo)
 {
 	char text[4096];
 	int fd = open("err", O_WRONLY | O_CREAT, 0600);
@@ -130,7 +130,7 @@ Test(log, waits_for_nobody_to_read_a_fifo)
 }
 
 /*
- * Another process writes to the same pipe: its one page may be gone between the look and the write. Nobody reads then.
+ * Another process writes to the same pipe: its one page may be gone between the look and the write. Nothing reads then.
  */
 Test(log, never_waits_for_a_full_pipe)
 {

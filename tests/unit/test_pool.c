@@ -77,7 +77,7 @@ Test(pool, takes_no_more_from_the_kernel_for_what_came_back)
 	cr_assert_eq(mapped_kib(), before);
 }
 
-/* Somebody may still look at it. What he sees there is his business. */
+/* A reader may still look at it. It judges by itself what it sees there. */
 Test(pool, never_unmaps_what_it_gave)
 {
 	for (size_t i = 0; i < SIZES; i++) {

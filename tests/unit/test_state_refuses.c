@@ -354,7 +354,7 @@ Test(state_refuses, more_records_of_a_type_than_are_counted)
 	is_refused(with_record(TYPE_HEIRLOOM, 1, PAIR_SIZE), "more records of type 2 than it counts");
 	is_refused(with_record(TYPE_WORKER, 1, PAIR_SIZE), "has no start time");
 	is_refused(with_record(TYPE_CONNECTION, 1, PAIR_SIZE), "more connections than it counts");
-	is_refused(with_record(TYPE_CHILD, 0, PAIR_SIZE), "a child's record"); /* of nobody: zeroes */
+	is_refused(with_record(TYPE_CHILD, 0, PAIR_SIZE), "a child's record"); /* of no process: zeroes */
 }
 
 Test(state_refuses, a_worker_that_is_to_leave_before_time_began)

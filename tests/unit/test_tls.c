@@ -59,10 +59,10 @@ static void converse(const char *name, const struct step *steps)
 	}
 }
 
-#define CONVERSATION(name, ...)                                                                                                            \
-	Test(tls, name)                                                                                                                    \
-	{                                                                                                                                  \
-		converse(#name, (const struct step[]){__VA_ARGS__, {0}});                                                                  \
+#define CONVERSATION(name, ...)                                                                                        \
+	Test(tls, name)                                                                                                \
+	{                                                                                                              \
+		converse(#name, (const struct step[]){__VA_ARGS__, {0}});                                              \
 	}
 
 /* clang-format off */
@@ -70,7 +70,8 @@ static void converse(const char *name, const struct step *steps)
 #define ANSWER {'S', {{DATA, 60}}, TLS_ANSWERED}
 #define OPEN_12 {'C', {{HS, 157}}, TLS_HANDSHAKE}, {'S', {{HS, 65}, {HS, 395}, {HS, 116}, {HS, 4}}, TLS_HANDSHAKE}, \
 		{'C', {{HS, 37}, {CCS, 1}, {HS, 40}}, TLS_HANDSHAKE}, {'S', {{HS, 186}, {CCS, 1}, {HS, 40}}, TLS_OPEN}
-#define FLIGHT_13 {'C', {{HS, 220}}, TLS_HANDSHAKE}, {'S', {{HS, 122}, {CCS, 1}, {DATA, 23}, {DATA, 415}, {DATA, 95}, {DATA, 69}}, TLS_HANDSHAKE}
+#define FLIGHT_13 {'C', {{HS, 220}}, TLS_HANDSHAKE}, \
+		{'S', {{HS, 122}, {CCS, 1}, {DATA, 23}, {DATA, 415}, {DATA, 95}, {DATA, 69}}, TLS_HANDSHAKE}
 #define OPEN_13 FLIGHT_13, {'C', {{CCS, 1}, {DATA, 69}}, TLS_OPEN}
 #define TICKETS(after) {'S', {{DATA, 250}}, after}, {'S', {{DATA, 250}}, after}
 /* clang-format on */

@@ -218,7 +218,7 @@ static void *delete_every_other_orphan(void *arg)
 	return arg;
 }
 
-TEST(who_finds_while_another_deletes_gets_it_or_does_not, BOTH)
+TEST(a_find_while_another_deletes_gets_it_or_does_not, BOTH)
 {
 	static int fds[2][ORPHANS];
 	pthread_t thread[3];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children, by every way that there is to make one: who has a copy of our memory is a worker, and whose memory is its
- * parent's, or another program's, is left alone.
+ * Children, by every way that there is to make one. A child with a copy of our memory is a worker. One on its parent's
+ * memory, or with another program's, is left alone.
  */
 #include "../support/api.h"
 #include "../support/sockets.h"
@@ -115,7 +115,7 @@ TEST(a_child_of_clone_has_a_table_of_its_own, BELL)
 	child_binds(by_clone);
 }
 
-/* Nobody in between has asked for anything, either. */
+/* No process in between has asked for anything, either. */
 TEST(a_silent_childs_silent_child_is_found, BELL)
 {
 	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
@@ -154,7 +154,7 @@ TEST(what_is_spawned_is_not_rung, BELL)
 
 	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 	if (generation() == 1) {
-		IN_CHILD wait_for_good(); /* there is somebody to ring */
+		IN_CHILD wait_for_good(); /* there is a process to ring */
 		CHECK_INT(posix_spawnp(&pid, "sleep", NULL, NULL, argv, (char *[]){(char *)"PATH=/bin:/usr/bin", NULL}),
 			  0);
 		put("other", pid);
@@ -201,7 +201,7 @@ TEST(a_child_that_has_execed_is_not_rung, BELL)
 }
 
 /*
- * It lives on its parent's memory for a while, and must neither be taken for a worker nor be rung in the moment of its
+ * It lives on its parent's memory for a while. It must neither be taken for a worker nor be rung in the moment of its
  * exec.
  */
 static int listener;
@@ -348,7 +348,7 @@ static void run_by_spawn(void)
 		waitpid(pid, &status, 0);
 }
 
-/* Rung, it is no worker to who made it if it takes itself for a vfork child. */
+/* Rung, it is no worker to the process that made it if it takes itself for a vfork child. */
 static void spawner_is_heard(int (*birth)(void), void (*run)(void))
 {
 	char owner[64];

@@ -116,10 +116,10 @@ static void waits_on(waiter *wait)
 	CHECK_INT(atoi(ask("rung")), RINGS);
 }
 
-#define WAITS_ON(name)                                                                                                                     \
-	TEST(name##_by_number_waits_on_when_rung, ONCE)                                                                                    \
-	{                                                                                                                                  \
-		waits_on(by_##name);                                                                                                       \
+#define WAITS_ON(name)                                                                                                 \
+	TEST(name##_by_number_waits_on_when_rung, ONCE)                                                                \
+	{                                                                                                              \
+		waits_on(by_##name);                                                                                   \
 	}
 
 WAITS_ON(ppoll)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A drain that is called off leaves registrations in epoll sets as the program made them: EPOLLONESHOT tells once, and
- * whom it told has the connection for himself.
+ * A drain that is called off leaves registrations in epoll sets as the program made them. EPOLLONESHOT tells once, and
+ * the thread that it told has the connection for itself.
  */
 #include "../support/failing.h"
 #include "../support/sockets.h"

@@ -16,7 +16,7 @@
 
 enum { SIGCANCEL = 32 };
 
-/* ---- who is cancelled ---- */
+/* ---- the threads that are cancelled ---- */
 
 static struct target {
 	pthread_t thread;
@@ -80,12 +80,12 @@ static void target_ends_by_it(void)
 	CHECK(strstr(ask("status"), "result=ok"));
 }
 
-/* ---- who cancels ---- */
+/* ---- the thread that cancels ---- */
 
 /*
  * glibc marks a thread that waits in a cancellation point, and then sends it a signal. Here the kernel asks us before
- * that is sent: between the two there may be as much time as another thread takes that is scheduled there, and the
- * wrong code waits for this signal where it does not come, or is ended by it where it must not be.
+ * that is sent. Between the two, another thread may run for as long as it is scheduled. The wrong code waits for this
+ * signal where it does not come, or is ended by it where it must not be.
  */
 static struct {
 	pthread_t thread;
@@ -182,7 +182,7 @@ static void *walk(void *unused)
 	return unused;
 }
 
-/* It has the table's lock, which nobody would get any more. */
+/* It has the table's lock, which no thread would get any more. */
 TEST(a_thread_is_not_cancelled_in_its_walk, ONCE)
 {
 	int fd = MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -277,8 +277,9 @@ static void *wait_on(void *kind)
 }
 
 /*
- * No process listens for these: they are over soon, but for the system calls that it takes to see that. Not a new nonce
- * each time: the library remembers 64 callers, and under load so many would leave no place for the one that listens.
+ * No process listens for these: they are over soon, but for the system calls that it takes to see that. The nonce is
+ * not a new one each time. The library remembers 64 callers, and under load so many would leave no place for the one
+ * that listens.
  */
 static void *ring_on(void *unused)
 {
@@ -288,7 +289,7 @@ static void *ring_on(void *unused)
 		info.si_value.sival_ptr = (void *)((++storm.rings % NONCES + 1) << 8 | 1);
 		if (storm.tids[i])
 			syscall(SYS_rt_tgsigqueueinfo, getpid(), storm.tids[i], SIGRTMAX - 5, &info);
-		/* who has the next one queued when it comes out of the handler comes to nothing else */
+		/* a thread that has the next one queued when it comes out of the handler comes to nothing else */
 		nanosleep(&(struct timespec){0, RING_EVERY_NS}, NULL);
 	}
 	return unused;
@@ -331,7 +332,7 @@ TEST(threads_are_cancelled_in_a_storm_of_rings, ONCE)
 	MUST(epoll_ctl(storm.epfd, EPOLL_CTL_ADD, target.pipe[0], &event));
 	CHECK_INT(pthread_create(&ringer, NULL, ring_on, NULL), 0);
 	CHECK(!strcmp(ask("rings 100 5"), "ok"));
-	for (long until = now_ms() + STORM_MS; now_ms() < until;)
+	for (long until = now_ms() + STORM_MS; now_ms() < until || storm.cancelled <= 100;)
 		start_and_cancel(&seed);
 	storm.over = true;
 	CHECK_INT(pthread_join(ringer, NULL), 0);

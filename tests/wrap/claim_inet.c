@@ -176,7 +176,7 @@ TEST(reuseport_listeners_are_claimed_in_order, BOTH)
 	CHECK(inode_of(sharing()) != get("inode0")); /* a fifth is a new one */
 }
 
-/* The second of three is closed: the ids that are left are 0 and 2, and go to the first and second who ask. */
+/* The second of three is closed: the ids that are left are 0 and 2, and go to the first and second that ask. */
 TEST(reuseport_ids_may_have_a_gap, BOTH)
 {
 	int first, second;
@@ -213,7 +213,7 @@ TEST(udp_socket_is_claimed_with_its_queue, BOTH)
 	check_text(fd, "two");
 }
 
-/* A client's: who binds it anew would hear only the last generation's peer. */
+/* A client's: a program that binds it anew would hear only the last generation's peer. */
 static void connected_is_not_kept(int at)
 {
 	struct address a = inet4("127.0.0.1", at), peer = inet4("127.0.0.1", port(1));
@@ -288,8 +288,41 @@ TEST(signal_driven_io_does_not_end_the_next_generation, BELL)
 	close(MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC)));
 }
 
+/* As nginx's channels are: neither end is kept, and a child that stays has copies of them. */
+static void await_file(const char *key)
+{
+	for (int i = 0; i < 5000 && access(in_room(key), F_OK); i++)
+		usleep(1000);
+	MUST(access(in_room(key), F_OK));
+}
+
+static void write_to_the_next(const int *channel)
+{
+	await_file("next");
+	MUST(write(channel[1], "", 1));
+	put("written", 1);
+	pause();
+}
+
+TEST(signal_driven_io_of_what_is_not_kept_ends_no_generation, BELL)
+{
+	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), channel[2];
+
+	if (generation() == 1) {
+		MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel));
+		MUST(fcntl(channel[0], F_SETOWN, getpid()));
+		MUST(fcntl(channel[0], F_SETFL, fcntl(channel[0], F_GETFL) | O_ASYNC));
+		if (!MUST(fork()))
+			write_to_the_next(channel);
+		next_generation();
+	}
+	put("next", 1);
+	await_file("written");
+	close(fd);
+}
+
 /* CherryPy asks so whether its port is free. */
-static void nobody_answers(struct address listener, struct address asked)
+static void nothing_answers(struct address listener, struct address asked)
 {
 	int probe, fd;
 
@@ -312,22 +345,22 @@ static void nobody_answers(struct address listener, struct address asked)
 	close(probe);
 }
 
-TEST(nobody_answers_at_an_address_before_it_is_claimed, BOTH)
+TEST(nothing_answers_at_an_address_before_it_is_claimed, BOTH)
 {
-	nobody_answers(inet4("127.0.0.1", port(0)), inet4("127.0.0.1", port(0)));
+	nothing_answers(inet4("127.0.0.1", port(0)), inet4("127.0.0.1", port(0)));
 }
 
-TEST(nobody_answers_at_a_wildcard_before_it_is_claimed, BOTH)
+TEST(nothing_answers_at_a_wildcard_before_it_is_claimed, BOTH)
 {
-	nobody_answers(inet4("0.0.0.0", port(0)), inet4("127.0.0.1", port(0)));
+	nothing_answers(inet4("0.0.0.0", port(0)), inet4("127.0.0.1", port(0)));
 }
 
-TEST(nobody_answers_at_a_v6_wildcard_before_it_is_claimed, BOTH)
+TEST(nothing_answers_at_a_v6_wildcard_before_it_is_claimed, BOTH)
 {
-	nobody_answers(inet6("::", port(0)), inet6("::1", port(0)));
+	nothing_answers(inet6("::", port(0)), inet6("::1", port(0)));
 }
 
-/* Of a protocol that nobody knows, once something was said on it: FIN, and no reset. */
+/* Of an unknown protocol, once something was said on it: FIN, and no reset. */
 TEST(a_connection_ends_with_its_generation, BOTH)
 {
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);

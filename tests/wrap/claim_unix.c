@@ -53,7 +53,7 @@ TEST(unix_seqpacket_is_claimed_and_its_path_stays, BOTH)
 }
 
 /*
- * As haproxy does: bound under a name that nobody knows, and then moved over the old one, of which it keeps a link
+ * As haproxy does: bound under a name that no client knows, and then moved over the old one. It keeps a link to that
  * until it is sure.
  */
 TEST(unix_path_that_is_renamed_into_place_is_claimed, BOTH)
@@ -178,7 +178,7 @@ TEST(a_probing_connect_is_refused, BOTH)
 
 	CHECK_FAILS(try_connect(a, SOCK_STREAM), ECONNREFUSED);
 	still_claimable(a.un.sun_path);
-	close(MUST(try_connect(a, SOCK_STREAM))); /* claimed: now somebody is there */
+	close(MUST(try_connect(a, SOCK_STREAM))); /* claimed: now a server is there */
 }
 
 TEST(others_may_connect_while_it_waits, BOTH)

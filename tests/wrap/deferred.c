@@ -59,7 +59,7 @@ static int with_silent_clients(int into[CLIENTS])
 	return listener;
 }
 
-TEST(who_says_nothing_is_not_accepted, BELL)
+TEST(a_silent_client_is_not_accepted, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 	char expected[32];
@@ -88,7 +88,7 @@ TEST(nothing_is_left_on_a_connection_that_was_held, BELL)
 	serve(fd);
 }
 
-TEST(who_spoke_first_and_who_is_held_are_carried_on_again, BELL)
+TEST(one_that_spoke_and_one_that_is_held_are_carried_on_again, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -107,7 +107,7 @@ TEST(who_spoke_first_and_who_is_held_are_carried_on_again, BELL)
 	}
 }
 
-TEST(a_restart_that_is_called_off_lets_go_of_nobody_who_is_held, BELL, "WARNS=1")
+TEST(a_restart_that_is_called_off_lets_go_of_none_that_is_held, BELL, "WARNS=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -119,7 +119,7 @@ TEST(a_restart_that_is_called_off_lets_go_of_nobody_who_is_held, BELL, "WARNS=1"
 	}
 }
 
-TEST(who_ends_while_held_is_forgotten, BELL)
+TEST(one_that_ends_while_held_is_forgotten, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -132,7 +132,7 @@ TEST(who_ends_while_held_is_forgotten, BELL)
 	CHECK_INT(serve(accept_speaking(listener)), 1);
 }
 
-TEST(who_says_nothing_for_as_long_as_grace_sees_the_end, BELL, "CPR_GRACE=1")
+TEST(one_that_says_nothing_for_as_long_as_grace_sees_the_end, BELL, "CPR_GRACE=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -142,7 +142,7 @@ TEST(who_says_nothing_for_as_long_as_grace_sees_the_end, BELL, "CPR_GRACE=1")
 }
 
 /* The owner holds them, and its workers accept. */
-TEST(a_worker_accepts_who_has_spoken, BELL)
+TEST(a_worker_accepts_what_has_spoken, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections), status;
 	pid_t worker = MUST(fork());
@@ -159,7 +159,7 @@ TEST(a_worker_accepts_who_has_spoken, BELL)
 		CHECK(!strcmp(ask("recv %d", i), "eof")); /* the worker's copy was the only one */
 }
 
-TEST(all_who_are_held_are_accepted_when_the_listener_does_not_defer_any_more, BELL)
+TEST(all_that_are_held_are_accepted_when_the_listener_does_not_defer_any_more, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -176,8 +176,8 @@ TEST(all_who_are_held_are_accepted_when_the_listener_does_not_defer_any_more, BE
 	}
 }
 
-/* Whoever was rung is gone: the one that is left has itself rung. */
-TEST(a_daemon_hears_who_is_held, BELL)
+/* The process that was rung is gone: the one that is left has itself rung. */
+TEST(a_daemon_hears_what_is_held, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 	pid_t starter = getpid();
@@ -197,7 +197,7 @@ TEST(a_daemon_hears_who_is_held, BELL)
 /* ---- where no number is free ---- */
 
 /* What is held is looked at outside its queue: at its limit, a program must not lose it there. */
-TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
+TEST(a_program_that_has_no_number_left_loses_none_that_is_held, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections), last = MUST(dup(listener));
 	struct rlimit limit;
@@ -218,7 +218,7 @@ TEST(a_program_that_has_no_number_left_loses_nobody_who_is_held, BELL)
 }
 
 /* The caller takes one number, a look at the program's file one for a moment, and the held connections three. */
-TEST(a_program_that_has_few_numbers_left_takes_back_who_is_held, BELL, "WARNS=1")
+TEST(a_program_that_has_few_numbers_left_takes_back_what_is_held, BELL, "WARNS=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections), last;
 	const char *busy = busy_program();
@@ -241,7 +241,7 @@ TEST(a_program_that_has_few_numbers_left_takes_back_who_is_held, BELL, "WARNS=1"
 
 /* ---- at the end of grace ---- */
 
-TEST(who_speaks_at_the_last_moment_is_served_after_grace, BELL, "CPR_GRACE=1")
+TEST(one_that_speaks_at_the_last_moment_is_served_after_grace, BELL, "CPR_GRACE=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -274,7 +274,7 @@ static bool rests(pid_t pid)
 	return switches(pid) - before < 3;
 }
 
-TEST(who_has_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
+TEST(owners_that_have_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections), status;
 	pid_t worker, looker;
@@ -300,7 +300,7 @@ TEST(who_has_held_and_their_workers_rest_after_grace, BELL, "CPR_GRACE=1")
 
 /* ---- where rings are lost ---- */
 
-TEST(a_queue_of_signals_that_is_full_ends_nobody, BELL)
+TEST(a_queue_of_signals_that_is_full_ends_no_process, BELL)
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 	struct rlimit limit = {0, 0};
@@ -314,7 +314,7 @@ TEST(a_queue_of_signals_that_is_full_ends_nobody, BELL)
 
 /* ---- where workers had taken it back ---- */
 
-/* Answers whoever comes; the first of all slowly. */
+/* Answers each client that comes; the first of all slowly. */
 static pid_t worker_of(int listener, int slow_ms)
 {
 	pid_t worker = MUST(fork());
@@ -351,7 +351,7 @@ static void are_served(void)
 	}
 }
 
-TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
+TEST(a_restart_that_is_called_off_leaves_workers_what_is_held, BELL, "WARNS=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 
@@ -361,10 +361,10 @@ TEST(a_restart_that_is_called_off_leaves_workers_who_is_held, BELL, "WARNS=1")
 }
 
 /*
- * All are frozen, and go on again, since a request that began a moment before takes long: workers have taken back by
- * then what is held.
+ * All are frozen, and go on again, since a request that began a moment before takes long. By then, workers have taken
+ * back what is held.
  */
-TEST(a_restart_that_begins_twice_leaves_nobody_who_is_held, BELL, "WARNS=1")
+TEST(a_restart_that_begins_twice_leaves_none_that_is_held, BELL, "WARNS=1")
 {
 	int connections[CLIENTS], listener = with_silent_clients(connections);
 

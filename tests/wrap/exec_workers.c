@@ -31,7 +31,7 @@ static int shared_listener(void)
 	return fd;
 }
 
-TEST(who_shares_a_listener_is_told_to_leave, BELL, "WARNS=1")
+TEST(a_process_that_shares_a_listener_is_told_to_leave, BELL, "WARNS=1")
 {
 	shared_listener();
 	if (generation() == 1) {
@@ -68,7 +68,7 @@ TEST(a_childs_child_that_shares_a_listener_is_told_to_leave, BELL, "WARNS=1")
 	CHECK(AWAIT(!state_of((int)get("between")), 9000));
 }
 
-TEST(who_shares_none_is_left_alone, BELL)
+TEST(a_process_that_shares_none_is_left_alone, BELL)
 {
 	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 	if (generation() == 1) {
@@ -81,7 +81,7 @@ TEST(who_shares_none_is_left_alone, BELL)
 }
 
 /* It would block in its accept() else, which its epoll has told it to call. */
-TEST(who_shares_a_listener_finds_it_nonblocking_as_it_was, BELL, "WARNS=1")
+TEST(a_process_that_shares_a_listener_finds_it_nonblocking_as_it_was, BELL, "WARNS=1")
 {
 	int fd = shared_listener();
 

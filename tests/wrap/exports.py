@@ -19,22 +19,28 @@ PLUGINS = ("/usr/lib/apache2/modules/mod_mpm_*.so", "/usr/lib/lighttpd/*.so", "/
            "/usr/lib/jvm/*/lib/lib[nj]*.so")
 LIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*|linux-vdso)\.so")
 
-# Libc's cancellation points that raw.h stands for, and others that nobody within has any business to call.
+# Libc's cancellation points that raw.h stands for, and others that no code within has any business to call.
 CANCELLATION_POINTS = re.compile(
-    r"(?<![\w.>])(?:next_)?(accept4?|close|connect|creat|fd?sync|fdatasync|getrandom|msync|(?:clock_)?nanosleep|u?sleep|open(?:at)?(?:64)?|pause|p?poll|p?select"
-    r"|epoll_p?wait2?|p?(?:read|write)v?|(?:recv|send)(?:from|to|m?msg)?|sem_\w*wait|sig(?:timed)?wait(?:info)?|sigsuspend|wait(?:pid|id|3|4)?)\(")
+    r"(?<![\w.>])(?:next_)?(accept4?|close|connect|creat|fd?sync|fdatasync|getrandom|msync|(?:clock_)?nanosleep|u?sleep"
+    r"|open(?:at)?(?:64)?|pause|p?poll|p?select|epoll_p?wait2?|p?(?:read|write)v?|(?:recv|send)(?:from|to|m?msg)?"
+    r"|sem_\w*wait|sig(?:timed)?wait(?:info)?|sigsuspend|wait(?:pid|id|3|4)?)\(")
 PROGRAMS_OWN = re.compile(r"wrap/.+|drain/drain_wait|base/next")     # files in which the program's calls go on to libc
 
 # What a libc function that concerns us is likely to be called by.
 LOOKS_LIKE = re.compile(
-    r"open(?!log$)|close|dup[23]?$|socket|accept|pipe|eventfd|timerfd|memfd|pidfd|notify|mks?temp|tmpfile|fcntl|ioctl|bind$|listen|connect"
+    r"open(?!log$)|close|dup[23]?$|socket|accept|pipe|eventfd|timerfd|memfd|pidfd|notify|mks?temp|tmpfile|fcntl|ioctl"
+    r"|bind$|listen|connect"
     r"|exec|fork|spawn|clone|_?daemon|system$|(send|recv)m?msg|^_*sig(?!n|abbrev|desc|add|del|empty|fill|is|and|or)"
-    r"|_?poll$|select|epoll|sleep|pause|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)|unlink|remove|rename|^_*wait(id|pid|3|4)?$")
+    r"|_?poll$|select|epoll|sleep|pause|^(sem|msg|mq)_?(op|timedop|snd|rcv|timedwait|clockwait)"
+    r"|unlink|remove|rename|^_*wait(id|pid|3|4)?$")
 
 
 # Of the compiler's making: they come and go with its version and flags.
-OF_TOOLCHAIN = {"_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__", "__environ", "__assert_fail",
-                "__register_atfork", "__stack_chk_fail", "memrchr", "stat", "fstat", "in6addr_any", "in6addr_loopback"}
+OF_TOOLCHAIN = {
+    "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__", "__environ",
+    "__assert_fail", "__register_atfork", "__stack_chk_fail", "memrchr", "stat", "fstat", "in6addr_any",
+    "in6addr_loopback"
+}
 
 
 def imports():
@@ -126,7 +132,8 @@ def _excepted(symbols):
     """Those that exceptions.txt gives a reason for; a name there may be a pattern."""
     patterns = exceptions()
     globs = [pattern for pattern in patterns if "*" in pattern]
-    return {symbol for symbol in symbols if symbol in patterns or any(fnmatch.fnmatchcase(symbol, pattern) for pattern in globs)}
+    return {symbol for symbol in symbols
+            if symbol in patterns or any(fnmatch.fnmatchcase(symbol, pattern) for pattern in globs)}
 
 
 def _must_be_empty(what, symbols):
@@ -188,9 +195,14 @@ def only_the_programs_own_calls_are_cancellation_points(_build):
     for file in files:
         name = str(file.relative_to(SHIM).with_suffix(""))
         code = re.sub(r'/\*.*?\*/|"(?:[^"\\]|\\.)*"', "", file.read_text(), flags=re.DOTALL)
-        _must_be_empty(f"{name} calls", set() if PROGRAMS_OWN.fullmatch(name) else set(CANCELLATION_POINTS.findall(code)))
+        _must_be_empty(f"{name} calls",
+                       set() if PROGRAMS_OWN.fullmatch(name) else set(CANCELLATION_POINTS.findall(code)))
 
 
-CHECKS = {check.__name__: check for check in (rows_are_exports, the_api_is_exported_and_nothing_within, only_what_has_a_reason_is_called, a_program_gains_no_library,
-                                              every_concern_has_a_row_or_a_reason, every_libc_function_that_looks_like_it_is_judged,
-                                              servers_call_nothing_unjudged, only_the_programs_own_calls_are_cancellation_points)}
+CHECKS = {
+    check.__name__: check for check in (
+        rows_are_exports, the_api_is_exported_and_nothing_within, only_what_has_a_reason_is_called,
+        a_program_gains_no_library, every_concern_has_a_row_or_a_reason,
+        every_libc_function_that_looks_like_it_is_judged, servers_call_nothing_unjudged,
+        only_the_programs_own_calls_are_cancellation_points)
+}

@@ -80,7 +80,7 @@ static bool all_have_bound(void)
 }
 
 /*
- * Each has a listener of its own that its owner does not know: the next generation's workers get all of them, and each
+ * Each has a listener of its own that its owner does not know. The next generation's workers get all of them, and each
  * another one.
  */
 TEST(listeners_that_workers_bind_are_taken_over_one_each, BELL)
@@ -348,11 +348,11 @@ static void is_refused(const char *word)
 	CHECK(strstr(ask("status"), "generation=1"));
 }
 
-#define ROOT_ONLY                                                                                                                          \
-	do {                                                                                                                               \
-		keep_listener();                                                                                                           \
-		if (geteuid())                                                                                                             \
-			return;                                                                                                            \
+#define ROOT_ONLY                                                                                                      \
+	do {                                                                                                           \
+		keep_listener();                                                                                       \
+		if (geteuid())                                                                                         \
+			return;                                                                                        \
 	} while (0)
 
 TEST(another_user_is_refused, ONCE, "WARNS=1")

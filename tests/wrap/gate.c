@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The gate: the next generation starts beside this one, complete but for clients, and takes the listener's place when
- * it is told to. Each case runs in both: generation 1 serves in a thread, and asks the runner, who is the supervisor;
- * generation 2 serves until it is asked to end. A server answers with its generation's number.
+ * it is told to. Each case runs in both. Generation 1 serves in a thread, and asks the runner, which is the supervisor.
+ * Generation 2 serves until it is asked to end. A server answers with its generation's number.
  */
-#include "../support/sockets.h"
+#include "../support/gates.h"
+#include "../support/processes.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -13,45 +14,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { END = 'e', ONESHOT_THREADS = 2 };
-
-static int listener, epfd;
-
-/* Takes one client, if one is there: false when that wants the server to end. */
-static bool serve_one(int fd)
-{
-	char word = 0, number = (char)('0' + generation());
-	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-
-	if (peer < 0)
-		return true;
-	if (read(peer, &word, 1) == 1)
-		CHECK_INT(write(peer, &number, 1), 1);
-	close(peer);
-	return word != END;
-}
-
-static void register_listener(uint32_t events)
-{
-	struct epoll_event event = {.events = events, .data.u64 = UINT64_C(0x1234567890)};
-
-	epfd = MUST(epoll_create1(EPOLL_CLOEXEC));
-	MUST(epoll_ctl(epfd, EPOLL_CTL_ADD, listener, &event));
-}
-
 static bool serve_by_accept(void)
 {
 	return serve_one(listener);
-}
-
-static bool serve_by_epoll(void)
-{
-	struct epoll_event event;
-	int n = epoll_wait(epfd, &event, 1, -1);
-
-	CHECK(n == 1 || (n < 0 && errno == EINTR));
-	CHECK(n < 1 || event.data.u64 == UINT64_C(0x1234567890));
-	return n < 1 || serve_one(listener);
 }
 
 /* Edge-triggered: to the end of the queue. */
@@ -96,55 +61,6 @@ static bool serve_by_select(void)
 	FD_ZERO(&set);
 	FD_SET(listener, &set);
 	return select(listener + 1, &set, NULL, NULL, NULL) < 1 || serve_one(listener);
-}
-
-static void *serve_in_thread(void *serve)
-{
-	while (((bool (*)(void))serve)())
-		;
-	return NULL;
-}
-
-static const char *generation_at(const char *where)
-{
-	static char answer[64];
-	char send[64];
-	const char *number = ask("connect %s", where);
-
-	CHECK(is_connection(number));
-	snprintf(send, sizeof(send), "send %s ?", number);
-	snprintf(answer, sizeof(answer), "recv %s", number);
-	CHECK(!strcmp(ask("%s", send), "ok"));
-	return ask("%s", answer);
-}
-
-/* "tcp:127.0.0.1:4321" or "unix:@name" as the runner wants to be told where to connect to. */
-static char *place_of_door(const char *door)
-{
-	static char where[256];
-	const char *colon = strrchr(door, ':');
-
-	CHECK(strcmp(door, "none"));
-	if (!strncmp(door, "unix:", 5))
-		snprintf(where, sizeof(where), "unix %s", door + 5);
-	else
-		snprintf(where, sizeof(where), "tcp %.*s %s", (int)(colon - door - 4 - 2 * (door[4] == '[')),
-			 door + 4 + (door[4] == '['), colon + 1);
-	return where;
-}
-
-static void end_at(const char *where)
-{
-	char send[64];
-
-	snprintf(send, sizeof(send), "send %s %c", ask("connect %s", where), END);
-	CHECK(!strcmp(ask("%s", send), "ok"));
-}
-
-static void check_serves(const char *where, const char *number)
-{
-	for (int i = 0; i < 3; i++)
-		CHECK(!strcmp(generation_at(where), number));
 }
 
 /* The part of the generations by these numbers; `where`: as the runner connects to the listener. */
@@ -192,11 +108,6 @@ static void tcp(bool (*serve)(void), void (*prepare)(void))
 TEST(gate_swaps_under_a_thread_in_accept, ONCE)
 {
 	tcp(serve_by_accept, NULL);
-}
-
-static void level(void)
-{
-	register_listener(EPOLLIN);
 }
 
 TEST(gate_swaps_in_epoll, ONCE)
@@ -279,6 +190,20 @@ TEST(gate_keeps_the_pid_file_of_the_next_generation, ONCE)
 	CHECK_FAILS(unlink(in_room("pid")), ENOENT);
 	end_at(door);
 	CHECK(!strcmp(ask("end-of-next"), "0"));
+}
+
+static void has_pid_file(void)
+{
+	if (generation() == 2)
+		CHECK_FAILS(kill(get("pid"), 0), ESRCH); /* another file stands in for it */
+	put("pid", getpid());
+	CHECK(get("pid") == getpid());
+}
+
+/* Apache, gunicorn and unicorn end at once where a pid file names a process that runs. */
+TEST(gate_hides_the_pid_file_of_the_last_generation, ONCE)
+{
+	tcp(serve_by_accept, has_pid_file);
 }
 
 TEST(gate_swaps_a_unix_socket_and_keeps_its_path, ONCE)
@@ -368,21 +293,37 @@ TEST(gate_swaps_in_all_workers, ONCE)
 	end_workers();
 }
 
-/* A process that cannot answer: the gate stays open, in all others too. */
+/*
+ * A process that hears no signal, as long as its vfork child goes on, cannot answer: the gate stays open, in all others
+ * too. (One that was stopped accepts nothing, and is passed over.)
+ */
 TEST(gate_that_a_worker_does_not_close_is_opened_again, ONCE)
 {
-	char where[64];
+	char where[64], byte;
+	int line[2];
+	pid_t deaf;
 
 	snprintf(where, sizeof(where), "tcp 127.0.0.1 %d", port(0));
 	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 	MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
 	fork_workers();
 	check_serves(where, "1");
-	MUST(kill(workers[1], SIGSTOP));
+	MUST(pipe(line));
+	deaf = MUST(fork());
+	if (!deaf) {
+		MUST(close(line[1]));
+		if (!vfork())
+			_exit(read(line[0], &byte, 1) != 0);
+		for (;;)
+			pause();
+	}
+	CHECK(AWAIT(state_of(deaf) == 'D', 5000));
 	CHECK(strstr(ask("wish CLOSE"), "did not close its gate in time") != NULL);
-	MUST(kill(workers[1], SIGCONT));
+	MUST(close(line[1]));
 	for (int i = 0; i < 5; i++)
 		check_serves(where, "1");
+	MUST(kill(deaf, SIGKILL));
+	CHECK_INT(waitpid(deaf, NULL, 0), deaf);
 	end_workers();
 }
 
@@ -405,8 +346,8 @@ TEST(gate_is_not_seen_by_getsockname, ONCE)
 }
 
 /*
- * Behind the gate it is set on the door; the listener has it from the moment on at which the gate opens, and not
- * before: it is still another generation's.
+ * Behind the gate it is set on the door. The listener has it from the moment at which the gate opens, and not before:
+ * until then it is still another generation's.
  */
 TEST(gate_gives_options_and_flags_when_it_opens, ONCE)
 {
@@ -432,7 +373,7 @@ TEST(gate_gives_options_and_flags_when_it_opens, ONCE)
 	CHECK(!strcmp(ask("end-of-next"), "0"));
 }
 
-/* A listener that the old generation does not have: nobody is let in before the gate opens. */
+/* A listener that the old generation does not have: no client is let in before the gate opens. */
 TEST(gate_stands_before_a_new_listener_too, ONCE)
 {
 	char where[64];
@@ -469,7 +410,7 @@ TEST(gate_stays_closed_over_the_programs_own_exec, ONCE)
 
 /* ---- datagrams ---- */
 
-TEST(gate_keeps_datagrams_for_who_serves, ONCE)
+TEST(gate_keeps_datagrams_for_the_server, ONCE)
 {
 	char where[64], bytes[64] = "";
 	int fd = bound(inet4("127.0.0.1", port(0)), SOCK_DGRAM);

@@ -5,6 +5,7 @@
  */
 #include "../support/sockets.h"
 
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
@@ -109,12 +110,12 @@ static void get_from(int number, const char *expected)
 
 enum { IDLE = 5, STREAM = IDLE, FRESH };
 
-/* `prepare`: makes who serves, in either generation. */
-static void passes(void *(*serve)(void *))
+/* deferred_s: how long accept() waits for a client's first word; 0: it does not. */
+static void passes(void *(*serve)(void *), int deferred_s)
 {
 	pthread_t server;
 
-	listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
+	listener = listening_with(inet4("127.0.0.1", port(0)), IPPROTO_TCP, TCP_DEFER_ACCEPT, deferred_s);
 	MUST(fcntl(listener, F_SETFL, O_RDWR | O_NONBLOCK));
 	if (generation() == 2) {
 		serve(NULL);
@@ -135,19 +136,25 @@ static void passes(void *(*serve)(void *))
 	get_from(FRESH, "2");
 	say_to(STREAM, "hello", "1");
 	get_from(0, "2");
-	CHECK_INT(atoi(ask("passed")), IDLE + 1);
+	CHECK_INT(atoi(ask("passed")), deferred_s ? IDLE : IDLE + 1); /* one that is deferred stayed in the queue */
 	say_to(0, "end", "2");
 	CHECK(!strcmp(ask("end-of-next"), "0"));
 }
 
 TEST(pass_gives_idle_connections_to_the_next_generation_and_keeps_the_others, ONCE)
 {
-	passes(serve_by_epoll);
+	passes(serve_by_epoll, 0);
 }
 
 TEST(pass_takes_connections_from_threads_that_sleep_in_a_read, ONCE)
 {
-	passes(serve_by_threads);
+	passes(serve_by_threads, 0);
+}
+
+/* The next generation holds those that are silent: all of them, and not the one that came last. */
+TEST(pass_gives_all_silent_connections_of_a_listener_that_defers, ONCE)
+{
+	passes(serve_by_epoll, 30);
 }
 
 /* ---- workers ---- */

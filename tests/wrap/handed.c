@@ -105,7 +105,7 @@ static int child(int *line)
 
 static int listener;
 
-/* The same client as in the first generation, and nobody else. */
+/* The same client as in the first generation, and no other. */
 static int accepted(void)
 {
 	int connection;

@@ -72,7 +72,7 @@ static void write_lies(const struct lies *lies, char *at, size_t size, unsigned 
 	}
 }
 
-/* Until it is told to leave; and it may have hidden itself from who would tell it. */
+/* Until it is told to leave; and it may have hidden itself from the process that would tell it. */
 static void scribble(const struct lies *lies, int ready)
 {
 	char *at[4];

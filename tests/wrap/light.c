@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that was merely started by one under cpr pays next to nothing, until it does something that matters; and
- * then nothing of its start is lost.
+ * A program that was merely started by one under cpr pays next to nothing, until it does something that matters. Then
+ * nothing of its start is lost.
  */
 #include "../support/api.h"
 #include "../support/sockets.h"
@@ -96,7 +96,7 @@ static rlim_t soft_limit(void)
 	return limit.rlim_cur;
 }
 
-/* Everything is changed while nobody looks. */
+/* Everything is changed while nothing looks. */
 static void change_all(void)
 {
 	struct rlimit limit;

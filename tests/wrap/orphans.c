@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Orphans: hidden from a program that closes everything, closed with a warning when nobody asked in time, and out of
- * the way when asked.
+ * Orphans: hidden from a program that closes everything, out of the way when asked for, and closed with a warning when
+ * not asked for in time.
  */
 #include "../support/api.h"
 #include "../support/sockets.h"
@@ -360,7 +360,7 @@ TEST(an_inherited_listener_may_be_bound_anew, EXEC)
 	MUST(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
 }
 
-/* Restarted from outside it is as at the start: nobody passes a number on. */
+/* Restarted from outside it is as at the start: nothing passes a number on. */
 TEST(after_a_restart_nothing_is_inherited_by_number, BELL)
 {
 	struct address a = inet4("127.0.0.1", port(0));

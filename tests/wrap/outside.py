@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""What is seen only from outside of a program: bad rings, other users, two restarts at once, and what starts under cpr-exec."""
+"""What is seen only from outside of a program: bad rings, two restarts at once, and what starts under cpr-exec."""
 
 import contextlib
 import os
 import pathlib
-import pwd
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 import ports
+import preload
 import ring
 from conversation import Wrong
 
@@ -41,10 +39,11 @@ class Server:
         program.write_text(script, encoding="utf-8")
         env = dict(os.environ, CPR_LOG=f"warn:{room}/cpr.log")
         if not start:
-            env["LD_PRELOAD"] = str(build / "libcpr.so")
+            env |= preload.environment(build / "libcpr.so")
         program.chmod(0o755)
         command = [*(start or []), *([] if directly else ["/usr/bin/python3"]), str(program), str(self.port)]
-        self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, user=user, group=user, extra_groups=[] if user else None)
+        self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, user=user, group=user,
+                                        extra_groups=[] if user else None)
         self.pid = self.process.pid
         self.inode = self.hear_inode()
 
@@ -95,9 +94,9 @@ def server(build, **how):
 
 def a_bad_request_is_refused(build):
     long_path = b"/" + b"x" * 4095      # no end
-    bad = [ring.request(ring.STATUS, magic=1), ring.request(0), ring.request(99), ring.request(ring.RESTART, b"relative"),
-           ring.request(ring.RESTART, long_path), b"x", b"", b"\0" * 5000, ring.request(ring.STATUS)[:-1], ring.request(ring.STATUS) + b"x",
-           ring.request(ring.RETIRE)]
+    bad = [ring.request(ring.STATUS, magic=1), ring.request(0), ring.request(99),
+           ring.request(ring.RESTART, b"relative"), ring.request(ring.RESTART, long_path), b"x", b"", b"\0" * 5000,
+           ring.request(ring.STATUS)[:-1], ring.request(ring.STATUS) + b"x", ring.request(ring.RETIRE)]
     with server(build) as running:
         for request in bad:
             with ring.Call(running.pid) as call:
@@ -109,7 +108,7 @@ def a_bad_request_is_refused(build):
         must(running.generation() == 1, "it restarted")
 
 
-def who_rings_and_says_nothing_is_let_go(build):
+def a_ring_that_says_nothing_is_let_go(build):
     with server(build) as running, ring.Call(running.pid) as silent, ring.Call(running.pid) as gone:
         silent.ring()
         must(silent.answered(WITHIN), "not answered")
@@ -119,7 +118,7 @@ def who_rings_and_says_nothing_is_let_go(build):
         must(running.generation() == 1, "no answer")
 
 
-def a_ring_that_nobody_listens_on_does_nothing(build):
+def a_ring_without_a_listener_does_nothing(build):
     with server(build) as running:
         for nonce in (0, 1, 2**64 - 1, 0xdeadbeef):
             ring.queue_signal(running.pid, nonce)
@@ -184,7 +183,7 @@ def a_library_of_another_format_is_refused(build):
         must(whole.count(note) == 1, "the library's note is not where it was")
         replace(library, whole.replace(note, b"CPR\0" + (0).to_bytes(4, "little")))
         is_refused(running, f"{library}, which LD_PRELOAD names, is not cpr's library")
-        replace(library, whole.replace(b"CPR\0", b"XXX\0"))
+        replace(library, whole.replace(b"CPR\0", b"RPC\0"))
         is_refused(running, f"{library}, which LD_PRELOAD names, is not cpr's library")
         replace(library, b"")
         is_refused(running, f"{library}, which LD_PRELOAD names, is not cpr's library")
@@ -307,7 +306,8 @@ def a_pid_file_is_put_back_when_exec_fails(build):
         with open(busy, "ab"):
             answer = ring.restart(running.pid, WITHIN, str(busy).encode())
             must(answer["result"] == "failed" and "busy" in answer["reason"], f"{answer}")
-        must(path.read_text(encoding="ascii") == str(running.pid) and path.stat().st_mode & 0o777 == 0o640, "it is not what it was")
+        must(path.read_text(encoding="ascii") == str(running.pid) and path.stat().st_mode & 0o777 == 0o640,
+             "it is not what it was")
         running.restart()
 
 
@@ -381,156 +381,14 @@ def clients_of_listeners_that_are_gone_are_served(build):
     must(max(waits) < 5, f"a client waited {max(waits):.1f} s")
 
 
-# --- a call that fails
-
-# (system call, error): each fails once, the first time that a thread of the process makes it. Not those that an image makes before main().
-FAILURES = (("memfd_create", "EMFILE"), ("memfd_create", "ENOMEM"), ("ftruncate", "ENOSPC"), ("clone", "EAGAIN"), ("execve", "ENOMEM"),
-            ("execve", "E2BIG"), ("close_range", "ENOSYS"), ("getdents64", "ENOMEM"), ("connect", "ECONNREFUSED"), ("membarrier", "EPERM"),
-            ("prlimit64", "EPERM"), ("chdir", "EACCES"))
-
-
-def _restart_with_a_failure(build, call, error):
-    with server(build) as running:
-        trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when=1"]
-        with subprocess.Popen([*trace, "-p", str(running.pid)], stderr=subprocess.DEVNULL) as strace:
-            status = pathlib.Path(f"/proc/{running.pid}/status")
-            until = time.monotonic() + WITHIN
-            while "TracerPid:\t0\n" in status.read_text(encoding="ascii") and time.monotonic() < until:
-                time.sleep(0.01)
-            try:
-                result = ring.restart(running.pid, 3).get("result")
-            except ring.Silence:
-                result = None
-            strace.terminate()
-        running.serves()
-        generation = running.generation()
-        must(generation == (2 if result == "ready" else 1), f"{call} said {error}: {result}, and it is generation {generation}")
-        running.restart()
-
-
-def a_call_that_fails_once_loses_nothing(build):
-    if not shutil.which("strace"):
-        return
-    for call, error in FAILURES:
-        _restart_with_a_failure(build, call, error)
-
-
-# --- other users
-
-def _other_users():
-    if os.geteuid():
-        return None
-    return pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
-
-
-def _identity(user):
-    return {"cwd": "/", "user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "env": {"PYTHONPATH": _readable_support()}}
-
-
-def _as_user(user, code, *arguments):
-    """Runs a piece of Python as somebody else; what it prints."""
-    command = ["/usr/bin/python3", "-B", "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **_identity(user))
-    must(done.returncode == 0, done.stderr.strip())
-    return done.stdout.strip()
-
-
-def _readable_support():
-    """Where the ring client can be read by everyone, whoever owns this tree."""
-    if not hasattr(_readable_support, "room"):
-        _readable_support.room = tempfile.TemporaryDirectory(prefix="cpr-wrap-")
-        os.chmod(_readable_support.room.name, 0o755)
-        shutil.copy(ring.__file__, _readable_support.room.name)
-        os.chmod(os.path.join(_readable_support.room.name, "ring.py"), 0o644)
-    return _readable_support.room.name
-
-
-RING_AS_OTHER = """
-import sys, ring
-try:
-    print(ring.ask(int(sys.argv[1]), ring.STATUS, 1.0))
-except OSError as error:
-    print(type(error).__name__)
-"""
-
-LISTEN_AS_OTHER = """
-import sys, ring
-with ring.Call(0, int(sys.argv[1])) as call:
-    print("listening", flush=True)
-    heard = call.answered(5.0)
-    if heard:
-        try:
-            call.send(ring.request(ring.RESTART))
-            print(call.hear(5.0))
-        except OSError as error:
-            print(type(error).__name__)
-    else:
-        print("nobody")
-"""
-
-
-RESTART_AS_OTHER = """
-import sys, ring
-print(ring.restart(int(sys.argv[1]), 10.0, sys.argv[2].encode()).get("result"))
-"""
-
-
-def a_program_is_named_only_with_all_rights(build):
-    """The server may bind low ports, and its user may not: nobody of that user makes it run another file."""
-    users = _other_users()
-    if not users or not shutil.which("setpriv"):
-        return
-    user, python = users[0], os.path.realpath("/usr/bin/python3")
-    may = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    more = ["--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service"]
-    with tempfile.TemporaryDirectory(prefix="cpr-wrap-") as room:
-        os.chmod(room, 0o755)
-        shutil.copy(build / "libcpr.so", room)
-        preload = ["env", f"LD_PRELOAD={room}/libcpr.so"]
-        for rights, expected in ((more, "refused"), ([], "ready")):
-            with server(pathlib.Path(room), start=[*may, *rights, *preload]) as running:
-                must(_as_user(user, RESTART_AS_OTHER, running.pid, python) == expected, f"to name a program is not {expected}")
-                if expected == "refused":
-                    must(_as_user(user, RESTART_AS_OTHER, running.pid, "") == "ready", "a plain restart is not allowed")
-                    must(ring.restart(running.pid, WITHIN, python.encode())["result"] == "ready", "root may not")
-
-
-def another_user_cannot_ring(build):
-    users = _other_users()
-    if not users:
-        return
-    with server(build) as running:
-        must(_as_user(users[0], RING_AS_OTHER, running.pid) == "PermissionError", "nobody rang root")
-    with server(build, user=users[1].pw_uid) as running:
-        must(_as_user(users[0], RING_AS_OTHER, running.pid) == "PermissionError", "nobody rang daemon")
-        must("'result': 'ok'" in _as_user(users[1], RING_AS_OTHER, running.pid), "daemon cannot ring its own")
-        must(running.generation() == 1, "root cannot ring it")
-
-
-def a_forged_ring_is_not_answered(build):
-    """A ring that came with rights leads to a socket of somebody who has none: SO_PEERCRED tells, and nothing is read."""
-    users = _other_users()
-    if not users:
-        return
-    nonce = 0x5eed0000 + os.getpid()
-    with server(build) as running:
-        listener = subprocess.Popen(["/usr/bin/python3", "-B", "-c", LISTEN_AS_OTHER, str(nonce)], stdout=subprocess.PIPE, text=True,
-                                    **_identity(users[0]))
-        with listener:
-            must(listener.stdout.readline() == "listening\n", "the listener did not start")
-            ring.queue_signal(running.pid, nonce)
-            said = listener.stdout.read().strip()
-        must(said in ("b''", "BrokenPipeError", "ConnectionResetError"), f"it was told {said!r}")
-        must(running.generation() == 1, "it restarted")
-
-
 # --- restarts
 
 def two_restarts_at_once(build):
     with server(build) as running:
         for generation in range(2, 7):
             answers = []
-            threads = [threading.Thread(target=lambda: answers.append(ring.restart(running.pid, WITHIN))) for _ in range(2)]
+            threads = [threading.Thread(target=lambda: answers.append(ring.restart(running.pid, WITHIN)))
+                       for _ in range(2)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -547,7 +405,8 @@ def two_cprctl_restarts_at_once(build):
     with server(build) as running:
         command = [str(build / "cprctl"), "restart", str(running.pid)]
         for _ in range(3):
-            both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+            both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                    for _ in range(2)]
             said = [process.communicate(timeout=WITHIN * 2) for process in both]
             codes = sorted(process.returncode for process in both)
             must(codes[0] == 0 and codes[1] in (0, 1), f"exit statuses {codes}: {said}")
@@ -593,7 +452,8 @@ def a_process_that_dies_while_it_is_rung(build):
             must(call.hear(WITHIN) == b"", "a dead process spoke")
         running.process.stdout.close()
         began = time.monotonic()
-        done = subprocess.run([build / "cprctl", "restart", str(running.pid)], capture_output=True, text=True, check=False)
+        done = subprocess.run([build / "cprctl", "restart", str(running.pid)], capture_output=True, text=True,
+                              check=False)
         must(done.returncode == 3 and time.monotonic() - began < 5, f"{done.returncode}: {done.stderr}")
 
 
@@ -613,32 +473,11 @@ def a_script_by_its_first_line(build):
                 must(line.read().split(b"\0")[:2] == [b"/usr/bin/python3", b"-B"], "another command line")
 
 
-def a_shell_with_a_getenv_of_its_own_execs_itself(build):
-    """bash: its own unsetenv would leave CPR_STATE_FD where it is, for each of its children to complain of."""
-    script = 'test "$AGAIN" && { env; exec true; }; AGAIN=1 exec bash -c "$0" "$0"'
-    done = subprocess.run(["bash", "-c", script, script], env=dict(os.environ, LD_PRELOAD=str(build / "libcpr.so")), capture_output=True, text=True,
-                          check=True, timeout=WITHIN)
-    must("AGAIN=1" in done.stdout and "CPR_STATE_FD" not in done.stdout, "the state is in the environment")
-    must(not done.stderr, done.stderr)
-
-
-def a_stranger_without_the_library_ignores_no_signal(build):
-    """The doorbell is muted for an image that hangs it anew; any other would ignore its signal for good, and so would all that it starts."""
-    script = 'import os; os.fork() or os.execve("/bin/cat", ["cat", "/proc/self/status"], {}); os.wait()'
-    done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ, LD_PRELOAD=str(build / "libcpr.so")), capture_output=True, text=True, check=True,
-                          timeout=WITHIN, preexec_fn=lambda: signal.signal(signal.SIGRTMAX - 5, signal.SIG_DFL))
-    ignored = int(done.stdout.partition("SigIgn:")[2].split()[0], 16)
-    must(not ignored >> (signal.SIGRTMAX - 6) & 1, f"ignored: {ignored:x}")
-
-
 CHECKS = {check.__name__: check for check in (
-    a_bad_request_is_refused, who_rings_and_says_nothing_is_let_go, a_ring_that_nobody_listens_on_does_nothing,
+    a_bad_request_is_refused, a_ring_that_says_nothing_is_let_go, a_ring_without_a_listener_does_nothing,
     a_hundred_callers_at_once_are_answered, a_library_that_is_gone_is_refused, a_library_of_another_format_is_refused,
     a_script_that_is_gone_is_refused, a_look_for_children_is_no_wait_for_work,
-    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_program_is_named_only_with_all_rights, a_pid_file_of_its_own_is_no_obstacle,
-    clients_of_listeners_that_are_gone_are_served, a_call_that_fails_once_loses_nothing,
-    a_pid_file_is_put_back_when_exec_fails,     another_user_cannot_ring, a_forged_ring_is_not_answered, two_restarts_at_once,
-    two_cprctl_restarts_at_once,
-    a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung, cpr_exec_starts_the_same,
-    a_script_by_its_first_line, a_shell_with_a_getenv_of_its_own_execs_itself,
-    a_stranger_without_the_library_ignores_no_signal)}
+    one_that_shows_no_wait_is_taken_for_ready, a_program_that_receives_is_ready, a_pid_file_of_its_own_is_no_obstacle,
+    a_pid_file_is_put_back_when_exec_fails, clients_of_listeners_that_are_gone_are_served, two_restarts_at_once,
+    two_cprctl_restarts_at_once, a_restart_while_clients_come_refuses_none, a_process_that_dies_while_it_is_rung,
+    cpr_exec_starts_the_same, a_script_by_its_first_line)}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is opened and bound is looked at late: by then the number may be another's, the path gone, and a vfork child
+ * What is opened and bound is looked at late. By then the number may be another's, the path gone, and a vfork child
  * have been at it.
  */
 #include "../support/api.h"

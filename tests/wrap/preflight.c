@@ -85,7 +85,7 @@ TEST(a_parent_with_a_listener_is_restarted, BELL)
 	kill((int)get("child"), SIGKILL);
 }
 
-/* A child that is dead does no work, whether or not somebody waits for it. */
+/* A child that is dead does no work, whether or not it is waited for. */
 TEST(a_parent_of_the_dead_is_restarted, BELL)
 {
 	if (generation() == 1) {

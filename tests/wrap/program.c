@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A program file that would not run is refused before anybody is disturbed; one that would is exec'ed. */
+/* A program file that would not run is refused before any connection is disturbed; one that would is exec'ed. */
 #include "../support/sockets.h"
 
 #include <elf.h>

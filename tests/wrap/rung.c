@@ -15,7 +15,7 @@ static void begin_rings(int count, int every_ms)
 	CHECK(!strcmp(ask("rings %d %d", count, every_ms), "ok"));
 }
 
-/* Waits for the last. (On a busy machine who rings may be late with his word, and is let go.) */
+/* Waits for the last. (On a busy machine a ringing process may be late with its word, and is let go.) */
 static void end_rings(void)
 {
 	CHECK(atoi(ask("rung")) > 0);
@@ -104,7 +104,7 @@ TEST(accept_ends_by_its_limit_when_rung, ONCE)
 
 /* ---- SO_SNDTIMEO ---- */
 
-/* A listener's queue is full: the next one who connects waits. */
+/* A listener's queue is full: the next connect() waits. */
 static int with_full_queue(struct address a)
 {
 	int fd = bound(a, SOCK_STREAM), before;
@@ -115,7 +115,7 @@ static int with_full_queue(struct address a)
 	return fd;
 }
 
-/* There is room when the rings are over: who connects has been cut short by them, if by anything. */
+/* There is room when the rings are over: a connect() has been cut short by them, if by anything. */
 static void connects_when_there_is_room(struct address a)
 {
 	int listener = with_full_queue(a), fd = MUST(socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -282,7 +282,7 @@ static void answer(int fd, int number)
 	CHECK(!strcmp(ask("response 0"), "ok"));
 }
 
-/* Who is dead does not read it for ever: it is frozen, and carried. */
+/* A dead thread does not read it for ever: it is frozen, and carried. */
 TEST(a_connection_whose_reader_was_cancelled_is_carried, BELL)
 {
 	int fd = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), client;

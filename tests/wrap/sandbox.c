@@ -141,7 +141,7 @@ TEST(a_filter_by_number_sees_no_call_of_ours, ONCE)
 	serves_in_a_filter(true);
 }
 
-/* As memcached: a thread installs its own, and is the first to serve anybody. */
+/* As memcached: a thread installs its own, and is the first to serve a client. */
 static void *serve_in_thread(void *arg)
 {
 	install_filter(true);

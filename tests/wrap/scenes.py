@@ -46,8 +46,10 @@ STARTS = {
     "directory_is_followed_by_its_path": _behind_a_link,
     "a_deleted_directory_does_not_stop_a_restart": _in_directory,
     "a_directory_made_anew_is_found": _in_directory,
-    "signal_mask_is_as_at_start": lambda room: {"preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])},
-    "ignored_signals_are_as_at_start": lambda room: {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)},
+    "signal_mask_is_as_at_start": lambda room: {
+        "preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])},
+    "ignored_signals_are_as_at_start": lambda room: {
+        "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)},
     "soft_limits_are_as_at_start": _limits,
     "a_relative_path_is_the_starts": lambda room: {"cwd": room, "relative": True},
     "environment_is_as_at_start": lambda room: {"env": {"WRAP_GIVEN": "by the start"}},

@@ -16,7 +16,7 @@ enum { STACK = 256 * 1024, PAINT = 0xa5, LIMIT = 2048 };
 /* ---- what is called ---- */
 
 static int fds[8];
-static struct address here, nobody;
+static struct address here, unserved;
 static char fifo[256], moved[256]; /* all is got ready before: snprintf() alone takes 1.6 KiB */
 static char *const no_arguments[] = {"nothing", NULL};
 
@@ -88,11 +88,11 @@ static void connect_it(void)
 	MUST(connect(fds[2], &here.any, here.len));
 }
 
-static void connect_to_nobody(void)
+static void connect_unserved(void)
 {
 	int fd = MUST(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
 
-	connect(fd, &nobody.any, nobody.len);
+	connect(fd, &unserved.any, unserved.len);
 	close(fd);
 }
 
@@ -238,7 +238,7 @@ static void exec_nothing_at(void)
 	CHECK(execveat(AT_FDCWD, "nonexistent/file", no_arguments, environ, 0) < 0 && errno == ENOENT);
 }
 
-static void wait_for_nobody(void)
+static void wait_for_no_child(void)
 {
 	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }
@@ -262,7 +262,7 @@ static const struct family {
 	{"listen", prepare_listener, listen_on_it},
 	{"close a listener", NULL, close_it},
 	{"connect", prepare_client, connect_it},
-	{"connect to nobody", NULL, connect_to_nobody},
+	{"connect to an unserved path", NULL, connect_unserved},
 	{"accept", prepare_accept, accept_it},
 	{"read", prepare_read, read_it},
 	{"write", NULL, write_it},
@@ -281,7 +281,7 @@ static const struct family {
 	{"execve", NULL, exec_nothing},
 	{"execvp", NULL, exec_nothing_in_path},
 	{"execveat", NULL, exec_nothing_at},
-	{"waitpid", NULL, wait_for_nobody},
+	{"waitpid", NULL, wait_for_no_child},
 };
 
 /* ---- how deep it goes ---- */
@@ -338,7 +338,7 @@ TEST(no_wrapper_takes_more_than_2_KiB_of_stack, BOTH, "WARNS=1;LD_BIND_NOW=1;CPR
 	MUST(chdir(getenv("WRAP_ROOM")));
 	snprintf(fifo, sizeof(fifo), "%s", in_room("fifo"));
 	snprintf(moved, sizeof(moved), "%s", in_room("renamed"));
-	nobody = local(in_room("kept2"));
+	unserved = local(in_room("kept2"));
 	mkfifo("fifo", 0600);
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
 		long taken;

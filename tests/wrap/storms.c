@@ -239,7 +239,7 @@ TEST(what_was_closed_past_us_is_not_handed_over, BOTH)
 }
 
 /*
- * What the API saved is looked at only when it has arrived: whoever is found at its number then came over the exec
+ * What the API saved is looked at only when it has arrived. Whatever is found at its number then came over the exec
  * because of us.
  */
 TEST(a_tag_closed_past_us_is_not_found_by_the_next_generation, BOTH, "WARNS=1")

@@ -22,7 +22,7 @@ static void serve(int listener)
 }
 
 /* The owner has a name by which its workers pass their connections on. */
-TEST(strangers_at_the_owners_name_cut_nobody, BELL, "WARNS=1")
+TEST(strangers_at_the_owners_name_cut_no_client, BELL, "WARNS=1")
 {
 	int listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 

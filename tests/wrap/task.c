@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The task answers the doorbell: whatever its threads are in the middle of, a program lives on and is answered. */
+#include "../../shim/base/sys.h"
 #include "../support/sockets.h"
 
 #include <dirent.h>
@@ -217,6 +218,58 @@ TEST(the_task_ends_when_there_is_nothing_to_do, ONCE)
 	CHECK(!"it has ended");
 }
 
+/* ---- a thread that is gone before the task has made its first step ---- */
+
+enum { BLOCK = 64 * 1024, RUNG_AND_GONE = 50 };
+
+static struct brief {
+	char *block; /* its thread-local variables */
+	_Atomic int tid;
+	siginfo_t ring;
+} brief;
+
+/* As musl's detached threads end: with the mapping that their thread pointer points into. */
+static int ring_and_go(void *unused)
+{
+	long pid = sys(SYS_getpid), tid = sys(SYS_gettid);
+
+	sys(SYS_rt_tgsigqueueinfo, pid, tid, SIGRTMAX - 5, &brief.ring);
+	sys(SYS_munmap, brief.block, BLOCK);
+	sys(SYS_exit, 0);
+	return unused != NULL;
+}
+
+static void one_rings_and_goes(char *stack)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			  CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+	char **pointer;
+
+	brief.block = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(brief.block != MAP_FAILED);
+	pointer = (char **)(brief.block + BLOCK / 2);
+	pointer[0] = pointer[2] = (char *)pointer;
+	MUST(clone(ring_and_go, stack + BLOCK, flags, NULL, &brief.tid, pointer, &brief.tid));
+	CHECK(AWAIT(!brief.tid, 5000));
+}
+
+/* On one processor the task's first step comes after the thread's last one: it took its thread pointer from there. */
+TEST(a_thread_that_was_rung_may_be_gone_at_once, ONCE)
+{
+	char *stack = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cpu_set_t one;
+
+	CHECK(stack != MAP_FAILED);
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	MUST(sched_setaffinity(0, sizeof(one), &one));
+	brief.ring.si_code = SI_QUEUE;
+	brief.ring.si_value.sival_ptr = (void *)(1L << 40); /* no process listens */
+	for (int i = 0; i < RUNG_AND_GONE; i++)
+		one_rings_and_goes(stack);
+	CHECK(strstr(ask("status"), "result=ok"));
+}
+
 /* ---- where no thread can be started ---- */
 
 static void *nothing_at_all(void *unused)
@@ -254,4 +307,32 @@ TEST(rings_amid_malloc_are_answered_where_no_thread_can_be_started, ONCE)
 	ring_and_wait(RINGS, 5);
 	allocate_for(400);
 	all_were_answered(RINGS);
+}
+
+static _Atomic bool may_fork;
+
+static void *try_to_fork(void *unused)
+{
+	while (!may_fork)
+		sched_yield();
+	while (!over) {
+		CHECK_INT(fork(), -1);
+		CHECK_INT(errno, EAGAIN);
+	}
+	return unused;
+}
+
+/* A fork that fails takes the guard all the same, and then waits for malloc's lock. */
+TEST(rings_amid_fork_and_malloc_are_answered_where_no_thread_can_be_started, ONCE)
+{
+	pthread_t forks;
+
+	CHECK_INT(pthread_create(&forks, NULL, try_to_fork, NULL), 0);
+	let_no_thread_start();
+	may_fork = true;
+	ring_and_wait(RINGS, 10);
+	allocate_for(600);
+	all_were_answered(RINGS);
+	over = true;
+	pthread_join(forks, NULL);
 }

@@ -207,10 +207,10 @@ static void waits_well(waiter *wait)
 	CHECK_INT(wait(pipes[0], 0), 1);
 }
 
-#define WAITS_WELL(name)                                                                                                                   \
-	TEST(name##_waits_on_when_rung, ONCE)                                                                                              \
-	{                                                                                                                                  \
-		waits_well(by_##name);                                                                                                     \
+#define WAITS_WELL(name)                                                                                               \
+	TEST(name##_waits_on_when_rung, ONCE)                                                                          \
+	{                                                                                                              \
+		waits_well(by_##name);                                                                                 \
 	}
 
 WAITS_WELL(poll)
@@ -242,8 +242,8 @@ static bool alarm_ends(waiter *wait, int fd, int ms)
 }
 
 /*
- * Rings without a pause, which is some thousand times what there will ever be. One alarm may be lost: where the ring
- * comes within the nanoseconds in which the alarm's handler returns, nothing tells its EINTR from the ring's.
+ * Rings without a pause, which is some thousand times what there will ever be. One alarm may be lost: the
+ * ring may come within the nanoseconds in which the alarm's handler returns. Nothing tells its EINTR from the ring's.
  */
 static void alarms_amid_rings(waiter *const *waiters, int count, int least_ms)
 {

@@ -144,7 +144,7 @@ TEST(waitid_goes_on_past_it, BELL)
 	pthread_join(thread, NULL);
 }
 
-/* A stop of it is nobody's business either; its end, later, is not forgotten for it. */
+/* A stop of it does not concern the program either; its end, later, is not forgotten for it. */
 TEST(its_stops_are_swallowed, BELL)
 {
 	int old = inherited(), mine = MUST(fork()), status;
@@ -165,7 +165,7 @@ TEST(its_stops_are_swallowed, BELL)
 	CHECK_INT(state_of(old), 0);
 }
 
-TEST(who_asks_for_it_by_number_is_answered, BELL)
+TEST(a_call_that_asks_for_it_by_number_is_answered, BELL)
 {
 	int old = inherited(), status;
 
@@ -176,7 +176,7 @@ TEST(who_asks_for_it_by_number_is_answered, BELL)
 }
 
 /* The library's own look may come between its end and the question. */
-TEST(who_asks_for_it_a_moment_later_is_answered, BELL)
+TEST(a_call_that_asks_for_it_a_moment_later_is_answered, BELL)
 {
 	int old = inherited(), status;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What we have to say goes to standard error, if that is one: it ends nobody whose reader is gone, and no client gets
- * it.
+ * What we have to say goes to standard error, if that is one. It ends no program whose reader is gone, and no client
+ * gets it.
  */
 #include "../support/failing.h"
 #include "../support/sockets.h"
@@ -35,13 +35,13 @@ static void warn_into_a_pipe(void)
 	CHECK(!is_pending(SIGPIPE));
 }
 
-TEST(a_warning_to_a_reader_who_is_gone_ends_nobody, ONCE, "CPR_LOG=warn;WARNS=1")
+TEST(a_warning_to_a_reader_that_is_gone_ends_no_program, ONCE, "CPR_LOG=warn;WARNS=1")
 {
 	warn_into_a_pipe();
 }
 
 /* It neither comes when the signal is let in again, nor takes the place of one that was pending before. */
-TEST(a_warning_to_a_reader_who_is_gone_leaves_a_blocked_sigpipe_as_it_was, ONCE, "CPR_LOG=warn;WARNS=1")
+TEST(a_warning_to_a_reader_that_is_gone_leaves_a_blocked_sigpipe_as_it_was, ONCE, "CPR_LOG=warn;WARNS=1")
 {
 	sigset_t pipe_only;
 
