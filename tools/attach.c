@@ -141,7 +141,8 @@ static int refuse_ours(pid_t pid, struct text *why)
 		return cannot(why, -EINVAL, "PID %d is this command itself, or what has started it", (int)pid);
 	for (pid_t at = pid; at > 1; at = proc_parent(at))
 		if (!proc_page(at, &page))
-			return cannot(why, -EEXIST, "PID %d is under cpr already: cprctl restart %d", (int)pid, (int)at);
+			return cannot(why, -EEXIST, "PID %d is under cpr already: cprctl restart %d", (int)pid,
+				      (int)at);
 	return 0;
 }
 
@@ -324,7 +325,8 @@ int attach_take(struct attach *a, struct holdings *h, struct text *why)
 	if (t.error == -ENOSYS)
 		return cannot(why, t.error, "this kernel cannot give another process's descriptors: Linux 5.6 can");
 	if (t.error)
-		return cannot(why, t.error, "PID %d: its descriptors may not be taken: that takes the rights of ptrace(2)",
+		return cannot(why, t.error,
+			      "PID %d: its descriptors may not be taken: that takes the rights of ptrace(2)",
 			      (int)a->pid);
 	if (!holdings_count(h))
 		return cannot(why, -ENOENT, "PID %d has no listener", (int)a->pid);

@@ -121,6 +121,7 @@ static void answer_status(struct supervisor *s, struct caller *c)
 								      : "RT");
 	protocol_put_int(&t, "signal", s->options.doorbell);
 	protocol_put(&t, "version", CPR_VERSION);
+	figures_put(&s->figures, &t);
 	put_generations(s, &t);
 	say(c, answer, t.used, true);
 }

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * --canary: for a while the next generation takes a share of the new clients, and the old one the rest. They take turns
- * with the gates, so that at any moment one of them takes new work: what a client speaks does not matter. The turns are
- * as long as the share says.
+ * with the gates, so that at any moment one of them takes new work: what a client speaks does not matter. A turn ends
+ * when so many clients were accepted as the share says. Turns of so much time each would share time, and not clients:
+ * these come in bursts, and a benchmark is over before the second turn. Where clients cannot be counted (datagrams),
+ * time it is.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
 enum {
-	PERIOD_MS = 500,  /* a turn of each */
+	CLIENTS = 200,    /* a turn of each: the next one has two at the least */
+	LIMIT_MS = 5000,  /* of a turn that is counted, in time: its end may not be told */
+	PERIOD_MS = 500,  /* a turn of each, by time */
 	SHORTER_MS = 50,  /* of the one that has less: the period is longer for it */
 	SHORTEST_MS = 25,
 	KNOCKS_MS = 50,   /* what is carried to the old one is accepted by then */
@@ -26,6 +30,14 @@ bool canary_is_open(const struct supervisor *s)
 	return s->handover.phase == HANDOVER_CANARY && s->handover.canary.open;
 }
 
+static bool has_datagrams(const struct supervisor *s)
+{
+	for (const struct entry *e = table_first(s->holdings.table); e; e = table_after(e))
+		if (e->kind != ENTRY_STREAM)
+			return true;
+	return false;
+}
+
 void canary_begin(struct supervisor *s)
 {
 	struct canary *c = &s->handover.canary;
@@ -34,7 +46,7 @@ void canary_begin(struct supervisor *s)
 	int64_t now = io_now();
 
 	s->handover.phase = HANDOVER_CANARY;
-	*c = (struct canary){.began = now, .changed = now, .turn_at = now, .check_at = now};
+	*c = (struct canary){.by_time = has_datagrams(s), .changed = now, .turn_at = now, .check_at = now};
 	c->until = now + s->options.canary_s * SECOND;
 	protocol_put(&t, "result", "progress");
 	protocol_put(&t, "phase", "canary");
@@ -44,19 +56,58 @@ void canary_begin(struct supervisor *s)
 
 /* ---- turns ---- */
 
-/* The next one gets what brings its share to what was asked for by the end of the period, the old one what does so by
- * the end of its turn. */
-static int64_t turn_length(const struct supervisor *s)
+static int64_t period(const struct supervisor *s)
+{
+	int64_t percent = s->options.canary_percent, less = percent < 50 ? percent : 100 - percent;
+
+	if (!s->handover.canary.by_time)
+		return CLIENTS;
+	return (SHORTER_MS * 100 / less > PERIOD_MS ? SHORTER_MS * 100 / less : PERIOD_MS) * MS;
+}
+
+/*
+ * The next one gets what brings its share to what was asked for by the end of the period, the old one what does so by
+ * the end of its turn.
+ */
+static int64_t turn_length(const struct supervisor *s, bool of_next)
 {
 	const struct canary *c = &s->handover.canary;
-	int64_t percent = s->options.canary_percent, less = percent < 50 ? percent : 100 - percent;
-	int64_t period = (SHORTER_MS * 100 / less > PERIOD_MS ? SHORTER_MS * 100 / less : PERIOD_MS) * MS;
-	int64_t usual = period / 100 * (c->open ? percent : 100 - percent), all = c->changed - c->began, length;
+	int64_t percent = s->options.canary_percent, least = c->by_time ? SHORTEST_MS * MS : 1;
+	int64_t length = of_next ? (c->all + period(s)) * percent / 100 - c->taken : c->taken * 100 / percent - c->all;
 
-	length = c->open ? (all + period) / 100 * percent - c->taken : c->taken / percent * 100 - all;
-	if (length > 2 * usual)
-		length = 2 * usual;
-	return length > SHORTEST_MS * MS ? length : SHORTEST_MS * MS;
+	return length > least ? length : least;
+}
+
+/* The first turn of all is the next one's: what the old one had before is not counted. */
+uint32_t canary_next_turn(struct supervisor *s, int64_t accepted)
+{
+	struct canary *c = &s->handover.canary;
+	int64_t counted = accepted > UINT32_MAX ? UINT32_MAX : accepted; /* a generation says so */
+	int64_t had = c->by_time ? io_now() - c->changed : counted, clients;
+
+	if (s->handover.phase != HANDOVER_CANARY || c->over)
+		return 0;
+	if (c->widened)
+		return UINT32_MAX;
+	if (accepted < 0 && !c->by_time) /* an older library does not count */
+		c->by_time = true;
+	else if (c->has_taken) {
+		c->all += had;
+		c->taken += c->open ? had : 0;
+	}
+	clients = c->by_time ? 0 : turn_length(s, !c->open);
+	c->clients = clients > UINT32_MAX ? UINT32_MAX : (uint32_t)clients;
+	return c->clients;
+}
+
+void canary_turn_is_over(struct supervisor *s, const struct generation *g)
+{
+	struct canary *c = &s->handover.canary;
+
+	if (s->handover.phase != HANDOVER_CANARY || !c->has_taken || g != (c->open ? s->handover.next : s->serving))
+		return;
+	c->turn_at = io_now();
+	c->reached = true;
 }
 
 /* Clients that came while no gate was open are the next turn's. */
@@ -64,15 +115,33 @@ static void note_turn(struct supervisor *s, int64_t gate_us)
 {
 	struct handover *h = &s->handover;
 	struct canary *c = &h->canary;
-	int64_t now = io_now() - gate_us * 1000;
+	int64_t now = io_now();
 
-	if (c->open)
-		c->taken += now - c->changed;
-	c->changed = now;
+	c->changed = now - gate_us * 1000;
 	c->open = !c->open;
 	c->has_taken = true;
+	c->reached = false;
 	h->gate_us = gate_us > h->gate_us ? gate_us : h->gate_us;
-	c->turn_at = now + turn_length(s);
+	c->turn_at = c->by_time ? c->changed + turn_length(s, c->open) : now + LIMIT_MS * MS;
+}
+
+/*
+ * Its turn is over, but the check that it is to answer is not: it takes more than its turn, which the next turn of the
+ * other makes up for. Else the check and all clients would wait for the second after which a turn has no end.
+ */
+static void widen_turn(struct supervisor *s)
+{
+	struct canary *c = &s->handover.canary;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+	int64_t gate_us;
+
+	c->reached = false;
+	c->taken += c->clients; /* counted anew from here on */
+	c->widened = true;
+	if (gates_swap(s, NULL, s->handover.next, &gate_us, &why))
+		supervisor_say("the turn of the next generation could not be made longer: %s", reason);
+	c->widened = false;
 }
 
 static void take_turns(struct supervisor *s, int64_t now)
@@ -88,6 +157,8 @@ static void take_turns(struct supervisor *s, int64_t now)
 		return;
 	}
 	if (c->open && h->check > 0) { /* the other one would answer it */
+		if (c->reached)
+			widen_turn(s);
 		c->turn_at = now + AGAIN_MS * MS;
 		return;
 	}
@@ -176,15 +247,16 @@ static void close_gate(struct supervisor *s, struct generation *next)
 	struct text why = TEXT_ON(reason);
 	int64_t gate_us;
 
-	if (!gates_swap(s, next->ended ? NULL : next, s->serving, &gate_us, &why))
-		return;
+	if (!gates_swap(s, next->ended || !s->handover.canary.open ? NULL : next, s->serving, &gate_us, &why))
+		return; /* or the old one's turn has no end any more */
 	why = TEXT_ON(reason); /* which of the two it is */
-	if (!next->ended && gates_swap(s, next, NULL, &gate_us, &why)) {
+	if (!next->ended && s->handover.canary.open && gates_swap(s, next, NULL, &gate_us, &why)) {
 		end_at_once(next, "close its gate", reason);
 		next->ended = true;
 	}
 	why = TEXT_ON(reason);
-	if (gates_swap(s, NULL, s->serving, &gate_us, &why))
+	/* in its own turn its gate is open: what is not taken off then is the limit, and that holds for a second */
+	if (gates_swap(s, NULL, s->serving, &gate_us, &why) && s->handover.canary.open)
 		end_at_once(s->serving, "open its gate again", reason);
 }
 
@@ -195,8 +267,8 @@ bool canary_give_back(struct supervisor *s)
 
 	if (s->handover.phase != HANDOVER_CANARY || !c->has_taken || !s->serving || s->ending)
 		return false;
-	if (c->open)
-		close_gate(s, next);
+	c->over = true;
+	close_gate(s, next);
 	c->open = false;
 	if (next->ended)
 		return false;

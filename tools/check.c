@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "model/image.h"
 #include "own.h"
+#include "remote.h"
 #include "seccomp_filter.h"
 
 #include <errno.h>
@@ -231,13 +232,20 @@ int check_served(const char *path, struct text *why)
 	return check_nested(path, 0, why);
 }
 
-bool check_filtered(const char *path)
+bool check_filtered(const char *path, struct text *why)
 {
 	cleanup_free struct image *image = malloc(sizeof(*image));
+	int r;
 
-	return seccomp_filter_exists() && image && !image_read(path, image) && image->kind == IMAGE_ELF &&
-	       image->same_machine && !(image->mode & (S_ISUID | S_ISGID)) && !image->capabilities &&
-	       (!*image->loader || !access(image->loader, X_OK));
+	if (!seccomp_filter_exists() || !image || image_read(path, image) || image->kind != IMAGE_ELF ||
+	    !image->same_machine || (image->mode & (S_ISUID | S_ISGID)) || image->capabilities ||
+	    (*image->loader && access(image->loader, X_OK)))
+		return false;
+	r = remote_allowed();
+	if (r)
+		text_format(why, "; and from outside its listeners cannot be taken: pidfd_getfd(2) fails here (%s)%s",
+			    strerror(-r), r == -EPERM ? ", which a container's filter must allow" : "");
+	return !r;
 }
 
 /* ---- a shell between ---- */

@@ -21,9 +21,9 @@ int check_served(const char *path, struct text *why);
 
 /*
  * Can a program that nothing can be preloaded into be served in handover mode, under a seccomp filter? For one of which
- * check_served has said -ENOTSUP. False: what that said is the last word.
+ * check_served has said -ENOTSUP. False: what that said is the last word, or `why` says more.
  */
-bool check_filtered(const char *path);
+bool check_filtered(const char *path, struct text *why);
 
 /*
  * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would

@@ -274,7 +274,7 @@ static void answer_the_door(struct client *c)
 	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !welcome(c, &peer))
 		return;
 	if (!c->asked && !c->holds) {
-		if (io_send(line, &c->request, sizeof(c->request), -1))
+		if (io_send(line, &c->request, sizeof(c->request), c->passed))
 			return;
 		c->asked = true;
 	}
@@ -348,7 +348,7 @@ enum outcome client_meet(struct client *c, const struct protocol_request *reques
 
 enum outcome client_ask_now(struct client *c, struct text *why)
 {
-	int r = io_send(c->line, &c->request, sizeof(c->request), -1);
+	int r = io_send(c->line, &c->request, sizeof(c->request), c->passed);
 
 	c->holds = false;
 	c->asked = !r;

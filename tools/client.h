@@ -23,6 +23,7 @@ struct client {
 	uid_t uid; /* the process's effective user */
 	gid_t gid;
 	int signo; /* the doorbell's */
+	int passed; /* goes with the request, and stays the caller's; -1: none */
 	int pidfd;
 	int listener;
 	int line;      /* the connection of the process that talks to us; -1: none */
@@ -43,7 +44,7 @@ struct answer {
 };
 
 #define ANSWER_NONE ((struct answer){.fd = -1})
-#define CLIENT_NONE ((struct client){.pidfd = -1, .listener = -1, .line = -1})
+#define CLIENT_NONE ((struct client){.passed = -1, .pidfd = -1, .listener = -1, .line = -1})
 
 /*
  * A process that can be rung. `patient`: waits up to a second for one that is just between exec and its first

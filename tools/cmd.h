@@ -16,6 +16,8 @@ enum outcome cmd_status(int argc, char **argv);
 enum outcome cmd_restart(int argc, char **argv);
 enum outcome cmd_rollback(int argc, char **argv);
 enum outcome cmd_reexec(int argc, char **argv);
+enum outcome cmd_top(int argc, char **argv);
+enum outcome cmd_metrics(int argc, char **argv);
 enum outcome cmd_dump(int argc, char **argv);
 enum outcome cmd_enable(int argc, char **argv);
 enum outcome cmd_disable(int argc, char **argv);
@@ -25,6 +27,9 @@ enum outcome cmd_disable(int argc, char **argv);
  * then is argv[optind], or none if that is NULL. --help prints `usage` and exits. True: --json.
  */
 bool cmd_json_option(int argc, char **argv, const char *word, const char *usage);
+
+/* The same of a command that knows --help only, and no word. */
+void cmd_no_option(int argc, char **argv, const char *usage);
 
 /* getopt's '?' or 'h': prints `usage` and exits, or points to it and exits with 2. */
 void cmd_help_or_usage(int option, const char *command, const char *usage) __attribute__((noreturn));

@@ -5,11 +5,16 @@
 
 #include "base/attr.h"
 #include "base/io.h"
+#include "manager.h"
+#include "unit.h"
 
 #include <bsd/stdlib.h>
+#include <ctype.h>
 #include <err.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 void cmd_help_or_usage(int option, const char *command, const char *usage)
 {
@@ -27,7 +32,7 @@ void cmd_expect_word(int argc, char **argv, const char *word)
 
 	if (given == wanted)
 		return;
-	if (given > wanted)
+	if (given > wanted || !word)
 		warnx("\"%s\" is one word too many", argv[optind + wanted]);
 	else
 		warnx("%s is missing", word);
@@ -53,14 +58,47 @@ bool cmd_json_option(int argc, char **argv, const char *word, const char *usage)
 	return json;
 }
 
+void cmd_no_option(int argc, char **argv, const char *usage)
+{
+	static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	int option = getopt_long(argc, argv, "h", options, NULL);
+
+	if (option != -1)
+		cmd_help_or_usage(option, argv[0], usage);
+	cmd_expect_word(argc, argv, NULL);
+}
+
+/* The main process of a unit that runs, which need not be under cpr; 0: there is no unit of this name. */
+static pid_t unit_pid(const char *word)
+{
+	char *const argv[] = {"systemctl", "show", "-p", "Id,LoadState,MainPID", "--", (char *)word, NULL};
+	char *shown = NULL; /* what the unit's words point into, for as long as this program runs */
+	char unused[512];
+	struct text why = TEXT_ON(unused);
+	struct unit unit = {0};
+
+	if (manager_ask(argv, &shown, &why))
+		return 0;
+	unit_read_properties(&unit, shown);
+	if (!unit.load_state || strcmp(unit.load_state, "loaded"))
+		return 0;
+	if (!unit.main_pid || !strcmp(unit.main_pid, "0"))
+		errx(OUTCOME_ABSENT, "%s does not run: `systemctl status %s` says more", unit.id, unit.id);
+	return (pid_t)strtol(unit.main_pid, NULL, 10);
+}
+
 pid_t cmd_pid(const char *word)
 {
 	const char *error;
 	long long pid = strtonum(word, 1, INT32_MAX, &error);
 
+	if (error && isalnum((unsigned char)*word) && (pid = unit_pid(word)))
+		return (pid_t)pid;
 	if (error)
 		errx(OUTCOME_USAGE,
-		     "\"%s\" is not a process id: that is a number from 1; `cprctl ps` shows those under cpr", word);
+		     "\"%s\" is not a process id, which is a number from 1, and no unit: `cprctl ps` shows what is "
+		     "under cpr",
+		     word);
 	return (pid_t)pid;
 }
 

@@ -5,12 +5,11 @@
 
 #include "base/attr.h"
 #include "base/io.h"
-#include "check.h"
-#include "defaults.h"
+#include "fitness.h"
+#include "json.h"
 #include "launch.h"
 #include "manager.h"
 #include "own.h"
-#include "unit.h"
 
 #include <err.h>
 #include <errno.h>
@@ -26,17 +25,20 @@
 #define MARK "# Written by `cprctl enable "
 
 static const char enable_usage[] =
-	"Usage: cprctl enable [--dry-run] [--now] UNIT...\n"
+	"Usage: cprctl enable [--dry-run] [--now] [--json] UNIT...\n"
 	"Puts services of systemd under cpr: from their next start on, `systemctl reload` and `systemctl restart` lose "
 	"no request.\n"
 	"Writes " UNITS "/UNIT.d/" DROP_IN ", made from what the unit says, and shows it.\n"
 	"  --dry-run      only shows it\n"
-	"  --now          restarts the service too: this one restart is an ordinary one\n"
+	"  --now          restarts the service too, in the ordinary way for this once, and reloads it, as a proof:\n"
+	"                 if it does not stand that, nothing stays written, and it runs as before\n"
+	"  --json         says what it did in JSON\n"
 	"Exit status: 0 done, or it was so already; 1 a unit cannot be served, or failed; 2 usage.\n";
 
-static const char disable_usage[] = "Usage: cprctl disable [--now] UNIT...\n"
+static const char disable_usage[] = "Usage: cprctl disable [--now] [--json] UNIT...\n"
 				    "Removes what `cprctl enable` wrote. The service is cpr's until its next start.\n"
 				    "  --now          restarts it, which is an ordinary restart\n"
+				    "  --json         says what it did in JSON\n"
 				    "Exit status: 0 done, or it was not enabled; 1 failed; 2 usage.\n";
 
 enum { NAME_SIZE = 256, TEXT_SIZE = 16384, REASON_SIZE = 1024 };
@@ -46,8 +48,9 @@ struct ours {
 };
 
 struct wish {
-	bool dry_run, now;
+	bool dry_run, now, as_json;
 	struct ours ours;
+	struct json json;
 };
 
 struct place {
@@ -112,12 +115,29 @@ static bool find_ours(struct ours *ours, struct text *why)
 	return !launch_library(ours->library, why);
 }
 
+/* One unit, in JSON; what is not known is NULL. */
+static void tell_json(struct json *json, const char *unit, const char *state, const char *file, const char *text,
+		      const char *reason)
+{
+	json_object(json, NULL);
+	json_string(json, "unit", unit);
+	json_string(json, "state", state);
+	if (file)
+		json_string(json, "file", file);
+	if (text)
+		json_string(json, "text", text);
+	if (reason && *reason)
+		json_string(json, "reason", reason);
+	json_end(json, '}');
+}
+
 /* ---- what the manager knows ---- */
 
 struct known {
 	char *shown, *cat;
 	struct unit unit;
 	struct place place;
+	char before[TEXT_SIZE]; /* what an earlier enable had written; empty: nothing */
 };
 
 static void forget(struct known *known)
@@ -128,7 +148,7 @@ static void forget(struct known *known)
 
 static bool ask_properties(const char *name, struct known *known, struct text *why)
 {
-	char *const argv[] = {"systemctl", "show",       "-p", "Id,LoadState,FragmentPath,DropInPaths",
+	char *const argv[] = {"systemctl", "show",       "-p", "Id,LoadState,FragmentPath,DropInPaths,ActiveState",
 			      "--",        (char *)name, NULL};
 
 	if (manager_ask(argv, &known->shown, why))
@@ -148,94 +168,6 @@ static bool ask_files(struct known *known, struct text *why)
 	if (manager_ask(argv, &known->cat, why))
 		return false;
 	unit_read_files(&known->unit, known->cat, known->place.file);
-	return true;
-}
-
-/* What is known of servers that a handover would harm, by the name of their program. NULL: nothing. */
-static const char *known_obstacle(const char *program, const struct unit *u)
-{
-	/* three reloads and restarts of apache2 as Debian ships it cut 2 or 3 of 6,000 requests */
-	static const char apache[] =
-		"ends connections in a handover that it should have kept: start it by cpr-exec in exec mode";
-	static const struct {
-		const char *name, *option, *obstacle; /* option: NULL, always */
-	} known[] = {
-		{"apache2", NULL, apache},
-		{"apachectl", NULL, apache},
-		{"dbus-broker-launch", NULL, "is what the manager itself talks through"},
-		{"dbus-daemon", NULL, "is what the manager itself talks through"},
-		{"haproxy", " -W", "cannot be handed over with a master process (-W, -Ws)"},
-		{"httpd", NULL, apache},
-	};
-	const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
-
-	for (size_t i = 0; i < countof(known); i++)
-		if (!strcmp(name, known[i].name) && (!known[i].option || strstr(u->command, known[i].option)))
-			return known[i].obstacle;
-	return NULL;
-}
-
-/* `sh -c 'COMMAND'`, or a shell's script, which stays. The words need not be parted to see that. */
-static bool shell_stays(const char *path, const struct unit *u)
-{
-	const char *option = strstr(u->command, " -c ");
-	char *const with[] = {(char *)path, "-c", option ? (char *)option + strlen(" -c ") : NULL, NULL};
-	char *const without[] = {(char *)path, NULL};
-
-	return check_shell_stays(path, option ? with : without);
-}
-
-/* Of a server that keeps data for itself. */
-static void note_data(const char *path, enum server_data data, struct text *note)
-{
-	static const char *const notes[] = {
-		[SERVER_SAVED] = "saves its data when it ends",
-		[SERVER_IN_MEMORY] = "has lost its data then, as without cpr",
-	};
-
-	if (data == SERVER_NO_DATA)
-		return;
-	text_format(note,
-		    "%s keeps data of its own, so that the old generation ends before the next one starts, and clients "
-		    "wait: it %s. Connections are carried (--carry): for clients that use a login, SELECT, "
-		    "transactions or subscriptions take that out of the ExecStart= above, into a drop-in of yours",
-		    path, notes[data]);
-}
-
-/* Can its program be served? `note`: what is to be known of it. */
-static bool look_at_program(const struct unit *u, bool *alone, struct text *note, struct text *why)
-{
-	char program[PATH_MAX], path[PATH_MAX], reason[REASON_SIZE];
-	struct text name = TEXT_ON(program), inner = TEXT_ON(reason);
-	const char *obstacle;
-
-	if (!unit_program(u, &name) || name.cut)
-		return true;
-	if (check_find(program, path, why))
-		return false;
-	obstacle = known_obstacle(path, u);
-	if (!obstacle && shell_stays(path, u))
-		obstacle = "is a shell that stays between cpr and the server: let it `exec` the server";
-	if (obstacle) {
-		text_format(why, "%s %s", path, obstacle);
-		return false;
-	}
-	if (check_served(path, &inner) != -ENOTSUP) {
-		enum server_data data = defaults_data(path, (char *[]){path, NULL});
-
-		*alone = data != SERVER_NO_DATA;
-		note_data(path, data, note);
-		return true;
-	}
-	if (!check_filtered(path)) {
-		text_add(why, reason);
-		return false;
-	}
-	text_format(
-		note,
-		"nothing can be preloaded into %s: a reload does not carry idle connections, and a request on one may "
-		"be cut; `systemctl restart` is an ordinary one",
-		path);
 	return true;
 }
 
@@ -307,11 +239,17 @@ static bool reload_manager(struct text *why)
 	return !manager_ask(argv, NULL, why);
 }
 
+/* `systemctl VERB UNIT` */
+static bool order(const char *verb, const char *id, struct text *why)
+{
+	char *const argv[] = {"systemctl", (char *)verb, "--", (char *)id, NULL};
+
+	return !manager_ask(argv, NULL, why);
+}
+
 static bool restart_now(const char *id, struct text *why)
 {
-	char *const argv[] = {"systemctl", "restart", "--", (char *)id, NULL};
-
-	if (!manager_ask(argv, NULL, why))
+	if (order("restart", id, why))
 		return true;
 	text_format(why, "; `journalctl -u %s` says more", id);
 	return false;
@@ -319,54 +257,104 @@ static bool restart_now(const char *id, struct text *why)
 
 /* ---- enable ---- */
 
-static bool put_in_place(const struct known *known, const char *text, const struct wish *wish, struct text *why)
+static void tell(struct wish *wish, const struct known *known, bool had, const char *text, const char *note)
 {
-	const char *id = known->unit.id;
+	const char *state = had ? "already enabled" : wish->dry_run ? "not written" : "enabled";
 
-	if (!is_ours(known->place.file, why))
-		return false;
-	if (holds(known->place.file, text)) {
-		printf("%s: already enabled\n", id);
-	} else if (wish->dry_run) {
+	if (wish->as_json)
+		tell_json(&wish->json, known->unit.id, state, known->place.file, text, note);
+	else if (had)
+		printf("%s: already enabled\n", known->unit.id);
+	else
 		printf("# %s\n%s", known->place.file, text);
-	} else {
-		if (!write_drop_in(&known->place, text, why))
-			return false;
-		if (!reload_manager(why)) { /* the next try is to be no "already enabled" */
-			unlink(known->place.file);
-			rmdir(known->place.directory);
-			return false;
-		}
-		printf("# %s\n%s", known->place.file, text);
-	}
-	return wish->dry_run || !wish->now || restart_now(id, why);
 }
 
-static bool enable(const char *word, const struct wish *wish, struct text *why)
+/* As it was: the next try is to be no "already enabled", and what an earlier version had enabled stays so. */
+static bool take_away(const struct known *known, struct text *why)
+{
+	if (*known->before)
+		return write_drop_in(&known->place, known->before, why);
+	if (unlink(known->place.file) && errno != ENOENT) {
+		say_failed(known->place.file, "removed", errno, why);
+		return false;
+	}
+	rmdir(known->place.directory); /* unless there are others in it */
+	return true;
+}
+
+static bool put_in_place(const struct known *known, const char *text, struct text *why)
+{
+	if (!write_drop_in(&known->place, text, why))
+		return false;
+	if (reload_manager(why))
+		return true;
+	take_away(known, why);
+	return false;
+}
+
+/* A unit can be what no file shows: a server that locks its data, a sandbox. So --now proves it, by a restart and a
+ * reload, and a service that does not stand them is started as it was. */
+static bool prove(const struct known *known, const char *ctl, bool had, struct text *why)
+{
+	char *const reload[] = {(char *)ctl, "restart", "--", (char *)known->unit.id, NULL}; /* which says its reason */
+	char scratch[REASON_SIZE];
+	const char *id = known->unit.id, *state = known->unit.active_state;
+	bool ran = state && strcmp(state, "inactive") && strcmp(state, "failed");
+	struct text ignored = TEXT_ON(scratch);
+
+	if (restart_now(id, why) && (had || !manager_ask(reload, NULL, why)))
+		return true;
+	if (had)
+		return false;
+	if (!take_away(known, &ignored) || !reload_manager(&ignored)) {
+		text_format(why, ": and it could not be taken back: %s: try `cprctl disable %s`", scratch, id);
+		return false;
+	}
+	order("reset-failed", id, &ignored); /* what failed counts towards its limit of starts */
+	if (order(ran ? "restart" : "stop", id, &ignored))
+		text_format(why, ": it is %s, and %s", *known->before ? "enabled as before" : "not enabled",
+			    ran ? "runs as before" : "not running, as before");
+	else
+		text_format(why, ": it is %s, and cannot be started as it was either",
+			    *known->before ? "enabled as before" : "not enabled");
+	return false;
+}
+
+static bool enable(const char *word, struct wish *wish, struct text *why)
 {
 	char name[NAME_SIZE], text[TEXT_SIZE], said[REASON_SIZE];
 	struct text out = TEXT_ON(text), note = TEXT_ON(said);
 	__attribute__((cleanup(forget))) struct known known = {0};
-	bool alone = false;
+	struct unit_way way = {.exec = wish->ours.exec, .ctl = wish->ours.ctl, .library = wish->ours.library};
+	struct starter starter;
+	bool had;
 
 	if (!service_name(word, name, why) || !ask_properties(name, &known, why) || !ask_files(&known, why) ||
-	    !unit_may_enable(&known.unit, why) || !look_at_program(&known.unit, &alone, &note, why))
+	    !unit_may_enable(&known.unit, why) || !fitness_look(&known.unit, &way, &starter, &note, why))
 		return false;
-	unit_write(&known.unit, wish->ours.exec, wish->ours.ctl, wish->ours.library, alone, &out);
+	unit_write(&known.unit, &way, &out);
 	if (out.cut) {
 		text_add(why, "its ExecStart= is too long");
 		return false;
 	}
-	if (!put_in_place(&known, text, wish, why))
+	if (!is_ours(known.place.file, why))
 		return false;
-	if (*said)
+	had = holds(known.place.file, text);
+	if (!had && io_read_file(known.place.file, known.before, sizeof(known.before)) < 0)
+		*known.before = '\0';
+	if (!had && !wish->dry_run && !put_in_place(&known, text, why))
+		return false;
+	if (!wish->dry_run && wish->now && !prove(&known, wish->ours.ctl, had, why))
+		return false;
+	tell(wish, &known, had, text, said);
+	if (*said && !wish->as_json)
 		warnx("%s: %s", known.unit.id, said);
 	return true;
 }
 
 /* ---- disable ---- */
 
-static bool disable(const char *word, const struct wish *wish, struct text *why)
+static bool disable(const char *word, struct wish *wish, struct text *why)
 {
 	char name[NAME_SIZE];
 	__attribute__((cleanup(forget))) struct known known = {0};
@@ -375,7 +363,10 @@ static bool disable(const char *word, const struct wish *wish, struct text *why)
 		return false;
 	if (unlink(known.place.file)) {
 		if (errno == ENOENT) {
-			printf("%s: not enabled\n", known.unit.id);
+			if (wish->as_json)
+				tell_json(&wish->json, known.unit.id, "not enabled", known.place.file, NULL, NULL);
+			else
+				printf("%s: not enabled\n", known.unit.id);
 			return true;
 		}
 		say_failed(known.place.file, "removed", errno, why);
@@ -384,27 +375,36 @@ static bool disable(const char *word, const struct wish *wish, struct text *why)
 	rmdir(known.place.directory); /* unless there are others in it */
 	if (!reload_manager(why))
 		return false;
-	printf("removed %s\n", known.place.file);
+	if (wish->as_json)
+		tell_json(&wish->json, known.unit.id, "removed", known.place.file, NULL, NULL);
+	else
+		printf("removed %s\n", known.place.file);
 	return !wish->now || restart_now(known.unit.id, why);
 }
 
 /* ---- the commands ---- */
 
-static enum outcome each(int argc, char **argv, const struct wish *wish,
-			 bool (*one)(const char *word, const struct wish *wish, struct text *why))
+static enum outcome each(int argc, char **argv, struct wish *wish,
+			 bool (*one)(const char *word, struct wish *wish, struct text *why))
 {
 	enum outcome outcome = OUTCOME_DONE;
 
+	if (wish->as_json)
+		json_array(&wish->json, NULL);
 	for (int i = optind; i < argc; i++) {
 		char reason[REASON_SIZE];
 		struct text why = TEXT_ON(reason);
 
 		if (one(argv[i], wish, &why))
 			continue;
+		if (wish->as_json)
+			tell_json(&wish->json, argv[i], "failed", NULL, NULL, reason);
 		fflush(stdout); /* in its place, if both are one file */
 		warnx("%s: %s", argv[i], reason);
 		outcome = OUTCOME_FAILED;
 	}
+	if (wish->as_json)
+		json_end(&wish->json, ']');
 	return outcome;
 }
 
@@ -417,6 +417,8 @@ static void parse(int argc, char **argv, struct wish *wish, const struct option 
 			wish->dry_run = true;
 		else if (option == 'n')
 			wish->now = true;
+		else if (option == 'j')
+			wish->as_json = true;
 		else
 			cmd_help_or_usage(option, argv[0], usage);
 	}
@@ -429,10 +431,11 @@ enum outcome cmd_enable(int argc, char **argv)
 	static const struct option options[] = {
 		{"dry-run", no_argument, NULL, 'd'},
 		{"now", no_argument, NULL, 'n'},
+		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	struct wish wish = {0};
+	struct wish wish = {.json.out = stdout};
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 
@@ -446,10 +449,11 @@ enum outcome cmd_disable(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"now", no_argument, NULL, 'n'},
+		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	struct wish wish = {0};
+	struct wish wish = {.json.out = stdout};
 
 	parse(argc, argv, &wish, options, disable_usage);
 	return each(argc, argv, &wish, disable);

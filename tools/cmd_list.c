@@ -5,18 +5,23 @@
 
 #include "base/attr.h"
 #include "connections.h"
+#include "descriptors.h"
 #include "grid.h"
 #include "json.h"
 #include "model/state.h"
+#include "proc.h"
 
+#include <getopt.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum { TIMEOUT_MS = 5000 };
 
 static const char usage_text[] =
-	"Usage: cprctl list PID [--json]\n"
+	"Usage: cprctl list PID [--all] [--json]\n"
 	"Shows the descriptors that a process under cpr has by name.\n"
+	"  --all   every open descriptor, whether the next generation gets it, and why: the rule's number\n"
+	"  --json  says it in JSON\n"
 	"  STATE  kept: survives a restart; not kept; orphan: came over in the last restart, and the program has not "
 	"asked for it yet;\n"
 	"         inherited: came through the program's own exec\n"
@@ -100,17 +105,121 @@ static void print_json(pid_t pid, const struct state *state, const int64_t *conn
 	json_end(&json, '}');
 }
 
-enum outcome cmd_list(int argc, char **argv)
+/* ---- every one ---- */
+
+static void print_all_human(const struct descriptors *all)
 {
-	bool json = cmd_json_option(argc, argv, "PID", usage_text);
-	pid_t pid = cmd_pid(argv[optind]);
+	static const struct grid_column columns[] = {
+		{"FD", true}, {"KEPT", false}, {"CLOEXEC", false}, {"WHAT", false}, {"WHY", false},
+	};
+	cleanup_grid struct grid *grid = grid_new(columns, countof(columns));
+
+	for (size_t i = 0; i < all->count; i++) {
+		const struct descriptor *d = &all->of[i];
+
+		grid_add(grid, "%d", d->fd);
+		grid_add(grid, "%s", d->kept ? "yes" : "no");
+		grid_add(grid, "%s", d->cloexec ? "yes" : "no");
+		grid_add(grid, "%s", d->entry ? d->entry->name : d->what);
+		grid_add(grid, "%s", d->why);
+	}
+	grid_print(grid, stdout);
+}
+
+static void print_all_json(pid_t pid, const struct descriptors *all)
+{
+	struct json json = {.out = stdout};
+
+	json_object(&json, NULL);
+	json_int(&json, "pid", pid);
+	json_array(&json, "descriptors");
+	for (size_t i = 0; i < all->count; i++) {
+		const struct descriptor *d = &all->of[i];
+
+		json_object(&json, NULL);
+		json_int(&json, "fd", d->fd);
+		json_bool(&json, "kept", d->kept);
+		json_bool(&json, "cloexec", d->cloexec);
+		json_string(&json, "what", d->what);
+		if (d->entry)
+			json_string(&json, "tag", d->entry->name);
+		if (d->entry)
+			json_int(&json, "id", d->entry->id);
+		json_string(&json, "why", d->why);
+		json_end(&json, '}');
+	}
+	json_end(&json, ']');
+	json_end(&json, '}');
+}
+
+static enum outcome print_all(pid_t pid, const struct state *state, bool json)
+{
+	char reason[PROTOCOL_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+	struct descriptors all;
+
+	if (!descriptors_of(pid, state, &all, &why))
+		return cmd_fail(OUTCOME_FAILED, &why);
+	if (json)
+		print_all_json(pid, &all);
+	else
+		print_all_human(&all);
+	free(all.of);
+	return OUTCOME_DONE;
+}
+
+/* ---- the command ---- */
+
+/* Of a supervisor, the generation that serves: its descriptors are what is asked for. */
+static pid_t server_of(pid_t pid)
+{
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
-	enum outcome outcome = client_ask(pid, PROTOCOL_LIST, TIMEOUT_MS, true, &answer, &why);
+	struct proc_page page;
+	int64_t server;
+
+	if (proc_page(pid, &page) || !page.supervisor ||
+	    client_ask(pid, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) ||
+	    protocol_get_int(answer.text, "server", &server) || server <= 0)
+		return pid;
+	return (pid_t)server;
+}
+
+static void parse(int argc, char **argv, bool *all, bool *json)
+{
+	static const struct option options[] = {
+		{"all", no_argument, NULL, 'a'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option != 'a' && option != 'j')
+			cmd_help_or_usage(option, argv[0], usage_text);
+		*all |= option == 'a';
+		*json |= option == 'j';
+	}
+	cmd_expect_word(argc, argv, "PID");
+}
+
+enum outcome cmd_list(int argc, char **argv)
+{
+	bool json = false, all = false;
+	pid_t pid;
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[PROTOCOL_ANSWER_MAX];
+	struct text why = TEXT_ON(reason);
+	enum outcome outcome;
 	int64_t connections[CONNECTIONS_KINDS];
 	struct state state;
 
+	parse(argc, argv, &all, &json);
+	pid = cmd_pid(argv[optind]);
+	pid = all ? server_of(pid) : pid;
+	outcome = client_ask(pid, PROTOCOL_LIST, TIMEOUT_MS, true, &answer, &why);
 	if (outcome)
 		return cmd_fail(outcome, &why);
 	if (answer.fd < 0) {
@@ -120,13 +229,16 @@ enum outcome cmd_list(int argc, char **argv)
 	text_format(&why, "PID %d sent a list that cannot be read: ", (int)pid);
 	if (state_read(answer.fd, false, &state, &why))
 		return cmd_fail(OUTCOME_FAILED, &why);
-	connections_count(pid, answer.text, connections);
-	if (json)
+	if (!all)
+		connections_count(pid, answer.text, connections);
+	if (all) {
+		outcome = print_all(pid, &state, json);
+	} else if (json) {
 		print_json(pid, &state, connections);
-	else {
+	} else {
 		print_human(&state);
 		print_connections(connections);
 	}
 	state_free(&state);
-	return OUTCOME_DONE;
+	return outcome;
 }

@@ -4,129 +4,21 @@
 #include "cmd.h"
 
 #include "base/attr.h"
+#include "census.h"
 #include "grid.h"
 #include "json.h"
-#include "own.h"
 #include "proc.h"
 
-#include <err.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 1000, COMMAND_SIZE = 4200, DEPTH_MAX = 2 }; /* supervisor, generation, worker */
+enum { COMMAND_SIZE = 4200, DEPTH_MAX = 2 }; /* supervisor, generation, worker */
 
 static const char usage_text[] =
 	"Usage: cprctl ps [--json]\n"
 	"Shows the processes under cpr that you may see: all of them to root, your own otherwise.\n"
 	"Workers, the forked processes of a server, stand below their owner, which is the one to restart; generations "
 	"below their supervisor.\n";
-
-struct row {
-	pid_t pid;
-	pid_t owner;      /* 0: it is an owner itself, or does not say */
-	pid_t supervisor; /* 0: it has none */
-	char phase[48];   /* what its supervisor says of it */
-	uid_t uid;
-	bool silent; /* it did not answer */
-	struct answer answer;
-};
-
-struct rows {
-	struct row *row;
-	size_t count;
-};
-
-static void free_rows(struct rows *rows)
-{
-	free(rows->row);
-}
-
-/* Asks one process. What it does not say stays empty: it is under cpr all the same. */
-static void ask(struct row *row)
-{
-	char reason[PROTOCOL_ANSWER_MAX];
-	struct text why = TEXT_ON(reason);
-	int64_t owner, supervisor;
-
-	row->answer = ANSWER_NONE;
-	if (client_ask(row->pid, PROTOCOL_STATUS, TIMEOUT_MS, false, &row->answer, &why)) {
-		warnx("%s", reason);
-		row->silent = true;
-	} else if (!protocol_get_int(row->answer.text, "owner", &owner) && owner != row->pid) {
-		row->owner = (pid_t)owner;
-	} else if (!protocol_get_int(row->answer.text, "supervisor", &supervisor)) {
-		row->supervisor = (pid_t)supervisor;
-	}
-	answer_close(&row->answer);
-}
-
-static void collect(struct rows *rows)
-{
-	size_t count;
-	cleanup_free pid_t *pids = proc_pids(&count);
-
-	for (size_t i = 0; i < count; i++) {
-		struct proc_page page;
-		struct proc proc;
-		struct row *longer;
-
-		if (proc_page(pids[i], &page) || proc_read(pids[i], &proc))
-			continue;
-		longer = reallocarray(rows->row, rows->count + 1, sizeof(*longer));
-		if (!longer)
-			err(OUTCOME_FAILED, NULL);
-		rows->row = longer;
-		longer += rows->count++;
-		*longer = (struct row){.pid = pids[i], .uid = proc.uid};
-		ask(longer);
-	}
-}
-
-static bool is_here(const struct rows *rows, pid_t pid)
-{
-	for (size_t i = 0; i < rows->count; i++)
-		if (rows->row[i].pid == pid)
-			return true;
-	return false;
-}
-
-/* Below which one it stands; 0: none. A supervisor that has been killed is none. */
-static pid_t parent_of(const struct rows *rows, const struct row *row)
-{
-	if (row->owner)
-		return is_here(rows, row->owner) ? row->owner : 0;
-	return row->supervisor && is_here(rows, row->supervisor) ? row->supervisor : 0;
-}
-
-/* "one=NUMBER PID LEFT PHASE" of a supervisor's answer: what this process does. */
-static void take_phase(struct rows *rows, const char *line)
-{
-	int number, pid, left, at = 0;
-	size_t n = strcspn(line, "\n");
-
-	if (sscanf(line, "one=%d %d %d %n", &number, &pid, &left, &at) < 3 || !at || (size_t)at > n)
-		return;
-	for (size_t i = 0; i < rows->count; i++) {
-		struct row *row = &rows->row[i];
-		struct text t;
-
-		if (row->pid != pid)
-			continue;
-		t = TEXT_ON(row->phase);
-		text_add_bytes(&t, line + at, n - (size_t)at);
-		if (left > 0)
-			text_format(&t, " %d", left);
-	}
-}
-
-static void take_phases(struct rows *rows)
-{
-	for (size_t i = 0; i < rows->count; i++)
-		for (const char *line = rows->row[i].answer.text; line && *line;
-		     line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-			if (!strncmp(line, "one=", 4))
-				take_phase(rows, line);
-}
 
 /* A number of the answer, or "-". */
 static void add_number(struct grid *grid, const char *answer, const char *key)
@@ -160,17 +52,17 @@ static void add_row(struct grid *grid, const struct row *row, int depth)
 		 *row->phase ? "[" : "", row->phase, *row->phase ? "] " : "", command);
 }
 
-static void add_below(struct grid *grid, const struct rows *rows, pid_t parent, int depth)
+static void add_below(struct grid *grid, const struct census *rows, pid_t parent, int depth)
 {
 	for (size_t i = 0; i < rows->count; i++)
-		if (parent_of(rows, &rows->row[i]) == parent) {
+		if (census_parent(rows, &rows->row[i]) == parent) {
 			add_row(grid, &rows->row[i], depth);
 			if (depth < DEPTH_MAX)
 				add_below(grid, rows, rows->row[i].pid, depth + 1);
 		}
 }
 
-static void print_human(const struct rows *rows)
+static void print_human(const struct census *rows)
 {
 	static const struct grid_column columns[] = {
 		{"PID", true},    {"USER", false}, {"GEN", true},      {"MODE", false},
@@ -190,14 +82,7 @@ static void json_number(struct json *json, const char *answer, const char *key)
 		json_int(json, key, number);
 }
 
-static bool is_supervisor(const struct row *row)
-{
-	char role[16];
-
-	return !protocol_get(row->answer.text, "role", role, sizeof(role)) && !strcmp(role, "supervisor");
-}
-
-static void print_json(const struct rows *rows)
+static void print_json(const struct census *rows)
 {
 	struct json json = {.out = stdout};
 
@@ -215,7 +100,8 @@ static void print_json(const struct rows *rows)
 		json_string(&json, "command", command);
 		json_bool(&json, "answers", !row->silent);
 		if (!row->silent)
-			json_string(&json, "role", is_supervisor(row) ? "supervisor" : row->owner ? "worker" : "owner");
+			json_string(&json, "role",
+				    census_is_supervisor(row) ? "supervisor" : row->owner ? "worker" : "owner");
 		if (row->owner)
 			json_int(&json, "owner", row->owner);
 		if (row->supervisor)
@@ -235,10 +121,9 @@ static void print_json(const struct rows *rows)
 enum outcome cmd_ps(int argc, char **argv)
 {
 	bool json = cmd_json_option(argc, argv, NULL, usage_text);
-	__attribute__((cleanup(free_rows))) struct rows rows = {0};
+	cleanup_census struct census rows;
 
-	collect(&rows);
-	take_phases(&rows);
+	census_take(&rows, true);
 	if (json)
 		print_json(&rows);
 	else

@@ -16,17 +16,24 @@
 static const char usage_text[] = "Usage: cprctl COMMAND [ARG...]\n"
 				 "\n"
 				 "  ps [--json]                  what runs under cpr on this machine\n"
-				 "  list PID [--json]            the descriptors that the process has by name\n"
+				 "  list PID [--all] [--json]    the descriptors that the process has by name\n"
 				 "  status PID [--json]          generation, uptime, the last restart\n"
-				 "  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--dry-run] [--json]\n"
+				 "  restart PID [--timeout SEC] [--exec PATH] [--wait ready|drained] [--dry-run] "
+				 "[--json]\n"
 				 "                               restart it without any client noticing\n"
 				 "  rollback PID [--json]        the generation before serves again, in handover mode\n"
 				 "  reexec PID [--json]          a supervisor goes on as its own new version\n"
+				 "  top [--once] [--interval SEC] [--json]\n"
+				 "                               servers, generations and connections, redrawn\n"
+				 "  metrics                      the same and histograms, for Prometheus\n"
 				 "  dump FILE|- [--json]         decode a state\n"
-				 "  enable [--dry-run] [--now] UNIT...\n"
+				 "  enable [--dry-run] [--now] [--json] UNIT...\n"
 				 "                               reload and restart a service of systemd without any "
 				 "client noticing\n"
-				 "  disable [--now] UNIT...      no longer\n"
+				 "  disable [--now] [--json] UNIT...\n"
+				 "                               no longer\n"
+				 "\n"
+				 "A service of systemd can be named in the place of a PID: its main process is meant.\n"
 				 "\n"
 				 "  -h, --help                   this text; `cprctl COMMAND --help` says more\n"
 				 "  -V, --version                the version\n"
@@ -41,7 +48,7 @@ static const struct command {
 } commands[] = {
 	{"cprctl ps", cmd_ps},           {"cprctl list", cmd_list}, {"cprctl status", cmd_status},
 	{"cprctl restart", cmd_restart}, {"cprctl rollback", cmd_rollback}, {"cprctl reexec", cmd_reexec},
-	{"cprctl dump", cmd_dump},       
+	{"cprctl top", cmd_top},         {"cprctl metrics", cmd_metrics}, {"cprctl dump", cmd_dump},
 	{"cprctl enable", cmd_enable},   {"cprctl disable", cmd_disable},
 };
 

@@ -64,7 +64,7 @@ static void await_manager(struct supervisor *s)
 
 static bool may_store(const struct supervisor *s)
 {
-	return s->options.fdstore && s->notify.manager && !s->recipe.filtered;
+	return s->options.fdstore && s->notify.manager;
 }
 
 /* Those that are held no more leave the store: else their ports would be open with no process behind them. */
@@ -100,6 +100,17 @@ static void note_stored(struct supervisor *s)
 		store->inodes[store->count++] = e->object.ino;
 }
 
+bool fdstore_is_current(const struct supervisor *s)
+{
+	const struct store *store = &s->store;
+	size_t known = 0;
+
+	for (const struct entry *e = table_first(s->holdings.table); e; e = table_after(e))
+		for (size_t i = 0; i < store->count; i++)
+			known += store->inodes[i] == e->object.ino;
+	return known == store->count && known == holdings_count(&s->holdings);
+}
+
 void fdstore_keep(struct supervisor *s)
 {
 	cleanup_fd int state = -1;
@@ -123,6 +134,31 @@ void fdstore_carry(struct supervisor *s, struct batch *batch)
 	batch_close(batch);
 }
 
+/* Those that wait here for a server which is not ready. */
+static void store_waiting(struct supervisor *s)
+{
+	struct store *store = &s->store;
+
+	while (store->carried_count) {
+		const struct carried *one = &store->carried[--store->carried_count];
+
+		put_number(s, CARRIED_NAME, one->value, one->fd);
+		close(one->fd);
+	}
+	if (s->has_pending)
+		fdstore_carry(s, &s->pending);
+	s->has_pending = false;
+}
+
+/* It has no gate: it accepts until it is told to end, and clients wait in the queues from then on. */
+static void leave_gateless(struct supervisor *s)
+{
+	notices_settle(s);
+	fdstore_keep(s);
+	reexec_call_off(s, "the supervisor was told to end");
+	gateless_linger(s, s->serving);
+}
+
 /* The server takes nothing new from here on: clients wait in the queues of the listeners. What is idle is stored, what
  * goes on has DRAIN_S seconds. */
 bool fdstore_leave(struct supervisor *s)
@@ -132,11 +168,19 @@ bool fdstore_leave(struct supervisor *s)
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 
-	if (!may_store(s) || s->ending || !old || !old->ready)
+	if (!may_store(s) || s->ending)
+		return false;
+	s->store.leaving = true;
+	store_waiting(s);
+	if (!old || !old->ready)
 		return false;
 	if (handover_under_way(s))
 		handover_fail(s, "the supervisor was told to end");
 	rollback_give_up(s);
+	if (s->recipe.filtered) {
+		leave_gateless(s);
+		return false;
+	}
 	if (holdings_take(&s->holdings, old->owner, BARRIER_MS, &why) ||
 	    gates_swap(s, old, NULL, &gate_us, &why)) {
 		supervisor_say("what PID %d has cannot be handed over: %s", (int)old->owner, reason);
@@ -145,7 +189,7 @@ bool fdstore_leave(struct supervisor *s)
 	fdstore_keep(s);
 	reexec_call_off(s, "the supervisor was told to end");
 	notify_more_time(s, DRAIN_S + 2 * KILL_AFTER_S); /* a unit may allow less */
-	s->ending = s->store.leaving = true;
+	s->ending = true;
 	s->start_again_at = 0;
 	s->serving = NULL;
 	io_close(&old->take); /* else it takes connections still, and says that it has some */
@@ -175,6 +219,7 @@ struct given_fd {
 struct given_fds {
 	struct given_fd *of;
 	size_t count;
+	size_t others; /* a socket unit's stand before ours */
 };
 
 static int claim_kept(void *arg, const struct entry *e)
@@ -233,8 +278,7 @@ static void take_rest(struct supervisor *s, struct given_fds *given)
 	}
 }
 
-/* "a:b:c", for FIRST_FD and those that follow; 0 when it is not for us, or has a descriptor that is not ours: a socket
- * unit's are the server's. */
+/* "a:b:c", for FIRST_FD and those that follow; 0 when it is not for us, or has none of ours. */
 static size_t read_names(char *names, struct given_fds *given)
 {
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
@@ -247,6 +291,8 @@ static size_t read_names(char *names, struct given_fds *given)
 	for (size_t i = 0; given->of && i < most && (name = strsep(&names, ":")); i++)
 		if (!strncmp(name, "cpr-", 4))
 			given->of[given->count++] = (struct given_fd){name, FIRST_FD + (int)i};
+		else if (!given->count)
+			given->others++;
 	return given->count;
 }
 
@@ -264,6 +310,27 @@ static void move_up(struct supervisor *s, struct given_fd *one)
 	}
 }
 
+/* A socket unit's are the server's, as if nothing had been stored. */
+static void leave_others(size_t others)
+{
+	const char *all = getenv("LISTEN_FDNAMES"), *end = all;
+	char count[24];
+	cleanup_free char *names = NULL;
+
+	for (size_t i = 0; i < others && end; i++)
+		end = strchr(end + (i != 0), ':');
+	snprintf(count, sizeof(count), "%zu", others);
+	names = others && end ? strndup(all, (size_t)(end - all)) : NULL;
+	if (names) {
+		setenv("LISTEN_FDS", count, 1);
+		setenv("LISTEN_FDNAMES", names, 1);
+	} else {
+		unsetenv("LISTEN_PID");
+		unsetenv("LISTEN_FDS");
+		unsetenv("LISTEN_FDNAMES");
+	}
+}
+
 void fdstore_take(struct supervisor *s)
 {
 	cleanup_free char *names = getenv("LISTEN_FDNAMES") ? strdup(getenv("LISTEN_FDNAMES")) : NULL;
@@ -275,9 +342,7 @@ void fdstore_take(struct supervisor *s)
 		take_state(s, &given);
 		take_rest(s, &given);
 		note_stored(s);
-		unsetenv("LISTEN_PID");
-		unsetenv("LISTEN_FDS");
-		unsetenv("LISTEN_FDNAMES");
+		leave_others(given.others);
 	}
 	free(given.of);
 }

@@ -6,11 +6,16 @@
 #include "proc.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
 	GATE_PATIENCE_MS = 1500, /* a generation answers within 1 s, or calls it off itself */
 	DOORS_PATIENCE_MS = 1000,
+	APART_MS = 500,
+	RING_AGAIN_MS = 5,
+	WORKERS_MAX = 256,
 };
 
 static int64_t in_time(void)
@@ -19,22 +24,83 @@ static int64_t in_time(void)
 }
 
 /* Opens a client, and has the process at the other end of its line, which waits for our word. */
-static enum outcome meet(struct client *client, const struct generation *g, enum protocol_verb verb, struct text *why)
+static enum outcome meet(struct client *client, pid_t pid, enum protocol_verb verb, struct text *why)
 {
 	const struct protocol_request request = {.verb = verb};
-	enum outcome outcome = client_open(client, g->owner, true, why);
+	enum outcome outcome = client_open(client, pid, true, why);
 
 	return outcome ? outcome : client_meet(client, &request, in_time(), why);
 }
 
-/* Says it, and hears that it is done. */
-static enum outcome swing(struct client *client, struct text *why)
+/* Workers that are to be rung from here. */
+struct workers {
+	pid_t pids[WORKERS_MAX];
+	size_t count;
+	int signo;
+};
+
+/*
+ * An owner that has given its rights up may not signal a worker that has them still: sniproxy binds in a process of
+ * root, and serves in one of the user nobody. The supervisor rings such workers itself.
+ */
+static void find_out_of_reach(struct generation *g, struct workers *found)
+{
+	struct proc owner, worker;
+	struct proc_page owners, page;
+
+	*found = (struct workers){0};
+	if (proc_read(g->owner, &owner) || !owner.uid || proc_page(g->owner, &owners))
+		return;
+	found->signo = owners.signo;
+	generation_note_members(g);
+	for (size_t i = 0; i < g->member_count && found->count < WORKERS_MAX; i++) {
+		pid_t pid = g->members[i].pid;
+
+		if (pid != g->owner && !proc_read(pid, &worker) && worker.uid != owner.uid &&
+		    proc_has_signal(worker.caught, owners.signo) && !proc_page(pid, &page) && page.ino == owners.ino)
+			found->pids[found->count++] = pid;
+	}
+}
+
+/* They read the page: what the owner wants stands there a moment after it was asked. */
+static enum outcome hear_and_ring(struct client *client, const struct workers *workers, struct answer *answer,
+				  struct text *why)
+{
+	int64_t until = in_time();
+	enum outcome outcome;
+
+	for (;;) {
+		char reason[REASON_SIZE];
+		struct text t = TEXT_ON(reason);
+		int64_t next = io_now() + RING_AGAIN_MS * MS;
+
+		for (size_t i = 0; i < workers->count; i++) {
+			struct proc worker;
+
+			/* its number may be another process's by now, which the signal would end */
+			if (!proc_read(workers->pids[i], &worker) && proc_has_signal(worker.caught, workers->signo))
+				kill(workers->pids[i], workers->signo);
+		}
+		outcome = client_hear(client, workers->count && next < until ? next : until, answer, &t);
+		if (outcome == OUTCOME_SILENT && io_now() < until)
+			continue;
+		if (outcome)
+			text_add(why, reason);
+		return outcome;
+	}
+}
+
+/* Says it, and hears that it is done; and how many clients were accepted until then, or -1. */
+static enum outcome swing(struct client *client, const struct workers *workers, int64_t *accepted, struct text *why)
 {
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	enum outcome outcome = client_ask_now(client, why);
 
+	*accepted = -1;
 	if (!outcome)
-		outcome = client_hear(client, in_time(), &answer, why);
+		outcome = hear_and_ring(client, workers, &answer, why);
+	if (!outcome)
+		protocol_get_int(answer.text, "accepted", accepted);
 	if (outcome || answer_is(answer.text, "ok"))
 		return outcome;
 	answer_reason(answer.text, why);
@@ -59,30 +125,160 @@ static bool has_ended(const struct generation *g)
 	return proc_read(g->owner, &proc) || proc.state == 'Z';
 }
 
+/* ---- processes that a generation has exec'ed, which have gates of their own ---- */
+
+struct apart {
+	struct client *all;
+	size_t count;
+	pid_t silent; /* one that lives, and does not come to its door; 0: there is none */
+};
+
+static void apart_end(struct apart *a)
+{
+	for (size_t i = 0; i < a->count; i++)
+		client_close(&a->all[i]);
+	free(a->all);
+}
+
+/* Those that are there: one that has ended takes nothing. */
+static void apart_meet(const struct supervisor *s, struct generation *g, enum protocol_verb verb, struct apart *a)
+{
+	const struct protocol_request request = {.verb = verb};
+	int64_t until;
+
+	stranded_note(s, g);
+	a->all = g->apart_count ? calloc(g->apart_count, sizeof(*a->all)) : NULL;
+	until = io_now() + APART_MS * MS;
+	for (size_t i = 0; a->all && i < g->apart_count; i++) {
+		struct client *client = &a->all[a->count];
+		char reason[REASON_SIZE];
+		struct text why = TEXT_ON(reason);
+
+		*client = CLIENT_NONE;
+		if (client_open(client, g->apart[i], false, &why))
+			continue;
+		switch (client_meet(client, &request, until, &why)) {
+		case OUTCOME_DONE:
+			a->count++;
+			continue;
+		case OUTCOME_SILENT:
+			a->silent = client->pid;
+			break;
+		default:
+			break;
+		}
+		client_close(client);
+	}
+}
+
+/* All are asked, and then all are heard: together they take as long as the slowest, and half a second at the most. */
+static void apart_swing(struct apart *a)
+{
+	int64_t until = io_now() + APART_MS * MS;
+
+	for (size_t i = 0; i < a->count; i++) {
+		char reason[REASON_SIZE];
+		struct text why = TEXT_ON(reason);
+
+		client_ask_now(&a->all[i], &why);
+	}
+	for (size_t i = 0; i < a->count; i++) {
+		cleanup_answer struct answer answer = ANSWER_NONE;
+		char reason[REASON_SIZE];
+		struct text why = TEXT_ON(reason);
+		enum outcome outcome = client_hear(&a->all[i], until, &answer, &why);
+
+		if (!outcome && !answer_is(answer.text, "ok")) {
+			outcome = OUTCOME_FAILED;
+			answer_reason(answer.text, &why);
+		}
+		if (outcome && outcome != OUTCOME_ABSENT)
+			supervisor_say("the gate of PID %d does not move: %s", (int)a->all[i].pid, reason);
+	}
+}
+
+/* ---- the exchange ---- */
+
+/* One side of it. */
+struct side {
+	struct generation *g; /* NULL: there is none */
+	struct client client;
+	struct workers workers;
+	struct apart apart;
+};
+
+/* What takes time to be found: before an owner is met, which waits for two seconds and no longer. */
+static void side_begin(const struct supervisor *s, struct side *side, enum protocol_verb verb)
+{
+	if (!side->g)
+		return;
+	find_out_of_reach(side->g, &side->workers);
+	apart_meet(s, side->g, verb, &side->apart);
+}
+
+static enum outcome side_meet(struct side *side, enum protocol_verb verb, struct text *why)
+{
+	return side->g ? meet(&side->client, side->g->owner, verb, why) : OUTCOME_DONE;
+}
+
+static void side_end(struct side *side)
+{
+	client_close(&side->client);
+	apart_end(&side->apart);
+}
+
+static void side_open_again(struct side *side)
+{
+	open_again(&side->client);
+	for (size_t i = 0; i < side->apart.count; i++)
+		open_again(&side->apart.all[i]);
+}
+
+static int exchange(struct supervisor *s, struct side *old, struct side *next, int64_t *gate_us, struct text *why)
+{
+	int64_t began, accepted = -1;
+
+	side_begin(s, next, PROTOCOL_OPEN);
+	side_begin(s, old, PROTOCOL_CLOSE);
+	if (next->apart.silent && old->g) { /* its gate stays closed, and it may be the one that accepts */
+		text_format(why, "PID %d does not come to its gate", (int)next->apart.silent);
+		return -ESRCH;
+	}
+	if (side_meet(next, PROTOCOL_OPEN, why) || (side_meet(old, PROTOCOL_CLOSE, why) && !has_ended(old->g)))
+		return -ESRCH;
+	began = io_now();
+	if (old->g && old->client.line >= 0) {
+		if (swing(&old->client, &old->workers, &accepted, why) && !has_ended(old->g)) {
+			side_open_again(old); /* its answer may only be late */
+			return -ECANCELED;
+		}
+		apart_swing(&old->apart);
+	}
+	next->client.request.clients = canary_next_turn(s, accepted);
+	next->client.request.drain.nonce = s->recipe.nonce;
+	if (next->g && swing(&next->client, &next->workers, &accepted, why)) {
+		if (old->g && !has_ended(old->g))
+			side_open_again(old);
+		return -ECANCELED;
+	}
+	apart_swing(&next->apart);
+	*gate_us = (io_now() - began) / 1000;
+	return 0;
+}
+
 /*
  * The old one closes its gate, then the next one, if there is one, opens its own: 0 and the time between, or `why`;
  * then the old one takes work as before.
  */
-static int swap(struct generation *old, struct generation *next, int64_t *gate_us, struct text *why)
+static int swap(struct supervisor *s, struct generation *old, struct generation *next, int64_t *gate_us,
+		struct text *why)
 {
-	cleanup_client struct client closing = CLIENT_NONE, opening = CLIENT_NONE;
-	int64_t began;
+	struct side closing = {.g = old, .client = CLIENT_NONE}, opening = {.g = next, .client = CLIENT_NONE};
+	int r = exchange(s, &closing, &opening, gate_us, why);
 
-	if ((next && meet(&opening, next, PROTOCOL_OPEN, why)) ||
-	    (old && meet(&closing, old, PROTOCOL_CLOSE, why) && !has_ended(old)))
-		return -ESRCH;
-	began = io_now();
-	if (old && closing.line >= 0 && swing(&closing, why) && !has_ended(old)) {
-		open_again(&closing); /* its answer may only be late */
-		return -ECANCELED;
-	}
-	if (next && swing(&opening, why)) {
-		if (old && !has_ended(old))
-			open_again(&closing);
-		return -ECANCELED;
-	}
-	*gate_us = (io_now() - began) / 1000;
-	return 0;
+	side_end(&closing);
+	side_end(&opening);
+	return r;
 }
 
 /* What has begun comes to its end, whatever the supervisor is told meanwhile: a second or two. */
@@ -92,7 +288,7 @@ int gates_swap(struct supervisor *s, struct generation *old, struct generation *
 	int r;
 
 	s->steady++;
-	r = swap(old, next, gate_us, why);
+	r = swap(s, old, next, gate_us, why);
 	s->steady--;
 	return r;
 }

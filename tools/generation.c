@@ -16,7 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, DEPTH_MAX = 64 };
@@ -33,13 +35,15 @@ static void set_number(const char *name, long number)
 
 static void set_environment(const struct recipe *recipe, int state, bool gated, pid_t supervisor)
 {
-	const char *listen = getenv("LISTEN_PID");
+	const char *listen = getenv("LISTEN_PID"), *watchdog = getenv("WATCHDOG_PID");
 	char word[64];
 
 	if (recipe->notify)
 		setenv("NOTIFY_SOCKET", recipe->notify, 1);
 	if (listen && atol(listen) == supervisor) /* sockets that a manager gave us are the server's */
 		set_number("LISTEN_PID", getpid());
+	if (watchdog && atol(watchdog) == supervisor) /* and what it says of its health is passed on */
+		set_number("WATCHDOG_PID", getpid());
 	if (recipe->filtered) /* the library is not in it */
 		return;
 	snprintf(word, sizeof(word), "%d:%llx", (int)supervisor, (unsigned long long)recipe->nonce);
@@ -74,6 +78,47 @@ static int await_filter(int line, int *notices)
 	ssize_t n = io_receive(line, &byte, 1, notices);
 
 	return n < 0 ? (int)n : *notices < 0 ? -ENOTSUP : 0;
+}
+
+bool generation_is_apart(void)
+{
+	static int apart = -1;
+
+	if (apart < 0) {
+		cleanup_fd int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC); /* whatever stdin is */
+
+		apart = terminal < 0 || tcgetpgrp(terminal) != getpgrp();
+	}
+	return apart;
+}
+
+/*
+ * Each generation has a process group of its own: one that ends its workers by kill(0, SIGTERM), as lighttpd's master
+ * does, would end the supervisor and the next generation too. It leads the group, or not, as it would without a
+ * supervisor: a process that leads one cannot call setsid(2). The group that no process is to lead is begun by one that
+ * ends at once; the kernel keeps its number. That process, or 0.
+ */
+static pid_t begin_group(void)
+{
+	pid_t leader;
+
+	if (getpgrp() == getpid())
+		return 0;
+	leader = fork();
+	if (!leader) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	if (leader > 0)
+		setpgid(leader, leader);
+	return leader > 0 ? leader : 0;
+}
+
+static void end_leader(pid_t leader)
+{
+	if (leader && !kill(leader, SIGKILL))
+		waitpid(leader, NULL, 0);
 }
 
 __attribute__((noreturn)) static void become(const struct recipe *recipe, const struct holdings *holdings, int state,
@@ -125,11 +170,20 @@ struct generation *generation_start(const struct recipe *recipe, const struct ho
 	if (!r && watched)
 		r = tail_open(&g->tail, &writer);
 	if (!r) {
+		bool apart = generation_is_apart();
+		pid_t leader = apart ? begin_group() : 0;
+
 		fflush(NULL);
 		g->started = fork();
-		if (!g->started)
+		if (!g->started) {
+			if (apart)
+				setpgid(0, leader);
 			become(recipe, holdings, state, gated, writer, there, supervisor);
+		}
 		r = g->started < 0 ? -errno : 0;
+		if (!r && apart)
+			setpgid(g->started, leader); /* the leader must not end before that */
+		end_leader(leader);
 	}
 	io_close(&there);
 	there = -1;
@@ -158,6 +212,7 @@ void generation_free(struct generation *g)
 	io_close(&g->pidfd);
 	bounds_free(&g->bounds);
 	free(g->members);
+	free(g->apart);
 	free(g);
 }
 
@@ -220,6 +275,20 @@ static void add_member(struct generation *g, pid_t pid)
 	longer[g->member_count++] = (struct member){pid, start_time};
 }
 
+void generation_add_apart(struct generation *g, pid_t pid)
+{
+	pid_t *longer;
+
+	for (size_t i = 0; i < g->apart_count; i++)
+		if (g->apart[i] == pid)
+			return;
+	longer = reallocarray(g->apart, g->apart_count + 1, sizeof(*longer));
+	if (!longer)
+		return;
+	g->apart = longer;
+	longer[g->apart_count++] = pid;
+}
+
 void generation_note_members(struct generation *g)
 {
 	size_t count;
@@ -265,7 +334,7 @@ struct generation *generation_find(struct generation *all, pid_t pid)
 
 int64_t generation_left(const struct generation *g)
 {
-	int64_t left = 0;
+	int64_t left = g->helpers;
 
 	if (!g->passing.count || g->passing.mute)
 		return -1;

@@ -69,6 +69,7 @@ struct generation {
 	bool reported; /* the library has seen it ready, and what it said stands in `report` */
 	char report[1024];
 	bool notified;        /* it has said READY=1 itself */
+	bool pings;           /* … and WATCHDOG=1 */
 	bool ended;           /* its owner has ended */
 	int pidfd;            /* of an owner that is no child of ours; -1 */
 	bool signalled;       /* it was told to end by us, or through us */
@@ -82,7 +83,11 @@ struct generation {
 	struct bounds bounds;   /* what it has bound under that */
 	int64_t listened_at;    /* it has last called listen() then; 0: never */
 	uint32_t carried;       /* connections that it gave */
+	uint32_t helpers;       /* programs that it has exec'ed, with a connection each */
+	int64_t helpers_at;     /* they are looked for again then; 0: not */
 	struct tail tail;       /* of its stderr */
+	pid_t *apart;           /* processes that it has exec'ed, and which accept clients themselves */
+	size_t apart_count;
 	struct member *members; /* its processes, when it was told to leave */
 	size_t member_count;
 };
@@ -100,8 +105,17 @@ void generation_free(struct generation *g);
 /* Signals its owner, or the process that was started. 0, or -errno. */
 int generation_signal(const struct generation *g, int signo);
 
+/*
+ * Are generations in process groups of their own? Not where we are what runs in the foreground of a terminal: there a
+ * server of another group would be stopped as soon as it reads.
+ */
+bool generation_is_apart(void);
+
 /* Notes all processes that descend from it now: when its owner is gone, nothing else tells whose they are. */
 void generation_note_members(struct generation *g);
+
+/* One more of those that it has exec'ed. */
+void generation_add_apart(struct generation *g, pid_t pid);
 
 /* Signals those of them that live (0: only counts them). How many. */
 size_t generation_signal_members(const struct generation *g, int signo);

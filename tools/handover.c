@@ -93,6 +93,8 @@ static void tell_done(struct supervisor *s)
 			carried = g->carried;
 	s->last_restart_us = (io_now() - h->asked_at) / 1000;
 	s->last_gate_us = h->gate_us;
+	figures_restarted(&s->figures, s->last_restart_us, h->gate_us);
+	journal_restart(s, carried, draining);
 	protocol_put(&t, "result", "ready");
 	protocol_put_int(&t, "pid", h->next->owner);
 	protocol_put_int(&t, "generation", h->next->number);
@@ -121,6 +123,7 @@ void handover_done(struct supervisor *s)
 
 void handover_failed(struct supervisor *s, const char *why)
 {
+	s->figures.failures++;
 	tell_failed(s, s->handover.next, why);
 	reset(s);
 }
@@ -191,14 +194,8 @@ static void leave_behind(struct supervisor *s, struct generation *old, struct ge
 		rollback_watch(s, s->handover.listener);
 	else
 		forget(old);
-}
-
-/* It has served until now: from here on the first generation of ours does. */
-static void follow_attached(struct supervisor *s)
-{
-	attach_dismiss(s->options.attach,
-		       s->options.graceful_signal ? s->options.graceful_signal : s->options.retire_signal);
-	notify_ready(s);
+	if (handover_one_too_many(s))
+		passing_settled(s, handover_one_too_many(s)); /* the next restart ends it */
 }
 
 /* Some time with a share of the clients is left, if that is wanted. */
@@ -216,13 +213,16 @@ void handover_go(struct supervisor *s)
 	struct generation *old = s->serving, *next = h->next;
 	char reason[REASON_SIZE] = "";
 	struct text why = TEXT_ON(reason);
+	int64_t gate_us = 0;
 
 	text_add(&why, "the gates could not be changed: ");
-	if (!s->recipe.filtered && !canary_is_open(s) &&
-	    gates_swap(s, h->unreachable ? NULL : old, next, &h->gate_us, &why)) {
+	h->canary.over = true;
+	if (!s->recipe.filtered &&
+	    gates_swap(s, h->unreachable || canary_is_open(s) ? NULL : old, next, &gate_us, &why)) {
 		handover_fail(s, reason);
 		return;
 	}
+	h->gate_us = gate_us > h->gate_us ? gate_us : h->gate_us;
 	next->phase = GENERATION_SERVING;
 	s->serving = next;
 	s->restarts++;
@@ -239,7 +239,7 @@ void handover_go(struct supervisor *s)
 	if (!old || h->unreachable)
 		handover_passed(s);
 	if (s->options.attach && s->restarts == 1)
-		follow_attached(s);
+		gateless_follow_attached(s);
 }
 
 void handover_passed(struct supervisor *s)
@@ -294,7 +294,15 @@ void handover_ready(struct supervisor *s, const char *said)
 	if (h->phase != HANDOVER_STARTING && h->phase != HANDOVER_ARRIVING)
 		return;
 	snprintf(h->ready, sizeof(h->ready), "%s", said);
-	if (turn_ready(s))
+	if (!turn_ready(s))
+		settle_begin(s);
+}
+
+void handover_settled(struct supervisor *s)
+{
+	struct handover *h = &s->handover;
+
+	if (locks_hinder(s) || !stranded_tell(s))
 		return;
 	if (!health_is_wanted(&s->options.health)) {
 		proven(s);
@@ -344,12 +352,13 @@ static bool collect(struct supervisor *s, struct text *why)
 			return false;
 		}
 		h->unreachable = true;
-		handover_note(s, "the old generation, PID %d, did not give its descriptors (%s): nothing of it is carried",
-		     (int)s->serving->owner, reason);
+		handover_note(s,
+			      "the old generation, PID %d, did not give its descriptors (%s): nothing of it is carried",
+			      (int)s->serving->owner, reason);
 	}
 	if (s->holdings.refused)
 		handover_note(s, "%zu descriptors of the old generation are not what they claim to be: not handed over",
-		     s->holdings.refused);
+			      s->holdings.refused);
 	return true;
 }
 
@@ -427,8 +436,10 @@ int handover_begin(struct supervisor *s, const char *path, struct text *why)
 	else
 		r = s->options.one_at_a_time ? turn_begin(s, why) : handover_start_next(s, true, why);
 	notify_phase(s, "RELOADING");
-	if (r)
+	if (r) {
+		s->figures.failures++;
 		reset(s);
+	}
 	return r;
 }
 
@@ -461,6 +472,7 @@ void handover_tick(struct supervisor *s, int64_t now)
 	} else if (h->phase == HANDOVER_PASSING && now >= h->report_by) {
 		handover_passed(s); /* what is carried later is not counted in the answer */
 	} else {
+		settle_tick(s, now);
 		turn_tick(s, now);
 		canary_tick(s, now);
 	}
@@ -477,6 +489,7 @@ int64_t handover_due(const struct supervisor *s)
 	} else if (h->phase == HANDOVER_PASSING) {
 		due(&at, h->report_by);
 	} else {
+		due(&at, settle_due(s));
 		due(&at, turn_due(s));
 		due(&at, canary_due(s));
 	}

@@ -7,6 +7,7 @@
 #include "base/fds.h"
 #include "base/io.h"
 #include "batch.h"
+#include "genuine.h"
 #include "patience.h"
 #include "proc.h"
 
@@ -15,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { WORKERS_MS = 1000, WORKER_MS = 200 };
@@ -47,73 +47,6 @@ int holdings_begin(struct holdings *h)
 	*h = (struct holdings){.table = table_new(), .first_at = io_now()};
 	fds_walk(note_heirloom, h);
 	return h->table ? 0 : -ENOMEM;
-}
-
-/* ---- what is believed ---- */
-
-static const char *last_part(const char *name)
-{
-	const char *slash = strrchr(name, '/');
-
-	return slash ? slash + 1 : name;
-}
-
-/* The kernel's name of a socket against the tag. A tag names what was asked for: port 0 stays 0, and a path is absolute
- * that may have been bound as a relative one. */
-static bool name_fits(const char *tag, const char *kernel)
-{
-	const char *port = strrchr(tag, ':');
-
-	if (!strcmp(tag, kernel))
-		return true;
-	if (!strncmp(tag, "unix", 4))
-		return !strncmp(kernel, "unix", 4) &&
-		       !strcmp(last_part(strchr(tag, ':') + 1), last_part(strchr(kernel, ':') + 1)) &&
-		       strncmp(strchr(kernel, ':'), ":/", 2);
-	return port && !strcmp(port, ":0") && !strncmp(tag, kernel, (size_t)(port - tag) + 1);
-}
-
-static bool socket_fits(const struct entry *e, const struct object *object, int fd)
-{
-	struct sockaddr_storage address;
-	socklen_t len = sizeof(address), flag_len = sizeof(int);
-	char kernel[TAG_NAME_MAX + 1];
-	int listens = 0;
-
-	if (e->flags & ENTRY_LISTENING && (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_len) || !listens))
-		return false;
-	if (e->kind == ENTRY_API)
-		return true;
-	return !getsockname(fd, (struct sockaddr *)&address, &len) &&
-	       !tag_socket(object, (struct sockaddr *)&address, len, kernel) && name_fits(e->name, kernel);
-}
-
-/* dev:, fifo:, file: and a path, which must still lead there. */
-static bool path_fits(const struct entry *e, const struct object *object)
-{
-	const char *path = strchr(e->name, ':');
-	struct stat st;
-
-	return path && path[1] == '/' && !stat(path + 1, &st) && (uint64_t)st.st_dev == object->dev &&
-	       (uint64_t)st.st_ino == object->ino;
-}
-
-/*
- * Is this what the tag says? The generation that gives it may have dropped rights since its start: it must not make its
- * successor, which has them, take another object for the one that it could not have bound or opened itself.
- */
-static bool fits(const struct entry *e, int fd)
-{
-	struct object object;
-
-	if (object_of(fd, &object) || !object_same(&object, &e->object))
-		return false;
-	if (object.domain >= 0)
-		return (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_API) &&
-		       socket_fits(e, &object, fd);
-	if (e->kind == ENTRY_STREAM || e->kind == ENTRY_DATAGRAM)
-		return false;
-	return e->kind == ENTRY_API || e->kind == ENTRY_MEMFD || path_fits(e, &object);
 }
 
 /* ---- taking ---- */
@@ -160,37 +93,48 @@ static struct entry *held_already(struct table *held, const struct entry *e, boo
 }
 
 /*
- * The entry with our descriptor in place of theirs. Workers count the ids of what they bound each for itself: of one
+ * A tag of our descriptor, beside those that it has. Workers count the ids of what they bound each for itself: of one
  * that has the tag of another's, the id is the next of that name.
  */
-static int add(struct table *into, struct table *held, const struct entry *e, int *fd, bool worker)
+static int add_tag(struct table *into, const struct entry *e, int mine, bool worker)
 {
-	struct entry *before = held ? held_already(held, e, worker) : NULL, *made;
-	int mine, r;
+	struct entry *made;
+	int r = table_add_also(into, e->name, e->id, mine, &made);
 
-	if (before) {
-		mine = before->fd;
-		table_remove(held, before);
-	} else {
-		mine = out_of_the_way(*fd);
-		*fd = -1;
-	}
-	r = table_add(into, e->name, e->id, mine, &made);
 	if (r == -EEXIST && worker)
 		r = table_add_next(into, e->name, mine, &made);
-	if (r)
-		close(mine);
-	else
+	if (!r)
 		copy(made, e);
 	return r;
 }
 
+/* Every tag of their number, with our one descriptor in place of theirs. How many could not be taken. */
+static size_t add_all(struct table *into, struct table *held, struct table *theirs, int number, int *fd, bool worker)
+{
+	struct entry *e = table_by_fd(theirs, number), *before = held ? held_already(held, e, worker) : NULL;
+	int mine = before ? before->fd : out_of_the_way(*fd);
+	size_t refused = 0;
+
+	if (before)
+		table_forget_fd(held, mine);
+	else
+		*fd = -1;
+	for (; e; e = table_by_fd(theirs, number)) {
+		refused += !genuine_is(e, mine) || add_tag(into, e, mine, worker);
+		table_remove(theirs, e);
+	}
+	if (!table_by_fd(into, mine))
+		close(mine);
+	return refused;
+}
+
 static void close_all(struct table *table)
 {
-	for (struct entry *e = table_first(table), *after; e; e = after) {
-		after = table_after(e);
-		close(e->fd);
-		table_remove(table, e);
+	for (struct entry *e = table_first(table); e; e = table_first(table)) {
+		int fd = e->fd;
+
+		table_forget_fd(table, fd); /* all its tags */
+		close(fd);
 	}
 	table_free(table);
 }
@@ -202,15 +146,23 @@ struct taking {
 	struct beginning *start; /* what the state says of it goes there; NULL: it is not wanted */
 };
 
+static bool is_held(const struct table *table, int fd)
+{
+	struct object object;
+
+	return !object_of(fd, &object) && find_object(table, &object);
+}
+
 static void take_one(struct taking *t, uint64_t number, int *fd)
 {
 	struct entry *e = number <= INT32_MAX ? table_by_fd(t->theirs, (int)number) : NULL;
-	bool again = e && t->worker && find_object(t->into, &e->object); /* its owner's, or another worker's */
 
-	if (!e || (!again && (!fits(e, *fd) || add(t->into, t->held, e, fd, t->worker))))
-		t->refused++;
-	if (e)
-		table_remove(t->theirs, e); /* it is given once */
+	if (!e)
+		t->refused += !is_held(t->into, *fd); /* it comes once for each tag; the first time took them all */
+	else if (t->worker && find_object(t->into, &e->object)) /* its owner's, or another worker's */
+		table_forget_fd(t->theirs, e->fd);
+	else
+		t->refused += add_all(t->into, t->held, t->theirs, e->fd, fd, t->worker);
 	io_close(fd);
 	*fd = -1;
 }
@@ -304,13 +256,11 @@ static void take_workers(struct taking *t, const struct client *client, int64_t 
 /* It did not come to an end: what was held is held. */
 static void put_back(struct holdings *h, struct table *into)
 {
-	for (struct entry *e = table_first(into), *after; e; e = after) {
-		int fd = e->fd;
-
-		after = table_after(e);
-		add(h->table, NULL, e, &fd, true);
-		table_remove(into, e);
-	}
+	for (const struct entry *e = table_first(into); e; e = table_after(e))
+		add_tag(h->table, e, e->fd, true);
+	for (const struct entry *e = table_first(into); e; e = table_after(e))
+		if (!table_by_fd(h->table, e->fd))
+			close(e->fd);
 	table_free(into);
 }
 
@@ -322,11 +272,14 @@ enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeo
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	int64_t until = io_now() + timeout_ms * INT64_C(1000000), processes = 1, user = 0;
 	struct taking t = {.into = table_new(), .held = h->table, .start = start};
-	enum outcome outcome = client_call_with(&client, owner, &request, until, &answer, why);
+	enum outcome outcome;
 
+	h->taking = t.into; /* cprctl may ask how much is held, while this waits */
+	outcome = client_call_with(&client, owner, &request, until, &answer, why);
 	if (!outcome)
 		outcome = take_process(&t, answer.fd, client.line, until, why);
 	if (outcome) {
+		h->taking = NULL;
 		put_back(h, t.into);
 		return outcome;
 	}
@@ -336,6 +289,7 @@ enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeo
 	take_workers(&t, &client, processes - 1, io_now() + WORKERS_MS * INT64_C(1000000));
 	close_all(h->table);
 	h->table = t.into;
+	h->taking = NULL;
 	h->refused = t.refused;
 	return OUTCOME_DONE;
 }
@@ -347,6 +301,14 @@ enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, stru
 
 /* ---- from the supervisor before ---- */
 
+/* Another number of what is held, which the store has once for all its numbers. */
+static int duplicate_of_held(const struct holdings *h, const struct entry *e)
+{
+	const struct entry *held = find_object(h->table, &e->object);
+
+	return held ? fcntl(held->fd, F_DUPFD_CLOEXEC, PROTOCOL_HIGH) : -1;
+}
+
 int holdings_restore(struct holdings *h, int state_fd, int (*claim)(void *arg, const struct entry *e), void *arg,
 		     struct text *why)
 {
@@ -355,11 +317,12 @@ int holdings_restore(struct holdings *h, int state_fd, int (*claim)(void *arg, c
 
 	if (r)
 		return r;
-	for (const struct entry *e = table_first(state.table); e; e = table_after(e)) {
+	for (struct entry *e = table_first(state.table); e; e = table_first(state.table)) {
 		cleanup_fd int fd = claim(arg, e);
 
-		if (fd >= 0 && fits(e, fd))
-			add(h->table, NULL, e, &fd, false);
+		if (fd < 0)
+			fd = duplicate_of_held(h, e);
+		add_all(h->table, NULL, state.table, e->fd, &fd, false);
 	}
 	h->first_at = state.first_at;
 	r = (int)state.generation;
@@ -370,15 +333,13 @@ int holdings_restore(struct holdings *h, int state_fd, int (*claim)(void *arg, c
 /* One that was closed meanwhile, or whose number is another's, is not held. */
 static int resume_one(struct holdings *h, const struct entry *e)
 {
-	struct entry *made;
 	int r;
 
 	if (!object_still(&e->object, e->fd))
 		return 0;
-	r = table_add(h->table, e->name, e->id, e->fd, &made);
+	r = add_tag(h->table, e, e->fd, false);
 	if (r)
 		return r;
-	copy(made, e);
 	return fcntl(e->fd, F_SETFD, FD_CLOEXEC) ? -errno : 0;
 }
 
@@ -421,7 +382,7 @@ struct entry *holdings_keep(struct holdings *h, const struct entry *like, int *f
 
 	if (like->kind == ENTRY_STREAM && (getsockname(*fd, (struct sockaddr *)&address, &len) ||
 					   tag_socket(&like->object, (struct sockaddr *)&address, len, kernel) ||
-					   !name_fits(like->name, kernel)))
+					   !genuine_name(like->name, kernel)))
 		return NULL;
 	*fd = out_of_the_way(*fd);
 	if (table_add_next(h->table, like->name, *fd, &made))
@@ -469,7 +430,7 @@ void holdings_keep_open(const struct holdings *h, bool open)
 
 size_t holdings_count(const struct holdings *h)
 {
-	return table_count(h->table);
+	return table_count(h->table) + (h->taking ? table_count(h->taking) : 0);
 }
 
 size_t holdings_keys(const struct holdings *h, uint64_t *keys, size_t most)

@@ -11,6 +11,7 @@
 
 struct holdings {
 	struct table *table; /* the tags, with our own numbers; NULL: nothing yet */
+	struct table *taking; /* what a taking that is under way has moved from there, and got; NULL: none is */
 	size_t refused;      /* of the last generation's: what was not what it claimed to be */
 	struct heirloom *heirlooms;
 	size_t heirloom_count;

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 enum {
+	ALONE_MS = 500,
 	DAEMON_MS = 3000, /* for the child of a daemonising process to be found */
 	BACKOFF_MS = 100,
 	BACKOFF_MAX_MS = 10000,
@@ -34,9 +35,23 @@ void lives_add(struct supervisor *s, struct generation *g, int number)
 	s->generations = g;
 }
 
+/* It may have removed pid files that it had written over those of the one that serves. */
+static void tell_alone(const struct supervisor *s)
+{
+	cleanup_answer struct answer answer = ANSWER_NONE;
+	char reason[REASON_SIZE];
+	struct text why = TEXT_ON(reason);
+
+	if (s->serving && !s->serving->ended && !s->ending && !s->recipe.filtered)
+		client_ask(s->serving->owner, PROTOCOL_ALONE, ALONE_MS, false, &answer, &why);
+}
+
 void lives_remove(struct supervisor *s, struct generation *g)
 {
 	struct generation **at = &s->generations;
+
+	if (g->phase == GENERATION_FAILED)
+		tell_alone(s);
 
 	while (*at && *at != g)
 		at = &(*at)->next;
@@ -67,6 +82,8 @@ size_t lives_draining(const struct supervisor *s, uint32_t *connections)
 /* Told to leave: killed 5 s later. */
 void lives_retire(struct supervisor *s, struct generation *g, int signo)
 {
+	if ((g->phase == GENERATION_DRAINING || g->phase == GENERATION_KEPT) && generation_left(g) > 0)
+		s->figures.cut += (uint64_t)generation_left(g);
 	if (g->phase != GENERATION_FAILED && g->phase != GENERATION_GATED)
 		g->phase = GENERATION_RETIRING;
 	g->signalled = true;
@@ -173,6 +190,7 @@ static void crashed(struct supervisor *s, const struct generation *g)
 {
 	int64_t now = io_now(), pause = BACKOFF_MS;
 
+	s->figures.crashes++;
 	if (WIFSIGNALED(g->status))
 		supervisor_say("the server, PID %d, was ended by signal %d", (int)g->owner, WTERMSIG(g->status));
 	else
@@ -281,9 +299,12 @@ static enum daemon ask_daemon(struct generation *g, pid_t pid)
 
 	if (client_ask(pid, PROTOCOL_STATUS, 500, false, &answer, &why))
 		return DAEMON_SILENT;
-	if (protocol_get_int(answer.text, "generation", &number) || number != g->number ||
-	    protocol_get_int(answer.text, "owner", &owner) || owner != pid)
+	if (!protocol_get_int(answer.text, "generation", &number) && number != g->number)
 		return DAEMON_NONE;
+	/* a parent of the daemon, which is about to leave in its turn; or the daemon, which does not know yet that that
+	 * has left, and takes itself for a worker */
+	if (protocol_get_int(answer.text, "owner", &owner) || owner != pid)
+		return DAEMON_SILENT;
 	g->owner = pid;
 	return DAEMON_FOUND;
 }
@@ -312,6 +333,8 @@ void lives_search(struct supervisor *s, struct generation *g, int64_t now)
 {
 	enum daemon is = find_daemon(s, g);
 
+	if (is == DAEMON_NONE) /* a parent that has ended during the look has left a child that was not listed before */
+		is = find_daemon(s, g);
 	if (is == DAEMON_FOUND)
 		g->search_until = 0;
 	else if (is == DAEMON_NONE || now >= g->search_until)
@@ -340,7 +363,8 @@ static void child_ended(struct supervisor *s, pid_t pid, int status)
 		if (g->ended || !(was_owner || (was_started && !g->owner)))
 			continue;
 		g->status = status;
-		if (was_started && ended_well(status) && !g->signalled) {
+		/* a daemon's parent that was asked in the moment before it left was the owner for that moment */
+		if ((was_started || !g->ready) && ended_well(status) && !g->signalled) {
 			g->search_until = io_now() + DAEMON_MS * MS;
 			lives_search(s, g, io_now());
 		} else {

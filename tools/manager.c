@@ -44,16 +44,33 @@ static char *read_whole(int fd)
 	return text;
 }
 
-/* Its first line is the reason, as a rule. */
+/* The reason is systemctl's first line, and cprctl's last one, behind what the server said. */
+static char *reason_in(char *said, bool first)
+{
+	size_t n = strlen(said);
+	char *line;
+
+	while (n && said[n - 1] == '\n')
+		said[--n] = '\0';
+	line = first ? NULL : strrchr(said, '\n');
+	said[strcspn(said, first ? "\n" : "")] = '\0';
+	return line ? line + 1 : said;
+}
+
 static void explain(char *const argv[], int err, struct text *why)
 {
 	char *said = read_whole(err);
+	const char *slash = strrchr(argv[0], '/'), *name = slash ? slash + 1 : argv[0];
 
-	text_format(why, "systemctl %s failed", argv[1]);
+	text_format(why, slash ? "%s %s" : "%s %s failed", name, argv[1]); /* cprctl says itself that it failed */
 	if (said && *said) {
-		said[strcspn(said, "\n")] = '\0';
+		char *line = reason_in(said, !slash);
+		size_t n = strlen(name);
+
+		if (!strncmp(line, name, n) && !strncmp(line + n, ": ", 2))
+			line += n + 2;
 		text_add(why, ": ");
-		utf8_add_printable(why, said);
+		utf8_add_printable(why, line);
 	}
 	free(said);
 }

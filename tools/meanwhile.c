@@ -53,16 +53,22 @@ static size_t add_own(struct pollfd *all, size_t count, struct caller *of[OWN])
 	return count + OWN;
 }
 
+/* -EAGAIN: something of ours, or nothing yet. */
 static int look(struct pollfd *on, size_t count, int64_t until, bool forever)
 {
 	struct pollfd all[ON_MAX + OWN];
 	struct caller *of[OWN];
+	int64_t by = forever ? 0 : until;
 	size_t total;
 	int n;
 
+	notify_tick(here, io_now());
+	due(&by, notify_due(here));
 	memcpy(all, on, count * sizeof(*on));
 	total = add_own(all, count, of);
-	n = poll(all, total, forever ? -1 : milliseconds(until));
+	n = poll(all, total, by ? milliseconds(by) : -1);
+	if (!n && (forever || io_now() < until))
+		return -EAGAIN;
 	if (n <= 0)
 		return n;
 	if (all[count].revents)

@@ -262,7 +262,8 @@ static bool take_removal(struct notice *n, int directory, uint64_t address)
 	char path[TAG_NAME_MAX + 1], absolute[TAG_NAME_MAX + 1];
 	struct stat st;
 
-	if (n->s->ending || remote_string((pid_t)n->call.pid, address, path, sizeof(path)) || !waits(n) ||
+	if ((n->s->ending && !n->s->store.leaving) ||
+	    remote_string((pid_t)n->call.pid, address, path, sizeof(path)) || !waits(n) ||
 	    remote_path((pid_t)n->call.pid, directory, path, absolute) ||
 	    remote_stat((pid_t)n->call.pid, absolute, &st) || !S_ISSOCK(st.st_mode))
 		return false;

@@ -38,6 +38,19 @@ static void note_addresses(struct supervisor *s)
 	s->notify.manager = getenv("NOTIFY_SOCKET") ? strdup(getenv("NOTIFY_SOCKET")) : NULL;
 }
 
+/* How often the manager wants to hear of us, in ns; 0: it does not ask for that. */
+static int64_t watchdog_interval(const struct supervisor *s)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+
+	return s->notify.manager && usec && (!pid || atol(pid) == getpid()) ? strtoll(usec, NULL, 10) * 1000 / 2 : 0;
+}
+
+static void begin_watchdog(struct supervisor *s)
+{
+	s->notify.watchdog_at = watchdog_interval(s) ? io_now() : 0;
+}
+
 int notify_open(struct supervisor *s)
 {
 	cleanup_fd int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -49,12 +62,14 @@ int notify_open(struct supervisor *s)
 	    bind(sock, (struct sockaddr *)&addr, parse_address(s->recipe.notify, &addr)))
 		return -errno;
 	s->notify.sock = steal_fd(&sock);
+	begin_watchdog(s);
 	return 0;
 }
 
 void notify_resume(struct supervisor *s)
 {
 	note_addresses(s);
+	begin_watchdog(s);
 }
 
 static void attach(struct msghdr *message, void *room, size_t size, int fd)
@@ -131,6 +146,36 @@ void notify_more_time(const struct supervisor *s, int seconds)
 	notify_send(s, text, t.used, -1);
 }
 
+/* ---- the watchdog ---- */
+
+int64_t notify_due(const struct supervisor *s)
+{
+	return s->notify.watchdog_at;
+}
+
+/* A server that pings its manager itself is to be killed when it hangs: for that one we say nothing. */
+void notify_tick(struct supervisor *s, int64_t now)
+{
+	static const char alive[] = "WATCHDOG=1\n";
+
+	if (!s->notify.watchdog_at || now < s->notify.watchdog_at)
+		return;
+	s->notify.watchdog_at = now + watchdog_interval(s);
+	if (!s->serving || !s->serving->pings)
+		tell(s, alive, sizeof(alive) - 1, -1, MSG_DONTWAIT);
+}
+
+void notify_failed(struct supervisor *s, int error)
+{
+	char text[256];
+	struct text t = TEXT_ON(text);
+
+	if (!s->notify.manager)
+		note_addresses(s);
+	text_format(&t, "ERRNO=%d\nSTATUS=the supervisor cannot start: %s\n", error, strerror(error));
+	notify_send(s, text, t.used, -1);
+}
+
 void notify_end(const struct supervisor *s)
 {
 	char text[128];
@@ -166,6 +211,7 @@ static void take(struct supervisor *s, struct generation *g, char *text)
 
 	while ((line = strsep(&text, "\n"))) {
 		ready |= !strcmp(line, "READY=1");
+		g->pings |= !strcmp(line, "WATCHDOG=1");
 		if (!*line || begins(line, "READY=") || begins(line, "MAINPID=") || begins(line, "FDSTORE") ||
 		    begins(line, "BARRIER="))
 			continue;

@@ -10,7 +10,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LINE_PATIENCE_MS = 5000, EXEC_WORKERS_MS = 1000, SWEEP_MS = 10000, QUIET_MS = 2000, LAST_MS = 30000 };
+enum {
+	LINE_PATIENCE_MS = 5000,
+	EXEC_WORKERS_MS = 1000,
+	SWEEP_MS = 10000,
+	QUIET_MS = 2000,
+	LAST_MS = 30000,
+	HELPERS_MS = 500,
+};
 
 static void add_line(struct generation *from, int fd)
 {
@@ -26,43 +33,43 @@ static void add_line(struct generation *from, int fd)
 }
 
 /* Asks a generation, whose line stays in *client. False, and a line of ours, if it does not do so. */
-static bool ask(struct client *client, pid_t pid, enum protocol_verb verb, struct answer *answer, const char *what)
+static bool ask(struct client *client, pid_t pid, const struct protocol_request *request, struct answer *answer,
+		const char *what)
 {
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 
-	if (!client_call(client, pid, verb, io_now() + LINE_PATIENCE_MS * MS, answer, &why))
+	if (!client_call_with(client, pid, request, io_now() + LINE_PATIENCE_MS * MS, answer, &why))
 		return true;
 	supervisor_say("PID %d %s: %s", (int)pid, what, reason);
 	return false;
 }
 
-/* Of a worker, the only process of its generation that holds the listener. */
-static bool open_take_of(struct generation *to, pid_t worker)
+/* `worker`: set if it is that one which takes them. */
+static bool ask_to_take(struct generation *to, pid_t pid, const struct protocol_request *request, int64_t *worker)
 {
 	cleanup_client struct client client = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
 
-	if (ask(&client, worker, PROTOCOL_TAKE, &answer, "takes no connections"))
+	if (!ask(&client, pid, request, &answer, "takes no connections"))
+		return false;
+	if (protocol_get_int(answer.text, "pid", worker))
 		to->take = steal_fd(&client.line);
-	return to->take >= 0;
+	return true;
 }
 
-static bool open_take(struct generation *to)
+static bool open_take(const struct supervisor *s, struct generation *to)
 {
-	cleanup_client struct client client = CLIENT_NONE;
-	cleanup_answer struct answer answer = ANSWER_NONE;
-
-	int64_t worker = 0;
+	static struct protocol_request request;
+	int64_t worker = 0, none;
 
 	if (to->take >= 0)
 		return true;
-	if (!ask(&client, to->owner, PROTOCOL_TAKE, &answer, "takes no connections"))
-		return false;
-	if (!protocol_get_int(answer.text, "pid", &worker))
-		return generation_has(to, (pid_t)worker) && open_take_of(to, (pid_t)worker);
-	to->take = steal_fd(&client.line);
-	return true;
+	request = (struct protocol_request){.verb = PROTOCOL_TAKE};
+	request.drain.key_count = (uint32_t)holdings_keys(&s->holdings, request.drain.keys, PROTOCOL_KEYS_MAX);
+	if (ask_to_take(to, to->owner, &request, &worker) && to->take < 0 && generation_has(to, (pid_t)worker))
+		ask_to_take(to, (pid_t)worker, &request, &none);
+	return to->take >= 0;
 }
 
 /* What was idle at first has come. */
@@ -77,12 +84,17 @@ static void swept(struct supervisor *s, struct generation *from)
 
 /*
  * A server that is told to end gracefully ends its idle connections at once. So it is not, before what can be carried
- * has been: nothing has come for two seconds, or half a minute is over.
+ * has been: nothing has come for two seconds, or half a minute is over. What is left then are connections that cannot
+ * be carried, TLS first of all. One that is ended as its client asks costs a request: with nginx it was one of each
+ * client. So a signal that was not asked for, but is known of the server, waits for half of the time to drain; or until
+ * the next restart would end this generation.
  */
-static void put_off(struct generation *from)
+static void put_off(const struct supervisor *s, struct generation *from)
 {
 	int64_t quiet = io_now() + QUIET_MS * MS, last = from->passing.swept_at + LAST_MS * MS;
 
+	if (s->options.graceful_is_known && from != handover_one_too_many(s))
+		quiet = last = from->passing.swept_at + s->options.drain_s * SECOND / 2;
 	from->passing.graceful_at = quiet < last ? quiet : last;
 }
 
@@ -90,16 +102,24 @@ void passing_settled(struct supervisor *s, struct generation *from)
 {
 	if (!from->passing.swept || from->phase != GENERATION_DRAINING || from->ended)
 		return;
+	from->helpers = 0;
+	if (!generation_left(from) && (from->helpers = helpers_count(s, from)))
+		from->helpers_at = io_now() + HELPERS_MS * MS;
 	if (!generation_left(from))
 		lives_retire(s, from, s->options.retire_signal);
-	else if (s->options.graceful_signal && !from->graceful && !from->passing.graceful_at)
-		put_off(from);
+	else if (s->options.graceful_signal && !from->graceful &&
+		 (!from->passing.graceful_at || s->options.graceful_is_known))
+		put_off(s, from);
 }
 
 void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
 {
 	if (from->passing.sweep_by && now >= from->passing.sweep_by && !from->passing.swept)
 		swept(s, from); /* one of its processes hangs */
+	if (from->helpers_at && now >= from->helpers_at) {
+		from->helpers_at = 0;
+		passing_settled(s, from);
+	}
 	if (!from->passing.graceful_at || now < from->passing.graceful_at)
 		return;
 	from->passing.graceful_at = 0;
@@ -129,11 +149,12 @@ void passing_call_off(struct generation *from)
 
 void passing_begin(struct supervisor *s, struct generation *from, struct generation *to)
 {
+	static const struct protocol_request pass = {.verb = PROTOCOL_PASS};
 	cleanup_client struct client client = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	int64_t processes = 1;
 
-	if ((to && !open_take(to)) || !ask(&client, from->owner, PROTOCOL_PASS, &answer, "gives no connections")) {
+	if ((to && !open_take(s, to)) || !ask(&client, from->owner, &pass, &answer, "gives no connections")) {
 		swept(s, from); /* how many it has is not known: it is told to end them, or its time to drain ends */
 		return;
 	}
@@ -182,7 +203,7 @@ void passing_flush(struct supervisor *s)
 
 	if (!s->has_pending || (!s->ending && (!to || !to->ready))) /* it has crashed, and is started again */
 		return;
-	if (to && !to->ended && open_take(to))
+	if (to && !to->ended && open_take(s, to))
 		r = batch_send(to->take, &s->pending);
 	if (r == -EAGAIN)
 		return;
@@ -272,7 +293,7 @@ static void count(struct supervisor *s, struct generation *from)
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)
 {
 	if (from->passing.graceful_at)
-		put_off(from);
+		put_off(s, from);
 	if (batch->head.kind == PROTOCOL_BATCH_LEFT) {
 		line->left = batch->head.left;
 		line->known = true;
@@ -284,6 +305,7 @@ static void take_batch(struct supervisor *s, struct generation *from, struct lin
 		turn_take(s, batch);
 	} else {
 		from->carried += batch->head.count;
+		s->figures.carried += batch->head.count;
 		s->pending = *batch;
 		s->has_pending = true;
 		passing_flush(s);

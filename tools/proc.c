@@ -3,15 +3,19 @@
 #define _GNU_SOURCE
 #include "proc.h"
 
+#include "base/fds.h"
 #include "base/io.h"
 #include "own.h"
 #include "model/protocol.h"
 
 #include <bsd/stdlib.h>
+#include <dirent.h>
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -187,12 +191,78 @@ pid_t proc_parent(pid_t pid)
 	return read_stat(pid, &parent, &ticks) ? 0 : parent;
 }
 
+/* The state stands behind the name, which may hold any character. */
+static bool thread_sleeps(int tasks, const char *tid)
+{
+	char path[FILE_NAME_MAX], stat[512], *end;
+	struct text t = TEXT_ON(path);
+	cleanup_fd int fd = -1;
+	ssize_t n;
+
+	text_format(&t, "%s/stat", tid);
+	fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
+	if (n <= 0)
+		return true;
+	stat[n] = '\0';
+	end = strrchr(stat, ')');
+	return !end || (strncmp(end, ") R", 3) && strncmp(end, ") D", 3));
+}
+
+bool proc_rests(pid_t pid)
+{
+	char path[FILE_NAME_MAX];
+	DIR *tasks = opendir(file_of(pid, "task", path));
+	bool rests = true;
+
+	if (!tasks)
+		return true;
+	for (struct dirent *d; rests && (d = readdir(tasks));)
+		rests = *d->d_name == '.' || thread_sleeps(dirfd(tasks), d->d_name);
+	closedir(tasks);
+	return rests;
+}
+
 bool proc_descends(pid_t pid, pid_t ancestor)
 {
 	for (int depth = 0; pid > 1 && depth < DEPTH_MAX; depth++, pid = proc_parent(pid))
 		if (pid == ancestor)
 			return true;
 	return false;
+}
+
+struct children {
+	pid_t pid, *pids;
+	size_t count, most;
+};
+
+/* Each thread has children of its own. */
+static void add_children(int tid, void *arg)
+{
+	struct children *all = arg;
+	char name[FILE_NAME_MAX], text[4096], *at = text;
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "/proc/%d/task/%d/children", (int)all->pid, tid);
+	n = io_read_file(name, text, sizeof(text));
+	while (n > 0 && all->count < all->most) {
+		char *end;
+		long pid = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		all->pids[all->count++] = (pid_t)pid;
+		at = end;
+	}
+}
+
+size_t proc_children(pid_t pid, pid_t *pids, size_t most)
+{
+	struct children all = {.pid = pid, .pids = pids, .most = most};
+	char room[FILE_NAME_MAX];
+
+	fds_walk_in(file_of(pid, "task", room), add_children, &all);
+	return all.count;
 }
 
 uint64_t proc_start_ticks(pid_t pid)

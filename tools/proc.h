@@ -44,8 +44,14 @@ int proc_groups(pid_t pid, gid_t *groups, int most);
 pid_t proc_parent(pid_t pid);
 uint64_t proc_start_ticks(pid_t pid);
 
+/* Do all its threads sleep? Also true when it has ended, or is hidden. */
+bool proc_rests(pid_t pid);
+
 /* Is it that process, or a descendant of it? */
 bool proc_descends(pid_t pid, pid_t ancestor);
+
+/* Its children, at most `most`. How many; 0 also where the kernel does not tell (CONFIG_PROC_CHILDREN). */
+size_t proc_children(pid_t pid, pid_t *pids, size_t most);
 
 /* When it started, by the wall clock. 0, -ESRCH, -errno. */
 int proc_started(pid_t pid, time_t *started);

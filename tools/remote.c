@@ -42,6 +42,15 @@ int remote_descriptor(int pidfd, int number)
 	return fd < 0 ? -errno : fd;
 }
 
+/* One of our own: no rights stand in the way of that. */
+int remote_allowed(void)
+{
+	cleanup_fd int self = remote_open(getpid());
+	cleanup_fd int again = self < 0 ? self : remote_descriptor(self, self);
+
+	return again < 0 ? again : 0;
+}
+
 int remote_flags(pid_t tid, int number)
 {
 	char name[NAME_ROOM], text[512], *at;
@@ -106,18 +115,23 @@ int remote_stat(pid_t tid, const char *path, struct stat *st)
 
 /* ---- sockets ---- */
 
-bool remote_is_socket(pid_t pid, int number, uint64_t ino)
+uint64_t remote_socket(pid_t pid, int number)
 {
-	char name[NAME_ROOM], wanted[NAME_ROOM], link[NAME_ROOM];
+	char name[NAME_ROOM], link[NAME_ROOM];
+	unsigned long long ino;
 	ssize_t n;
 
 	snprintf(name, sizeof(name), "/proc/%d/fd/%d", (int)pid, number);
-	snprintf(wanted, sizeof(wanted), "socket:[%llu]", (unsigned long long)ino);
 	n = readlink(name, link, sizeof(link) - 1);
 	if (n < 0)
-		return false;
+		return 0;
 	link[n] = '\0';
-	return !strcmp(link, wanted);
+	return sscanf(link, "socket:[%llu]", &ino) == 1 ? ino : 0;
+}
+
+bool remote_is_socket(pid_t pid, int number, uint64_t ino)
+{
+	return remote_socket(pid, number) == ino;
 }
 
 struct search {
@@ -143,5 +157,48 @@ int remote_has_socket(pid_t pid, uint64_t ino)
 	snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
 	if (!fds_walk_in(name, compare, &search) || !search.any)
 		return -ESRCH;
+	return search.found;
+}
+
+/* ---- epoll ---- */
+
+struct poll_search {
+	pid_t pid;
+	int number;
+	uint64_t ino;
+	bool found;
+};
+
+static void look_into_epoll(int number, void *arg)
+{
+	struct poll_search *search = arg;
+	char name[NAME_ROOM], link[NAME_ROOM] = "", line[256];
+	FILE *info;
+
+	snprintf(name, sizeof(name), "/proc/%d/fd/%d", (int)search->pid, number);
+	if (readlink(name, link, sizeof(link) - 1) < 0 || strcmp(link, "anon_inode:[eventpoll]") != 0)
+		return;
+	snprintf(name, sizeof(name), "/proc/%d/fdinfo/%d", (int)search->pid, number);
+	info = fopen(name, "re");
+	while (info && fgets(line, sizeof(line), info)) {
+		const char *at = strstr(line, " ino:");
+		unsigned long long ino;
+		int watched;
+
+		if (at && sscanf(line, "tfd: %d", &watched) == 1 && watched == search->number &&
+		    sscanf(at, " ino:%llx", &ino) == 1 && ino == search->ino)
+			search->found = true;
+	}
+	if (info)
+		fclose(info);
+}
+
+bool remote_is_polled(pid_t pid, int number, uint64_t ino)
+{
+	struct poll_search search = {.pid = pid, .number = number, .ino = ino};
+	char name[NAME_ROOM];
+
+	snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
+	fds_walk_in(name, look_into_epoll, &search);
 	return search.found;
 }

@@ -14,6 +14,9 @@ int remote_open(pid_t tid);
 /* A duplicate, close-on-exec, of its descriptor. -EBADF: it has none of this number; -EPERM; -errno. */
 int remote_descriptor(int pidfd, int number);
 
+/* Does the kernel, or a container's filter, let descriptors be duplicated at all? 0, or -errno. */
+int remote_allowed(void);
+
 /* F_GETFD and F_GETFL in one, as open(2) has them. -errno. */
 int remote_flags(pid_t tid, int number);
 
@@ -31,7 +34,11 @@ int remote_stat(pid_t tid, const char *path, struct stat *st);
 /* Has it this socket open? 1, 0; -errno: it cannot be told (it is ending, or it is another user's). */
 int remote_has_socket(pid_t pid, uint64_t ino);
 
-/* Is it this socket that stands at the number? */
+/* The inode of the socket that stands at the number; 0: there is none. Is it this one? */
+uint64_t remote_socket(pid_t pid, int number);
 bool remote_is_socket(pid_t pid, int number, uint64_t ino);
+
+/* Does an epoll instance of its watch this socket, under this number? Also when the number is closed there. */
+bool remote_is_polled(pid_t pid, int number, uint64_t ino);
 
 #endif

@@ -29,10 +29,16 @@ void reports_refresh(struct supervisor *s)
 	struct text why = TEXT_ON(reason);
 
 	s->refresh_at = 0;
-	if (!s->serving || s->serving->ended || handover_under_way(s))
+	if (!s->serving || s->serving->ended)
 		return;
+	if (handover_under_way(s)) { /* it asks the old one itself, and may be called off */
+		s->refresh_at = io_now() + SECOND;
+		return;
+	}
 	if (s->recipe.filtered) {
 		notices_settle(s);
+		if (!fdstore_is_current(s))
+			fdstore_keep(s);
 		s->refresh_at = io_now() + SETTLE_S * SECOND; /* it does not say when it closes a listener */
 		return;
 	}
@@ -46,7 +52,7 @@ void reports_refresh(struct supervisor *s)
 
 /* ---- reports ---- */
 
-static void become_ready(struct supervisor *s, struct generation *g)
+void reports_become_ready(struct supervisor *s, struct generation *g)
 {
 	g->ready = true;
 	if (g == s->handover.next) {
@@ -71,14 +77,14 @@ void reports_ready(struct supervisor *s, struct generation *g, const char *said)
 	g->reported = true;
 	text_add(&report, said);
 	if (!s->notify.spoken || g->notified || (s->recipe.filtered && s->options.health.command))
-		become_ready(s, g);
+		reports_become_ready(s, g);
 }
 
 void reports_notified(struct supervisor *s, struct generation *g)
 {
 	s->notify.spoken = g->notified = true;
 	if (!g->ready && (g->reported || s->recipe.filtered))
-		become_ready(s, g);
+		reports_become_ready(s, g);
 }
 
 /* A daemon's parent has ended: its number tells whose it is. */
@@ -96,6 +102,10 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 	int64_t number = 0;
 
 	protocol_get_int(said, "generation", &number);
+	if (!g) { /* a daemon whose parent has just ended, of which the signal has not been heard yet */
+		lives_reap(s);
+		g = generation_find(s->generations, pid);
+	}
 	g = g ? g : orphaned_generation(s, number);
 	if (!g)
 		return;
@@ -104,6 +114,8 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 			reports_refresh_soon(s, io_now() + 100 * MS);
 		return;
 	}
+	if (answer_is(said, "turn"))
+		canary_turn_is_over(s, g);
 	if (!answer_is(said, "ready") || g->reported)
 		return;
 	g->owner = pid;

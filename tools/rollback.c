@@ -44,6 +44,7 @@ static void take_back(struct supervisor *s, struct generation *old)
 {
 	struct generation *new = s->serving;
 
+	s->figures.rollbacks++;
 	stop_watching(s);
 	passing_call_off(old);
 	old->phase = GENERATION_SERVING;

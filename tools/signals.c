@@ -19,7 +19,7 @@ static void restart_by_signal(struct supervisor *s)
 		supervisor_say("the restart by signal was called off: %s", reason);
 }
 
-/* The terminal's own go to the whole process group: the server has got them already. */
+/* The terminal's own go to the whole process group: a server that is in ours has got them already. */
 static void forward(struct supervisor *s, int signo, bool by_kernel)
 {
 	if (signo == SIGTERM) {
@@ -34,7 +34,7 @@ static void forward(struct supervisor *s, int signo, bool by_kernel)
 		s->serving->signalled = true; /* if it ends now, it was meant to */
 		generation_note_members(s->serving);
 	}
-	if (!by_kernel)
+	if (!by_kernel || generation_is_apart())
 		generation_signal(s->serving, signo);
 }
 

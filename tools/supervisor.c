@@ -4,6 +4,7 @@
 #include "supervisor_inside.h"
 
 #include "launch.h"
+#include "lingering.h"
 #include "proc.h"
 #include "watch.h"
 
@@ -196,16 +197,19 @@ static void tick(struct supervisor *s)
 		s->start_again_at = now + AGAIN_MS * MS;
 	if (s->changed_at && now >= s->changed_at)
 		restart_for_files(s, now);
+	notify_tick(s, now);
 	fdstore_tick(s);
 	gateless_tick(s, now);
+	lingering_tick(&s->lingering, now);
 	handover_tick(s, now);
+	locks_tick(s, now);
 	rollback_tick(s, now);
 	callers_tick(s, now);
 	reexec_tick(s, now);
 }
 
-/* ms until something is due; -1: nothing is. */
-static int timeout(const struct supervisor *s)
+/* Until something is due; NULL: nothing is. */
+static const struct timespec *timeout(const struct supervisor *s, struct timespec *room)
 {
 	int64_t now = io_now(), at = 0;
 
@@ -215,6 +219,7 @@ static int timeout(const struct supervisor *s)
 		due(&at, g->leave_by);
 		due(&at, g->passing.sweep_by);
 		due(&at, g->passing.graceful_at);
+		due(&at, g->helpers_at);
 		if (g->search_until)
 			due(&at, now + SEARCH_MS * MS);
 		if (g->ended && leaves)
@@ -224,13 +229,18 @@ static int timeout(const struct supervisor *s)
 	due(&at, s->start_again_at);
 	due(&at, s->changed_at);
 	due(&at, gateless_due(s));
+	due(&at, lingering_due(s->lingering));
 	due(&at, handover_due(s));
+	due(&at, locks_due(s));
 	due(&at, s->watch.at);
+	due(&at, notify_due(s));
 	due(&at, callers_due(s));
 	due(&at, reexec_due(s));
 	if (!at)
-		return -1;
-	return at <= now ? 0 : (int)((at - now) / MS) + 1;
+		return NULL;
+	at = at <= now ? 0 : at - now;
+	*room = (struct timespec){at / SECOND, at % SECOND};
+	return room;
 }
 
 /* ---- the loop ---- */
@@ -321,6 +331,7 @@ static void look_at(struct supervisor *s, int fd, const struct source *of)
 static void step(struct supervisor *s)
 {
 	static struct sources all;
+	struct timespec room = {0};
 
 	all.count = 0;
 	add_source(&all, s->signals, POLLIN, (struct source){0});
@@ -332,7 +343,7 @@ static void step(struct supervisor *s)
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		add_source(&all, s->callers[i].line, POLLIN, (struct source){.caller = &s->callers[i]});
 	callers_read_later(s);
-	if (poll(all.on, all.count, s->noted_count ? 0 : timeout(s)) < 0 && errno != EINTR)
+	if (ppoll(all.on, all.count, s->noted_count ? &room : timeout(s, &room), NULL) < 0 && errno != EINTR)
 		err(EXIT_FAILURE, "poll");
 	for (size_t i = 0; i < all.count; i++)
 		if (all.on[i].revents)
@@ -380,6 +391,7 @@ int supervisor_run(const struct supervisor_options *options)
 	reexec_note_path();
 	r = begin(&s);
 	if (r) {
+		notify_failed(&s, -r);
 		warnx("handover mode: %s", strerror(-r));
 		return EXIT_FAILURE;
 	}

@@ -14,6 +14,7 @@ struct supervisor_options {
 	int doorbell;        /* the signal that cprctl rings with */
 	int restart_signal;  /* 0: none */
 	int graceful_signal; /* 0: none */
+	bool graceful_is_known; /* of the server, and was not asked for */
 	int retire_signal;
 	int ready_timeout_s, drain_s, rollback_s;
 	int canary_percent, canary_s; /* 0: none */

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "batch.h"
 #include "bound.h"
+#include "figures.h"
 #include "generation.h"
 #include "model/rules.h"
 #include "model/settings.h"
@@ -36,6 +37,7 @@ struct caller {
 enum handover_phase {
 	HANDOVER_NONE,
 	HANDOVER_STARTING,
+	HANDOVER_SETTLING, /* the next one is ready, and may be starting threads still */
 	HANDOVER_CHECKING,
 	HANDOVER_PASSING,
 	HANDOVER_LEAVING,  /* --one-at-a-time: the old one is to end first */
@@ -45,12 +47,17 @@ enum handover_phase {
 
 /* The next generation takes a share of the clients. */
 struct canary {
-	int64_t began, until;
+	int64_t until;
+	bool by_time;    /* clients cannot be counted: what is below is ns */
+	int64_t all, taken; /* clients so far; of them the next one's, without this turn */
 	int64_t changed; /* when this turn began */
-	int64_t turn_at; /* … and when it is over */
-	int64_t taken;   /* how long the next one has had its turn, without this one */
+	int64_t turn_at; /* … and when it is over, at the latest */
 	bool open;       /* it has it now */
 	bool has_taken;  /* it may have clients */
+	bool reached;    /* it has had all of its clients */
+	bool widened;    /* it is given more, for the check that goes on */
+	uint32_t clients; /* of the last turn, as asked for */
+	bool over;       /* what opens its gate now keeps it open */
 	int64_t check_at;
 };
 
@@ -68,6 +75,13 @@ struct handover {
 	pid_t check;      /* the health check's child; 0: none runs */
 	int check_output;
 	int64_t check_at;  /* when the next one begins; 0: not due */
+	int64_t settle_at, settle_until; /* when it is looked at next, and for the last time */
+	int64_t polled_at; /* it is looked for a lock then that keeps the next one from saying READY=1 */
+	bool waits_for_end; /* … and there is one: the old one is told to leave before */
+	int looks;         /* that must find so, one behind the other */
+	int rested;        /* looks that have found all its threads asleep, one behind the other */
+	int64_t locked_at; /* since when it waits for a lock that it does not hold itself; 0: it does not */
+	int64_t locks_at;  /* when that is looked at next, while it starts */
 	int64_t report_by; /* the answer goes out then at the latest, whether carrying has begun or not */
 	struct canary canary;
 	char door[128], listener[128];
@@ -90,6 +104,7 @@ struct notify {
 	int sock;            /* where generations say it */
 	const char *manager; /* the address of ours; NULL: none */
 	bool said_ready;     /* to the manager */
+	int64_t watchdog_at; /* when our manager is told next that we are alive; 0: it does not want to hear that */
 	bool spoken;         /* a generation has said READY=1: so will the next, and is not ready before */
 };
 
@@ -129,6 +144,7 @@ struct supervisor {
 	struct holdings holdings;
 	struct rules rules;      /* what is kept of a program under a filter */
 	bool says_no_rights;
+	struct lingering *lingering; /* connections of servers that leave, and have no gate */
 	struct generation *generations; /* newest first */
 	struct generation *serving;     /* NULL: none serves */
 	struct handover handover;
@@ -152,6 +168,7 @@ struct supervisor {
 	int status; /* of the server that ended */
 	int restarts;
 	int64_t last_restart_us, last_gate_us;
+	struct figures figures;
 	int64_t refresh_at; /* when the serving generation is asked again for what it holds; 0: not */
 	int refreshes;
 	int64_t start_again_at; /* after a crash; 0: nothing to do */
@@ -184,6 +201,7 @@ void reports_refresh_soon(struct supervisor *s, int64_t when);
 
 void reports_ready(struct supervisor *s, struct generation *g, const char *said); /* it serves, as far as one sees */
 void reports_notified(struct supervisor *s, struct generation *g); /* it has said READY=1 */
+void reports_become_ready(struct supervisor *s, struct generation *g); /* nothing more is waited for */
 
 /* notify.c */
 int notify_open(struct supervisor *s);
@@ -192,6 +210,9 @@ void notify_hear(struct supervisor *s);
 void notify_ready(struct supervisor *s); /* the first generation serves: our manager is told, once */
 
 void notify_more_time(const struct supervisor *s, int seconds); /* the manager is to wait so long from now on */
+void notify_tick(struct supervisor *s, int64_t now);           /* WATCHDOG=1, when it is due */
+int64_t notify_due(const struct supervisor *s);
+void notify_failed(struct supervisor *s, int error);           /* the supervisor cannot start */
 void notify_end(const struct supervisor *s);                   /* has the server failed, and with which status */
 void notify_phase(struct supervisor *s, const char *word); /* READY, RELOADING or STOPPING, with a status */
 void notify_send(const struct supervisor *s, const char *text, size_t n, int fd); /* fd -1: none */
@@ -199,6 +220,7 @@ void notify_send(const struct supervisor *s, const char *text, size_t n, int fd)
 /* fdstore.c */
 void fdstore_take(struct supervisor *s);   /* what the supervisor before this one has left */
 void fdstore_keep(struct supervisor *s);   /* what is held now, for the case that all is killed */
+bool fdstore_is_current(const struct supervisor *s); /* has the store what is held now? */
 bool fdstore_leave(struct supervisor *s);  /* the end, with all stored; false: it cannot be, end as ever */
 void fdstore_carry(struct supervisor *s, struct batch *batch); /* stores these connections, and closes ours */
 void fdstore_end(struct supervisor *s);
@@ -217,6 +239,8 @@ int64_t turn_due(const struct supervisor *s);
 /* gateless.c: programs that nothing can be preloaded into */
 int gateless_begin(struct supervisor *s);
 void gateless_listens(struct supervisor *s, struct generation *g, struct bound *b);
+void gateless_follow_attached(struct supervisor *s);
+void gateless_linger(struct supervisor *s, const struct generation *old); /* closes in good order from here on */
 void gateless_dismiss(struct supervisor *s, struct generation *old); /* it is told to leave */
 void gateless_tick(struct supervisor *s, int64_t now);
 int64_t gateless_due(const struct supervisor *s);
@@ -244,6 +268,7 @@ void handover_go(struct supervisor *s);                      /* it takes over */
 bool handover_is_possible(const struct supervisor *s, struct text *why);
 struct generation *handover_one_too_many(const struct supervisor *s);
 void handover_ready(struct supervisor *s, const char *said); /* the next generation is ready */
+void handover_settled(struct supervisor *s);                 /* ... and has all its threads */
 void handover_checked(struct supervisor *s, int status);     /* the health check has ended */
 void handover_fail(struct supervisor *s, const char *why);   /* calls it off: the next generation is ended */
 void handover_failed(struct supervisor *s, const char *why); /* says that it has failed, and that it is over */
@@ -258,6 +283,26 @@ bool handover_under_way(const struct supervisor *s);
 void handover_drain(struct supervisor *s,
 		    struct generation *old); /* there is no way back to it: it goes on with what it has only */
 
+/* helpers.c */
+uint32_t helpers_count(const struct supervisor *s, struct generation *g); /* programs that it has exec'ed for clients */
+
+/* stranded.c */
+bool stranded_tell(struct supervisor *s); /* what the next one has exec'ed with a door; false: not now */
+void stranded_note(const struct supervisor *s, struct generation *g);   /* … those that have a listener: `apart` */
+
+/* locks.c */
+bool locks_hinder(struct supervisor *s); /* the next one waits for a lock; or did so for too long, and was called off */
+void locks_tick(struct supervisor *s, int64_t now);
+int64_t locks_due(const struct supervisor *s);
+/* Has `waiter` a file open that `holder` has locked for itself alone? Its path. */
+bool locks_keep_out(pid_t waiter, pid_t holder, char *path, size_t size);
+
+/* settle.c */
+void settle_begin(struct supervisor *s);
+void settle_on(struct supervisor *s); /* … and processes that it has exec'ed come to rest, too */
+void settle_tick(struct supervisor *s, int64_t now);
+int64_t settle_due(const struct supervisor *s);
+
 /* gates.c: `old` closes its gate, and `next` opens its own; NULL: there is none. 0, or -errno: all is as before */
 int gates_swap(struct supervisor *s, struct generation *old, struct generation *next, int64_t *gate_us,
 	       struct text *why);
@@ -268,6 +313,9 @@ void gates_ask_door(struct supervisor *s); /* of the next generation */
 bool canary_is_wanted(const struct supervisor *s);
 void canary_begin(struct supervisor *s);
 bool canary_is_open(const struct supervisor *s); /* the next generation has its turn */
+/* Between two turns, the first of so many clients (-1: not known): how many the second is to have; 0: no end */
+uint32_t canary_next_turn(struct supervisor *s, int64_t accepted);
+void canary_turn_is_over(struct supervisor *s, const struct generation *g); /* it has them */
 void canary_checked(struct supervisor *s, int status);
 bool canary_give_back(struct supervisor *s); /* it is over: true, the next one goes on with what it has */
 void canary_tick(struct supervisor *s, int64_t now);
@@ -284,6 +332,9 @@ int64_t reexec_due(const struct supervisor *s);
 /* knowledge.c */
 int knowledge_write(const struct supervisor *s, struct saver *saver, int memfds[2]);
 int knowledge_read(struct supervisor *s, int state, bool dry, struct text *why);
+
+/* journal.c */
+void journal_restart(const struct supervisor *s, uint32_t carried, size_t draining); /* it has succeeded */
 
 /* rollback.c */
 void rollback_watch(struct supervisor *s, const char *listener);

@@ -57,6 +57,7 @@ int turn_begin(struct supervisor *s, struct text *why)
 void turn_take(struct supervisor *s, struct batch *batch)
 {
 	s->handover.carried += batch->head.count;
+	s->figures.carried += batch->head.count;
 	for (uint32_t i = 0; i < batch->head.count; i++)
 		fdstore_add_carried(s, &batch->fds[i], batch->head.value[i]);
 	batch_close(batch);

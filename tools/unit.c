@@ -11,6 +11,8 @@
 
 #define PREFIXES "-@:+!|" /* systemd.service(5) */
 
+#define CALLS "pidfd_open pidfd_getfd pidfd_send_signal kcmp"
+
 enum { STOP_S = 30, STORE_MAX = 4096 }; /* --fdstore drains for 10 seconds, and ends what is left in 5 */
 
 /* ---- reading ---- */
@@ -49,6 +51,10 @@ void unit_read_properties(struct unit *u, char *shown)
 			u->fragment = value;
 		else if ((value = value_of(line, "DropInPaths")))
 			u->drop_ins = value;
+		else if ((value = value_of(line, "ActiveState")))
+			u->active_state = value;
+		else if ((value = value_of(line, "MainPID")))
+			u->main_pid = value;
 	}
 }
 
@@ -115,6 +121,12 @@ static void take_setting(struct unit *u, char *line, const char *file)
 		{"FileDescriptorStoreMax", &u->store_max},
 		{"User", &u->user},
 		{"CapabilityBoundingSet", &u->capabilities},
+		{"KillMode", &u->kill_mode},
+		{"KillSignal", &u->kill_signal},
+		{"RootDirectory", &u->root},
+		{"RootImage", &u->root},
+		{"SystemCallFilter", &u->system_calls},
+		{"RestrictAddressFamilies", &u->families},
 	};
 	char *value = value_of(line, "ExecStart");
 
@@ -177,6 +189,25 @@ static bool is_loaded(const struct unit *u, struct text *why)
 	return false;
 }
 
+/* What its processes are to the manager. */
+static bool may_supervise(const struct unit *u, struct text *why)
+{
+	static const char init_script[] = "/etc/init.d/";
+	const char *command = u->command + strspn(u->command, PREFIXES);
+
+	if (!strncmp(command, init_script, strlen(init_script)))
+		text_add(why, "it starts an init script, which starts the server behind cpr-exec's back: write a unit "
+			      "that starts the server itself");
+	else if (u->kill_mode && (!strcmp(u->kill_mode, "process") || !strcmp(u->kill_mode, "none")))
+		text_format(why, "KillMode=%s: sessions outlive a restart of it, which they would not under cpr",
+			    u->kill_mode);
+	else if (is_true(u->root) && strcmp(u->root, "/"))
+		text_format(why, "it has a root directory of its own, %s, which has no cpr-exec", u->root);
+	else
+		return true;
+	return false;
+}
+
 bool unit_may_enable(const struct unit *u, struct text *why)
 {
 	if (!is_loaded(u, why))
@@ -197,7 +228,7 @@ bool unit_may_enable(const struct unit *u, struct text *why)
 	else if (memchr(u->command, '|', strspn(u->command, PREFIXES)))
 		text_add(why, "ExecStart=| starts a shell, and a restart would be of the shell");
 	else
-		return true;
+		return may_supervise(u, why);
 	return false;
 }
 
@@ -225,30 +256,43 @@ static bool stops_too_soon(const struct unit *u)
 	return !strncmp(unit, "ms", 2) || ((!*unit || !strcmp(unit, "s") || !strcmp(unit, "sec")) && value < STOP_S);
 }
 
-static void add_command(const struct unit *u, const char *exec, bool alone, struct text *out)
+static void add_exec(const struct unit *u, const struct unit_way *way, struct text *out)
 {
-	size_t prefixes = strspn(u->command, PREFIXES);
-
-	text_add(out, "ExecStart=\nExecStart=");
-	text_add_bytes(out, u->command, prefixes);
-	text_format(out, "%s --mode=handover --fdstore", exec);
-	if (alone) /* clients wait for seconds: those that are connected too */
+	text_format(out, "%s --mode=handover --fdstore", way->exec);
+	if (way->alone) /* clients wait for seconds: those that are connected too */
 		text_add(out, " --one-at-a-time --carry=tcp:*");
+	if (is_true(u->kill_signal) && strcmp(u->kill_signal, "SIGTERM") && strcmp(u->kill_signal, "15"))
+		text_format(out, " --retire-signal=%s", u->kill_signal);
 	if (u->pid_file)
 		text_format(out, " --unlink=%s%s", *u->pid_file == '/' || *u->pid_file == '%' ? "" : "/run/",
 			    u->pid_file);
-	text_format(out, " -- %s\n", u->command + prefixes);
+	text_add(out, " -- ");
 }
 
-void unit_write(const struct unit *u, const char *exec, const char *ctl, const char *library, bool alone,
-		struct text *out)
+static void add_command(const struct unit *u, const struct unit_way *way, struct text *out)
+{
+	size_t prefixes = strspn(u->command, PREFIXES);
+
+	if (way->variable) { /* the script's shell becomes cpr-exec, and so the main process */
+		text_format(out, "Environment=\"%s=exec ", way->variable);
+		add_exec(u, way, out);
+		text_format(out, "%s\"\n", way->server);
+		return;
+	}
+	text_add(out, "ExecStart=\nExecStart=");
+	text_add_bytes(out, u->command, prefixes);
+	add_exec(u, way, out);
+	text_format(out, "%s\n", u->command + prefixes);
+}
+
+void unit_write(const struct unit *u, const struct unit_way *way, struct text *out)
 {
 	text_format(out, "# Written by `cprctl enable %s`; `cprctl disable %s` removes it.\n[Service]\n", u->id, u->id);
 	/* the main process is the supervisor, whatever the server's own way to say that it is ready */
 	text_add(out, "Type=notify\nNotifyAccess=main\nPIDFile=\n");
-	add_command(u, exec, alone, out);
+	add_command(u, way, out);
 	/* +: out of the unit's sandbox, in which it may not see the supervisor (ProtectProc=, PrivateUsers=) */
-	text_format(out, "ExecReload=\nExecReload=+%s restart $MAINPID\n", ctl);
+	text_format(out, "ExecReload=\nExecReload=+%s restart $MAINPID\n", way->ctl);
 	/* a stop command would end the server behind its supervisor's back: SIGTERM to the supervisor is what stores */
 	text_format(out, "ExecStop=\nKillMode=mixed\nKillSignal=SIGTERM\nFileDescriptorStoreMax=%d\n", STORE_MAX);
 	if (stops_too_soon(u))
@@ -258,6 +302,12 @@ void unit_write(const struct unit *u, const char *exec, const char *ctl, const c
 	/* a server that takes another user itself is another's process for a root whose rights the unit limits */
 	if (is_true(u->capabilities) && !is_true(u->user))
 		text_add(out, "CapabilityBoundingSet=CAP_KILL CAP_SYS_PTRACE\n");
+	/* sandboxes: what the supervisor and the library ask of the kernel, beside what a server does; both settings
+	 * add to a list of what is allowed, and take from one of what is not */
+	if (is_true(u->families))
+		text_add(out, "RestrictAddressFamilies=AF_UNIX\n");
+	if (is_true(u->system_calls))
+		text_add(out, "SystemCallFilter=" CALLS "\n");
 	if (is_true(u->no_exec_paths))
-		text_format(out, "ExecPaths=%s %s %s\n", exec, ctl, library);
+		text_format(out, "ExecPaths=%s %s %s\n", way->exec, way->ctl, way->library);
 }

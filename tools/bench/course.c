@@ -55,6 +55,7 @@ static int restart_once(struct course *course, int64_t *requested)
 	course->values[COURSE_START][i] = (double)times.start / MS;
 	course->values[COURSE_CPRCTL][i] = (double)times.cprctl / MS;
 	course->values[COURSE_DRAIN][i] = (double)times.drain / MS;
+	course->values[COURSE_GATE][i] = (double)times.gate / MS;
 	if (r)
 		return r;
 	return service_sleep_until(*requested + pace->after > done + pace->settle ? *requested + pace->after

@@ -17,7 +17,8 @@ enum course_metric {
 	COURSE_READY,   /* from the request to restart until the next generation alone serves */
 	COURSE_START,   /* WAY_STOP: from its start to its first answer */
 	COURSE_CPRCTL,  /* WAY_CPR: as cprctl says */
-	COURSE_DRAIN,   /* of that, until all connections stood between two requests */
+	COURSE_DRAIN,   /* of that, until all connections stood between two requests; exec mode */
+	COURSE_GATE,    /* how long neither generation accepted; handover mode */
 	COURSE_METRICS,
 };
 

@@ -106,14 +106,15 @@ static void add_note(struct bench *bench, const struct course *course)
 		    course->service.way->name, course->requests, n[LOAD_REFUSED], n[LOAD_CUT], n[LOAD_GARBLED],
 		    n[LOAD_STALLED], n[LOAD_CLOSED]);
 	if (course->service.way->kind == WAY_CPR) {
+		bool handover = course->service.way->handover;
 		struct figure ready = figure_of_metric(course, COURSE_CPRCTL),
-			      drain = figure_of_metric(course, COURSE_DRAIN);
+			      part = figure_of_metric(course, handover ? COURSE_GATE : COURSE_DRAIN);
 
 		report_note(bench->report,
-			    "%s: as cprctl says, ready after %.1f ms (quartiles %.1f to %.1f), of that drained after "
-			    "%.1f (%.1f to %.1f).",
-			    course->service.way->name, ready.median, ready.low, ready.high, drain.median, drain.low,
-			    drain.high);
+			    "%s: as cprctl says, ready after %.1f ms (quartiles %.1f to %.1f), %s %.1f (%.1f to %.1f).",
+			    course->service.way->name, ready.median, ready.low, ready.high,
+			    handover ? "and neither generation accepted for" : "of that drained after", part.median,
+			    part.low, part.high);
 	}
 }
 
@@ -186,7 +187,8 @@ static void draw_overview(struct bench *bench, struct course (*courses)[SERVER_W
 {
 	const struct course *nginx = courses[server_find("nginx") - servers],
 			    *redis = courses[server_find("redis") - servers];
-	const struct course *const drawn[] = {&nginx[1], &redis[1], &nginx[2], &redis[2], &nginx[0], &redis[0]};
+	const struct course *const drawn[] = {&nginx[1], &redis[1], &nginx[2], &redis[2],
+					      &nginx[0], &redis[0], &nginx[4], &redis[3]};
 
 	plot_courses(bench, "restart", drawn, countof(drawn), 2);
 }

@@ -146,6 +146,36 @@ static int prepare_gunicorn(struct service *s)
 			  "    return [BODY]\n");
 }
 
+static int prepare_java(struct service *s)
+{
+	argument(s, "-XX:+UseSerialGC");
+	argument(s, "-XX:TieredStopAtLevel=1"); /* one processor is the server's and the compiler's */
+	argument(s, "%s/Http.java", s->room);
+	argument(s, "%d", s->port);
+	return write_file(s, "Http.java",
+			  "import com.sun.net.httpserver.HttpServer;\n"
+			  "import java.net.InetSocketAddress;\n"
+			  "class Http {\n"
+			  "  public static void main(String[] words) throws Exception {\n"
+			  "    byte[] body = \"" LOAD_BODY "\".getBytes();\n"
+			  "    var at = new InetSocketAddress(\"127.0.0.1\", Integer.parseInt(words[0]));\n"
+			  "    var server = HttpServer.create(at, 0);\n"
+			  "    server.createContext(\"/\", exchange -> {\n"
+			  "      exchange.sendResponseHeaders(200, body.length);\n"
+			  "      exchange.getResponseBody().write(body);\n"
+			  "      exchange.close();\n"
+			  "    });\n"
+			  "    server.setExecutor(java.util.concurrent.Executors.newFixedThreadPool(4));\n"
+			  "    server.start();\n"
+			  "  }\n"
+			  "}\n");
+}
+
+#define IN_HANDOVER_MODE                                                            \
+	{                                                                           \
+		.name = "cpr, handover mode", .kind = WAY_CPR, .handover = true     \
+	}
+
 const struct server servers[] = {
 	{
 		.name = "nginx",
@@ -160,6 +190,7 @@ const struct server servers[] = {
 				{.name = "stop and start", .kind = WAY_STOP},
 				{.name = "upgrade (USR2)", .kind = WAY_UPGRADE},
 				{.name = "reload (HUP)", .kind = WAY_SIGNAL, .signal = SIGHUP},
+				IN_HANDOVER_MODE,
 			},
 	},
 	{
@@ -174,6 +205,10 @@ const struct server servers[] = {
 				{.name = "cpr --carry", .kind = WAY_CPR, .carry = "tcp:*"},
 				{.name = "stop and start", .kind = WAY_STOP},
 				{.name = "cpr without --carry", .kind = WAY_CPR},
+				{.name = "cpr --carry, handover mode",
+				 .kind = WAY_CPR,
+				 .handover = true,
+				 .carry = "tcp:*"},
 			},
 	},
 	{
@@ -187,6 +222,7 @@ const struct server servers[] = {
 			{
 				{.name = "cpr", .kind = WAY_CPR},
 				{.name = "stop and start", .kind = WAY_STOP},
+				IN_HANDOVER_MODE,
 			},
 	},
 	/* Not what PATH finds first, which may be a script that looks for one. */
@@ -201,6 +237,7 @@ const struct server servers[] = {
 			{
 				{.name = "cpr", .kind = WAY_CPR},
 				{.name = "stop and start", .kind = WAY_STOP},
+				IN_HANDOVER_MODE,
 			},
 	},
 	{
@@ -215,6 +252,7 @@ const struct server servers[] = {
 				{.name = "cpr", .kind = WAY_CPR},
 				{.name = "stop and start", .kind = WAY_STOP},
 				{.name = "reload (-W, USR2)", .kind = WAY_SIGNAL, .signal = SIGUSR2},
+				IN_HANDOVER_MODE,
 			},
 		.optional = true,
 	},
@@ -230,6 +268,22 @@ const struct server servers[] = {
 				{.name = "cpr", .kind = WAY_CPR},
 				{.name = "stop and start", .kind = WAY_STOP},
 				{.name = "reload (HUP)", .kind = WAY_SIGNAL, .signal = SIGHUP},
+				IN_HANDOVER_MODE,
+			},
+		.optional = true,
+	},
+	{
+		.name = "java",
+		.program = "java",
+		.about = "the JDK's own server, run from its source",
+		.protocol = &load_http,
+		.rate = 500,
+		.prepare = prepare_java,
+		.ways =
+			{
+				{.name = "cpr", .kind = WAY_CPR},
+				{.name = "stop and start", .kind = WAY_STOP},
+				IN_HANDOVER_MODE,
 			},
 		.optional = true,
 	},

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 enum way_kind {
-	WAY_CPR,     /* cprctl restart */
+	WAY_CPR,     /* cprctl restart, in exec mode or in handover mode */
 	WAY_STOP,    /* SIGTERM, wait for its end, start */
 	WAY_SIGNAL,  /* a signal to its first process, which replaces its workers */
 	WAY_UPGRADE, /* nginx: USR2, a second master beside the first, then QUIT to the first */
@@ -20,10 +20,11 @@ struct way {
 	const char *name; /* NULL: there is none */
 	enum way_kind kind;
 	int signal;        /* WAY_SIGNAL */
+	bool handover;     /* WAY_CPR: its mode */
 	const char *carry; /* WAY_CPR: cpr-exec --carry, or NULL */
 };
 
-enum { SERVER_WAYS = 4, SERVER_ARGS = 24 };
+enum { SERVER_WAYS = 5, SERVER_ARGS = 24 };
 
 /* A server that runs, or is about to: see service.h. */
 struct service {

@@ -265,6 +265,8 @@ int service_start(struct service *service, int64_t *took)
 
 	if (service->way->kind == WAY_CPR) {
 		argv[n++] = (char *)service->bench->exec;
+		if (service->way->handover)
+			argv[n++] = (char *)"--mode=handover";
 		if (service->way->carry) {
 			argv[n++] = (char *)"--carry";
 			argv[n++] = (char *)service->way->carry;
@@ -330,6 +332,7 @@ static int restart_by_cprctl(struct service *service, struct service_times *time
 		return failed(service, "cprctl restart failed", r < 0 ? r : -EIO);
 	times->cprctl = time_in(answer, "\"ready_us\": ");
 	times->drain = time_in(answer, "\"drain_us\": ");
+	times->gate = time_in(answer, "\"gate_us\": ");
 	return 0;
 }
 
@@ -393,7 +396,7 @@ int service_restart(struct service *service, struct service_times *times)
 	int64_t began = bench_now();
 	int r = -EINVAL;
 
-	*times = (struct service_times){.start = -1, .cprctl = -1, .drain = -1};
+	*times = (struct service_times){.start = -1, .cprctl = -1, .drain = -1, .gate = -1};
 	switch (service->way->kind) {
 	case WAY_CPR:
 		r = restart_by_cprctl(service, times);

@@ -19,7 +19,8 @@ struct service_times {
 	int64_t ready;  /* from the request until the next generation serves, and it alone */
 	int64_t start;  /* WAY_STOP: of it, from the new process's start to its first answer */
 	int64_t cprctl; /* WAY_CPR: how long cprctl says that it took, */
-	int64_t drain;  /* of that, until all connections stood between two requests */
+	int64_t drain;  /* of that, until all connections stood between two requests; in exec mode only */
+	int64_t gate;   /* how long neither generation accepted; in handover mode only */
 };
 
 /*

@@ -29,7 +29,7 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -W 'ready drained' -- "$cur")
         return
         ;;
-    restart:--timeout)
+    restart:--timeout | top:--interval)
         return
         ;;
     esac
@@ -38,16 +38,25 @@ _cprctl() {
         mapfile -t COMPREPLY < <(compgen -W '--help --version' -- "$cur")
         ;;
     :*)
-        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback reexec dump enable disable' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'ps list status restart rollback reexec top metrics dump enable disable' -- "$cur")
         ;;
     restart:-*)
         mapfile -t COMPREPLY < <(compgen -W '--timeout --exec --wait --dry-run --json --help' -- "$cur")
         ;;
+    list:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--all --json --help' -- "$cur")
+        ;;
+    top:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--once --interval --json --help' -- "$cur")
+        ;;
+    metrics:-*)
+        mapfile -t COMPREPLY < <(compgen -W '--help' -- "$cur")
+        ;;
     enable:-*)
-        mapfile -t COMPREPLY < <(compgen -W '--dry-run --now --help' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--dry-run --now --json --help' -- "$cur")
         ;;
     disable:-*)
-        mapfile -t COMPREPLY < <(compgen -W '--now --help' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--now --json --help' -- "$cur")
         ;;
     *:-*)
         mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
