@@ -3,7 +3,7 @@
 #
 #   make                      build/libcpr.so, build/cpr-exec, build/cprctl
 #   make check                everything that is tested; SERVERS="nginx redis" narrows the servers
-#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -debug -fuzz -servers -systemd
+#   make check-unit           one part of it: -house -compilers -library -unit -tools -wrap -debug -faults -fuzz -servers -systemd
 #   make check-neutral        other programs' own test suites under the library; takes long
 #   make check-sanitize       the unit and the wrap tests under the address and undefined-behaviour sanitizers, threads under the thread sanitizer
 #   make check-distro         make check in a root of Debian 13, debootstrapped into build/distro; as root
@@ -167,8 +167,8 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-debug check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-fuzz check-servers check-systemd check-packages check-neutral programs test-programs
-PARTS := house compilers library unit tools wrap debug fuzz servers systemd
+.PHONY: check check-endurance check-endurance-short check-debug check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-faults check-fuzz check-servers check-recipes check-systemd check-packages check-neutral programs test-programs
+PARTS := house compilers library unit tools wrap debug faults fuzz servers recipes endurance-short systemd
 
 check: all
 	+@for part in $(PARTS); do \
@@ -202,11 +202,22 @@ check-unit: all $(BUILD)/unit-tests
 	$(BUILD)/unit-tests
 endif
 
-check-tools check-wrap check-fuzz check-neutral check-systemd: check-%: all test-programs
+check-tools check-wrap check-faults check-fuzz check-neutral check-systemd: check-%: all test-programs
 	@if [ -x tests/$*/run ]; then tests/$*/run; else echo "no tests/$*/run"; fi
 
 check-servers: all test-programs
 	@if [ -x tests/servers/run ]; then tests/servers/setup && tests/servers/run --build $(BUILD) $(SERVERS); else echo "no tests/servers/run"; fi
+
+# 10,000 restarts of a small server in handover mode, and 200 of nginx; in make check as many as take some seconds.
+check-endurance: all test-programs
+	@tests/servers/setup && tests/endurance/run
+
+check-endurance-short: all test-programs
+	@tests/servers/setup && tests/endurance/run --short
+
+# The README's own.
+check-recipes: all
+	@tests/servers/setup && tests/recipes/run
 
 # The same programs under a library that ends a process which touches the table without the guard.
 check-debug:

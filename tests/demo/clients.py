@@ -31,7 +31,7 @@ def judge(received):
 
 
 class StubbornClient(load.Client):
-    """Remembers since when it has wanted an answer: who is refused asks again, and has waited all the while."""
+    """Remembers since when it has wanted an answer: a refused client asks again, and has waited all the while."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Asks for all that the last generation may have left, as a server would; what it gets may be anything, but it must get through, and says ok."""
+"""Asks for all that the last generation may have left, as a server would. What it gets may be anything, but it must get
+through, and says ok."""
 
 import os
 import select

@@ -11,12 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                                                                   \
-	do {                                                                                                                               \
-		if (!(condition)) {                                                                                                        \
-			fprintf(stderr, "%s:%d: conversation %llu: not so: %s\n", __FILE__, __LINE__, conversation, #condition);           \
-			abort();                                                                                                           \
-		}                                                                                                                          \
+#define CHECK(condition)                                                                                               \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: conversation %llu: not so: %s\n", __FILE__, __LINE__, conversation,    \
+				#condition);                                                                           \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static unsigned long long conversation; /* its seed: `http 1 SEED` runs it alone */
@@ -27,7 +28,8 @@ const char *__ubsan_default_options(void)
 	return "halt_on_error=1:abort_on_error=1:print_stacktrace=1";
 }
 
-#define PICK(r, ...) ((const char *[]){__VA_ARGS__})[random_below((r), sizeof((const char *[]){__VA_ARGS__}) / sizeof(const char *))]
+#define PICK(r, ...)                                                                                                   \
+	((const char *[]){__VA_ARGS__})[random_below((r), sizeof((const char *[]){__VA_ARGS__}) / sizeof(const char *))]
 
 /* ---- messages ---- */
 
@@ -191,7 +193,7 @@ static void sound(struct random *r, size_t n)
 }
 
 /*
- * Bytes changed, cut out and doubled. A plain head is looked at less closely than http_parser does; so when the pieces
+ * Bytes changed, cut out and doubled. A plain head is looked at less closely than http_parser does. So when the pieces
  * are still followed, the whole must be too, and in the same place.
  */
 static void garbled(struct random *r, size_t n)

@@ -41,11 +41,11 @@ class House:
         return frozenset(re.findall(r"^ROW\([^,]*,\s*(\w+),", self.read("shim/base/next.def"), re.MULTILINE))
 
     def complaints(self):
-        return [*self.rooms(), *self.calls(), *self.circles(), *self.wrappers(), *self.includes(), *self.lengths(),
-                *self.columns()]
+        return [*self.rooms(), *self.calls(), *self.circles(), *self.wrappers(), *self.includes(), *self.statics(),
+                *self.lengths(), *self.columns()]
 
     def rooms(self):
-        """A room that nobody knows would be linked, and looked at by none of this."""
+        """A room that is not in the list would be linked, and looked at by none of this."""
         for path in sorted((self.root / "shim").glob("*/")):
             if path.name not in graph.ROOMS:
                 yield Complaint(f"shim/{path.name} is no room: {' '.join(graph.ROOMS)}", f"room {path.name}")
@@ -77,11 +77,28 @@ class House:
                 if room in graph.ROOMS and graph.ROOMS.index(room) > graph.ROOMS.index(path.parts[1]):
                     yield Complaint(f"{path} includes from a room above its own: {line}", f"include {path} {room}")
 
+    def statics(self):
+        """A name that several files have cannot be searched for."""
+        where = {}
+        for path in self.sources:
+            for name in text.statics(self.read(path)):
+                where.setdefault(name, []).append(str(path))
+        for name, paths in sorted(where.items()):
+            if len(paths) > 1:
+                yield Complaint(f"{name}() is static in {', '.join(paths)}: it lacks its file's prefix",
+                                f"static {name}", len(paths))
+
+    def measured(self, folder):
+        """What people write in it; a table of rows may be as long as it is."""
+        return sorted({path for pattern in MEASURED[folder] for path in (self.root / folder).glob(pattern)})
+
     def lengths(self):
-        for path in self.sources + self.headers:
+        for path in [path for folder in MEASURED for path in self.measured(folder) if path.suffix != ".def"]:
+            path = path.relative_to(self.root)
             lines = len(self.read(path).splitlines())
             if lines > text.FILE_MAX:
                 yield Complaint(f"{path} has {lines} lines, over {text.FILE_MAX}", f"file {path}", lines)
+        for path in self.sources + self.headers:
             for name, length in text.functions(self.read(path)):
                 if length > text.FUNCTION_MAX:
                     yield Complaint(f"{path}: {name}() has {length} lines, over {text.FUNCTION_MAX}",
@@ -89,9 +106,8 @@ class House:
 
     def columns(self):
         """Of a whole folder: a move of files changes nothing in it."""
-        for folder, patterns in MEASURED.items():
-            paths = sorted({path for pattern in patterns for path in (self.root / folder).glob(pattern)})
-            long = {path.relative_to(self.root): text.long_lines(self.read(path)) for path in paths}
+        for folder in MEASURED:
+            long = {path.relative_to(self.root): text.long_lines(self.read(path)) for path in self.measured(folder)}
             amount = sum(map(len, long.values()))
             if amount:
                 where = "".join(f"\n    {path}: {', '.join(map(str, lines))}" for path, lines in long.items() if lines)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The test of the test: a small library in which one thing of each kind is wrong, compiled and looked at as the real
-one is."""
+"""The test of the test: a small library in which one thing of each kind is wrong. It is compiled and looked at as the
+real one is."""
 
 import os
 import pathlib
@@ -50,6 +50,10 @@ DEFECTS = {
     "a new room": (
         {"cellar/wine.c": "int wine;\n"},
         ["shim/cellar is no room: base model process fd drain deliver restart wrap"]),
+    "a name of two static functions": (
+        {"fd/more.c": "static int find(int a)\n{\n\treturn a;\n}\nint more(void)\n{\n\treturn find(1);\n}\n",
+         "fd/other.c": "static int find(int a)\n{\n\treturn a;\n}\nint other(void)\n{\n\treturn find(2);\n}\n"},
+        ["find() is static in shim/fd/more.c, shim/fd/other.c: it lacks its file's prefix"]),
     "a long file": (
         {"fd/more.c": "int a;\n" * 501},
         ["shim/fd/more.c has 501 lines, over 500"]),

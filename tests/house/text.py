@@ -34,3 +34,9 @@ def functions(text):
 
 def long_lines(text):
     return [number for number, line in enumerate(text.splitlines(), 1) if len(line.expandtabs(TAB)) > LINE_MAX]
+
+
+def statics(source):
+    """The names of its static functions."""
+    bare = re.sub(r"__attribute__\(\(.*?\)\)", "", source)
+    return set(re.findall(r"^static\s+(?:\w+\s+)+\**(\w+)\((?=[^;]*$)", bare, re.MULTILINE))

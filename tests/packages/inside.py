@@ -84,6 +84,10 @@ def main():
     do("sh", "-c", f"cc -o {program}.out {program} $(pkg-config --cflags --libs cpr)")
     assert "0.1.0" in do(f"{program}.out")
     print("ok a program is built with libcpr-dev and finds the library by its soname")
+    if pathlib.Path("/usr/sbin/nginx").exists():
+        print(f"ok the autopkgtest of nginx:\n{do(f'{ROOM}/nginx')}", end="")
+    else:
+        print("not tried: nginx is not installed")
     pids = {mode: start(mode) for mode in PORTS}
     for mode, pid in pids.items():
         until(f"{mode} to serve", lambda m=mode: answers(PORTS[m]))

@@ -69,5 +69,5 @@ def register(name):
     TRIALS[f"attach-{name}"] = run
 
 
-for each in ("nginx", "redis", "python-threading"):
+for each in ("nginx", "redis", "python-threading", "node"):
     register(each)

@@ -96,6 +96,33 @@ def is_cut(result, options, how, path):
         other.ask("/")
 
 
+def upload(client):
+    """As fast as it goes: is it ended?"""
+    piece = bytes(1 << 20)
+    try:
+        while True:
+            client.sock.sendall(piece)
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def endless_upload(result, options, how):
+    """What the client goes on to send after our FIN is read away in pieces: it never comes to an end by itself."""
+    with scripted(result, options, how, cpr=("-d", "1")) as bench:
+        client, other = bench.client(), bench.client()
+        other.ask("/")
+        client.send("/sleep/20")
+        bench.await_busy()
+        uploading = Aside(upload, client)
+        with at_most(result, 2.5, "a restart with --drain 1 beside an endless upload"):
+            said = bench.restart()
+        result.expect(said["cut"] == 1 and said["carried"] == 1, f"one to be cut, one to be carried, but {said}")
+        other.ask("/")
+        result.expect(uploading.result(), "the upload is neither read away nor ended")
+
+
 # -- a server whose requests take most of a second, and which is never without some
 
 CROWD = 12
@@ -253,8 +280,8 @@ CHECKS = [(slow_download, processes, drain, 2.0) for processes in (SINGLE, FOUR)
 CHECKS += [(is_finished, how, path, body) for how in BOTH for path, body in (
     ("/pieces/30", b"".join(b"%02d" % n for n in range(30))), ("/sleep/2", b" slept"))]
 CHECKS += [(is_cut, how, path) for how in BOTH for path in ("/events", "/sleep/20")]
-CHECKS += [(check, how) for check in (no_drain_does_not_wait, does_not_spin, refused_at_once, called_off_after_drain)
-           for how in BOTH]
+CHECKS += [(check, how) for check in (endless_upload, no_drain_does_not_wait, does_not_spin, refused_at_once,
+                                      called_off_after_drain) for how in BOTH]
 CHECKS += [(called_off_nginx, processes) for processes in (SINGLE, FOUR)]
 
 

@@ -13,7 +13,7 @@ import time
 import proc
 from harness import Failure, Load, Result, Room, Server, await_until, program
 from protocols import BODY, PATH
-from setups import SETUPS, documents, nginx_command
+from setups import SETUPS, apache, documents, nginx_command, lighttpd_workers
 
 RESTART_TIMEOUT = 40            # seconds, for cprctl
 FRESH_PER_RESTART = 8           # requests of each kind that must go well after every restart
@@ -93,8 +93,8 @@ def children(pid):
 # ---- a server under supervision, and its clients ----
 
 class Scene:
-    def __init__(self, setup, options, result, *more):
-        self.setup, self.options, self.result = setup, options, result
+    def __init__(self, setup, options, result, *more, loaded=True):
+        self.setup, self.options, self.result, self.loaded = setup, options, result, loaded
         self.room = Room(setup.name, setup.unix)
         self.server = self.load = None
         self.more = more
@@ -106,8 +106,8 @@ class Scene:
             self.server.await_ready()
             if not await_until(lambda: self.is_up(), 20):
                 raise Failure("the supervisor does not find the first generation ready")
-            self.load = Load(self.setup.protocol, self.room)
-            if not self.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
+            self.load = Load(self.setup.protocol, self.room) if self.loaded else None
+            if self.load and not self.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
                 raise Failure("it does not serve, even before any restart")
         except BaseException:
             self.__exit__()
@@ -140,6 +140,11 @@ class Scene:
         if self.setup.ends_idle and counters["crossed"]:
             result.figures.append(f"{counters['crossed']} requests on kept connections crossed the server's own end of them")
             lost["cut"] -= counters["crossed"]
+        own = self.setup.says_ended(self.server.output()) if self.setup.says_ended else 0
+        if own:
+            seen = min(own, counters["idle_closed"] + counters["crossed"])
+            result.figures.append(f"it says that it ended {own} idle connections itself; {seen} of them were seen")
+            allowed += seen
         if not self.setup.carries:
             lost.pop("idle_closed", None)
             lost.pop("resets", None)
@@ -164,6 +169,8 @@ def hand_over_again_and_again(setup, options, result, more=()):
             if not load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
                 raise Failure("new requests are not answered after the restart")
             result.expect(said["generation"] == number + 1, f"generation {said['generation']} after {number} restarts")
+            wrong = setup.beside and setup.beside(scene.room)
+            result.expect(not wrong, f"after {number} restarts {wrong}")
             if number == 2:
                 scene.settles(processes)
                 first = census(server)
@@ -177,23 +184,33 @@ def hand_over_again_and_again(setup, options, result, more=()):
             result.expect(last[1] < MEMORY_KB, f"the supervisor takes {last[1]} KB")
         gates.sort()
         result.figures.append(f"nobody accepted for {gates[len(gates) // 2]} us, at most {gates[-1]} us; the supervisor takes {census(server)[1]} KB")
-        result.expect(gates[-1] <= GATE_MS * 1000, f"nobody accepted for {gates[-1]} us")
+        result.expect_in_time(gates[-1] <= GATE_MS * 1000, f"nobody accepted for {gates[-1]} us")
     result.expect(scene.stopped, "SIGTERM does not stop it")
     left = {pid: proc.command(pid) for pid in children(server.pid) if proc.command(pid)}     # else it has just ended
     result.expect(not left, f"processes are left: {left}")
 
 
-def again_and_again(name, *more):
+def again_and_again(name, *more, prepare=None):
     @trial(f"handover-{name}")
     def run(options, result):
-        hand_over_again_and_again(SETUPS[name], options, result, more)
+        setup = SETUPS[name]
+        hand_over_again_and_again(dataclasses.replace(setup, prepare=prepare or setup.prepare), options, result, more)
 
 
-SETUPS["apache"].cpr = ("-u", "apache.pid")     # by which it would believe that it runs already
-
-for each in ("nginx", "nginx-single", "haproxy", "haproxy-master", "lighttpd", "python-http.server", "python-threading", "prefork-closing",
-             "prefork-reuseport", "node", "node-cluster", "java", "apache", "unix"):
+for each in ("nginx", "nginx-single", "haproxy", "haproxy-master", "lighttpd", "python-http.server", "python-threading",
+             "prefork-closing", "prefork-reuseport", "node", "node-cluster", "java", "unix"):
     again_and_again(each)
+
+
+@trial("handover-lighttpd-workers")
+def lighttpd_with_workers(options, result):
+    setup = dataclasses.replace(SETUPS["lighttpd"], prepare=lighttpd_workers)
+    hand_over_again_and_again(setup, options, result)
+
+
+# Each client may take two of its threads at a time: all stand still while nobody accepts, and come at once then, and
+# what they closed before has its thread still.
+again_and_again("apache", prepare=lambda room: apache(room, 64))
 
 for each in ("redis", "memcached"):   # side by side: what is tried is a protocol that is not HTTP
     again_and_again(each, "--no-defaults")

@@ -101,7 +101,7 @@ class Room:
     def __init__(self, name, unix=False):
         self.dir = tempfile.mkdtemp(prefix=f"cpr-{name}-")
         os.chmod(self.dir, 0o755)       # for workers that are not root
-        self.port = None if unix else self._free_port()
+        self.port = None if unix else self.free_port()
         self.host = "127.0.0.1"
         self.socket_path = self.path("server.sock") if unix else None
 
@@ -121,7 +121,7 @@ class Room:
         shutil.rmtree(self.dir, ignore_errors=True)
 
     @classmethod
-    def _free_port(cls):
+    def free_port(cls):
         for port in PORTS:
             if port in cls.used_ports:
                 continue

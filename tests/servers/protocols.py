@@ -13,7 +13,13 @@ def http(_number):
     return request, judge_http
 
 
-def judge_http(received):
+def etcd(_number):
+    """What needs no leader: a member that has just started waits for the next election."""
+    request = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    return request, lambda received: judge_http(received, lambda body: body.startswith(b'{"etcdserver":'))
+
+
+def judge_http(received, is_right=BODY.__eq__):
     head, end_of_head, body = received.partition(b"\r\n\r\n")
     if not end_of_head:
         return PENDING
@@ -22,7 +28,7 @@ def judge_http(received):
     length = fields.get(b"content-length", b"").strip()
     if length.isdigit() and len(body) < int(length):
         return PENDING
-    if b" 200" not in status or body != BODY:
+    if b" 200" not in status or not is_right(body):
         return WRONG
     connection = fields.get(b"connection", b"").strip()
     if connection == b"close" or (status.startswith(b"http/1.0") and connection != b"keep-alive"):
@@ -59,4 +65,4 @@ def nats(_number):
     return b"PING\r\n", lambda received: GOOD if received.endswith(b"PONG\r\n") else PENDING
 
 
-BY_NAME = {"http": http, "nats": nats, "redis": redis, "memcached": memcached}
+BY_NAME = {"http": http, "etcd": etcd, "nats": nats, "redis": redis, "memcached": memcached}

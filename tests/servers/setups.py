@@ -4,6 +4,7 @@
 import dataclasses
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ class Setup:
     ends_idle: bool = False     # told to leave, it closes idle connections, whether a request is on its way or not
     says_ended: Callable = None # (its output) -> how many idle connections it says that it ended itself
     workers_bind: bool = False  # the listeners are its workers'
+    beside: Callable = None     # (room) -> what is wrong with what it serves beside the load, after a handover
     cpr: tuple = ()             # more options of cpr-exec
 
 
@@ -127,17 +129,30 @@ def haproxy(room):
     return haproxy_command(room, "", "-db")
 
 
-@setup("haproxy-master", workers_bind=True)
+def haproxy_sockets(room):
+    """The master's and the worker's, each by its path."""
+    for name, question, expected in (("master", b"show proc\n", b"master"), ("admin", b"show info\n", b"Pid: ")):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(room.path(name))
+            client.sendall(question)
+            client.shutdown(socket.SHUT_WR)
+            if expected not in client.makefile("rb").read():
+                return f"its socket {name!r} does not answer"
+    return None
+
+
+@setup("haproxy-master", workers_bind=True, beside=haproxy_sockets)
 def haproxy_master(room):
-    """As distributions start it. Its worker lets no thread be started any more (RLIMIT_NPROC), and sees no /proc."""
+    """As distributions start it. Its worker lets no thread be started any more (RLIMIT_NPROC), and sees no /proc. Its
+    master execs itself, and has a socket of its own, which is bound under a passing name."""
     user = f"user haproxy\n    group haproxy\n    chroot {room.directory('empty')}" if ROOT else ""
-    return haproxy_command(room, f"    {user}\n    stats socket {room.path('admin')} mode 660 level admin", "-W",
-                           "-p", room.path("haproxy.pid"))
+    return haproxy_command(room, f"    {user}\n    stats socket {room.path('admin')} mode 660 level admin", "-Ws",
+                           "-p", room.path("haproxy.pid"), "-S", room.path("master"))
 
 
-@setup("lighttpd")
-def lighttpd(room):
-    configuration = room.write("lighttpd.conf", f"""
+def lighttpd_command(room, more=""):
+    configuration = room.write("lighttpd.conf", f"""{more}
 server.bind = "127.0.0.1"
 server.port = {room.port}
 server.document-root = "{documents(room)}"
@@ -146,6 +161,16 @@ server.pid-file = "{room.path("lighttpd.pid")}"
 mimetype.assign = ( ".txt" => "text/plain" )
 """)
     return [program("lighttpd"), "-D", "-f", configuration]
+
+
+@setup("lighttpd")
+def lighttpd(room):
+    return lighttpd_command(room)
+
+
+def lighttpd_workers(room):
+    """Its master ends the workers by a signal to its process group."""
+    return lighttpd_command(room, "server.max-worker = 2")
 
 
 @setup("python-http.server")
@@ -211,7 +236,7 @@ def apache_says_ended(output):
 
 
 @setup("apache", says_ended=apache_says_ended)
-def apache(room):
+def apache(room, threads=34):
     user = "User www-data\nGroup www-data" if ROOT else ""
     configuration = room.write("apache.conf", f"""
 ServerRoot {room.dir}
@@ -228,15 +253,16 @@ DocumentRoot {documents(room)}
 KeepAlive On
 KeepAliveTimeout 60
 MaxKeepAliveRequests 0
-# A fixed number of processes, so that they can be counted; and in each more threads than there are clients: in the
-# first moment of its start apache ends idle connections when all threads that it has so far are busy, with cpr and
-# without. It says how many (trace1): these, and no more, are its own.
+# A fixed number of processes, so that they can be counted; and in each more threads than there are clients: apache
+# ends idle connections when all threads are busy, with cpr and without: in the first moment of its start, when it has
+# but a few, and on a machine so busy that all clients come at once. It says how many (trace1): these, and no more, are
+# its own.
 ServerLimit 2
 StartServers 2
-ThreadsPerChild 34
-MaxRequestWorkers 68
+ThreadsPerChild {threads}
+MaxRequestWorkers {2 * threads}
 MinSpareThreads 1
-MaxSpareThreads 68
+MaxSpareThreads {2 * threads}
 """)
     return [program("apache2"), "-f", configuration, "-DFOREGROUND"]
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HTTP/1.1 on poll(2), to be linked statically: static PORT. Told to end (SIGTERM), it accepts nothing more, closes each
- * connection with its next answer, and ends with the last one.
+ * HTTP/1.1 on poll(2), to be linked statically: static PORT. Told to end (SIGTERM), it accepts nothing more, closes
+ * each connection with its next answer, and ends with the last one.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

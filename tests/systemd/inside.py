@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 
+from clients import TIMEOUT, Http, Memcached, Redis, http_at
+
 CTL = "/opt/cpr/cprctl"
-CLIENTS, TIMEOUT, PAUSE = 8, 20, 0.3
+CLIENTS, PAUSE = 8, 0.3
 STEPS = (("systemctl", "reload"),) * 3 + (("systemctl", "restart"),) * 3 + (("deb-systemd-invoke", "restart"),) * 3
 
 
@@ -21,64 +23,10 @@ def call(*command):
     return done.returncode == 0, (done.stdout + done.stderr).strip()
 
 
-class Http:
-    port = 80
-
-    def __init__(self):
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-
-    def ask(self):
-        """None, or what was wrong."""
-        self.connection.request("GET", "/")
-        answer = self.connection.getresponse()
-        answer.read()
-        return None if answer.status == 200 else f"status {answer.status}"
-
-    def socket(self):
-        return self.connection.sock
-
-
-class Line:
-    """One line is asked, one is answered."""
-
-    def __init__(self):
-        self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
-
-    def ask(self):
-        self.connection.sendall(self.question)
-        answer = self.connection.recv(1000)
-        if not answer:
-            raise ConnectionError("the connection was closed")
-        return self.wrong(answer)
-
-    def wrong(self, answer):
-        return None if answer.startswith(self.begins) and answer.endswith(b"\r\n") else repr(answer)
-
-    def socket(self):
-        return self.connection
-
-
-class Redis(Line):
-    """The number goes up by one with each answer, over all clients: no data are lost, and nothing is done twice."""
-    port, question, begins, most, lock = 6379, b"INCR cpr\r\n", b":", 0, threading.Lock()
-    seen = 0
-
-    def wrong(self, answer):
-        with Redis.lock:
-            Redis.seen += 1
-            Redis.most = max(Redis.most, int(answer[1:]))
-        return super().wrong(answer)
-
-    @classmethod
-    def lost(cls):
-        return abs(cls.most - cls.seen)
-
-
-class Memcached(Line):
-    port, question, begins = 11211, b"version\r\n", b"VERSION "
-
-
-CLIENTS_OF = {"redis-server": Redis, "memcached": Memcached}
+CLIENTS_OF = {"redis-server": Redis, "memcached": Memcached, "web": http_at(8088), "sandbox": http_at(8101),
+              "low-port": http_at(81), "own-signal@8104": http_at(8104)}
+if os.path.exists("/opt/cpr/stock.py"):   # a survey
+    from stock import CLIENTS as CLIENTS_OF
 
 
 class Load:
@@ -95,7 +43,7 @@ class Load:
         client = None
         while not self.over:
             try:
-                client = client if client and keeps else self.client()
+                client = client if client and keeps and getattr(self.client, "again", True) else self.client()
                 wrong = client.ask()
                 with self.lock:
                     self.answered += not wrong
@@ -114,7 +62,7 @@ class Load:
 def state_of_port(client):
     try:
         return client().ask() or "answered"
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return "refused"
     except (OSError, http.client.HTTPException) as error:
         return repr(error)
@@ -135,9 +83,7 @@ def left_over(unit):
 def stock_state(unit, client):
     """Of the unit as the distribution ships it, after `disable`."""
     call("systemctl", "start", unit)
-    until = time.monotonic() + TIMEOUT
-    while state_of_port(client) == "refused" and time.monotonic() < until:
-        time.sleep(0.05)
+    await_answer(client)
     pid = show(unit, "MainPID")
     with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
         under = "with" if "libcpr" in maps.read() else "without"
@@ -146,15 +92,18 @@ def stock_state(unit, client):
     return state
 
 
-def steps(unit):
+def steps(unit, load):
+    """Whether all succeeded, and how many requests had failed after each."""
     packages = glob.glob(f"/opt/cpr/{unit}_*.deb")   # last, if it is there: it is installed once more
+    lost = []
     for step in (*((*step, f"{unit}.service") for step in STEPS), *(("dpkg", "-i", package) for package in packages)):
         call("systemctl", "reset-failed", unit)   # the manager counts our restarts as well: five in ten seconds
         good, said = call(*step)
         if not good:
-            return good, f"{' '.join(step)}: {said}"
+            return (good, f"{' '.join(step)}: {said}"), lost
         time.sleep(PAUSE)   # of load on this generation
-    return True, f"{len(STEPS)} and {len(packages)} packages"
+        lost.append(len(load.failed))
+    return (True, f"{len(STEPS)} and {len(packages)} packages"), lost
 
 
 def show(unit, key):
@@ -178,17 +127,35 @@ def kill_all(unit, client):
     return "did not come back"
 
 
+def say_journal(unit):
+    print(call("journalctl", "-u", unit, "--no-pager", "-o", "cat")[1][-3000:], file=sys.stderr)
+
+
+def await_answer(client):
+    until = time.monotonic() + TIMEOUT
+    while (state := state_of_port(client)) != "answered" and time.monotonic() < until:
+        time.sleep(0.05)
+    return state == "answered", state
+
+
 def try_unit(unit):
     client = CLIENTS_OF.get(unit, Http)
     call("systemctl", "start", unit)
-    result = {"unit": unit, "enable": call(CTL, "enable", "--now", unit), "twice": call(CTL, "enable", unit)}
+    result = {"unit": unit, "began": await_answer(client), "enable": call(CTL, "enable", "--now", unit)}
+    if not result["began"][0] or not result["enable"][0]:
+        call("systemctl", "stop", unit)
+        say_journal(unit)
+        return result | {"left": left_over(unit)}
+    result["twice"] = call(CTL, "enable", unit)
     idle = client()
     idle.ask()
     before, load = idle.socket(), Load(client)
-    result["steps"] = steps(unit)
+    result["steps"], result["lost_by"] = steps(unit, load)
     load.end()
-    result |= {"answered": load.answered, "failed": load.failed, "idle": idle_state(idle, before)}
-    print(call("journalctl", "-u", unit, "--no-pager", "-o", "cat")[1][-3000:], file=sys.stderr)
+    result |= {"answered": load.answered, "failed": load.failed}
+    if before and getattr(client, "keeps", True):
+        result["idle"] = idle_state(idle, before)
+    say_journal(unit)
     result["lost"] = client.lost() if hasattr(client, "lost") else 0
     result["killed"] = kill_all(unit, client)
     call("systemctl", "stop", unit)
@@ -199,13 +166,42 @@ def try_unit(unit):
     return result
 
 
+def was_logged(unit):
+    """The second generation's restart, with its figures."""
+    said = call("journalctl", "-u", unit, "-o", "json", "CPR_GENERATION=2", "PRIORITY=6")[1]
+    fields = json.loads(said.splitlines()[0]) if said.startswith("{") else {}
+    return int(fields.get("CPR_DURATION_USEC", 0)) > 0 and fields["MESSAGE"].startswith("restarted: generation 2,")
+
+
+def try_sockets(unit):
+    """A unit that has a socket unit, and is under cpr from the start: its first client starts it."""
+    client, result = CLIENTS_OF[unit], {"unit": unit}
+    if not show(unit, "FileDescriptorStoreMax").strip("0"):
+        result["enable"] = call(CTL, "enable", unit)
+    result["began"] = call("systemctl", "start", f"{unit}.socket")
+    result["started"] = show(unit, "ActiveState")
+    idle = client()
+    idle.ask()
+    before, load = idle.socket(), Load(client)
+    result["steps"], result["lost_by"] = steps(unit, load)
+    load.end()
+    say_journal(unit)
+    result |= {"answered": load.answered, "failed": load.failed, "logged": was_logged(unit)}
+    if before:
+        result["idle"] = idle_state(idle, before)
+        before.close()
+    call("systemctl", "stop", f"{unit}.socket", unit)
+    return result | {"stopped": state_of_port(client)}
+
+
 def main():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for unit in sys.argv[1:]:
         try:
-            print(json.dumps(try_unit(unit)), flush=True)
+            tried = try_sockets if os.path.exists(f"/etc/systemd/system/{unit}.socket") else try_unit
+            print(json.dumps(tried(unit)), flush=True)
         except Exception as error:  # the next unit is tried all the same
-            print(call("journalctl", "-u", unit, "--no-pager", "-o", "cat")[1][-3000:], file=sys.stderr)
+            say_journal(unit)
             print(json.dumps({"unit": unit, "error": repr(error)}), flush=True)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """cpr-exec --adopt: a server whose supervisor was killed has one again."""
+import json
 import os
 import pathlib
 import shutil
@@ -11,6 +12,10 @@ import tempfile
 from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, executable, expect, run, scratch, test, until
 from reexec import Load
 from supervise import HOLDING, Supervised, alive
+
+# It execs itself at SIGHUP.
+EXECING = SERVER.replace("listener =", "import signal\nsignal.signal(signal.SIGHUP, "
+                         "lambda *_: os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]]))\nlistener =", 1)
 
 # A master with two workers, which accept on its listener.
 PREFORK = SERVER.replace('open("ready", "w").close()\nwhile True:', '''for _ in range(2):
@@ -78,6 +83,20 @@ def an_adopted_server_is_handed_over():
 @test
 def adopted_workers_are_handed_over():
     adopted_server_is_handed_over(PREFORK)
+
+
+@test
+def an_adopted_server_that_execs_itself_belongs_to_its_adopter():
+    """Its environment still names the supervisor that was killed: without one it would end with its last connection."""
+    with Orphaned(code=EXECING) as server:
+        server.adopt()
+        os.unlink(os.path.join(server.directory, "ready"))
+        os.kill(server.child, signal.SIGHUP)
+        until("its next image", lambda: server.has("ready"))
+        own = json.loads(run(CTL, "status", str(server.child), "--json").out)
+        assert own["supervisor"] == server.process.pid, own
+        expect(server.restart(), 0, rf"^restarted {server.pid}: generation \d, 1 descriptor, ", where="out")
+        assert server.serves() and server.status()["server"] != server.child
 
 
 @test

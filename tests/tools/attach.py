@@ -47,7 +47,8 @@ class Running:
 def is_taken_over(*flags):
     with scratch() as d, Running(d, *flags) as server:
         expect(run(EXEC, "--attach", server.pid, "--dry-run"), 0, f"(?m)^command: +{server.program} {server.word}$",
-               f"(?m)^directory: +{d}$", "(?m)^environment: +its own$", f"(?m)^listener: +tcp:127.0.0.1:{server.word[4:]}$", where="out")
+               f"(?m)^directory: +{d}$", "(?m)^environment: +its own$",
+               f"(?m)^listener: +tcp:127.0.0.1:{server.word[4:]}$", where="out")
         assert server.listens()
         supervisor = server.attach()
         server.process.wait(PATIENCE)

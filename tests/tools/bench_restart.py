@@ -8,8 +8,11 @@ from common import BUILD, expect, run, scratch, test
 
 BENCH = str(BUILD / "cpr-bench")
 SERVERS = {"nginx": "nginx", "redis": "redis-server", "node": "node"}
-LINES = {"requests failed", "keep-alive connections ended", "answered at the first attempt", "latency, median", "latency, 99 %",
-         "latency, 99.9 % of all", "latency, longest", "longest time without an answer", "from request to ready"}
+LINES = {
+    "requests failed", "keep-alive connections ended", "answered at the first attempt", "latency, median",
+    "latency, 99 %", "latency, 99.9 % of all", "latency, longest", "longest time without an answer",
+    "from request to ready"
+}
 
 
 def built():

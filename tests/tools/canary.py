@@ -12,14 +12,23 @@ from supervise import Supervised, alive
 
 # It says which process answers, and is ill while a file of that name is there.
 ANSWERING = SERVER.replace('connection.sendall(b"hello\\n")', 'connection.sendall(b"%d\\n" % os.getpid())')
+# A blocking accept is let through, a little later: one that polls and does not block shows how long a turn is over.
+POLLING = ANSWERING.replace("connection = listener.accept()[0]", """listener.setblocking(False)
+    import select
+    select.select([listener], [], [])
+    try:
+        connection = listener.accept()[0]
+    except BlockingIOError:
+        continue""")
 HEALTH = "test ! -e ill"
 WITHIN_PERCENT = 3
 
 
 class Canary(Supervised):
-    def __init__(self, spec, *options):
-        super().__init__("--canary", spec, *options, code=ANSWERING)
+    def __init__(self, spec, *options, code=ANSWERING):
+        super().__init__("--canary", spec, *options, code=code)
         self.asking, self.answered, self.wrong, self.done = None, [], [], False
+        self.longest = 0.0      # that a client waited, s
 
     def __enter__(self):
         super().__enter__()
@@ -41,12 +50,20 @@ class Canary(Supervised):
     def load(self):
         """Clients at an even pace, each of which must be answered."""
         while not self.done:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
-                    self.answered.append(int(client.recv(16)))
-            except (OSError, ValueError) as error:
-                self.wrong.append(error)
+            self.ask()
             time.sleep(0.002)
+
+    def ask(self):
+        began = time.monotonic()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
+                pid = int(client.recv(16))
+        except (OSError, ValueError) as error:
+            self.wrong.append(error)
+            return 0
+        self.answered.append(pid)
+        self.longest = max(self.longest, time.monotonic() - began)
+        return pid
 
     def begin(self):
         self.asking = subprocess.Popen([CTL, "restart", self.pid], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -80,6 +97,34 @@ def a_canary_takes_its_share():
         until("2,000 clients", lambda: len(server.answered) >= 2000)
         until("its share of all of them", lambda: abs(server.share() - 20) <= WITHIN_PERCENT)
         assert set(server.answered) == {server.old, server.new}
+
+
+@test
+def a_canary_shares_clients_and_not_time():
+    """Rushes of clients, each of which begins with a turn of the new one."""
+    with Canary("10:60") as server:
+        server.begin()
+        first = len(server.answered)
+        while len(server.answered) - first < 2000:
+            for one in server.old, server.new:
+                until("the turn of each", lambda: server.answered[-1] == one)
+            for _ in range(200):
+                server.ask()
+        taken = server.answered[first:]
+        share = 100 * taken.count(server.new) / len(taken)
+        assert abs(share - 10) <= WITHIN_PERCENT, f"{share:.1f} % of {len(taken)}"
+
+
+@test
+def no_client_waits_for_a_check_that_outlasts_its_turn():
+    """A turn of some clients is over within milliseconds, and a check takes 0.7 s."""
+    with Canary("10:60", "--ready-command", "sleep 0.7", code=POLLING) as server:
+        server.begin()
+        server.answered.clear()
+        server.longest = 0.0
+        both = {server.old, server.new}
+        until("a turn of each", lambda: len(server.answered) >= 500 and set(server.answered) == both)
+        assert server.longest < 0.5, f"one waited for {server.longest:.3f} s"
 
 
 @test

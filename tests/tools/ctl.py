@@ -112,7 +112,8 @@ def connections_of_workers_are_counted():
             said = json.loads(run(CTL, command, server.pid, "--json").out)
             assert said["connections"] == 3 and said["connections_fresh"] == 0, said
         expect(run(CTL, "status", server.pid), 0, r"(?m)^connections: +3$", where="out")
-        expect(run(CTL, "list", server.pid), 0, r"\n3 connections: 0 fresh, \d between requests, \d busy\n", where="out")
+        expect(run(CTL, "list", server.pid), 0, r"\n3 connections: 0 fresh, \d between requests, \d busy\n",
+               where="out")
         for client in clients:
             client.close()
 
@@ -194,7 +195,8 @@ def restart_refuses_a_shell_that_waits_for_its_server():
     shell = ["/bin/sh", "-c", '"$0" -c "$1" "$2"; exit $?', PYTHON, SERVER]
     with Server(command=shell) as server:
         child = server.workers()[0]
-        expect(server.restart(), 1, rf"refused: it holds no listening socket itself, but has 1 child process \(first: {child} python3.*\)")
+        expect(server.restart(), 1,
+               rf"refused: it holds no listening socket itself, but has 1 child process \(first: {child} python3.*\)")
         assert server.serves()
         expect(run(CTL, "restart", str(child)), 0, "generation 2", where="out")
         assert server.serves()

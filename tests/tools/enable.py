@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """cprctl enable and disable, before a systemctl of our own: what is written for which unit, and what is refused."""
+import contextlib
+import json
 import os
 import pathlib
 import shutil
 import tempfile
 
 from common import BUILD, CTL, LIBRARY, PYTHON, expect, run, test
+from supervise import Supervised
 
 # What of systemctl the command uses: units are files in the directory $FAKE, drop-ins are found where they are written.
 SYSTEMCTL = r"""#!/usr/bin/python3
@@ -15,12 +18,15 @@ with open(os.environ["FAKE"] + "/asked", "a") as log:
     log.write(" ".join(words) + "\n")
 if os.path.exists(os.environ["FAKE"] + "/down"):
     sys.exit("System has not been booted with systemd as init system (PID 1). Can't operate.\nmore")
-unit = {"alias.service": "plain.service"}.get(words[-1], words[-1])
+unit = {"alias.service": "plain.service", "plain": "plain.service"}.get(words[-1], words[-1])
 fragment = os.environ["FAKE"] + "/" + unit
 drop_ins = sorted(glob.glob(f"/etc/systemd/system/{unit}.d/*.conf"))
 if words[0] == "show":
     state = "masked" if unit == "masked.service" else "loaded" if os.path.exists(fragment) else "not-found"
+    pid = os.environ["FAKE"] + "/pid"
     print(f"Id={unit}\nLoadState={state}\nFragmentPath={fragment}\nDropInPaths={' '.join(drop_ins)}")
+    print("ActiveState=active")
+    print(f"MainPID={open(pid).read() if os.path.exists(pid) else 0}")
 elif words[0] == "cat":
     for file in [fragment, *drop_ins]:
         print(f"# {file}\n{open(file).read()}\n")
@@ -58,13 +64,24 @@ class Machine:
     def unit(self, text, name="plain.service"):
         (self.fake / name).write_text(text)
 
-    def ctl(self, *words, path=None):
+    def ctl(self, *words, path=None, powers=False):
         space = ["unshare", "--mount"] + (["--map-root-user"] if os.geteuid() else [])
         mount = f'mount --bind {self.root}/etc /etc && exec "$@"'
         chosen = path or f"{self.bin}:/usr/bin:/bin:/usr/sbin"
         # root without its capabilities: the mode of a file is the law
-        powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "env", f"PATH={chosen}"]
-        return run(*space, "sh", "-c", mount, "sh", *powerless, CTL, *words, env=dict(os.environ, FAKE=str(self.fake)))
+        powerless = [] if powers else ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+        return run(*space, "sh", "-c", mount, "sh", *powerless, "env", f"PATH={chosen}", CTL, *words,
+                   env=dict(os.environ, FAKE=str(self.fake)))
+
+    @contextlib.contextmanager
+    def running(self, *options):
+        """A server that is the main process of each unit."""
+        with Supervised(*options) as server:
+            (self.fake / "pid").write_text(server.pid)
+            try:
+                yield server.pid
+            finally:
+                (self.fake / "pid").unlink()
 
     def drop_in(self, unit="plain.service"):
         return self.units / f"{unit}.d/50-cpr.conf"
@@ -82,10 +99,10 @@ class Machine:
     def asked(self):
         return (self.fake / "asked").read_text().splitlines()
 
-    def refused(self, pattern, *words):
+    def refused(self, pattern, *words, **more):
         """Status 1, one line, nothing written."""
         before = sorted(self.units.rglob("*"))
-        done = expect(self.ctl("enable", *(words or ["plain"])), 1, pattern)
+        done = expect(self.ctl("enable", *(words or ["plain"]), **more), 1, pattern)
         assert done.err.count("\n") == 1, done
         assert sorted(self.units.rglob("*")) == before, done
 
@@ -100,6 +117,32 @@ def enable_writes_the_drop_in_of_a_simple_service():
             "ExecReload=", f"ExecReload=+{CTL} restart $MAINPID", "ExecStop=", "KillMode=mixed", "KillSignal=SIGTERM",
             "FileDescriptorStoreMax=4096"], lines
         assert machine.asked()[-1] == "daemon-reload"
+
+
+@test
+def enable_writes_the_same_for_a_service_with_a_socket_unit():
+    with Machine() as machine:
+        plain = machine.enabled(PLAIN)
+        expect(machine.ctl("disable", "plain"), 0)
+        assert machine.enabled(PLAIN.replace("[Service]\n", "[Service]\nSockets=plain.socket\n")) == plain
+
+
+@test
+def enable_and_disable_say_in_json_what_they_did():
+    def said(status, *words):
+        return json.loads(expect(machine.ctl(*words, "--json"), status).out)
+
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        dry, = said(0, "enable", "--dry-run", "plain")
+        assert dry["state"] == "not written" and not machine.drop_in().exists(), dry
+        done, gone = said(1, "enable", "plain", "none")
+        assert done == {"unit": "plain.service", "state": "enabled", "file": dry["file"], "text": dry["text"]}, done
+        assert machine.drop_in().read_text() == done["text"]
+        assert gone["unit"] == "none" and gone["state"] == "failed" and "there is no such unit" in gone["reason"], gone
+        assert said(0, "enable", "plain")[0]["state"] == "already enabled"
+        assert said(0, "disable", "plain")[0]["state"] == "removed" and not machine.drop_in().exists()
+        assert said(0, "disable", "plain")[0]["state"] == "not enabled"
 
 
 @test
@@ -120,6 +163,17 @@ def enable_takes_over_what_a_forking_service_says():
 
 
 @test
+def enable_has_apachectl_start_cpr_exec():
+    with Machine() as machine:
+        (machine.bin / "apachectl").write_text('#!/bin/sh\nHTTPD=${APACHE_HTTPD:-/usr/bin/python3}\n$HTTPD -k "$1"\n')
+        (machine.bin / "apachectl").chmod(0o755)
+        lines = machine.enabled(f"[Service]\nType=forking\nExecStart={machine.bin}/apachectl start\nKillMode=mixed\n")
+        command = f"exec {BUILD}/cpr-exec --mode=handover --fdstore -- /usr/bin/python3"
+        assert f'Environment="APACHE_HTTPD={command}"' in lines, lines
+        assert not [line for line in lines if line.startswith("ExecStart=")], lines
+
+
+@test
 def enable_twice_is_once_and_follows_a_changed_unit():
     with Machine() as machine:
         first = machine.enabled(PLAIN)
@@ -136,11 +190,51 @@ def enable_dry_run_only_shows_and_now_restarts():
         machine.unit(PLAIN)
         done = expect(machine.ctl("enable", "--dry-run", "--now", "plain.service"), 0, "(?m)^Type=notify$", where="out")
         assert not list(machine.units.iterdir()) and {word.split()[0] for word in machine.asked()} == {"show", "cat"}
-        assert expect(machine.ctl("enable", "--now", "plain"), 0).out == done.out
-        assert machine.asked()[-2:] == ["daemon-reload", "restart plain.service"]
+        with machine.running():
+            assert expect(machine.ctl("enable", "--now", "plain", powers=True), 0).out == done.out
+        assert [words for words in machine.asked() if not words.startswith("show")][-2:] == [
+            "daemon-reload", "restart plain.service"]
         (machine.fake / "no-restart").touch()
         result = machine.ctl("enable", "--now", "plain")
         assert result.status == 1 and "Job failed" in result.err and "journalctl -u plain.service" in result.err, result
+
+
+@test
+def enable_now_leaves_nothing_written_when_the_service_does_not_stand_it():
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        (machine.fake / "no-restart").touch()
+        machine.refused("systemctl restart failed: Job failed.*it is not enabled, and cannot be started as it was "
+                        "either$", "--now", "plain")
+        (machine.fake / "no-restart").unlink()
+        with machine.running("--test", "false"):
+            machine.refused("cprctl restart: refused: the test `false` failed with exit status 1: it is not enabled, "
+                            "and runs as before$", "--now", "plain", powers=True)
+        assert machine.asked()[-3:] == ["daemon-reload", "reset-failed plain.service", "restart plain.service"]
+
+
+@test
+def enable_takes_the_signal_and_opens_the_sandbox_as_far_as_cpr_needs():
+    with Machine() as machine:
+        lines = machine.enabled(PLAIN.replace("[Install]", """KillSignal=SIGQUIT
+RestrictAddressFamilies=AF_INET
+SystemCallFilter=@system-service
+SystemCallFilter=~@resources
+[Install]"""))
+        assert any("--fdstore --retire-signal=SIGQUIT -- " in line for line in lines), lines
+        assert "RestrictAddressFamilies=AF_UNIX" in lines, lines
+        assert any(line.startswith("SystemCallFilter=") and "pidfd_getfd" in line for line in lines), lines
+
+
+@test
+def a_unit_can_stand_for_its_main_process():
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        expect(machine.ctl("status", "plain"), 3,
+               "^cprctl: plain.service does not run: `systemctl status plain.service`")
+        expect(machine.ctl("status", "none"), 2, '^cprctl: "none" is not a process id')
+        with machine.running() as pid:
+            expect(machine.ctl("restart", "plain", powers=True), 0, f"^restarted {pid}: generation 2", where="out")
 
 
 @test
@@ -149,15 +243,17 @@ def enable_says_what_it_cannot_serve_and_writes_nothing():
              ("BusName=a.b", "Type=dbus"), ("FileDescriptorStoreMax=8", "descriptors of its own"),
              ("ExecStart=/bin/true", "2 ExecStart= lines"),
              ("ExecStart=", "has no ExecStart="),
+             ("KillMode=process", "KillMode=process: sessions outlive"),
+             ("RootDirectory=/srv/root", "a root directory of its own, /srv/root"),
+             ("ExecStart=\nExecStart=/etc/init.d/plain start", "starts an init script"),
              ("ExecStart=\nExecStart=@/bin/true one", "ExecStart=@"),
              ("ExecStart=\nExecStart=|/bin/true", r"ExecStart=\|"),
              ("ExecStart=\nExecStart=/nonexistent/server -x", "/nonexistent/server"),
              ("ExecStart=\nExecStart=/bin/sh -c '/usr/bin/python3 -m http.server; true'", "a shell that stays"),
-             ("ExecStart=\nExecStart={bin}/apachectl start", "start it by cpr-exec in exec mode"),
-             ("ExecStart=\nExecStart={bin}/haproxy -Ws -f $CONFIG", "with a master process"))
+             ("ExecStart=\nExecStart={bin}/apachectl start", "a shell that stays"))
     with Machine() as machine:
-        for name in ("haproxy", "apachectl"):
-            shutil.copy(machine.bin / "systemctl", machine.bin / name)
+        (machine.bin / "apachectl").write_text("#!/bin/sh\n/usr/sbin/httpd -k $1\n")
+        (machine.bin / "apachectl").chmod(0o755)
         for line, pattern in cases:
             machine.unit(PLAIN.replace("[Install]", line.replace("{bin}", str(machine.bin)) + "\n[Install]"))
             machine.refused(f"^cprctl: plain: .*{pattern}")
@@ -215,12 +311,12 @@ def enable_goes_on_with_the_next_unit():
 
 
 @test
-def enable_tells_that_a_static_program_is_restarted_in_the_ordinary_way():
+def enable_tells_that_a_static_program_s_connections_are_not_carried():
     with Machine() as machine:
         static = next(path for path in ("/sbin/ldconfig.real", "/sbin/ldconfig") if os.path.exists(path))
         machine.unit(PLAIN.replace(PYTHON, static))
         done = expect(machine.ctl("enable", "plain"), 0, "(?m)^Type=notify$", where="out")
-        assert "does not carry idle connections" in done.err, done
+        assert "are not, and a request on one may be cut" in done.err, done
 
 
 @test
@@ -231,6 +327,15 @@ def enable_lets_a_server_with_data_run_one_at_a_time():
             machine.unit(f"[Service]\nType=notify\nExecStart={machine.bin}/{name} --port 0\n")
             done = expect(machine.ctl("enable", "plain"), 0, pattern)
             assert f"--fdstore --one-at-a-time --carry=tcp:* -- {machine.bin}/{name} --port 0\n" in done.out, done
+
+
+@test
+def enable_refuses_a_server_that_is_known_to_lose_requests():
+    for name, pattern in (("squid", "cannot run twice"), ("varnishd", "binds them again"), ("pg_ctlcluster", "locks")):
+        with Machine() as machine:
+            shutil.copy(machine.bin / "systemctl", machine.bin / name)
+            machine.unit(f"[Service]\nExecStart={machine.bin}/{name} -F\n")
+            machine.refused(f"{name} .*{pattern}")
 
 
 @test

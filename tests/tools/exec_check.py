@@ -25,7 +25,8 @@ def check_serves_programs_and_scripts():
             assert expect(run(EXEC, "--check", program), 0, "can be served\n$", where="out").err == ""
         expect(run(EXEC, "--check", "./plain", cwd=d), 0, f"(?m)^{d}/plain can", where="out")
         expect(run(EXEC, "--check", "plain", env={"PATH": f"/nonexistent:{d}"}), 0, f"(?m)^{d}/plain can", where="out")
-        expect(run(EXEC, "--check", "plain", cwd=d, env={"PATH": "/nonexistent:"}), 0, f"(?m)^{d}/plain can", where="out")
+        expect(run(EXEC, "--check", "plain", cwd=d, env={"PATH": "/nonexistent:"}), 0, f"(?m)^{d}/plain can",
+               where="out")
 
 
 @test
@@ -36,8 +37,10 @@ def check_says_that_a_shell_would_be_restarted():
         env = executable(d, "env", b"#!/usr/bin/env -S LANG=C bash\nsleep 1\n")
         other = executable(d, "other", b"#!/usr/bin/python3\n# sh\n")
         for command in (["sh", "-c", "sleep 1"], ["sh", "-e", stays], ["bash", stays], [stays], [env]):
-            expect(run(EXEC, "--check", "--", *command), 0, "of the shell, and not of what it starts.*\n.*can be served\n$", where="out")
-        for command in (["sh", "-c", "exec sleep 1"], ["sh", execs], [execs], ["sh"], ["sleep", "-c", "x"], [other], ["sh", f"{d}/none"]):
+            expect(run(EXEC, "--check", "--", *command), 0,
+                   "of the shell, and not of what it starts.*\n.*can be served\n$", where="out")
+        for command in (["sh", "-c", "exec sleep 1"], ["sh", execs], [execs], ["sh"], ["sleep", "-c", "x"], [other],
+                        ["sh", f"{d}/none"]):
             said = expect(run(EXEC, "--check", "--", *command), 0, "can be served\n$", where="out").out
             assert said.count("\n") == 1, said
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""cpr-exec --fdstore before a service manager: what is stored at SIGTERM, and how the next supervisor goes on with it."""
+"""cpr-exec --fdstore before a service manager: what is stored at SIGTERM, and how the next supervisor goes on."""
 import array
 import http.client
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,10 @@ import subprocess
 import tempfile
 
 from common import CTL, EXEC, PATIENCE, PYTHON, expect, free_port, run, test, until
+from turn import COUNTER
+from turn import ask as ask_counter
+from unpreloaded import SOURCE as LISTENERS
+from unpreloaded import answers, connect_to
 
 HTTP = """
 import http.server, sys
@@ -26,8 +31,11 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 
 class Manager:
     """What of systemd the supervisor sees: a notify socket, a descriptor store, LISTEN_FDS at the start."""
+    prefix = ""   # of the program's last word, a port
 
-    def __init__(self):
+    def __init__(self, *options, code=HTTP, program=None, **environment):
+        self.options, self.environment = options, environment
+        self.program = program or [PYTHON, "-c", code]
         self.directory = tempfile.TemporaryDirectory(prefix="cpr-fdstore-")
         self.path = os.path.join(self.directory.name, "notify")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -49,7 +57,7 @@ class Manager:
     def start(self):
         """LISTEN_PID is the supervisor's own: a shell sets it before it becomes the supervisor."""
         self.said.clear()
-        environment = dict(os.environ, NOTIFY_SOCKET=self.path)
+        environment = dict(os.environ, NOTIFY_SOCKET=self.path) | self.environment
         inherited = []
         if self.store:
             names = ":".join(name for name, _ in self.store)
@@ -60,10 +68,12 @@ class Manager:
         for i, fd in enumerate(inherited):
             os.dup2(fd, 200 + i, inheritable=True)
             high.append(200 + i)
-        shell = f"export LISTEN_PID=$$; exec \"$@\" {moves} " + " ".join(f"{fd}<&-" for fd in high)
-        command = [EXEC, "-m", "handover", "--fdstore", "--", PYTHON, "-c", HTTP, str(self.port)]
+        shell = f"export LISTEN_PID=$$ WATCHDOG_PID=$$; exec \"$@\" {moves} " + " ".join(f"{fd}<&-" for fd in high)
+        command = [EXEC, "-m", "handover", "--fdstore", *self.options, "--", *self.program,
+                   self.prefix + str(self.port)]
         self.process = subprocess.Popen(["bash", "-c", shell, "bash", *command], env=environment, pass_fds=high,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                        cwd=self.directory.name, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
         for fd in high:
             os.close(fd)
         self.until_hears("READY=1")
@@ -108,6 +118,12 @@ def ask(connection):
     return answer.status, int(answer.read())
 
 
+def kill_all(manager, server):
+    manager.process.kill()
+    manager.process.wait()
+    os.kill(server, signal.SIGKILL)
+
+
 @test
 def a_restart_through_the_store_keeps_listener_and_idle_connection():
     with Manager() as manager:
@@ -131,18 +147,63 @@ def a_restart_through_the_store_keeps_listener_and_idle_connection():
 
 
 @test
+def a_static_program_s_listener_goes_through_the_store():
+    with tempfile.TemporaryDirectory(prefix="cpr-fdstore-") as directory:
+        program = f"{directory}/listeners"
+        subprocess.run(["cc", "-static", "-O1", "-o", program, str(LISTENERS)], check=True)
+        with Manager(program=[program, f"unix:{directory}/socket"]) as manager:
+            manager.prefix = "tcp:"
+            manager.start()
+            words = f"tcp:{manager.port}", f"unix:{directory}/socket"
+            pids = [answers(words[0])]
+            for stop in (manager.stop, manager.stop, lambda: kill_all(manager, pids[-1])):
+                manager.until("the listeners to be stored", lambda: manager.names() == ["cpr-kept"] * 2 + ["cpr-state"])
+                stop()
+                early = [connect_to(word) for word in words]   # nothing runs: they wait in the queues
+                manager.start()
+                for sock in early:
+                    with sock:
+                        pids.append(int(sock.recv(32)))
+                assert pids[-1] == pids[-2] == answers(words[0]) != pids[-3], pids
+
+
+@test
 def a_killed_supervisor_and_server_come_back_with_their_listener():
     with Manager() as manager:
         manager.start()
         manager.until("the listener to be stored", lambda: manager.names() == ["cpr-kept", "cpr-state"])
         server = ask(http.client.HTTPConnection("127.0.0.1", manager.port, timeout=PATIENCE))[1]
-        manager.process.kill()
-        manager.process.wait()
-        os.kill(server, signal.SIGKILL)
+        kill_all(manager, server)
         late = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=PATIENCE)
         late.connect()
         manager.start()
         assert ask(late)[0] == 200
+
+
+def is_told_to_end(supervisor):
+    """The one generation of it: all that is idle has been given by then."""
+    shown = json.loads(run(CTL, "ps", "--json").out)
+    return any(one.get("supervisor") == supervisor and one.get("phase") == "retiring" for one in shown)
+
+
+@test
+def connections_that_wait_for_the_next_one_are_stored_as_well():
+    """--one-at-a-time, and the manager's restart comes while no generation serves."""
+    with Manager("--one-at-a-time", "-c", "tcp:*", code=COUNTER) as manager:
+        manager.start()
+        with socket.create_connection(("127.0.0.1", manager.port), timeout=PATIENCE) as client:
+            assert ask_counter(client) == 1
+            stay = os.path.join(manager.directory.name, "stay")
+            open(stay, "w").close()
+            restart = subprocess.Popen([CTL, "restart", str(manager.process.pid)], stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+            manager.until("its end to be asked for", lambda: is_told_to_end(manager.process.pid))
+            os.remove(stay)
+            manager.stop()
+            restart.wait(PATIENCE)
+            assert "cpr-carried" in manager.names(), manager.store
+            manager.start()
+            assert ask_counter(client) == 2
 
 
 @test
@@ -156,6 +217,63 @@ def a_handover_is_a_reload_for_the_manager():
         manager.until_hears("READY=1")
         manager.until_hears("STATUS=generation 2, 1 draining")
         assert asked.wait(PATIENCE) == 0
+
+
+@test
+def a_reload_by_signal_is_one_for_the_manager():
+    """Type=notify-reload sends SIGHUP, and waits for these two lines."""
+    with Manager("--restart-signal", "HUP") as manager:
+        manager.start()
+        manager.said.clear()
+        manager.process.send_signal(signal.SIGHUP)
+        manager.until_hears("STATUS=generation 2, 1 draining")
+        words = [line.split("=")[0] for line in manager.said if line and not line.startswith("FDSTORE")]
+        assert words.index("RELOADING") < words.index("MONOTONIC_USEC") < words.index("READY"), manager.said
+
+
+def pings(manager, times):
+    manager.said.clear()
+    manager.until("pings", lambda: manager.said.count("WATCHDOG=1") >= times)
+
+
+@test
+def a_supervisor_pings_its_manager_over_restarts_and_its_own():
+    with Manager(WATCHDOG_USEC="200000") as manager:
+        manager.start()
+        pings(manager, 2)
+        restart = subprocess.Popen([CTL, "restart", str(manager.process.pid)], stdout=subprocess.DEVNULL)
+        pings(manager, 2)
+        manager.until("the restart", lambda: restart.poll() == 0)
+        reexec = subprocess.Popen([CTL, "reexec", str(manager.process.pid)], stdout=subprocess.DEVNULL)
+        manager.until("the new supervisor", lambda: reexec.poll() == 0)
+        pings(manager, 2)
+
+
+# It says that it is alive when it is asked, and at its start.
+PINGS = HTTP.replace("    def do_GET(self):\n", "    def do_GET(self):\n        ping()\n").replace("class", """
+import os, socket
+assert os.environ["WATCHDOG_PID"] == str(os.getpid())
+def ping():
+    name = os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1)
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"WATCHDOG=1", name)
+ping()
+class""", 1)
+
+
+@test
+def a_server_that_pings_is_not_pinged_for():
+    with Manager(code=PINGS, WATCHDOG_USEC="100000") as manager:
+        manager.start()
+        client = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=PATIENCE)
+        ask(client)
+        for _ in range(8):      # what is under way; then there is silence for longer than the interval, ten times
+            manager.hear()
+        manager.said.clear()
+        for _ in range(10):
+            manager.hear()
+        assert "WATCHDOG=1" not in manager.said, manager.said
+        ask(client)
+        manager.until_hears("WATCHDOG=1")
 
 
 @test

@@ -8,7 +8,8 @@ import sys
 from common import BUILD, ROOT, test
 
 MASKS = ("SigBlk", "SigIgn")
-# libc's own two, which nobody else can set; a posix_spawn() of glibc 2.36, as make's, leaves them ignored, and libc sets them anew when it needs them.
+# libc's own two, which no other code can set. A posix_spawn() of glibc 2.36, as make's, leaves them ignored; libc sets
+# them anew when it needs them.
 LIBCS = 1 << 32 - 1 | 1 << 33 - 1
 
 
@@ -26,7 +27,8 @@ def masks(status):
 @test
 def signals_are_reset_for_what_a_runner_starts():
     runner = "import signals, subprocess; signals.reset(); subprocess.run(['cat', '/proc/self/status'], check=True)"
-    done = subprocess.run([sys.executable, "-B", "-c", runner], env=dict(os.environ, PYTHONPATH=str(ROOT / "tests/support")),
+    done = subprocess.run([sys.executable, "-B", "-c", runner],
+                          env=dict(os.environ, PYTHONPATH=str(ROOT / "tests/support")),
                           preexec_fn=ignore_and_block, capture_output=True, text=True, check=True)
     assert masks(done.stdout) == [0, 0], done.stdout
 

@@ -4,7 +4,7 @@ import re
 
 from common import CTL, EXEC, ROOT, run, test
 
-COMMANDS = ("ps", "list", "status", "dump", "restart", "rollback", "reexec", "enable", "disable")
+COMMANDS = ("ps", "list", "status", "dump", "restart", "rollback", "reexec", "top", "metrics", "enable", "disable")
 
 
 def told(*command):
@@ -60,3 +60,35 @@ def commands_of_cprctl_are_in_its_manual_and_completions():
         assert f".It Cm {command}" in manual, command
         for file in ("cprctl.bash", "_cprctl", "cprctl.fish"):
             assert re.search(rf"\b{command}\b", (folder / file).read_text()), (command, file)
+
+
+@test
+def manuals_name_manuals_that_exist():
+    """Of ours; what begins with cpr and is no page yet is found."""
+    folder = ROOT / "tools/man"
+    for page in folder.iterdir():
+        for name, section in re.findall(r"\.Xr (cpr[a-z-]*|libcpr) (\d)", page.read_text()):
+            assert (folder / f"{name}.{section}").exists(), f"{page.name} names {name}({section})"
+
+
+@test
+def calls_of_the_library_have_a_manual_each():
+    header = (ROOT / "shim/cpr.h").read_text()
+    calls = dict(re.findall(r"(?m)^\w[\w *]*?(cpr_\w+)\((.*)\);$", header))
+    folder = ROOT / "tools/man"
+    assert len(calls) > 10 and {page.stem for page in folder.glob("cpr_*.3")} == set(calls), calls
+    overview = (folder / "libcpr.3").read_text()
+    for name, arguments in calls.items():
+        page = (folder / f"{name}.3").read_text()
+        told = ", ".join(re.findall(r'(?m)^\.Fa "?(.*?)"?$', page.split(".Fc")[0]))
+        assert told == arguments, f"{name}({arguments}) is told of as ({told})"
+        safe = re.search(rf"(?s)/\*((?:(?!\*/).)*?)\*/\n[^/]*\b{name}\(", header)[1]
+        assert ("may be called from a signal handler" in page) == ("Async-signal-safe" in safe), name
+        assert f".It Xr {name} 3" in overview, name
+
+
+@test
+def rules_that_are_understood_are_in_their_manual():
+    words = set(re.findall(r'\{"([a-z-]+)", (?:true|false)\}', (ROOT / "shim/model/rules.c").read_text()))
+    told = set(re.findall(r"(?m)^\.It Cm ([a-z-]+)(?: Ar glob)?$", (ROOT / "tools/man/cpr-rules.5").read_text()))
+    assert words == {"keep", "drop", "carry", "no-carry"} and words <= told, (words, told)

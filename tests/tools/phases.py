@@ -6,10 +6,14 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 
-from common import CTL, PATIENCE, SERVER, run, test, until
+from common import CTL, PATIENCE, ROOT, SERVER, run, test, until
 from supervise import HOLDING, Supervised, alive
+
+sys.path.append(str(ROOT / "tests/support"))
+import ring  # noqa: E402
 
 ANSWERED_S = 0.2
 
@@ -188,3 +192,19 @@ def status_is_answered_while_a_generation_is_stopped():
             server.process.terminate()
             server.process.wait(PATIENCE)
             assert time.monotonic() - began < 4 and not alive(server.old), phase.__name__
+
+
+@test
+def what_is_held_counts_while_it_is_taken_anew():
+    """The owner has given its listener, and a worker that is stopped is waited for."""
+    with Supervised(arguments=("1",)) as server:
+        worker, = server.family() - {server.status()["server"]}
+        os.kill(worker, signal.SIGSTOP)
+        asking = subprocess.Popen([CTL, "restart", server.pid], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = []
+        while asking.poll() is None and len(seen) < 200:
+            fields = ring.ask(int(server.pid), ring.STATUS, PATIENCE)
+            seen += [fields["descriptors"]] if fields["arriving"] == "1" else []
+        os.kill(worker, signal.SIGCONT)
+        asking.wait(PATIENCE)
+        assert len(seen) > 10 and set(seen) == {"1"}, seen

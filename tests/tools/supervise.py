@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import pty
 import signal
 import socket
 import subprocess
 import time
 
-from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, expect, run, scratch, test, until
+from common import (CTL, EXEC, LIBRARY, PATIENCE, PYTHON, SERVER, Server, executable, expect, free_port, run, scratch,
+                    test, until)
 
 
 class Supervised(Server):
@@ -64,7 +66,8 @@ def alive(pid):
 
 
 def ended(*command, **more):
-    return subprocess.run([EXEC, "-m", "handover", "--", *command], timeout=PATIENCE, capture_output=True, text=True, **more)
+    return subprocess.run([EXEC, "-m", "handover", "--", *command], timeout=PATIENCE, capture_output=True, text=True,
+                          **more)
 
 
 @test
@@ -80,10 +83,12 @@ def a_restart_takes_either_pid_and_says_the_gate():
     with Supervised() as server:
         first = server.status()["server"]
         said = json.loads(server.restart("--json").out)
-        assert said["generation"] == 2 and said["descriptors"] == 1 and said["gate_us"] > 0 and said["pid"] == int(server.pid), said
+        assert said["generation"] == 2 and said["descriptors"] == 1 and said["gate_us"] > 0, said
+        assert said["pid"] == int(server.pid), said
         second = server.status()["server"]
         assert second != first and said["server"] == second
-        expect(run(CTL, "restart", str(second)), 0, rf"^restarted {server.pid}: generation 3, 1 descriptor, ", where="out")
+        expect(run(CTL, "restart", str(second)), 0, rf"^restarted {server.pid}: generation 3, 1 descriptor, ",
+               where="out")
         assert server.serves()
         human = run(CTL, "status", server.pid)
         expect(human, 0, r"(?m)^role: +supervisor$", r"(?m)^mode: +handover$", where="out")
@@ -98,7 +103,8 @@ def list_shows_what_a_supervisor_holds():
 @test
 def a_killed_supervisor_leaves_its_server_serving():
     """One whose standard error went through it, too."""
-    code = SERVER.replace('connection.sendall(b"hello', 'print("one", file=sys.stderr, flush=True)\n    connection.sendall(b"hello')
+    code = SERVER.replace('connection.sendall(b"hello',
+                          'print("one", file=sys.stderr, flush=True)\n    connection.sendall(b"hello')
     with Supervised(code=code) as server:
         assert server.restart().status == 0
         child, family = server.status()["server"], server.family()
@@ -115,7 +121,10 @@ def a_killed_supervisor_leaves_its_server_serving():
 
 
 # Its clients end their connections.
-HOLDING = SERVER.replace("    connection.sendall", "    threading.Thread(target=hold, args=(connection,), daemon=True).start()\n    continue\n    connection.sendall") \
+HOLDING = SERVER.replace("    connection.sendall",
+                         "    threading.Thread(target=hold, args=(connection,), daemon=True).start()\n"
+                         "    continue\n"
+                         "    connection.sendall") \
     .replace("import os, socket, sys, time", '''import os, socket, sys, threading, time
 def hold(connection):
     connection.sendall(b"hello\\n")
@@ -151,6 +160,22 @@ def a_killed_supervisor_leaves_only_the_generation_that_serves():
                 for pid in (first, second, third):
                     if alive(pid):
                         os.kill(pid, signal.SIGKILL)
+
+
+@test
+def a_generation_behind_its_gate_whose_supervisor_died_at_its_birth_ends():
+    """It has never seen that one."""
+    with scratch() as directory, subprocess.Popen(["true"]) as supervisor:
+        supervisor.wait()
+        variables = f"LD_PRELOAD={LIBRARY} CPR_SUPERVISOR={supervisor.pid}:1 CPR_GATE=closed CPR_PID=$$"
+        start = f'export {variables}; exec {PYTHON} -c "$0" {free_port()}'
+        with subprocess.Popen(["/bin/sh", "-c", start, SERVER], cwd=directory, stderr=subprocess.PIPE) as server:
+            try:
+                said = server.communicate(timeout=PATIENCE)[1]
+            finally:
+                server.kill()
+            assert server.returncode == -signal.SIGTERM, (server.returncode, said)
+            assert f"the supervisor, PID {supervisor.pid}, is gone".encode() in said, said
 
 
 def census(pid):
@@ -206,7 +231,8 @@ def the_last_words_of_a_failed_generation_are_shown():
     code = SERVER.replace("sys.exit(3)", 'sys.exit("a bad\\nend")')
     with Supervised(code=code) as server:
         server.touch("die")
-        expect(server.restart(), 1, r"(?m)^cprctl: \| a bad$", r"(?m)^cprctl: \| end$", "failed: the next generation ended with status 1")
+        expect(server.restart(), 1, r"(?m)^cprctl: \| a bad$", r"(?m)^cprctl: \| end$",
+               "failed: the next generation ended with status 1")
 
 
 @test
@@ -266,6 +292,78 @@ def a_supervisor_forwards_signals_and_restarts_at_its_own():
 
 
 @test
+def the_signal_at_which_a_server_would_replace_itself_is_not_ignored_in_what_it_starts():
+    """A signal that is ignored stays so over exec."""
+    look = 'os.system("grep SigIgn /proc/self/status >ignored; kill -USR2 $PPID")\n'
+    code = SERVER.replace('open("ready"', look + 'open("ready"', 1)
+    with scratch() as directory:
+        script = executable(directory, "gunicorn", code.encode())
+        with Supervised(command=[PYTHON, script]) as server:
+            ignored = int(pathlib.Path(server.directory, "ignored").read_text().split()[1], 16)
+            assert not ignored >> signal.SIGUSR2 - 1 & 1, f"{ignored:x}"
+            assert server.serves() and server.restart().status == 0
+
+
+# As lighttpd's master, it ends its workers by a signal to its process group.
+GROUP = SERVER.replace("import os, socket, sys, time", """import os, signal, socket, sys, time
+def leave(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(0, signal.SIGTERM)
+signal.signal(signal.SIGTERM, leave)""")
+
+
+@test
+def a_server_that_signals_its_process_group_reaches_nothing_but_its_generation():
+    with Supervised(code=GROUP, preexec=os.setsid) as server:
+        assert os.getpgid(server.status()["server"]) == server.status()["server"], "it is no leader, as cpr-exec was"
+        for number in range(2, 4):
+            old = server.status()["server"]
+            assert server.restart().status == 0
+            until("the old one to end", lambda: not alive(old))
+            assert server.status()["generation"] == number and server.serves()
+
+
+@test
+def a_server_on_a_terminal_may_read_it_and_gets_its_signals_once():
+    leave = """import signal
+def interrupted(*_):
+    with open("interrupted", "a") as file:
+        file.write("x")
+signal.signal(signal.SIGINT, interrupted)
+open("read", "w").write(sys.stdin.readline())
+"""
+    with scratch() as directory:
+        child, terminal = pty.fork()
+        if not child:
+            os.chdir(directory)
+            code = SERVER.replace("listener =", leave + "listener =", 1).replace("sys.stdin", 'open("/dev/tty")')
+            command = [EXEC, "-m", "handover", "--", PYTHON, "-c", code, str(free_port())]
+            os.execv("/bin/sh", ["sh", "-c", 'exec "$@" </dev/null', "sh", *command])
+        try:
+            os.write(terminal, b"word\n")
+            until("the server", lambda: os.path.exists(f"{directory}/ready"))
+            assert pathlib.Path(directory, "read").read_text() == "word\n"
+            os.write(terminal, b"\x03")
+            until("its signal", lambda: os.path.exists(f"{directory}/interrupted"))
+            run(CTL, "status", str(child))  # whatever had come before that has been forwarded by now
+            assert pathlib.Path(directory, "interrupted").read_text() == "x"
+        finally:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            os.close(terminal)
+
+
+@test
+def a_server_leads_no_process_group_where_its_starter_led_none():
+    """It may call setsid(), as it may without cpr."""
+    with Supervised(code=SERVER.replace('open("ready"', 'os.setsid()\nopen("ready"', 1)) as server:
+        assert server.restart().status == 0 and server.serves()
+    with Supervised() as server:
+        child = server.status()["server"]
+        assert os.getpgid(child) not in (child, os.getpgid(int(server.pid)))
+
+
+@test
 def a_supervisors_pid_file_is_locked_and_goes_with_it():
     with scratch() as directory:
         path = os.path.join(directory, "pid")
@@ -281,7 +379,8 @@ def a_supervisors_pid_file_is_locked_and_goes_with_it():
 
 @test
 def a_daemon_is_followed():
-    code = SERVER.replace('if os.path.exists("die")', 'if os.fork():\n    os._exit(0)\nos.setsid()\nif os.path.exists("die")')
+    code = SERVER.replace('if os.path.exists("die")',
+                          'if os.fork():\n    os._exit(0)\nos.setsid()\nif os.path.exists("die")')
     with Supervised(code=code) as server:
         first = server.status()["server"]
         assert server.restart().status == 0
@@ -289,8 +388,29 @@ def a_daemon_is_followed():
         assert second not in (0, first) and server.serves()
         until("the old one to go", lambda: server.family() == {second})
         os.kill(second, signal.SIGKILL)
-        until("it to be started again", lambda: server.status().get("server", 0) not in (0, second) and server.status()["descriptors"] > 0)
+        until("it to be started again",
+              lambda: server.status().get("server", 0) not in (0, second) and server.status()["descriptors"] > 0)
         assert server.serves()
+
+
+@test
+def a_daemon_is_followed_over_a_step_that_lingers():
+    """Its starter does not wait for the child between, which has been looked at when it leaves."""
+    steps = """if os.fork():
+    os._exit(0)
+os.setsid()
+while os.getppid() != int(os.environ["SUPERVISOR"]):
+    time.sleep(0.01)
+time.sleep(0.3)
+if os.fork():
+    os._exit(0)
+if os.path.exists("die")"""
+    code = SERVER.replace('if os.path.exists("die")', steps)
+    words = ["sh", "-c", 'SUPERVISOR=$PPID exec "$@"', "sh", PYTHON, "-c", code]
+    with Supervised(command=words) as server:
+        first = server.status()["server"]
+        assert server.restart().status == 0 and server.serves()
+        assert server.status()["server"] not in (0, first)
 
 
 NOTIFY = """
@@ -347,13 +467,15 @@ def a_changed_file_restarts():
             pathlib.Path(directory, "two", "conf").write_text("something else")
             until("the second restart", lambda: server.status()["generation"] == 3)
             assert server.serves()
-    expect(run(EXEC, "-m", "handover", "--watch", "/nonexistent/file", "true"), 1, "--watch /nonexistent/file: No such file")
+    expect(run(EXEC, "-m", "handover", "--watch", "/nonexistent/file", "true"), 1,
+           "--watch /nonexistent/file: No such file")
 
 
 @test
 def rollback_needs_a_generation_that_is_kept():
     with Supervised() as server:
-        expect(run(CTL, "rollback", server.pid), 1, "no old generation is kept: start the supervisor with --rollback SEC")
+        expect(run(CTL, "rollback", server.pid), 1,
+               "no old generation is kept: start the supervisor with --rollback SEC")
     with Server() as server:
         expect(run(CTL, "rollback", server.pid), 3, f"PID {server.pid} has no supervisor: it is not in handover mode")
 
@@ -363,10 +485,14 @@ def a_supervisor_can_be_pid_1():
     if os.geteuid():
         return
     with scratch() as directory:
-        orphan = "import os, time\nif os.fork() == 0:\n    if os.fork() == 0:\n        time.sleep(0.2)\n    os._exit(0)\n"
-        look = 'import time\ntime.sleep(0.6)\nopen("ps", "w").write("".join(open(f"/proc/{p}/stat").read() for p in __import__("os").listdir("/proc") if p.isdigit()))\n'
-        done = run("unshare", "--pid", "--fork", "--mount-proc", EXEC, "-m", "handover", "--crash-limit", "0/60", "--", PYTHON, "-c", orphan + look + "raise SystemExit(7)",
-                   cwd=directory)
+        orphan = ("import os, time\n"
+                  "if os.fork() == 0:\n    if os.fork() == 0:\n        time.sleep(0.2)\n    os._exit(0)\n")
+        look = ('import time\n'
+                'time.sleep(0.6)\n'
+                'open("ps", "w").write("".join(open(f"/proc/{p}/stat").read()'
+                ' for p in __import__("os").listdir("/proc") if p.isdigit()))\n')
+        done = run("unshare", "--pid", "--fork", "--mount-proc", EXEC, "-m", "handover", "--crash-limit", "0/60", "--",
+                   PYTHON, "-c", orphan + look + "raise SystemExit(7)", cwd=directory)
         assert done.status == 7, done
         left = pathlib.Path(directory, "ps").read_text().splitlines()
         assert not [line for line in left if ") Z " in line and " 1 " in line.split(")")[1][:6]], left

@@ -21,8 +21,9 @@ class Static:
         self.directory = tempfile.mkdtemp(prefix="cpr-tools-")
         subprocess.run(["cc", "-static", "-O1", "-o", f"{self.directory}/listeners", str(SOURCE)], check=True)
         self.words = [word.replace("DIR", self.directory) for word in words]
-        self.process = subprocess.Popen([EXEC, "-m", "handover", *options, "--", f"{self.directory}/listeners", *self.words], cwd=self.directory,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [EXEC, "-m", "handover", *options, "--", f"{self.directory}/listeners", *self.words], cwd=self.directory,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.pid = str(self.process.pid)
 
     def __enter__(self):
@@ -63,14 +64,19 @@ class Static:
         return said
 
 
+def connect_to(word):
+    kind, where = word.split(":", 1)
+    sock = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET,
+                         socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.connect(where if kind == "unix" else ("127.0.0.1", int(where)))
+    return sock
+
+
 def answers(word):
     """The pid of the process that answers there."""
-    kind, where = word.split(":", 1)
-    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as probe:
-        probe.settimeout(PATIENCE)
-        probe.connect(where if kind == "unix" else ("127.0.0.1", int(where)))
-        if kind == "udp":
+    with connect_to(word) as probe:
+        if word.startswith("udp:"):
             probe.send(b"?")
         return int(probe.recv(32))
 
@@ -80,8 +86,8 @@ def a_static_program_hands_over_every_kind_of_listener():
     port = free_port()
     with Static(f"tcp:{port}", f"udp:{port}", "unix:DIR/socket", "tcp:0") as server:
         tags = server.tags()
-        assert [name for name, _ in tags] == sorted([f"tcp:127.0.0.1:{port}", f"udp:127.0.0.1:{port}", f"unix:{server.directory}/socket",
-                                                     "tcp:127.0.0.1:0"]), tags
+        assert [name for name, _ in tags] == sorted([f"tcp:127.0.0.1:{port}", f"udp:127.0.0.1:{port}",
+                                                     f"unix:{server.directory}/socket", "tcp:127.0.0.1:0"]), tags
         for generation in (2, 3):
             said = server.hand_over()
             assert said["generation"] == generation and said["descriptors"] == 4, said
@@ -100,6 +106,30 @@ def a_static_program_s_group_of_listeners_keeps_its_ids():
         assert server.tags() == tags
         for _ in range(16):
             assert answers(word) == said["server"]
+
+
+@test
+def a_static_program_s_clients_see_no_reset():
+    """It ends with a request that it has not read: close(2) alone would send RST."""
+    word = f"hold:{free_port()}"
+    with Static(word) as server:
+        with socket.create_connection(("127.0.0.1", int(word[5:])), timeout=PATIENCE) as client:
+            assert int(client.recv(32)) == server.status()["server"]
+            client.sendall(b"one more, as the server leaves")
+            server.hand_over()
+            assert client.recv(32) == b""
+
+
+@test
+def a_static_program_that_waits_for_its_predecessor_s_lock_is_handed_over():
+    """It listens first, and says READY=1 when it has the lock: not before the old one has ended."""
+    word = f"tcp:{free_port()}"
+    with Static(word, "lock:DIR/data") as server:
+        for _ in range(2):
+            old = server.status()["server"]
+            expect(run(CTL, "restart", server.pid), 0, "data is locked by the old generation")
+            until("the old generation to end", lambda: not os.path.exists(f"/proc/{old}"))
+            assert answers(word) == server.status()["server"] != old
 
 
 @test
