@@ -58,14 +58,20 @@ int caller_pid(int sock)
 	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
 }
 
+/* A program that closes everything has closed ours, too; or the kernel had no memory in this moment. */
+static bool may_pass(int error)
+{
+	return error == -EBADF || error == -ENOTSOCK || error == -ENOMEM || error == -ENOBUFS || error == -EINTR;
+}
+
 void caller_report(uint64_t nonce, const void *bytes, size_t n)
 {
 	int saved_errno = errno, tries = REPORT_TRIES, r;
 
-	do { /* again if a program that closes everything has closed ours, too */
+	do { /* it is said once, and a caller that does not hear it takes the restart for failed */
 		cleanup_fd int sock = caller_connect(nonce);
 
 		r = sock < 0 ? sock : io_send(sock, bytes, n, -1);
-	} while ((r == -EBADF || r == -ENOTSOCK) && --tries);
+	} while (may_pass(r) && --tries);
 	errno = saved_errno;
 }
