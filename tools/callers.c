@@ -4,6 +4,7 @@
 #include "supervisor_inside.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -140,6 +141,11 @@ static void answer_list(struct supervisor *s, struct caller *c)
 
 /* ---- requests ---- */
 
+static bool is_starting(const struct supervisor *s)
+{
+	return !s->ending && !handover_under_way(s) && s->serving && !s->serving->ready;
+}
+
 static void answer_restart(struct supervisor *s, struct caller *c, const struct protocol_request *request)
 {
 	char reason[REASON_SIZE] = "";
@@ -178,7 +184,7 @@ static void answer_foresee(struct supervisor *s, struct caller *c)
 	char bytes[256], reason[REASON_SIZE] = "";
 	struct text t = TEXT_ON(bytes), why = TEXT_ON(reason);
 
-	if (!handover_is_possible(s, &why)) {
+	if (!is_starting(s) && !handover_is_possible(s, &why)) {
 		refuse(c, "busy", reason);
 		return;
 	}
@@ -237,10 +243,38 @@ void callers_read_later(struct supervisor *s)
 		s->callers[i].later = false;
 }
 
+/* A restart waits for the start that is under way; its caller has a limit of its own. */
+static bool is_too_early(const struct supervisor *s, const struct caller *c)
+{
+	struct protocol_request request = {0};
+	ssize_t n;
+
+	if (!is_starting(s))
+		return false;
+	n = recv(c->line, &request, offsetof(struct protocol_request, path), MSG_PEEK | MSG_DONTWAIT);
+	return n > 0 && request.verb == PROTOCOL_RESTART;
+}
+
+/* One whose request waits is watched for its end only: it may give up, and its restart is not wanted any more. */
+short callers_events(const struct supervisor *s, struct caller *c)
+{
+	c->early &= is_starting(s);
+	return c->early ? 0 : POLLIN;
+}
+
 void callers_read(struct supervisor *s, struct caller *c)
 {
 	struct protocol_request request;
-	ssize_t n = io_receive(c->line, &request, sizeof(request), NULL);
+	ssize_t n;
+
+	if (c->early) {
+		hang_up(c);
+		return;
+	}
+	c->early = is_too_early(s, c);
+	if (c->early)
+		return;
+	n = io_receive(c->line, &request, sizeof(request), NULL);
 
 	if (n == -EAGAIN)
 		return;
@@ -316,7 +350,7 @@ void callers_tick(struct supervisor *s, int64_t now)
 	for (size_t i = 0; i < CALLERS_MAX; i++) {
 		struct caller *c = &s->callers[i];
 
-		if (c->line >= 0 && !c->asked && now >= c->until)
+		if (c->line >= 0 && !c->asked && !c->early && now >= c->until)
 			hang_up(c);
 		else if (c->line >= 0 && c->drains && !drains(s, c->drains))
 			say(c, "result=drained\n", 15, true);
@@ -328,7 +362,7 @@ int64_t callers_due(const struct supervisor *s)
 	int64_t at = 0;
 
 	for (size_t i = 0; i < CALLERS_MAX; i++)
-		if (s->callers[i].line >= 0 && !s->callers[i].asked)
+		if (s->callers[i].line >= 0 && !s->callers[i].asked && !s->callers[i].early)
 			due(&at, s->callers[i].until);
 	return at;
 }

@@ -340,6 +340,7 @@ static enum outcome not_in_time(const struct restart *r, struct text *why)
 {
 	const char *stands = r->done                ? "its old generation goes on with what it has"
 			     : r->left || *r->phase ? "its next generation is not ready"
+			     : r->supervised        ? "its server is starting still, and is not restarted"
 						    : "it has not left: it may still do so";
 
 	begin_anew(why);

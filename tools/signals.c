@@ -10,15 +10,6 @@
 
 static const int forwarded[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
 
-static void restart_by_signal(struct supervisor *s)
-{
-	char reason[REASON_SIZE];
-	struct text why = TEXT_ON(reason);
-
-	if (handover_begin(s, NULL, &why))
-		supervisor_say("the restart by signal was called off: %s", reason);
-}
-
 /* The terminal's own go to the whole process group: a server that is in ours has got them already. */
 static void forward(struct supervisor *s, int signo, bool by_kernel)
 {
@@ -43,7 +34,7 @@ static void take(struct supervisor *s, int signo, bool by_kernel)
 	if (signo == SIGCHLD)
 		lives_reap(s);
 	else if (signo == s->options.restart_signal)
-		restart_by_signal(s);
+		supervisor_restart_unasked(s);
 	else
 		forward(s, signo, by_kernel);
 }

@@ -166,16 +166,15 @@ static void drain_tick(struct supervisor *s, struct generation *g, int64_t now)
 	}
 }
 
-/* One that is under way may have read the old content: another follows it. */
-static void restart_for_files(struct supervisor *s, int64_t now)
+void supervisor_restart_unasked(struct supervisor *s)
 {
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
 	int r = handover_begin(s, NULL, &why);
 
-	s->changed_at = r == -EBUSY && !s->ending ? now + CHANGED_MS * MS : 0;
+	s->changed_at = r == -EBUSY && !s->ending ? io_now() + CHANGED_MS * MS : 0;
 	if (r && r != -EBUSY)
-		supervisor_say("the restart for a changed file was called off: %s", reason);
+		supervisor_say("the restart for a changed file or a signal was called off: %s", reason);
 }
 
 static void tick(struct supervisor *s)
@@ -196,7 +195,7 @@ static void tick(struct supervisor *s)
 	if (s->start_again_at && now >= s->start_again_at && !lives_start(s))
 		s->start_again_at = now + AGAIN_MS * MS;
 	if (s->changed_at && now >= s->changed_at)
-		restart_for_files(s, now);
+		supervisor_restart_unasked(s);
 	notify_tick(s, now);
 	fdstore_tick(s);
 	gateless_tick(s, now);
@@ -341,7 +340,8 @@ static void step(struct supervisor *s)
 	for (struct generation *g = s->generations; g; g = g->next)
 		add_generation(s, g, &all);
 	for (size_t i = 0; i < CALLERS_MAX; i++)
-		add_source(&all, s->callers[i].line, POLLIN, (struct source){.caller = &s->callers[i]});
+		add_source(&all, s->callers[i].line, callers_events(s, &s->callers[i]),
+			   (struct source){.caller = &s->callers[i]});
 	callers_read_later(s);
 	if (ppoll(all.on, all.count, s->noted_count ? &room : timeout(s, &room), NULL) < 0 && errno != EINTR)
 		err(EXIT_FAILURE, "poll");

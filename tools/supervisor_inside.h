@@ -30,6 +30,7 @@ struct caller {
 	bool waits_for_drain;
 	int drains;    /* the number of the generation whose end it waits for; 0: none */
 	bool later;    /* it has said something that is heard when no generation is waited for */
+	bool early;    /* its request is heard when the server has started */
 	bool reexecs;  /* it waits for the next image of the supervisor */
 	int64_t until; /* its request must come before */
 };
@@ -156,7 +157,7 @@ struct supervisor {
 	int signals;        /* signalfd */
 	int address;        /* where generations report */
 	int files;          /* inotify, of watch.h; -1 */
-	int64_t changed_at; /* a file has changed: restarted then; 0: none has */
+	int64_t changed_at; /* when a restart begins that no caller waits for; 0: none is wanted */
 	void *page;         /* by which the tools know us */
 	int64_t started_at;
 	bool proven; /* a generation was ready once */
@@ -191,6 +192,7 @@ void lives_tell_end(const struct generation *g, struct text *why); /* how the ne
 void lives_reap(struct supervisor *s);
 void lives_search(struct supervisor *s, struct generation *g, int64_t now);
 size_t lives_draining(const struct supervisor *s, uint32_t *connections);
+void supervisor_restart_unasked(struct supervisor *s); /* after the one that is under way */
 void supervisor_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* reports.c */
@@ -356,6 +358,7 @@ void passing_flush(struct supervisor *s);
 /* callers.c */
 void callers_ring(struct supervisor *s, uint64_t nonce);
 void callers_read(struct supervisor *s, struct caller *c);
+short callers_events(const struct supervisor *s, struct caller *c); /* what is listened for on its line */
 void callers_read_now(struct supervisor *s, struct caller *c);
 void callers_read_later(struct supervisor *s);
 void callers_tell(struct supervisor *s, const char *text, size_t n, bool last); /* whoever waits for the restart */

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from common import CTL, PATIENCE, ROOT, SERVER, run, test, until
+from common import CTL, PATIENCE, ROOT, SERVER, expect, run, test, until
 from supervise import HOLDING, Supervised, alive
 
 sys.path.append(str(ROOT / "tests/support"))
@@ -208,3 +208,29 @@ def what_is_held_counts_while_it_is_taken_anew():
         os.kill(worker, signal.SIGCONT)
         asking.wait(PATIENCE)
         assert len(seen) > 10 and set(seen) == {"1"}, seen
+
+
+class Starting(Supervised):
+    """Its server listens, and takes no client before it is let go."""
+
+    def __init__(self):
+        wait = 'open("bound", "w").close()\nwhile not os.path.exists("go"):\n    time.sleep(0.005)\nopen("ready"'
+        super().__init__(code="import time\n" + SERVER.replace('open("ready"', wait, 1))
+
+    def __enter__(self):
+        until("the listener", lambda: self.has("bound"))
+        return self
+
+
+@test
+def a_restart_waits_for_the_start_that_is_under_way():
+    """One whose caller gives up meanwhile is not made."""
+    with Starting() as server:
+        expect(server.restart("--timeout", "1"), 4, "is starting still, and is not restarted after 1 s")
+        asking = subprocess.Popen([CTL, "restart", server.pid], stderr=subprocess.PIPE, text=True)
+        expect(server.restart("--dry-run"), 0)
+        assert asking.poll() is None and server.status()["generation"] == 1
+        server.touch("go")
+        assert asking.wait(PATIENCE) == 0, asking.stderr.read()
+        assert server.status()["generation"] == 2
+        assert server.serves()
