@@ -11,6 +11,7 @@
 #include "fd/pending.h"
 #include "fd/replay.h"
 #include "fd/tagging.h"
+#include "process/guard.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -26,6 +27,48 @@ static inline unsigned waiting(void)
 	if (unlikely(generation_is_settling))
 		arrive_waiting();
 	return doorbell_rings;
+}
+
+/*
+ * A program that gets a signal sets a flag in its handler, and looks at the flag when its wait ends with EINTR. A
+ * signal that comes before the wait has begun ends no wait: for a program without a mask that window is some
+ * nanoseconds, but a look at a drain takes much longer, on a busy machine many milliseconds. So a wait that looks
+ * first blocks all signals, and the call of the kernel's that waits lets them in again: ppoll() and its kin.
+ */
+struct signals_held {
+	bool on;
+	sigset_t before;
+};
+
+/* Not libc's own: a thread that is cancelled waits behind its call for the signal of that. */
+static void hold_signals(struct signals_held *held)
+{
+	sigset_t all;
+
+	sigfillset(&all); /* libc's are not in it */
+	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, &held->before, _NSIG / 8);
+	held->on = true;
+}
+
+static inline unsigned wait_begins(struct signals_held *held)
+{
+	held->on = false;
+	if (unlikely(generation_is_settling) || unlikely(drain_is_on()))
+		hold_signals(held);
+	return waiting();
+}
+
+static unsigned wait_goes_on(struct signals_held *held)
+{
+	if (!held->on)
+		hold_signals(held);
+	return waiting();
+}
+
+static inline void wait_ends(const struct signals_held *held)
+{
+	if (unlikely(held->on))
+		guard_unblock(&held->before);
 }
 
 enum { BEHIND_MS = 40 };
@@ -52,33 +95,44 @@ static int ms_until(int64_t deadline)
 	return deadline < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-/* The first call gets the program's own arguments; only after a ring is there a time to reckon. */
-#define WAIT_MS(timeout, first, again)                                                                                 \
+/*
+ * `plain` is the call with the program's own arguments. `held` is the call that lets signals in by a mask, with `left_`
+ * as its timeout: only after a ring is there a time to reckon.
+ */
+#define WAIT_MS(timeout, plain, held)                                                                                  \
 	({                                                                                                             \
-		unsigned rings_ = waiting();                                                                           \
+		struct signals_held held_;                                                                             \
+		unsigned rings_ = wait_begins(&held_);                                                                 \
 		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                  \
-		int r_ = (first);                                                                                      \
+		int left_ = (timeout), r_ = likely(!held_.on) ? (plain) : (held);                                      \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
-			int left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                   \
-			rings_ = waiting();                                                                            \
-			r_ = (again);                                                                                  \
+			rings_ = wait_goes_on(&held_);                                                                 \
+			left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                       \
+			r_ = (held);                                                                                   \
 		}                                                                                                      \
+		wait_ends(&held_);                                                                                     \
 		r_;                                                                                                    \
 	})
 
-#define WAIT_SPEC(timeout, first, again)                                                                               \
+#define WAIT_SPEC(timeout, plain, held)                                                                                \
 	({                                                                                                             \
-		unsigned rings_ = waiting();                                                                           \
+		struct signals_held held_;                                                                             \
+		unsigned rings_ = wait_begins(&held_);                                                                 \
 		int64_t began_ = cpr__began(timeout);                                                                  \
-		int r_ = (first);                                                                                      \
+		struct timespec room_;                                                                                 \
+		const struct timespec *left_ = (timeout);                                                              \
+		int r_ = likely(!held_.on) ? (plain) : (held);                                                         \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
-			struct timespec room_;                                                                         \
-			const struct timespec *left_ = cpr__left(timeout, began_, &room_);                             \
-			rings_ = waiting();                                                                            \
-			r_ = (again);                                                                                  \
+			rings_ = wait_goes_on(&held_);                                                                 \
+			left_ = cpr__left(timeout, began_, &room_);                                                    \
+			r_ = (held);                                                                                   \
 		}                                                                                                      \
+		wait_ends(&held_);                                                                                     \
 		r_;                                                                                                    \
 	})
+
+/* The program's own mask, if it gave one. */
+#define LETS_IN(mask) ((mask) ? (mask) : &held_.before)
 
 CPR_EXPORT int epoll_create(int size)
 {
@@ -130,8 +184,8 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return WAIT_MS(timeout, ON(epfd, next_epoll_wait(epfd, events, max, timeout)),
-		       ON(epfd, next_epoll_wait(epfd, events, max, left_)));
+	return WAIT_MS(timeout, next_epoll_wait(epfd, events, max, timeout),
+		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, &held_.before)));
 }
 
 CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask)
@@ -139,8 +193,8 @@ CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int ti
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_MS(timeout, ON(epfd, next_epoll_pwait(epfd, events, max, timeout, mask)),
-		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, mask)));
+	return WAIT_MS(timeout, next_epoll_pwait(epfd, events, max, timeout, mask),
+		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, LETS_IN(mask))));
 }
 
 CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
@@ -149,8 +203,8 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, ON(epfd, next_epoll_pwait2(epfd, events, max, timeout, mask)),
-			 ON(epfd, next_epoll_pwait2(epfd, events, max, left_, mask)));
+	return WAIT_SPEC(timeout, next_epoll_pwait2(epfd, events, max, timeout, mask),
+			 ON(epfd, next_epoll_pwait2(epfd, events, max, left_, LETS_IN(mask))));
 }
 
 /*
@@ -167,9 +221,14 @@ static bool is_set(int n, const fd_set *set)
 	return !set || readable(set, ((size_t)n + 63) / 64 * 8);
 }
 
+static bool are_sets(int n, const fd_set *r, const fd_set *w, const fd_set *x)
+{
+	return n >= 0 && is_set(n, r) && is_set(n, w) && is_set(n, x);
+}
+
 static bool drains_sets(int n, const fd_set *r, const fd_set *w, const fd_set *x)
 {
-	return drain_is_on() && n >= 0 && is_set(n, r) && is_set(n, w) && is_set(n, x);
+	return drain_is_on() && are_sets(n, r, w, x);
 }
 
 /* A time that the kernel would accept. */
@@ -179,29 +238,6 @@ static bool is_time(const struct timespec *timeout)
 			    timeout->tv_nsec < 1000000000);
 }
 
-static int polled(struct pollfd *fds, nfds_t n, int timeout)
-{
-	return drains(fds, n) ? drain_poll(fds, n, timeout, NULL) : next_poll(fds, n, timeout);
-}
-
-static int select_drained(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
-{
-	struct timeval time = timeout ? *timeout : (struct timeval){0};
-	int done = drain_select(n, r, w, x, timeout ? &time : NULL, NULL);
-
-	if (timeout &&
-	    writable_int((const int *)timeout)) /* it may be a constant: the kernel goes on without a word, too */
-		*timeout = time;
-	return done;
-}
-
-static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
-{
-	return drains_sets(n, r, w, x) && (!timeout || readable(timeout, sizeof(*timeout)))
-		       ? select_drained(n, r, w, x, timeout)
-		       : next_select(n, r, w, x, timeout);
-}
-
 static int ms_of(const struct timespec *timeout)
 {
 	int64_t ms = timeout ? timeout->tv_sec * INT64_C(1000) + (timeout->tv_nsec + 999999) / 1000000 : -1;
@@ -209,10 +245,35 @@ static int ms_of(const struct timespec *timeout)
 	return ms > INT32_MAX ? INT32_MAX : (int)ms;
 }
 
-static int ppolled(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+static int polled(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	return drains(fds, n) && is_time(timeout) ? drain_poll(fds, n, ms_of(timeout), mask)
 						  : next_ppoll(fds, n, timeout, mask);
+}
+
+static int polled_ms(struct pollfd *fds, nfds_t n, int timeout, const sigset_t *mask)
+{
+	struct timespec time = {timeout / 1000, timeout % 1000 * 1000000L};
+
+	return polled(fds, n, timeout < 0 ? NULL : &time, mask);
+}
+
+/*
+ * select() leaves in `timeout` what is left of it, and its sets as they were, when it says EINTR. Where the kernel
+ * cannot write the time, as in a constant, it goes on without a word.
+ */
+static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask)
+{
+	struct timeval time;
+	int done;
+
+	if (!are_sets(n, r, w, x) || (timeout && !readable(timeout, sizeof(*timeout))))
+		return next_select(n, r, w, x, timeout); /* the kernel's to refuse */
+	time = timeout ? *timeout : (struct timeval){0};
+	done = drain_select(n, r, w, x, timeout ? &time : NULL, mask);
+	if (timeout && writable_int((const int *)timeout))
+		*timeout = time;
+	return done;
 }
 
 static int pselect_drained(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
@@ -231,18 +292,25 @@ static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timesp
 
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(timeout, polled(fds, n, timeout), polled(fds, n, left_));
+	return WAIT_MS(timeout, next_poll(fds, n, timeout), polled_ms(fds, n, left_, &held_.before));
 }
 
 CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(timeout, polled(fds, n, timeout), polled(fds, n, left_));
+	return WAIT_MS(timeout, next_poll(fds, n, timeout), polled_ms(fds, n, left_, &held_.before));
+}
+
+/* Else libc ends the program: it would write beyond the array. */
+static bool fits(nfds_t n, size_t size)
+{
+	return n <= size / sizeof(struct pollfd);
 }
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return WAIT_MS(timeout, drains(fds, n) ? polled(fds, n, timeout) : next___poll_chk(fds, n, timeout, size),
-		       polled(fds, n, left_));
+	return WAIT_MS(timeout, next___poll_chk(fds, n, timeout, size),
+		       fits(n, size) ? polled_ms(fds, n, left_, &held_.before)
+				     : next___poll_chk(fds, n, timeout, size));
 }
 
 CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
@@ -250,7 +318,7 @@ CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeou
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, ppolled(fds, n, timeout, mask), ppolled(fds, n, left_, mask));
+	return WAIT_SPEC(timeout, next_ppoll(fds, n, timeout, mask), polled(fds, n, left_, LETS_IN(mask)));
 }
 
 CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
@@ -259,22 +327,22 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout,
-			 drains(fds, n) ? ppolled(fds, n, timeout, mask)
-					: next___ppoll_chk(fds, n, timeout, mask, size),
-			 ppolled(fds, n, left_, mask));
+	return WAIT_SPEC(timeout, next___ppoll_chk(fds, n, timeout, mask, size),
+			 fits(n, size) ? polled(fds, n, left_, LETS_IN(mask))
+				       : next___ppoll_chk(fds, n, timeout, mask, size));
 }
 
-/* select leaves in `timeout` what is left of it, and its sets as they were, when it says EINTR. */
 CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
-	unsigned rings = waiting();
-	int done = selected(n, r, w, x, timeout);
+	struct signals_held held;
+	unsigned rings = wait_begins(&held);
+	int done = likely(!held.on) ? next_select(n, r, w, x, timeout) : selected(n, r, w, x, timeout, &held.before);
 
 	while (doorbell_only_rang(done, rings)) {
-		rings = waiting();
-		done = selected(n, r, w, x, timeout);
+		rings = wait_goes_on(&held);
+		done = selected(n, r, w, x, timeout, &held.before);
 	}
+	wait_ends(&held);
 	return done;
 }
 
@@ -288,7 +356,8 @@ CPR_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct time
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, pselected(n, r, w, x, timeout, mask), pselected(n, r, w, x, left_, mask));
+	return WAIT_SPEC(timeout, next_pselect(n, r, w, x, timeout, mask),
+			 pselected(n, r, w, x, left_, LETS_IN(mask)));
 }
 
 /* ---- by syscall(2): the kernel writes the rest into the timeout, so that the call can be repeated as it was ---- */
@@ -307,7 +376,7 @@ static void put_left(struct timespec *timeout, int64_t began)
 		*timeout = *cpr__left(timeout, began, &room);
 }
 
-static long poll_once(const long *a, const sigset_t *mask)
+static long poll_held(const long *a, const sigset_t *mask)
 {
 	struct timespec *timeout = (struct timespec *)a[2];
 	struct pollfd *fds = (struct pollfd *)a[0];
@@ -315,7 +384,7 @@ static long poll_once(const long *a, const sigset_t *mask)
 	int r;
 
 	if (likely(!drains(fds, (nfds_t)a[1]) || !is_time(timeout)))
-		return next_sys(SYS_ppoll, fds, a[1], timeout, mask, a[4]);
+		return next_sys(SYS_ppoll, fds, a[1], timeout, mask, a[3] ? a[4] : _NSIG / 8);
 	began = cpr__began(timeout);
 	r = drain_poll(fds, (nfds_t)a[1], ms_of(timeout), mask);
 	put_left(timeout, began);
@@ -325,30 +394,35 @@ static long poll_once(const long *a, const sigset_t *mask)
 long cpr__poll_by_number(const long *a)
 {
 	const sigset_t *mask = (const sigset_t *)a[3];
+	struct signals_held held_;
 	unsigned rings;
 	sigset_t room;
 	long r;
 
 	if (a[4] == _NSIG / 8)
 		mask = cpr__spared(mask, &room);
-	do {
-		rings = waiting();
-		r = poll_once(a, mask);
-	} while (doorbell_only_rang(r, rings));
+	rings = wait_begins(&held_);
+	r = likely(!held_.on) ? next_sys(SYS_ppoll, a[0], a[1], a[2], mask, a[4]) : poll_held(a, LETS_IN(mask));
+	while (doorbell_only_rang(r, rings)) {
+		rings = wait_goes_on(&held_);
+		r = poll_held(a, LETS_IN(mask));
+	}
+	wait_ends(&held_);
 	return r;
 }
 
-static long select_once(const long *a, const struct mask_and_size *last)
+static long select_held(const long *a, const sigset_t *mask)
 {
+	const struct mask_and_size last = {mask, _NSIG / 8};
 	struct timespec *timeout = (struct timespec *)a[4];
 	fd_set *r = (fd_set *)a[1], *w = (fd_set *)a[2], *x = (fd_set *)a[3];
 	int64_t began;
 	int done;
 
 	if (likely(!drains_sets((int)a[0], r, w, x) || !is_time(timeout)))
-		return next_sys(SYS_pselect6, a[0], r, w, x, timeout, last);
+		return next_sys(SYS_pselect6, a[0], r, w, x, timeout, &last);
 	began = cpr__began(timeout);
-	done = pselect_drained((int)a[0], r, w, x, timeout, last ? last->mask : NULL);
+	done = pselect_drained((int)a[0], r, w, x, timeout, mask);
 	put_left(timeout, began);
 	return done;
 }
@@ -356,7 +430,8 @@ static long select_once(const long *a, const struct mask_and_size *last)
 long cpr__select_by_number(const long *a)
 {
 	const struct mask_and_size *last = (const struct mask_and_size *)a[5];
-	struct mask_and_size spared;
+	struct mask_and_size spared = {NULL, _NSIG / 8};
+	struct signals_held held_;
 	unsigned rings;
 	sigset_t room;
 	long r;
@@ -364,13 +439,15 @@ long cpr__select_by_number(const long *a)
 	if (last && (!readable(last, sizeof(*last)) ||
 		     (last->mask && (last->size != _NSIG / 8 || !readable(last->mask, last->size)))))
 		return next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], last); /* the kernel's to refuse */
-	if (last) {
-		spared = (struct mask_and_size){cpr__spared(last->mask, &room), last->size};
-		last = &spared;
+	if (last)
+		spared.mask = cpr__spared(last->mask, &room);
+	rings = wait_begins(&held_);
+	r = likely(!held_.on) ? next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], &spared)
+			      : select_held(a, LETS_IN(spared.mask));
+	while (doorbell_only_rang(r, rings)) {
+		rings = wait_goes_on(&held_);
+		r = select_held(a, LETS_IN(spared.mask));
 	}
-	do {
-		rings = waiting();
-		r = select_once(a, last);
-	} while (doorbell_only_rang(r, rings));
+	wait_ends(&held_);
 	return r;
 }

@@ -3,11 +3,13 @@
  * Waiting calls under a rain of status rings: no EINTR that is ours, the timeouts right, and the program's own signals
  * still seen.
  */
+#include "../support/failing.h"
 #include "../support/sockets.h"
 
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
@@ -407,4 +409,55 @@ TEST(semaphores_and_conditions_go_on, ONCE)
 	pthread_mutex_lock(&mutex);
 	CHECK_INT(pthread_cond_timedwait(&cond, &mutex, &until), ETIMEDOUT);
 	end_rings();
+}
+
+static void *be_called_off(void *over)
+{
+	restart_is_called_off(busy_program());
+	atomic_store((atomic_bool *)over, true);
+	return NULL;
+}
+
+/*
+ * Does an alarm in `us` end a poll()? One that comes before poll() is called ends none: a busy machine may be that
+ * late.
+ * Many descriptors make the time between two sleeps of a drain's long.
+ */
+static bool alarm_ends_poll(int fd, int us)
+{
+	enum { MANY = 1000 };
+	struct itimerval once = {.it_value = {0, us}};
+	struct pollfd many[MANY];
+	int before = alarms;
+
+	for (int i = 0; i < MANY; i++)
+		many[i] = (struct pollfd){fd, POLLIN, 0};
+	setitimer(ITIMER_REAL, &once, NULL);
+	return alarms != before || poll(many, MANY, 200) < 0;
+}
+
+/* A drain's poll() sleeps 10 ms at a time. The alarms come about when it wakes. */
+TEST(a_signal_between_two_looks_of_a_drain_is_not_lost, ONCE, "WARNS=1;CPR_DRAIN=2")
+{
+	int listener = listening(inet4("127.0.0.1", port(0)), SOCK_STREAM), pipes[2], slow, lost = 0;
+	atomic_bool over = false;
+	sigset_t alarm_only;
+	char request[512];
+	pthread_t thread;
+
+	MUST(pipe2(pipes, O_CLOEXEC));
+	on_alarm(0);
+	CHECK_INT(atoi(ask("connect tcp 127.0.0.1 %d", port(0))), 0);
+	slow = MUST(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+	CHECK(!strcmp(ask("request 0 /"), "ok"));
+	CHECK(read(slow, request, sizeof(request)) > 0); /* and it is not answered */
+	sigemptyset(&alarm_only);
+	sigaddset(&alarm_only, SIGALRM);
+	MUST(sigprocmask(SIG_BLOCK, &alarm_only, NULL));
+	CHECK_INT(pthread_create(&thread, NULL, be_called_off, &over), 0);
+	MUST(sigprocmask(SIG_UNBLOCK, &alarm_only, NULL));
+	for (int i = 0; !atomic_load(&over); i++)
+		lost += !alarm_ends_poll(pipes[0], 10000 + i % 30 * 20);
+	CHECK_INT(pthread_join(thread, NULL), 0);
+	CHECK_INT(lost, 0);
 }
