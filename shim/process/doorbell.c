@@ -18,7 +18,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { CALLERS_MAX = 64 }; /* at once; a caller beyond that gets no answer in time, and says so */
+enum { CALLERS_MAX = 256 }; /* at once; a caller beyond that gets no answer in time, and says so */
 
 cpr_thread unsigned doorbell_rings;
 
