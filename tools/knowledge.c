@@ -329,6 +329,8 @@ int knowledge_read(struct supervisor *s, int state, bool dry, struct text *why)
 	s->address = s->files = s->notify.sock = -1;
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
+	for (size_t i = 0; i < REPORTERS_MAX; i++)
+		s->reporters[i].line = -1;
 	r = saved_read(state, sections, countof(sections), &rest, dry, why);
 	if (!r && !take_line(&rest))
 		r = -ENOMEM;

@@ -3,15 +3,13 @@
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
-#include "patience.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { REPORT_PATIENCE_MS = 200, GIVE_PATIENCE_MS = 3000, SETTLE_S = 5 };
+enum { GIVE_PATIENCE_MS = 3000, SETTLE_S = 5 };
 
 /* ---- what is held ---- */
 
@@ -123,22 +121,61 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 	reports_ready(s, g, said);
 }
 
-void reports_hear(struct supervisor *s)
+static void forget_reporter(struct reporter *r)
 {
-	cleanup_fd int line = accept4(s->address, NULL, NULL, SOCK_CLOEXEC);
-	char said[PROTOCOL_ANSWER_MAX];
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-	ssize_t n;
+	io_close(&r->line);
+	*r = (struct reporter){.line = -1};
+}
 
-	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
-	    !patience_await(line, REPORT_PATIENCE_MS))
+void reports_read(struct supervisor *s, struct reporter *r)
+{
+	char said[PROTOCOL_ANSWER_MAX];
+	ssize_t n = io_receive(r->line, said, sizeof(said) - 1, NULL);
+	pid_t pid = r->pid;
+
+	if (n == -EAGAIN)
 		return;
-	n = io_receive(line, said, sizeof(said) - 1, NULL);
+	forget_reporter(r);
 	if (n <= 0)
 		return;
 	said[n] = '\0';
-	take_report(s, peer.pid, said);
+	take_report(s, pid, said);
+}
+
+/* Without a free place the line is closed, and the process tries again. */
+void reports_accept(struct supervisor *s)
+{
+	cleanup_fd int line = accept4(s->address, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	int i = 0;
+
+	if (line < 0 || getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return;
+	while (i < REPORTERS_MAX && s->reporters[i].line >= 0)
+		i++;
+	if (i == REPORTERS_MAX)
+		return;
+	s->reporters[i] = (struct reporter){.line = steal_fd(&line), .pid = peer.pid,
+					    .until = io_now() + PROTOCOL_TIMEOUT_MS * MS};
+	reports_read(s, &s->reporters[i]);
+}
+
+void reports_tick(struct supervisor *s, int64_t now)
+{
+	for (int i = 0; i < REPORTERS_MAX; i++)
+		if (s->reporters[i].line >= 0 && now >= s->reporters[i].until)
+			forget_reporter(&s->reporters[i]);
+}
+
+int64_t reports_due(const struct supervisor *s)
+{
+	int64_t at = 0;
+
+	for (int i = 0; i < REPORTERS_MAX; i++)
+		if (s->reporters[i].line >= 0)
+			due(&at, s->reporters[i].until);
+	return at;
 }
 
 /* Where they report, for the supervisor's whole life. */

@@ -94,6 +94,8 @@ static int begin(struct supervisor *s)
 	s->started_at = io_now();
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		s->callers[i].line = -1;
+	for (size_t i = 0; i < REPORTERS_MAX; i++)
+		s->reporters[i].line = -1;
 	s->handover.check_output = s->watch.output = -1;
 	s->recipe.path = s->options.path;
 	s->recipe.argv = s->options.argv;
@@ -204,6 +206,7 @@ static void tick(struct supervisor *s)
 	locks_tick(s, now);
 	rollback_tick(s, now);
 	callers_tick(s, now);
+	reports_tick(s, now);
 	reexec_tick(s, now);
 }
 
@@ -234,6 +237,7 @@ static const struct timespec *timeout(const struct supervisor *s, struct timespe
 	due(&at, s->watch.at);
 	due(&at, notify_due(s));
 	due(&at, callers_due(s));
+	due(&at, reports_due(s));
 	due(&at, reexec_due(s));
 	if (!at)
 		return NULL;
@@ -248,6 +252,7 @@ static const struct timespec *timeout(const struct supervisor *s, struct timespe
 struct source {
 	struct generation *generation;
 	struct caller *caller;
+	struct reporter *reporter;
 };
 
 struct sources {
@@ -317,10 +322,12 @@ static void look_at(struct supervisor *s, int fd, const struct source *of)
 		look_at_generation(s, of->generation, fd);
 	else if (of->caller && of->caller->line == fd)
 		callers_read(s, of->caller);
+	else if (of->reporter && of->reporter->line == fd)
+		reports_read(s, of->reporter);
 	else if (fd == s->signals)
 		signals_take(s);
 	else if (fd == s->address)
-		reports_hear(s);
+		reports_accept(s);
 	else if (fd == s->notify.sock)
 		notify_hear(s);
 	else if (fd == s->files && watch_changed())
@@ -342,6 +349,8 @@ static void step(struct supervisor *s)
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		add_source(&all, s->callers[i].line, callers_events(s, &s->callers[i]),
 			   (struct source){.caller = &s->callers[i]});
+	for (size_t i = 0; i < REPORTERS_MAX; i++)
+		add_source(&all, s->reporters[i].line, POLLIN, (struct source){.reporter = &s->reporters[i]});
 	callers_read_later(s);
 	if (ppoll(all.on, all.count, s->noted_count ? &room : timeout(s, &room), NULL) < 0 && errno != EINTR)
 		err(EXIT_FAILURE, "poll");

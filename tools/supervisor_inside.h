@@ -20,7 +20,7 @@
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
-enum { REASON_SIZE = 1024, CALLERS_MAX = 32, KILL_AFTER_S = 5, CHANGED_MS = 500 };
+enum { REASON_SIZE = 1024, CALLERS_MAX = 32, REPORTERS_MAX = 32, KILL_AFTER_S = 5, CHANGED_MS = 500 };
 
 /* A cprctl that rang. */
 struct caller {
@@ -33,6 +33,16 @@ struct caller {
 	bool early;    /* its request is heard when the server has started */
 	bool reexecs;  /* it waits for the next image of the supervisor */
 	int64_t until; /* its request must come before */
+};
+
+/*
+ * A process of a generation that has connected to report. Its next instruction sends the report, but on a busy machine
+ * that may be a second away.
+ */
+struct reporter {
+	int line; /* -1: this place is free */
+	pid_t pid;
+	int64_t until;
 };
 
 enum handover_phase {
@@ -154,6 +164,7 @@ struct supervisor {
 	struct store store;
 	struct reexec reexec;
 	struct caller callers[CALLERS_MAX];
+	struct reporter reporters[REPORTERS_MAX];
 	int signals;        /* signalfd */
 	int address;        /* where generations report */
 	int files;          /* inotify, of watch.h; -1 */
@@ -197,7 +208,10 @@ void supervisor_say(const char *format, ...) __attribute__((format(printf, 1, 2)
 
 /* reports.c */
 int reports_listen(struct supervisor *s);
-void reports_hear(struct supervisor *s);
+void reports_accept(struct supervisor *s);
+void reports_read(struct supervisor *s, struct reporter *r);
+void reports_tick(struct supervisor *s, int64_t now);
+int64_t reports_due(const struct supervisor *s);
 void reports_refresh(struct supervisor *s); /* asks the serving generation for what it holds */
 void reports_refresh_soon(struct supervisor *s, int64_t when);
 

@@ -58,10 +58,14 @@ int caller_pid(int sock)
 	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
 }
 
-/* A program that closes everything has closed ours, too; or the kernel had no memory in this moment. */
+/*
+ * A program that closes everything has closed ours, too; or the kernel had no memory in this moment; or the caller had
+ * no place for one that speaks.
+ */
 static bool may_pass(int error)
 {
-	return error == -EBADF || error == -ENOTSOCK || error == -ENOMEM || error == -ENOBUFS || error == -EINTR;
+	return error == -EBADF || error == -ENOTSOCK || error == -ENOMEM || error == -ENOBUFS || error == -EINTR ||
+	       error == -EPIPE || error == -ECONNRESET;
 }
 
 void caller_report(uint64_t nonce, const void *bytes, size_t n)
