@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Servers that were started without cpr, under load: cpr-exec --attach takes them over, and then they are restarted twice."""
+"""Servers that start without cpr: under load, cpr-exec --attach takes each over, and two restarts follow."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from harness import Load, Result, Room, Server, await_until
 from setups import SETUPS
 
 TRIALS = {}
-GRACEFUL = ("nginx",)       # told to leave, they end in good order
-OTHER_END = 5.0             # seconds, for the server that was there before
+GRACEFUL = ("nginx",)       # these finish their requests after SIGTERM
+OTHER_END = 5.0             # seconds, for the server that ran without cpr
 
 
 class Attached(Server):
-    """The supervisor, in the place of the server that was started."""
+    """The supervisor that takes over a running server."""
 
     def __init__(self, plain, room, options, setup):
         command = setup.prepare(room)
@@ -30,10 +30,11 @@ def attach(name, options, result):
         plain = Server(setup.prepare(room), room, dataclasses.replace(options, cpr_exec=None))
         plain.await_ready()
         load = Load(setup.protocol, room)
-        result.expect(load.progress(8, 8), "it does not serve, even before")
+        result.expect(load.progress(8, 8), "the server does not serve before the attach")
         server = Attached(plain, room, options, setup)
-        result.expect(await_until(lambda: is_up(options, server), 20), "the supervisor does not serve: " + server.tail())
-        result.expect(await_until(lambda: not plain.running(), OTHER_END), "the server that was there before stays")
+        result.expect(await_until(lambda: is_up(options, server), 20),
+                      "the supervisor does not serve: " + server.tail())
+        result.expect(await_until(lambda: not plain.running(), OTHER_END), "the server without cpr still runs")
         for number in (1, 2):
             result.expect(load.progress(8, 8), "new requests are not answered")
             said, _ = handover.restart(options, server)

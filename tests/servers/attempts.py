@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Which trials are made again."""
+"""Decides which trials run again."""
 
-TRIES = 3       # on a busy machine a client may wait for reasons of its own
+TRIES = 3       # a busy machine alone can make a client wait
 
 
 def attempts(trial, most=TRIES):
-    """Makes the trial until it passes, fails for another reason than time, or has failed `most` times; each result."""
+    """Yields each result, until the trial passes, fails for a reason other than time, or has run `most` times."""
     for number in range(1, most + 1):
         result = trial()
         result.tries = number

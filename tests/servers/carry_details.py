@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of carrying: over each kind of socket, with unread and pipelined requests, and among workers."""
+"""The trial of carried connections: each kind of socket, unread requests, pipelined requests, several workers."""
 
 import contextlib
 import random
@@ -34,9 +34,10 @@ def kept_connection_is_carried(result, options, how, kind):
             for client, before in zip(clients, first):
                 token, peer = client.ask("/").decode().split()
                 result.expect(token != before[0], "answered by the old generation")
-                result.expect(peer == client.name == before[1], f"accept() said port {peer}, it is {client.name}")
+                result.expect(peer == client.name == before[1],
+                              f"accept() gave port {peer}, the client's is {client.name}")
         token, peer = silent.ask("/").decode().split()
-        result.expect(peer == silent.name, f"accept() said port {peer} for a silent client, it is {silent.name}")
+        result.expect(peer == silent.name, f"accept() gave port {peer}, the silent client's is {silent.name}")
 
 
 def request_during_exec_is_answered(result, options, how, kind):
@@ -81,11 +82,11 @@ def carried_connection_ends(result, options, how, kind):
         client.ask("/")
         bench.restart()
         client.ask("/close")
-        result.expect(client.ends(3) == b"", "the server closed it, and it does not end")
+        result.expect(client.ends(3) == b"", "the client sees no end of a connection that the server closed")
 
 
 def later_client_is_no_knock(result, options, how):
-    """A client from another address may have the port number that a knock had: it is a client all the same."""
+    """A knock's port number proves nothing: a client from another address may have the same one."""
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
         first, last = map(int, file.read().split())
     with scripted(result, options, how) as bench:
@@ -108,7 +109,7 @@ def later_client_is_no_knock(result, options, how):
 
 @contextlib.contextmanager
 def descriptors(count):
-    """So many for each process, if the hard limit lets us; how many it is."""
+    """Sets the limit of open files to `count`, or to the hard limit if that is lower. Yields the limit that is set."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = count if hard == resource.RLIM_INFINITY else min(count, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
@@ -119,7 +120,7 @@ def descriptors(count):
 
 
 def more_than_the_queue_holds(result, options, how, kind):
-    """All are carried, while new clients are answered, also if the program is late to accept."""
+    """All connections are carried and new clients are answered, even if the program calls accept() late."""
     with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
         wanted = int(file.read()) + 500
     with descriptors(wanted + 200) as most:
@@ -132,7 +133,8 @@ def more_than_the_queue_holds(result, options, how, kind):
                 clients.append(bench.client())
                 clients[-1].ask("/")
             said = bench.restart()
-            result.expect(said["carried"] == wanted and said["cut"] == 0, f"{wanted} idle clients, and it says {said}")
+            result.expect(said["carried"] == wanted and said["cut"] == 0,
+                          f"{wanted} idle clients, and cprctl says {said}")
             with at_most(result, 4, "the first answer to a new client"):
                 bench.client().ask("/")
             with at_most(result, 15, f"an answer to each of {wanted}"):
@@ -140,14 +142,15 @@ def more_than_the_queue_holds(result, options, how, kind):
                     client.ask("/")
 
 
-# -- where accept() is deferred until a client has spoken, and silent clients cost threads
+# -- servers with TCP_DEFER_ACCEPT, where a client that sends nothing would occupy a thread
 
-SILENT = 120    # more than deferring.py and apache have threads, and not more than that apache accepts
-DEFERRING = {"threads": lambda room: python("deferring.py", "127.0.0.1", str(room.port)), "apache": SETUPS["apache"].prepare}
+SILENT = 120    # more than deferring.py and apache have threads, and no more than apache accepts
+DEFERRING = {"threads": lambda room: python("deferring.py", "127.0.0.1", str(room.port)),
+             "apache": SETUPS["apache"].prepare}
 
 
 def silent_ones_leave_threads(result, options, name):
-    """All are carried, and none has a thread before it has spoken; in whatever order they speak."""
+    """All are carried. A connection takes a thread only once its client sends a request, in whatever order they do."""
     with Bench(result, options, name, DEFERRING[name]) as bench:
         bench.server.await_ready()
         clients = []
@@ -156,7 +159,7 @@ def silent_ones_leave_threads(result, options, name):
             clients[-1].ask(PATH)
         for _ in range(3):
             said = bench.restart()
-            result.expect(said["carried"] == len(clients), f"{len(clients)} silent clients, and it says {said}")
+            result.expect(said["carried"] == len(clients), f"{len(clients)} silent clients, and cprctl says {said}")
             with at_most(result, 3, "the first answer to a new client"):
                 new = bench.client()
                 new.ask(PATH)
@@ -190,7 +193,7 @@ def workers_pass_and_leave(result, options):
             for client in clients:
                 result.expect(client.ask(PATH) == BODY, "a wrong answer")
             said = bench.restart()
-            result.expect(said["carried"] == 12 and said["cut"] == 0, f"12 idle clients, and it says {said}")
+            result.expect(said["carried"] == 12 and said["cut"] == 0, f"12 idle clients, and cprctl says {said}")
             for client in clients:
                 result.expect(client.ask(PATH) == BODY, "a wrong answer")
             new = await_until(lambda: len(workers_of(bench.pid)) == 4 and not workers_of(bench.pid) & (old or set()), 5)
@@ -199,12 +202,12 @@ def workers_pass_and_leave(result, options):
 
 
 def ended_by_workers(result, clients):
-    """Half by Connection: close, half by the limit of requests."""
+    """The worker ends half of the connections for `Connection: close`, and half at its limit of requests."""
     half = len(clients) // 2
     for client in clients[:half]:
         client.ask(PATH, "Connection: close\r\n")
     for client in clients[half:]:
-        for _ in range(6):      # the first of them may have counted in the old generation
+        for _ in range(6):      # the old generation may have counted the first one
             client.send(PATH)
             head = client.head()
             client.body(len(BODY))
@@ -213,7 +216,7 @@ def ended_by_workers(result, clients):
         else:
             result.expect(False, "keepalive_requests is not kept")
     for client in clients:
-        result.expect(client.ends(3) == b"", "a worker closed it, and it does not end: another process holds it")
+        result.expect(client.ends(3) == b"", "a worker closed the connection, but another process still holds it")
 
 
 def pipelined_at_nginx(result, options):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of a UDP server: datagrams queue up while it restarts, and every one of them is served."""
+"""The trial of a UDP server: datagrams wait in the queue while it restarts, and it serves every one."""
 
 import os
 import selectors
@@ -13,15 +13,15 @@ from setups import python
 from trial import RESTART_TIMEOUT
 
 NAME = "udp"
-BURST = 100             # sent before cprctl starts: the server is busy with them when the doorbell rings
-DURING = 100            # sent while the restart goes on; both together fit a receive buffer of default size
+BURST = 100             # sent before cprctl starts, so that the server is busy when the doorbell rings
+DURING = 100            # sent during the restart; both together fit a receive buffer of default size
 PACE = 0.001            # seconds between two of them
 RECORDED_WITHIN = 20.0
 PLAIN_ROUNDS = 3
 
 
 class Recorder:
-    """Reads what the server writes down: its standard output, which every generation inherits."""
+    """Reads the server's standard output, which every generation inherits. The server writes each datagram there."""
 
     def __init__(self):
         self.end, self.theirs = os.pipe()
@@ -64,10 +64,10 @@ class Sender:
         due = time.monotonic()
         for _ in range(count):
             due += pace
-            time.sleep(max(0.0, due - time.monotonic()))    # a pace, not a wait for anything
+            time.sleep(max(0.0, due - time.monotonic()))    # this sets the rate; it waits for nothing
             try:
                 self.sock.send(b"%d" % self.sent)
-            except ConnectionRefusedError:      # for the last one: nobody had the port
+            except ConnectionRefusedError:      # tells of the datagram before: no socket had the port
                 self.refused += 1
             self.sent += 1
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""As apache's event mpm: the kernel holds silent clients back, whoever is accepted has one of a few threads until its first word, and waits for the next ones in a loop.
+"""A server like apache's event MPM, with TCP_DEFER_ACCEPT on its listener.
+
+An accepted connection occupies one of a few threads until its first request. For later ones it waits in epoll.
 
     deferring.py HOST PORT
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the trials of single behaviours share: a server in its room, restarts of it, and clients that look closely."""
+"""What the trials of single behaviours share: a server in its room, its restarts, and strict clients."""
 
 import contextlib
 import json
@@ -16,10 +16,13 @@ PATIENCE = 10.0
 
 
 class Client:
-    """A client that notes what it reads; a reset is never all right."""
+    """A client that keeps what it reads. It takes every reset for a failure."""
 
     def __init__(self, address, buffer=0, source=None):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        if isinstance(address, str):
+            family = socket.AF_UNIX
+        else:
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         if buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -64,7 +67,7 @@ class Client:
         return self.receive()
 
     def ends(self, within=PATIENCE):
-        """Everything up to the end of the stream; None if there is no end."""
+        """The bytes up to the end of the stream, or None if it does not end in time."""
         self.sock.settimeout(within)
         try:
             while data := self.sock.recv(65536):
@@ -78,7 +81,7 @@ class Client:
 
 
 class Bench:
-    """One server and whoever talks to it."""
+    """One server and its clients."""
 
     def __init__(self, result, options, name, prepare, unix=False, host="127.0.0.1", cpr=(), before=()):
         self.result, self.options, self.clients = result, options, []
@@ -110,18 +113,18 @@ class Bench:
         return self.clients[-1]
 
     def status(self, pid):
-        """What cprctl says of this process; {} when it is gone, or no process of ours."""
+        """cprctl's status of this process; {} if it has ended or is not under cpr."""
         done = subprocess.run([self.options.cprctl, "status", str(pid), "--json"], capture_output=True, text=True,
                               timeout=20, check=False)
         return json.loads(done.stdout) if not done.returncode else {}
 
     def await_status(self, what, reached):
-        """Until the server, together with its workers, is so: reached is asked with the statuses."""
+        """Waits until reached(statuses) holds, for the statuses of the server and its workers."""
         if not await_until(lambda: reached([self.status(pid) for pid in proc.family(self.pid)]), 10, step=0.01):
             raise Failure(f"not within 10 s: {what}")
 
     def await_busy(self, count=1):
-        """Until so many requests have been read: who restarts before that, restarts an idle server."""
+        """Waits until the server has read `count` requests. A restart before that would find an idle server."""
         self.await_status(f"{count} requests under way", lambda statuses: count <= sum(
             status.get("connections_busy", 0) for status in statuses))
 
@@ -133,7 +136,7 @@ class Bench:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def end_restart(self, cprctl, status=0):
-        """What cprctl said, as a dictionary; {} for another status than 0."""
+        """cprctl's answer as a dictionary; {} if the expected status is not 0."""
         try:
             said, why = cprctl.communicate(timeout=30)
         except subprocess.TimeoutExpired:
@@ -141,7 +144,8 @@ class Bench:
             raise Failure("cprctl does not return") from None
         if cprctl.returncode != status:
             self.server.require_running()
-            raise Failure(f"cprctl restart: exit {cprctl.returncode} instead of {status}: {why.strip() or said.strip()}")
+            raise Failure(f"cprctl restart: exit {cprctl.returncode} instead of {status}: "
+                          f"{why.strip() or said.strip()}")
         self.result.restarts += not status
         return json.loads(said) if not status else {}
 
@@ -172,7 +176,7 @@ def scripted(result, options, how, unix=False, host="127.0.0.1", cpr=(), start=0
 
 
 class Aside:
-    """A function in a thread; its result, or what it raised, on result()."""
+    """Runs a function in a thread. result() returns what it returned, or raises what it raised."""
 
     def __init__(self, function, *arguments):
         self.value = self.error = None
@@ -182,20 +186,20 @@ class Aside:
     def _run(self, function, arguments):
         try:
             self.value = function(*arguments)
-        except Exception as error:      # handed on to who asks for the result
+        except Exception as error:      # result() raises it
             self.error = error
 
     def result(self, within=30.0):
         self.thread.join(within)
         if self.thread.is_alive():
-            raise Failure("something takes too long")
+            raise Failure("a function beside the restart takes too long")
         if self.error:
             raise self.error
         return self.value
 
 
 def run_checks(name, checks, options):
-    """Each check by itself: what one finds does not hide what the next would."""
+    """Runs each check by itself: a failed one does not keep the next from running."""
     result = Result(name)
     for check in checks:
         label = check[0].__name__ + "".join(f" {argument}" for argument in check[1:])

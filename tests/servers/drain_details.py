@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of draining: what is finished before the exec, what is counted as cut after --drain, and a restart called off."""
+"""The trial of draining: what ends before the exec, what counts as cut after --drain, and restarts that fail late."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def nginx_with_file(room, processes):
 
 
 def download(client, seconds):
-    """The length that was promised, and what came, evenly over so many seconds."""
+    """Reads an answer evenly over so many seconds. Returns its Content-Length and the bytes that came."""
     length = int(client.head().lower().partition(b"content-length:")[2].split(b"\r\n")[0])
     began, received = time.monotonic(), bytearray(client.rest)
     while len(received) < length:
@@ -42,7 +42,9 @@ def download(client, seconds):
 
 def slow_download(result, options, processes, drain, seconds):
     finishes = drain > seconds
-    with Bench(result, options, "nginx", lambda room: nginx_with_file(room, processes), cpr=("-d", str(drain))) as bench:
+    def prepare(room):
+        return nginx_with_file(room, processes)
+    with Bench(result, options, "nginx", prepare, cpr=("-d", str(drain))) as bench:
         bench.server.await_ready()
         slow, other = bench.client(buffer=1 << 14), bench.client()
         other.ask(PATH)
@@ -52,13 +54,13 @@ def slow_download(result, options, processes, drain, seconds):
         said = bench.restart()
         length, received = aside.result()
         if finishes:
-            result.expect(received == DOWNLOAD, f"{len(received)} of {length} bytes came, or other ones")
+            result.expect(received == DOWNLOAD, f"{len(received)} of {length} bytes came, or wrong ones")
             result.expect(said["cut"] == 0, f"{said['cut']} cut")
         else:
             result.expect(said["cut"] == 1, f"{said['cut']} counted as cut")
             result.expect(length == len(DOWNLOAD) > len(received), f"{length} promised, {len(received)} came")
             result.expect(received == DOWNLOAD[:len(received)], "what came is garbled")
-        result.expect(other.ask(PATH) == BODY, "an idle client was hurt")
+        result.expect(other.ask(PATH) == BODY, "an idle client got a wrong answer")
 
 
 # -- answers that take time
@@ -77,7 +79,7 @@ def is_finished(result, options, how, path, body):
 
 
 def is_cut(result, options, how, path):
-    """Never carried in the middle, counted, and the client sees the end of the stream."""
+    """A request under way is never carried. It counts as cut, and its client sees the end of the stream."""
     with scripted(result, options, how, cpr=("-d", "1")) as bench:
         client, other = bench.client(), bench.client()
         other.ask("/")
@@ -88,8 +90,8 @@ def is_cut(result, options, how, path):
             client.head()
         with at_most(result, 2.5, "a restart with --drain 1"):
             said = bench.restart()
-        ended = "closed" if path == "/events" else "cut"    # the stream in a silence
-        result.expect(said[ended] == 1 and said["carried"] == 1, f"one to be {ended}, one to be carried, but {said}")
+        ended = "closed" if path == "/events" else "cut"    # a pause ends the stream
+        result.expect(said[ended] == 1 and said["carried"] == 1, f"expected one {ended} and one carried, got {said}")
         rest = client.ends(3)
         result.expect(rest is not None, "the client does not see the end of the stream")
         result.expect(path.startswith("/events") or not rest, f"the client got {rest!r}")
@@ -97,7 +99,7 @@ def is_cut(result, options, how, path):
 
 
 def upload(client):
-    """As fast as it goes: is it ended?"""
+    """Sends as fast as the socket takes it. True: the server ended the connection; False: it stopped reading."""
     piece = bytes(1 << 20)
     try:
         while True:
@@ -109,7 +111,7 @@ def upload(client):
 
 
 def endless_upload(result, options, how):
-    """What the client goes on to send after our FIN is read away in pieces: it never comes to an end by itself."""
+    """A client sends without end after our FIN. Its bytes are read and dropped, and the connection is ended."""
     with scripted(result, options, how, cpr=("-d", "1")) as bench:
         client, other = bench.client(), bench.client()
         other.ask("/")
@@ -118,18 +120,18 @@ def endless_upload(result, options, how):
         uploading = Aside(upload, client)
         with at_most(result, 2.5, "a restart with --drain 1 beside an endless upload"):
             said = bench.restart()
-        result.expect(said["cut"] == 1 and said["carried"] == 1, f"one to be cut, one to be carried, but {said}")
+        result.expect(said["cut"] == 1 and said["carried"] == 1, f"expected one cut and one carried, got {said}")
         other.ask("/")
-        result.expect(uploading.result(), "the upload is neither read away nor ended")
+        result.expect(uploading.result(), "the upload is neither read nor ended")
 
 
-# -- a server whose requests take most of a second, and which is never without some
+# -- a server that always has requests under way, each of most of a second
 
 CROWD = 12
 
 
 def ask_on_and_on(client, path, over):
-    """How many were answered until then."""
+    """Asks again and again until `over`. Returns the number of answers."""
     answered = 0
     while not over.is_set():
         client.ask(path)
@@ -138,7 +140,10 @@ def ask_on_and_on(client, path, over):
 
 
 def crowd_of_slow_requests(result, options, how, streams):
-    """None is cut, though there are always some under way, and no two end at once; a stream ends in a silence, and costs the others nothing."""
+    """No request is cut, though some are always under way and no two end at once.
+
+    A stream is closed in a pause, and delays no other connection.
+    """
     with scripted(result, options, how) as bench:
         over = threading.Event()
         for _ in range(streams):
@@ -152,8 +157,8 @@ def crowd_of_slow_requests(result, options, how, streams):
         over.set()
         answered = [aside.result() for aside in crowd]
         result.expect(said["cut"] == 0 and said["carried"] == CROWD,
-                      f"{CROWD} at slow requests beside {streams} streams, and it says {said}")
-        result.expect(min(answered) > 0, f"they had {answered} answers")
+                      f"{CROWD} slow requests beside {streams} streams, and cprctl says {said}")
+        result.expect(min(answered) > 0, f"the clients got {answered} answers")
 
 
 def no_drain_does_not_wait(result, options, how):
@@ -186,22 +191,22 @@ def does_not_spin(result, options, how):
         busy.send("/sleep/2.2")
         bench.await_busy()
         restart = bench.begin_restart()
-        bench.await_draining()  # what is asked from here on finds a frozen connection
+        bench.await_draining()  # from here on, a request arrives on a frozen connection
         for client in clients:
             client.send("/")
         began, used = time.monotonic(), cpu_seconds(bench.pid)
-        time.sleep(1.5)         # not to wait for anything: the time over which it is measured
+        time.sleep(1.5)         # the interval that is measured; it waits for nothing
         share = (cpu_seconds(bench.pid) - used) / (time.monotonic() - began)
         result.figures.append(f"a drain of 2 s, {how}, 16 frozen and readable: {share:.0%} of a core")
-        result.expect_in_time(share < 0.1, f"it takes {share:.0%} of a core while it drains")
+        result.expect_in_time(share < 0.1, f"the drain takes {share:.0%} of a core")
         result.expect(busy.receive().endswith(b" slept"), "a wrong answer")
         tokens = {client.receive().split()[0] for client in clients}
         said = bench.end_restart(restart)
-        result.expect(len(tokens) == 1, "a frozen client was answered by another generation than the rest")
-        result.expect(said["cut"] == 0 and said["carried"] >= 16, f"16 idle clients, but {said}")
+        result.expect(len(tokens) == 1, "different generations answered the frozen clients")
+        result.expect(said["cut"] == 0 and said["carried"] >= 16, f"16 idle clients, and cprctl says {said}")
 
 
-# -- called off
+# -- restarts that fail
 
 def refused_at_once(result, options, how):
     with scripted(result, options, how) as bench:
@@ -218,7 +223,7 @@ def copied(room, path):
 
 
 def called_off_after_drain(result, options, how):
-    """The program cannot be executed any more, which turns out when everybody was frozen for a second."""
+    """execve() fails after the drain: the program file lost its execute permission while connections were frozen."""
     def prepare(room):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "scripted.py")
         return [copied(room, os.path.realpath(sys.executable)), "-B", script, how, "127.0.0.1", str(room.port)]
@@ -238,12 +243,13 @@ def called_off_after_drain(result, options, how):
         late = bench.client()
         late.send("/")
         bench.end_restart(restart, status=1)
-        result.expect(busy.receive() == token + b" slept", "the busy one got a wrong answer")
+        result.expect(busy.receive() == token + b" slept", "the busy client got a wrong answer")
         for client in (clients[0], late):
-            result.expect(client.receive().split()[0] == token, "who asked during the drain got a wrong answer")
+            result.expect(client.receive().split()[0] == token,
+                          "a client that asked during the drain got a wrong answer")
         for client in clients:
-            result.expect(client.ask("/").split()[0] == token, "an idle one got a wrong answer")
-        result.expect(busy.ask("/").split()[0] == token, "the busy one does not go on")
+            result.expect(client.ask("/").split()[0] == token, "an idle client got a wrong answer")
+        result.expect(busy.ask("/").split()[0] == token, "the busy client's connection does not go on")
 
 
 def called_off_nginx(result, options, processes):
@@ -271,7 +277,7 @@ def called_off_nginx(result, options, processes):
             except (Failure, BrokenPipeError):
                 closed += 1
         result.expect(not closed, f"{closed} of {len(clients)} idle connections were closed")
-        result.expect(bench.client().ask(PATH) == BODY, "it does not serve a new client")
+        result.expect(bench.client().ask(PATH) == BODY, "the server does not serve a new client")
 
 
 BOTH = ("asyncio", "threads")
@@ -283,8 +289,6 @@ CHECKS += [(is_cut, how, path) for how in BOTH for path in ("/events", "/sleep/2
 CHECKS += [(check, how) for check in (endless_upload, no_drain_does_not_wait, does_not_spin, refused_at_once,
                                       called_off_after_drain) for how in BOTH]
 CHECKS += [(called_off_nginx, processes) for processes in (SINGLE, FOUR)]
-
-
 CHECKS += [(crowd_of_slow_requests, how, streams) for how in ("asyncio", "threads", "forks") for streams in (0, 1)]
 
 

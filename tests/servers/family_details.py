@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of families: an owner and workers that cannot see each other in /proc."""
+"""The trial of families: /proc hides the owner from its workers, or the workers from their owner."""
 
 from details import Bench, at_most, run_checks
 from protocols import PATH
@@ -11,15 +11,17 @@ SOON = 2.0      # seconds
 
 
 def hiding(how, *command):
-    """A /proc of its own: of other users' processes there is nothing in it (systemd's ProtectProc= does the same)."""
+    """Runs the command with a /proc that hides other users' processes, as systemd's ProtectProc= does."""
     return ("unshare", "-m", "sh", "-c", f'mount -t proc -o hidepid={how} proc /proc && exec "$@"', "sh", *command)
 
 
 def idle_survive(result, options, before):
     if not ROOT:
-        result.figures.append("not tried: it takes root")
+        result.figures.append("not tried: this needs root")
         return
-    with Bench(result, options, "nginx", lambda room: nginx_command(room, f"worker_processes {WORKERS};"), before=before) as bench:
+    def prepare(room):
+        return nginx_command(room, f"worker_processes {WORKERS};")
+    with Bench(result, options, "nginx", prepare, before=before) as bench:
         bench.server.await_ready()
         clients = [bench.client() for _ in range(IDLE)]
         for client in clients:
@@ -28,10 +30,10 @@ def idle_survive(result, options, before):
             old = workers_of(bench, WORKERS)
             with at_most(result, SOON, "a restart"):
                 said = bench.restart()
-            result.expect(said["carried"] == IDLE and said["cut"] == 0, f"{IDLE} idle clients, and it says {said}")
+            result.expect(said["carried"] == IDLE and said["cut"] == 0, f"{IDLE} idle clients, and cprctl says {said}")
             for client in clients:
                 client.ask(PATH)
-            result.expect(old and seconds_until_gone(bench, old) < SOON, "the old workers do not leave")
+            result.expect(old and seconds_until_gone(bench, old) < SOON, "the old workers do not end")
 
 
 def workers_do_not_see_their_owner(result, options):
@@ -39,8 +41,9 @@ def workers_do_not_see_their_owner(result, options):
 
 
 def an_owner_does_not_see_its_workers(result, options):
-    """Root without the right to trace: it sees nothing of who is another user's by now."""
-    idle_survive(result, options, hiding("ptraceable", "setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"))
+    """A root owner without CAP_SYS_PTRACE does not see workers that have changed their user."""
+    idle_survive(result, options,
+                 hiding("ptraceable", "setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"))
 
 
 CHECKS = [(workers_do_not_see_their_owner,), (an_owner_does_not_see_its_workers,)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of php-fpm with kept connections: it reads the last record of a request behind its answer, and is idle all the same."""
+"""The trial of php-fpm: it reads the last record of a request after its answer, and such a connection is idle."""
 
 import glob
 import os
@@ -16,7 +16,8 @@ CLIENTS = 3
 
 
 def php_fpm(room):
-    programs = [path for directory in SYSTEM_PATH.split(":") for path in sorted(glob.glob(os.path.join(directory, "php-fpm[0-9]*")))]
+    programs = [path for directory in SYSTEM_PATH.split(":")
+                for path in sorted(glob.glob(os.path.join(directory, "php-fpm[0-9]*")))]
     if not programs:
         raise Failure("php-fpm is not installed: run tests/servers/setup")
     room.write("page.php", "<?php echo getmypid(), ' hello';")
@@ -42,7 +43,7 @@ def pair(name, value):
 
 
 class FastCgi:
-    """A web server's side of a kept connection."""
+    """The web server's end of a connection that stays open between requests."""
 
     def __init__(self, room):
         self.script = room.path("page.php")
@@ -50,9 +51,11 @@ class FastCgi:
         self.stream = self.sock.makefile("rb")
 
     def ask(self):
-        """The body of the answer; None after a clean end before it."""
-        params = b"".join(pair(*item) for item in (("SCRIPT_FILENAME", self.script), ("REQUEST_METHOD", "GET"), ("SCRIPT_NAME", "/page.php")))
-        self.sock.sendall(record(BEGIN, struct.pack(">HB5x", 1, KEEP)) + record(PARAMS, params) + record(PARAMS, b"") + record(STDIN, b""))
+        """The body of the answer, or None if the stream ends before its first byte."""
+        params = b"".join(pair(*item) for item in (("SCRIPT_FILENAME", self.script), ("REQUEST_METHOD", "GET"),
+                                                   ("SCRIPT_NAME", "/page.php")))
+        self.sock.sendall(record(BEGIN, struct.pack(">HB5x", 1, KEEP)) + record(PARAMS, params) +
+                          record(PARAMS, b"") + record(STDIN, b""))
         said = b""
         while True:
             head = self.stream.read(8)
@@ -78,13 +81,14 @@ def kept_connections_are_idle(result, options):
             for _ in range(4):
                 result.expect((client.ask() or b"").endswith(b" hello"), "a wrong answer")
         said = bench.restart()
-        result.figures.append(f"php-fpm, {CLIENTS} kept connections: drained {said['drain_us'] / 1e6:.2f} s, {said['closed']} closed, {said['cut']} cut")
-        result.expect(said["cut"] == 0, f"{said['cut']} idle ones counted as cut")
-        result.expect(said["drain_us"] < 1.5e6, f"it drained for {said['drain_us'] / 1e6:.1f} s")
+        result.figures.append(f"php-fpm, {CLIENTS} kept connections: drained {said['drain_us'] / 1e6:.2f} s, "
+                              f"{said['closed']} closed, {said['cut']} cut")
+        result.expect(said["cut"] == 0, f"{said['cut']} idle connections counted as cut")
+        result.expect(said["drain_us"] < 1.5e6, f"the drain took {said['drain_us'] / 1e6:.1f} s")
         for client in clients:
             client.close()
         new = FastCgi(bench.room)
-        result.expect((new.ask() or b"").endswith(b" hello"), "it does not serve a new client")
+        result.expect((new.ask() or b"").endswith(b" hello"), "the server does not serve a new client")
         new.close()
 
 

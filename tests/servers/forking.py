@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""A master and two workers that do not leave for SIGTERM. As apache's, each joins a thread that serves, and waits for a word from its master.
+"""A master and two workers that do not end on SIGTERM.
+
+As in apache, a worker serves in a thread of its own, and its main thread waits for a byte from the master.
 
     forking.py HOST PORT [deaf|tidy|jobs|follow|polls] [start=SEC]
-        deaf: SIGTERM does nothing; tidy: it is busy for a second, leaves a file, and then ends; jobs: deaf, and it serves nobody;
-        follow: deaf, but it ends with its master; polls: deaf, and each connection has a thread, which polls it;
-        start: workers are slow to start
+        deaf    the worker ignores SIGTERM
+        tidy    SIGTERM keeps the worker busy for a second; then it writes a file and ends
+        jobs    deaf, and the worker accepts no connections
+        follow  deaf, but the worker ends with its master
+        polls   deaf, and each connection has a thread that polls it
+        start   seconds until a worker begins to accept
 """
 
 import os
@@ -29,7 +34,8 @@ def answer(sock, found):
 
 
 def serve(listener, start, since):
-    """Answers name the process, how many connections it found waiting when it first looked, and how many seconds after listen() that was."""
+    """Serves in one thread. An answer gives the pid, how many connections the first look at the queue found, and how
+    many seconds after listen() that was."""
     time.sleep(start)
     poll, clients, found = select.epoll(), {}, None
     poll.register(listener, select.EPOLLIN)
@@ -55,7 +61,7 @@ def poll_alone(sock):
 
 
 def serve_by_threads(listener):
-    """The time between accept() and the first poll() is a thread's start."""
+    """A thread polls each connection; between accept() and its first poll() the thread starts."""
     poll = select.epoll()
     poll.register(listener, select.EPOLLIN)
     while poll.poll():
@@ -85,7 +91,7 @@ def work(listener, how, start, since, word):
         threading.Thread(target=serve_by_threads, args=(listener,), daemon=True).start()
     elif how != "jobs":
         threading.Thread(target=serve, args=(listener, start, since), daemon=True).start()
-    os.read(word, 1)        # its master holds the other end
+    os.read(word, 1)        # the master holds the other end
     os._exit(0)
 
 
@@ -105,7 +111,7 @@ def main():
         pid = os.fork()
         if not pid:
             if how == "follow":
-                os.close(end)       # else it would hear nothing when its master is gone
+                os.close(end)       # else the worker would see no end of the pipe when the master ends
             work(listener, how, start, since, word)
         workers.append(pid)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A primary that accepts, and hands each connection by message to workers that are other programs, and hold no listener. As node's cluster does, in one thread a connection.
+"""A primary that accepts, and passes each connection by message (SCM_RIGHTS) to a worker, as node's cluster does.
+
+The workers are other programs and hold no listener. Each serves a connection in a thread of its own.
 
     handing.py HOST PORT [WORKERS]      the primary
     handing.py serve FD                 a worker; FD is its end of a socketpair
@@ -38,7 +40,7 @@ def serve(channel):
     while True:
         message, handed, _, _ = socket.recv_fds(channel, 1, 1)
         if not message:
-            os._exit(0)     # as node's workers, who are nothing without their primary
+            os._exit(0)     # a worker of node's cluster, too, ends with its primary
         threading.Thread(target=converse, args=(socket.socket(fileno=handed[0]),), daemon=True).start()
 
 
@@ -50,7 +52,8 @@ def hand_out(host, port, count):
     channels = []
     for _ in range(count):
         ours, theirs = socket.socketpair()
-        subprocess.Popen([sys.executable, "-B", os.path.abspath(__file__), "serve", str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        subprocess.Popen([sys.executable, "-B", os.path.abspath(__file__), "serve", str(theirs.fileno())],
+                         pass_fds=[theirs.fileno()])
         theirs.close()
         channels.append(ours)
     while True:

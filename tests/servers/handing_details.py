@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of workers that are other programs, hold no listener, and are given their connections by message."""
+"""The trial of workers that are other programs, hold no listener, and get their connections by message."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ SCRIPT = "handing.py"
 
 
 def queue(bench):
-    """How many wait for the primary's accept()."""
+    """The number of connections that wait for the primary's accept()."""
     return sum(int(line.split()[4].partition(":")[2], 16) for line in open("/proc/net/tcp", encoding="ascii")
                if line.split()[1].endswith(f":{bench.room.port:04X}") and line.split()[3] == "0A")
 
 
 def what_is_on_its_way_is_received(result, options):
-    """Accepted by the primary, and sent; the workers are stopped, and receive it when the drain has begun."""
+    """Connections that the primary has accepted and sent. The stopped workers receive them only during the drain."""
     with serving(result, options, SCRIPT) as bench:
         clients, old = asked(bench)
         for _ in range(3):
@@ -30,12 +30,12 @@ def what_is_on_its_way_is_received(result, options):
             if not await_until(lambda: queue(bench) == 0, 5):
                 raise Failure("the primary does not accept")
             restart = bench.begin_restart()
-            result.expect(await_until(lambda: bench.status(bench.pid).get("draining"), 5), "it does not drain")
-            result.expect(restart.poll() is None, "it has restarted before what it had sent was received")
+            result.expect(await_until(lambda: bench.status(bench.pid).get("draining"), 5), "the drain does not begin")
+            result.expect(restart.poll() is None, "the restart did not wait until the workers had received them")
             for worker in old:
                 os.kill(worker, signal.SIGCONT)
             said = bench.end_restart(restart)
-            result.expect((said["closed"], said["cut"]) == (0, 0), f"it says {said}")
+            result.expect((said["closed"], said["cut"]) == (0, 0), f"cprctl says {said}")
             for client in late:
                 client.receive()
             clients += late

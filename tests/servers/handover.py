@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handover mode: the trials of stream servers once more, with a generation beside the other; and next generations that are no good."""
+"""Handover mode: the trials of stream servers, with two generations side by side, and next generations that fail."""
 
 import dataclasses
 import json
@@ -16,16 +16,16 @@ from protocols import BODY, PATH
 from setups import SETUPS, apache, documents, nginx_command, lighttpd_workers
 
 RESTART_TIMEOUT = 40            # seconds, for cprctl
-FRESH_PER_RESTART = 8           # requests of each kind that must go well after every restart
-GONE_WITHIN = 15.0              # seconds, for an old generation that has nothing left
-GATE_MS = 500                   # nobody accepts for so long at most: a millisecond or two, but where the machine is busy
-MEMORY_KB = 3072                # of the supervisor
+FRESH_PER_RESTART = 8           # requests of each kind that must succeed after every restart
+GONE_WITHIN = 15.0              # seconds, for an old generation without connections
+GATE_MS = 500                   # the longest time without an accept(): 1 to 2 ms, more on a busy machine
+MEMORY_KB = 3072                # the supervisor's
 
 TRIALS = {}
 
 
 def guard(result, run):
-    """What ends a trial early is a reason of its result."""
+    """An exception that ends a trial early becomes a reason of its result."""
     try:
         run()
     except (Failure, OSError, subprocess.SubprocessError, AssertionError, ValueError, KeyError) as failure:
@@ -43,12 +43,14 @@ def trial(name):
     return register
 
 
-# ---- what is asked of a supervisor ----
+# ---- requests to a supervisor ----
 
 def cprctl(options, *words, status=0):
-    done = subprocess.run([options.cprctl, *words], capture_output=True, text=True, timeout=RESTART_TIMEOUT + 10, check=False)
+    done = subprocess.run([options.cprctl, *words], capture_output=True, text=True, timeout=RESTART_TIMEOUT + 10,
+                          check=False)
     if done.returncode != status:
-        raise Failure(f"cprctl {' '.join(words)}: exit {done.returncode} and not {status}: {done.stderr.strip() or done.stdout.strip()}")
+        why = done.stderr.strip() or done.stdout.strip()
+        raise Failure(f"cprctl {' '.join(words)}: exit {done.returncode} instead of {status}: {why}")
     return done
 
 
@@ -62,8 +64,9 @@ def restart(options, server, *more):
 
 
 def serves(options, server):
-    """The first generation is ready, and its listeners are held."""
-    said = subprocess.run([options.cprctl, "status", str(server.pid), "--json"], capture_output=True, text=True, check=False, timeout=30)
+    """The first generation is ready, and the supervisor holds its listeners."""
+    said = subprocess.run([options.cprctl, "status", str(server.pid), "--json"], capture_output=True, text=True,
+                          check=False, timeout=30)
     if said.returncode:
         return False
     said = json.loads(said.stdout)
@@ -71,19 +74,18 @@ def serves(options, server):
 
 
 def resident_kb(pid):
-    """Of its own: what it shares with the disk's cache is no cost."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as text:
         fields = dict(line.split(":", 1) for line in text)
     return int(fields["VmRSS"].split()[0])
 
 
 def is_relay(pid):
-    """It passes a generation's standard error on."""
+    """A relay is the supervisor's child that passes on a generation's standard error."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
             return comm.read() == "cpr-relay\n"
     except OSError:
-        return True     # it has just ended
+        return True     # the process has just ended
 
 
 def children(pid):
@@ -105,10 +107,10 @@ class Scene:
             self.server = Server(command, self.room, self.options, cpr=("-m", "handover", *self.setup.cpr, *self.more))
             self.server.await_ready()
             if not await_until(lambda: self.is_up(), 20):
-                raise Failure("the supervisor does not find the first generation ready")
+                raise Failure("the first generation is not ready")
             self.load = Load(self.setup.protocol, self.room) if self.loaded else None
             if self.load and not self.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
-                raise Failure("it does not serve, even before any restart")
+                raise Failure("the server does not serve before the first restart")
         except BaseException:
             self.__exit__()
             raise
@@ -123,27 +125,29 @@ class Scene:
             self.load.end()
         if self.server:
             self.stopped = self.server.stop()
-            self.result.tail = self.server.tail() + f"(it ended with {self.server.process.returncode})"
+            self.result.tail = self.server.tail() + f"(the supervisor ended with {self.server.process.returncode})"
         self.room.leave()
 
     def settles(self, processes):
-        """Old generations that have nothing left are gone."""
+        """Waits until old generations without connections have ended."""
         return await_until(lambda: len(children(self.server.pid)) <= processes, GONE_WITHIN, step=0.05)
 
     def judge(self, result, allowed=0):
-        """Nobody has noticed anything."""
+        """No client noticed a restart."""
         counters = self.load.pause()
         result.requests, result.samples = counters["ok"], counters["samples"]
         for name in ("refused", "timed_out", "cut", "idle_closed", "longest_ms"):
             setattr(result, name, counters[name])
-        lost = {name: counters[name] for name in ("refused", "timed_out", "cut", "stalled", "resets", "wrong", "idle_closed") if counters[name]}
+        names = ("refused", "timed_out", "cut", "stalled", "resets", "wrong", "idle_closed")
+        lost = {name: counters[name] for name in names if counters[name]}
         if self.setup.ends_idle and counters["crossed"]:
-            result.figures.append(f"{counters['crossed']} requests on kept connections crossed the server's own end of them")
+            result.figures.append(f"{counters['crossed']} requests crossed the FIN of a server that closes idle "
+                                  "connections")
             lost["cut"] -= counters["crossed"]
         own = self.setup.says_ended(self.server.output()) if self.setup.says_ended else 0
         if own:
             seen = min(own, counters["idle_closed"] + counters["crossed"])
-            result.figures.append(f"it says that it ended {own} idle connections itself; {seen} of them were seen")
+            result.figures.append(f"the server logs {own} idle connections that it closed itself; clients saw {seen}")
             allowed += seen
         if not self.setup.carries:
             lost.pop("idle_closed", None)
@@ -175,18 +179,20 @@ def hand_over_again_and_again(setup, options, result, more=()):
                 scene.settles(processes)
                 first = census(server)
         scene.judge(result)
-        result.expect(scene.settles(processes), f"{len(children(server.pid))} processes, and {processes} before: an old generation stays")
+        result.expect(scene.settles(processes), f"{len(children(server.pid))} processes, {processes} before: "
+                                                "an old generation still runs")
         if first:
             await_until(lambda: census(server)[0] <= first[0], GONE_WITHIN, step=0.05)
             last = census(server)
-            result.expect(last[0] <= first[0], f"the supervisor's descriptors were {first[0]}, they are {last[0]}")
+            result.expect(last[0] <= first[0], f"the supervisor had {first[0]} descriptors, now {last[0]}")
             result.expect(last[1] <= first[1] + 256, f"the supervisor grew from {first[1]} to {last[1]} KB")
             result.expect(last[1] < MEMORY_KB, f"the supervisor takes {last[1]} KB")
         gates.sort()
-        result.figures.append(f"nobody accepted for {gates[len(gates) // 2]} us, at most {gates[-1]} us; the supervisor takes {census(server)[1]} KB")
-        result.expect_in_time(gates[-1] <= GATE_MS * 1000, f"nobody accepted for {gates[-1]} us")
-    result.expect(scene.stopped, "SIGTERM does not stop it")
-    left = {pid: proc.command(pid) for pid in children(server.pid) if proc.command(pid)}     # else it has just ended
+        result.figures.append(f"no generation accepted for {gates[len(gates) // 2]} us, at most {gates[-1]} us; "
+                              f"the supervisor takes {census(server)[1]} KB")
+        result.expect_in_time(gates[-1] <= GATE_MS * 1000, f"no generation accepted for {gates[-1]} us")
+    result.expect(scene.stopped, "SIGTERM does not stop the supervisor")
+    left = {pid: proc.command(pid) for pid in children(server.pid) if proc.command(pid)}     # else: it has just ended
     result.expect(not left, f"processes are left: {left}")
 
 
@@ -208,17 +214,17 @@ def lighttpd_with_workers(options, result):
     hand_over_again_and_again(setup, options, result)
 
 
-# Each client may take two of its threads at a time: all stand still while nobody accepts, and come at once then, and
-# what they closed before has its thread still.
+# Each client may occupy two of its threads at a time. While no generation accepts, all clients wait, and then all
+# connect at once; the connections that they closed before still have their threads.
 again_and_again("apache", prepare=lambda room: apache(room, 64))
 
-for each in ("redis", "memcached"):   # side by side: what is tried is a protocol that is not HTTP
+for each in ("redis", "memcached"):   # a protocol other than HTTP; here both generations can run at once
     again_and_again(each, "--no-defaults")
 
 
-# ---- next generations that are no good ----
+# ---- next generations that fail ----
 
-# Threaded HTTP whose ways a file in its directory tells, at its start.
+# A threaded HTTP server. At its start it reads from the file `way` how it is to behave.
 FICKLE = """
 import http.server, os, signal, sys, time
 port, way = int(sys.argv[1]), open("way").read()
@@ -262,26 +268,27 @@ FICKLE_SETUP = dataclasses.replace(SETUPS["python-threading"], name="fickle", pr
 
 @trial("handover-bad-versions")
 def bad_versions(options, result):
-    """Ten of each, under load: the old generation never notices, and cprctl says why."""
+    """Several of each kind, under load: the old generation serves on, and cprctl gives the reason."""
     ways = {"exits": "status 1", "hangs": "not ready within 2 s", "crashes": "signal 11", "answers 500": "answered 500"}
     with Scene(FICKLE_SETUP, options, result, "--ready-timeout", "2", "--ready-http", PATH + "=200") as scene:
         for way, reason in ways.items():
             scene.room.write("way", way)
             for _ in range(2 if way in ("hangs", "answers 500") else 10):
                 said = cprctl(options, "restart", str(scene.server.pid), status=1)
-                result.expect(reason in said.stderr, f"{way}: {said.stderr!r} does not say {reason!r}")
+                result.expect(reason in said.stderr, f"{way}: {said.stderr!r} does not contain {reason!r}")
                 result.restarts += 1
             if way == "exits":
-                result.expect("a new version that does not want to" in said.stderr, f"{said.stderr!r} does not have its last words")
+                result.expect("a new version that does not want to" in said.stderr,
+                              f"{said.stderr!r} does not contain the last lines of the new version")
         scene.room.write("way", "serves")
         said, _ = restart(options, scene.server)
-        result.expect(said["generation"] == 2, f"after them, generation {said['generation']}")
+        result.expect(said["generation"] == 2, f"generation {said['generation']} instead of 2 after the failed ones")
         scene.judge(result)
 
 
-# ---- what cannot be carried lives on ----
+# ---- connections that cannot be carried go on in the old generation ----
 
-# A download that takes as long as its client likes, and an echo that never ends its answer.
+# A download that lasts as long as its client reads slowly, and an echo without an end.
 SLOW = """
 import http.server, os, sys
 port = int(sys.argv[1])
@@ -324,7 +331,7 @@ SLOW_SETUP = dataclasses.replace(SETUPS["python-threading"], name="slow", prepar
 
 
 class Talk:
-    """A connection that was upgraded: never at a boundary."""
+    """An upgraded connection, which is never at a boundary."""
 
     def __init__(self, port):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -347,7 +354,7 @@ class Talk:
 
 @trial("handover-long-connections")
 def long_connections(options, result):
-    """Echoes and a download through five handovers: each is answered by its own generation; when the last ended, it goes."""
+    """Echoes and downloads through five handovers: their own generation answers each, and ends after its last one."""
     with Scene(SLOW_SETUP, options, result, "--generations", "10") as scene:
         port, talks, downloads = scene.room.port, [], []
         for number in range(1, 6):
@@ -358,11 +365,12 @@ def long_connections(options, result):
             downloads.append((download, len(download.recv(4096))))
             said, _ = restart(options, scene.server)
             result.restarts = number
-            result.expect(said["draining_connections"] >= 2 * number, f"{said['draining_connections']} go on, and not {2 * number} or more")
+            result.expect(said["draining_connections"] >= 2 * number,
+                          f"{said['draining_connections']} connections go on, expected at least {2 * number}")
             for talk, pid in talks:
                 answered = talk.answered_by()
-                result.expect(answered == pid, f"an echo of process {pid} is answered by {answered}")
-        result.expect(len({pid for _, pid in talks}) == 5, "five generations should have answered five echoes")
+                result.expect(answered == pid, f"process {answered} answered an echo of process {pid}")
+        result.expect(len({pid for _, pid in talks}) == 5, "the five echoes are not of five generations")
         for number, (download, got) in enumerate(downloads):
             while got < 16 << 20:
                 data = download.recv(1 << 20)
@@ -374,8 +382,8 @@ def long_connections(options, result):
         for talk, _ in talks:
             talk.close()
         ended = time.monotonic()
-        result.expect(scene.settles(1), f"old generations stay: {children(scene.server.pid)}")
-        result.figures.append(f"all old generations were gone {time.monotonic() - ended:.1f} s after their last connection")
+        result.expect(scene.settles(1), f"old generations still run: {children(scene.server.pid)}")
+        result.figures.append(f"the last old generation ended {time.monotonic() - ended:.1f} s after its connections")
         scene.judge(result)
 
 
@@ -383,12 +391,12 @@ def long_connections(options, result):
 
 @trial("handover-crash")
 def crash(options, result):
-    """The server is killed under load: started again with the same listener, nobody is refused."""
+    """The server is killed under load. It starts again with the same listener, and no connection is refused."""
     with Scene(FICKLE_SETUP, options, result) as scene:
         for number in range(3):
             os.kill(status(options, scene.server)["server"], signal.SIGKILL)
             if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
-                raise Failure("it is not started again")
+                raise Failure("the supervisor does not start the server again")
             result.expect(await_until(scene.is_up, 10), "the next generation is not ready")
             result.restarts = number + 1
         counters = scene.load.pause()
@@ -399,11 +407,12 @@ def crash(options, result):
 
 @trial("handover-signals")
 def signals(options, result):
-    """SIGTERM to the supervisor in each phase ends everything; kill -9 of the next generation leaves the old one."""
+    """SIGTERM to the supervisor ends every process, in each phase of a handover."""
     for way, sig in (("hangs", signal.SIGTERM), ("serves", signal.SIGTERM), ("answers 500", signal.SIGTERM)):
         with Scene(FICKLE_SETUP, options, result, "--ready-http", PATH + "=200") as scene:
             scene.room.write("way", way)
-            asking = subprocess.Popen([options.cprctl, "restart", str(scene.server.pid)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+            asking = subprocess.Popen([options.cprctl, "restart", str(scene.server.pid)], stderr=subprocess.PIPE,
+                                      stdout=subprocess.PIPE)
             if way != "serves":
                 await_until(lambda: len(children(scene.server.pid)) > 1, 10)
             else:
@@ -412,7 +421,7 @@ def signals(options, result):
             family = children(scene.server.pid)
             os.kill(scene.server.pid, sig)
             code = scene.server.process.wait(15)
-            result.expect(code == -sig or code == 0, f"{way}: it ended with {code}")
+            result.expect(code == -sig or code == 0, f"{way}: the supervisor ended with {code}")
             left = [pid for pid in family if os.path.exists(f"/proc/{pid}")]
             result.expect(not left, f"{way}: processes are left: {left}")
             asking.wait(10)
@@ -421,28 +430,29 @@ def signals(options, result):
             result.restarts += 1
 
 
-# ---- the way back ----
+# ---- rollback ----
 
 @trial("handover-rollback")
 def way_back(options, result):
-    """By word, and by itself when the new generation dies or is not healthy any more; and none when its time is over."""
+    """A rollback by request, and one when the new generation dies."""
     with Scene(FICKLE_SETUP, options, result, "--rollback", "60", "--ready-http", PATH + "=200") as scene:
         cprctl(options, "rollback", str(scene.server.pid), status=1)
         first = status(options, scene.server)["server"]
         said, _ = restart(options, scene.server)
         result.expect(said["server"] != first and said["generation"] == 2, f"restarted: {said}")
         said = json.loads(cprctl(options, "rollback", str(scene.server.pid), "--json").stdout)
-        result.expect(said["pid"] == first and said["generation"] == 1, f"rolled back: {said}, and not to {first}")
-        result.figures.append(f"nobody accepted for {said['gate_us']} us on the way back")
+        result.expect(said["pid"] == first and said["generation"] == 1, f"rolled back: {said}, expected PID {first}")
+        result.figures.append(f"no generation accepted for {said['gate_us']} us during the rollback")
         if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
             raise Failure("new requests are not answered after the rollback")
         scene.judge(result)
         scene.load.resume()
         said, _ = restart(options, scene.server)
         os.kill(said["server"], signal.SIGKILL)
-        result.expect(await_until(lambda: status(options, scene.server)["server"] == first, 10), "the old one does not serve again when the new one has died")
+        result.expect(await_until(lambda: status(options, scene.server)["server"] == first, 10),
+                      "the old generation does not serve again after the new one died")
         if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
-            raise Failure("new requests are not answered after the new one has died")
+            raise Failure("new requests are not answered after the new generation died")
         counters = scene.load.pause()
         result.restarts, result.requests = 2, counters["ok"]
         for name in ("refused", "timed_out", "stalled", "wrong"):
@@ -452,18 +462,19 @@ def way_back(options, result):
 def rolled_back_at_once(name):
     @trial(f"handover-rollback-{name}")
     def run(options, result):
-        """Back in the moment in which the next one serves, from generation 1 and from a later one: connections are on their way just then."""
+        """A rollback as soon as the next generation serves, when connections are on their way; to generation 1 and to a
+        later one."""
         with Scene(SETUPS[name], options, result, "--rollback", "60") as scene:
             processes = len(children(scene.server.pid))
             for number in range(1, 7):
                 restart(options, scene.server)
-                if number == 4:     # from here on it is a later one that gets its work back
+                if number == 4:     # from here on, the rollback is to a later generation
                     restart(options, scene.server)
                 cprctl(options, "rollback", str(scene.server.pid))
                 result.restarts = number
                 if not scene.load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
                     raise Failure("new requests are not answered after the rollback")
-                result.expect(scene.settles(processes), "the generation that was rolled back stays")
+                result.expect(scene.settles(processes), "the generation that was rolled back still runs")
             scene.judge(result)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every trial stands on: its room, the server's process, the load's process, and waiting with a bound."""
+"""What every trial uses: a room, the server's process, the load's process, and waits with a time limit."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 READY_WITHIN = 30.0         # seconds from start to the first accepted connection
 STOPPED_WITHIN = 10.0       # seconds from SIGTERM to the end
 TAIL_LINES = 20
-PORTS = range(20000, 32000)     # below the ports that the kernel gives to the load's own connections
+PORTS = range(20000, 32000)     # below the kernel's range of ephemeral ports, which the load's connections use
 SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -29,12 +29,12 @@ class Failure(Exception):
 
 
 class Late(str):
-    """A reason that only says how long something took: on a busy machine it may take longer for reasons of its own."""
+    """A reason that only concerns time. A busy machine alone can make something take longer."""
 
 
 @dataclasses.dataclass
 class Options:
-    """What the command line says: cpr_exec and cprctl are None without cpr."""
+    """The command line's options. Without cpr (--plain), cpr_exec and cprctl are None."""
     restarts: int
     cpr_exec: str | None
     cprctl: str | None
@@ -52,11 +52,11 @@ class Result:
     idle_closed: int = 0
     longest_ms: int = 0
     start_ms: int = 0           # from a cold start to the first answer
-    windows: list = dataclasses.field(default_factory=list)     # of each restart: asked for, ready
+    windows: list = dataclasses.field(default_factory=list)     # of each restart: requested, ready
     restart_ms: list = dataclasses.field(default_factory=list)
     reasons: list = dataclasses.field(default_factory=list)
     samples: list = dataclasses.field(default_factory=list)
-    figures: list = dataclasses.field(default_factory=list)     # what is worth knowing of a trial that passed
+    figures: list = dataclasses.field(default_factory=list)     # printed for trials that passed, too
     tail: str = ""
     seconds: float = 0.0
     tries: int = 1
@@ -66,12 +66,12 @@ class Result:
             self.reasons.append(reason)
 
     def expect_in_time(self, holds, reason):
-        """As expect, of how long something took or how much of a processor: nothing was lost, whatever comes of it."""
+        """As expect, for a duration or a share of the processor. No request is lost if it fails."""
         self.expect(holds, Late(reason))
 
     @property
     def is_only_late(self):
-        """May it be tried again? A lost request, a cut or closed connection never is: once is a defect."""
+        """May the trial run again? Never after a lost request or a cut or closed connection: one is a defect."""
         return bool(self.reasons) and all(isinstance(reason, Late) for reason in self.reasons)
 
 
@@ -84,7 +84,7 @@ def program(name):
 
 
 def await_until(condition, seconds, step=0.01):
-    """For what gives no event to wait on, such as /proc: look again until it holds; what the last look saw."""
+    """Polls what gives no event, such as /proc, until it holds or the time is over. Returns what it saw last."""
     until = time.monotonic() + seconds
     while True:
         seen = condition()
@@ -100,7 +100,7 @@ class Room:
 
     def __init__(self, name, unix=False):
         self.dir = tempfile.mkdtemp(prefix=f"cpr-{name}-")
-        os.chmod(self.dir, 0o755)       # for workers that are not root
+        os.chmod(self.dir, 0o755)       # workers that are not root read it
         self.port = None if unix else self.free_port()
         self.host = "127.0.0.1"
         self.socket_path = self.path("server.sock") if unix else None
@@ -169,7 +169,7 @@ class Server:
             raise Failure(f"not listening after {READY_WITHIN:.0f} s")
 
     def await_answer(self, protocol):
-        """The ms from its start to the end of its first answer."""
+        """The ms from the server's start to the end of its first answer."""
         question, judge = protocol(0)
         received = b""
         with self._probe() as probe:
@@ -178,7 +178,7 @@ class Server:
             while judge(received) is PENDING:
                 data = probe.recv(65536)
                 if not data:
-                    raise Failure("its first answer is cut")
+                    raise Failure("the server's first answer is cut")
                 received += data
         return int((time.monotonic() - self.began) * 1000)
 
@@ -196,7 +196,7 @@ class Server:
             return probe.connect_ex(self._address()) == 0
 
     def stop(self):
-        """SIGTERM, then SIGKILL, then whatever is left of its session; whether SIGTERM was enough."""
+        """SIGTERM, after a time limit SIGKILL; then SIGKILL to the rest of the session. True: SIGTERM sufficed."""
         polite = True
         if self.running():
             self.process.terminate()
@@ -222,7 +222,7 @@ class Server:
 
 
 class Load:
-    """The load's process; every method asks it one thing and returns its counters."""
+    """The load's process. Each method sends it one command and returns its counters."""
 
     def __init__(self, protocol, room):
         where = ["unix", room.socket_path] if room.socket_path else ["tcp", str(room.port)]
@@ -242,15 +242,15 @@ class Load:
         return json.loads(line)
 
     def progress(self, fresh, kept, within=20.0):
-        """Wait until so many new requests of both kinds of client went well; false if they did not in time."""
+        """Waits until so many new requests of both kinds of client succeed; False: they did not in time."""
         command = {"do": "await", "fresh": fresh, "kept": kept, "within": within}
         return self.ask(command, within + 10)["done"]
 
     def everyone_served(self, within=20.0):
-        """When the first and when the last of the clients has had its first answer (CLOCK_MONOTONIC)."""
+        """When the first client and when the last client got its first answer (CLOCK_MONOTONIC)."""
         answer = self.ask({"do": "everyone", "within": within}, within + 10)
         if not answer["done"]:
-            raise Failure("not every client is answered")
+            raise Failure("not every client got an answer")
         return answer["first"], answer["last"]
 
     def pause(self):
@@ -260,7 +260,7 @@ class Load:
         return self.ask({"do": "resume"})
 
     def end(self):
-        self.process.stdin.close()      # it leaves at the end of its input
+        self.process.stdin.close()      # the load ends at the end of its input
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A small unmodified server on a unix socket path; it unlinks a stale path before it binds, as everybody does."""
+"""A small unmodified server on a unix socket path. Before bind() it unlinks a stale path, as most servers do."""
 
 import os
 import socketserver

@@ -1,17 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The load, a process of its own: new-connection and keep-alive clients that count what happens to them.
+"""The load, a process of its own: new-connection and keep-alive clients, and counters of what happened to them.
 
     load.py PROTOCOL tcp PORT | load.py PROTOCOL unix PATH
 
-It takes one JSON command a line on stdin and gives one JSON answer a line on stdout, the counters so far:
-    {"do": "await", "fresh": N, "kept": N, "within": SEC}   answered when so many requests, begun from now on, went well, and those
-                       begun before have (nearly all) come to an end
-    {"do": "everyone", "within": SEC}   answered when every client has had an answer from now on; "first" and "last" are when the first and the last
-                       one had its first, of those of whom the server's short queue dropped nothing
-    {"do": "pause"}    answered when every client has finished its request and closed its connection
+It reads JSON commands from stdin, one a line. It answers each on stdout with a line of JSON, the counters so far:
+    {"do": "await", "fresh": N, "kept": N, "within": SEC}
+        answered when so many requests that begin from now on succeed, and nearly all earlier ones have ended
+    {"do": "everyone", "within": SEC}
+        answered when every client has had an answer from now on. "first" and "last" are the times of the first and
+        the last client's first answer. A client counts only if the server's short queue dropped none of its segments.
+    {"do": "pause"}
+        answered when every client has finished its request and closed its connection
     {"do": "resume"}
-End of input ends it.
+The end of the input ends it.
 """
 
 import errno
@@ -25,12 +27,12 @@ import time
 import protocols
 
 CLIENTS_OF_A_KIND = 16
-THINKING_TIME = 0.005       # between two requests of one client: long enough to be found idle by a restart
+THINKING_TIME = 0.005       # between two requests of one client: long enough for a restart to find it idle
 PATIENCE = 10.0             # seconds, for a connect and for an answer
 FULL_QUEUE_RETRY = 0.002    # a unix connect() says EAGAIN when the queue is full, where TCP would wait
-SETTLING_TIME = 0.3         # who has asked before is awaited so long; a segment that was dropped comes again later
+SETTLING_TIME = 0.3         # to wait for earlier requests; a dropped segment may come even later
 SAMPLES = 5
-LONG_WAIT_MS = 20           # from here on a wait is noted singly
+LONG_WAIT_MS = 20           # longer waits are recorded one by one
 WAITS = 50000
 TCP_INFO_RETRANSMITTED = 100    # where tcpi_total_retrans stands in struct tcp_info
 
@@ -42,7 +44,7 @@ class Counters:
         self.ok = self.refused = self.timed_out = self.stalled = self.cut = 0
         self.idle_closed = self.crossed = self.resets = self.wrong = self.longest_ms = 0
         self.samples = []
-        self.waits = []     # [when it began (CLOCK_MONOTONIC), ms, was a segment of it dropped and sent again?]
+        self.waits = []     # [begin (CLOCK_MONOTONIC), ms, was one of its segments retransmitted?]
 
     def note(self, text):
         if len(self.samples) < SAMPLES and text not in self.samples:
@@ -50,7 +52,7 @@ class Counters:
 
 
 class Client:
-    """One client; keeps says whether it goes on with the same connection."""
+    """One client. `keeps`: it uses one connection for many requests."""
 
     def __init__(self, load, keeps, due):
         self.load, self.keeps, self.due = load, keeps, due
@@ -58,9 +60,9 @@ class Client:
         self.began = self.number = 0
         self.unsent = self.received = b""
         self.judge = None
-        self.answered = False   # this connection has been, before
+        self.answered = False   # has this connection had an answer?
 
-    # -- what time brings
+    # -- timeouts
 
     def tick(self, now):
         if now < self.due:
@@ -86,7 +88,7 @@ class Client:
             self.connect()
 
     def went_stale(self):
-        """As a connection pool looks before it uses one: it has ended, and only this process was too slow to hear of it."""
+        """Has the server closed the idle connection? A connection pool makes the same check before each use."""
         try:
             return not self.sock.recv(1, socket.MSG_PEEK)
         except OSError:
@@ -114,7 +116,7 @@ class Client:
         self.load.watch(self, selectors.EVENT_READ)
         self.send()
 
-    # -- what the socket brings
+    # -- events of the socket
 
     def ready(self):
         if self.state is CONNECTING:
@@ -165,12 +167,12 @@ class Client:
             self.ended("end of stream")
         elif self.state is RESTING:
             self.load.counters.wrong += 1
-            self.give_up(f"bytes that nobody asked for: {data[:80]!r}")
+            self.give_up(f"bytes without a request: {data[:80]!r}")
         else:
             self.received += data
             self.verdict(self.judge(self.received))
 
-    # -- what becomes of a request
+    # -- the end of a request
 
     def verdict(self, verdict):
         if verdict is protocols.PENDING:
@@ -195,7 +197,7 @@ class Client:
             self.rest()
             return
         if self.answered and not self.received:
-            self.load.counters.crossed += 1     # the server ended an idle connection as it was asked
+            self.load.counters.crossed += 1     # the request crossed the FIN of an idle connection
         self.load.counters.cut += 1
         self.give_up(f"cut after {len(self.received)} bytes: {how}")
 
@@ -227,7 +229,9 @@ class Load:
         self.commands = b""
         self.paused, self.pausing = False, False
         self.awaited = None
-        self.everyone = None    # until when it is awaited, and of each client when it had its first answer, or 0 if the short queue of the server had dropped it
+        # "until": the time limit; "firsts": when each client had its first answer, 0 if the server's short queue
+        # dropped one of its segments
+        self.everyone = None
         now = time.monotonic()
         self.clients = [Client(self, index % 2 == 1, now + index * THINKING_TIME / 4)
                         for index in range(2 * CLIENTS_OF_A_KIND)]
@@ -273,7 +277,8 @@ class Load:
             done = self.awaited["fresh"] <= 0 and self.awaited["kept"] <= 0
             if done and "settled" not in self.awaited:
                 self.awaited["settled"] = now + SETTLING_TIME
-            waiting = any(client.state is not RESTING and client.began < self.awaited["since"] for client in self.clients)
+            waiting = any(client.state is not RESTING and client.began < self.awaited["since"]
+                          for client in self.clients)
             if done and (not waiting or now >= self.awaited["settled"]) or now >= self.awaited["until"]:
                 self.awaited = None
                 self.answer(done)

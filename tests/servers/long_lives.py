@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handover mode: what cannot be carried goes on in the generation that has it, through five handovers in a row."""
+"""Handover mode: connections that cannot be carried go on in their own generation, through five handovers."""
 
 import dataclasses
 import os
@@ -27,14 +27,14 @@ def parent_of(pid):
 
 
 class Guests:
-    """What goes on through the handovers: each says which generation answers it, and must be right to its end."""
+    """Connections that go on through the handovers. On each, the generation that began it must answer until its end."""
 
     def __init__(self, result):
         self.result, self.all = result, []
 
     def add(self, name, guest, pid):
         answered = guest.answered_by()
-        self.result.expect(answered == pid, f"{name} is answered by {answered}, and not by the newest, {pid}")
+        self.result.expect(answered == pid, f"{answered} answers {name}, expected the newest, {pid}")
         self.all.append((name, guest, pid))
 
     def look(self, number):
@@ -43,10 +43,10 @@ class Guests:
                 answered = guest.answered_by()
             except (OSError, ValueError, AssertionError, struct.error) as error:
                 answered = f"{type(error).__name__}: {error}"
-            self.result.expect(answered == pid, f"after handover {number}, {name} of {pid} is answered by {answered}")
+            self.result.expect(answered == pid, f"after handover {number}, {answered} answers {name} of {pid}")
 
     def leave_one_by_one(self, options, server):
-        """When the last connection of a generation has ended, that is gone within a second."""
+        """A generation ends within a second after its last connection."""
         longest = 0
         for pid in sorted({pid for _, _, pid in self.all} - {status(options, server)["server"]}):
             for _, guest, at in self.all:
@@ -55,10 +55,10 @@ class Guests:
             ended = time.monotonic()
             gone = await_until(lambda pid=pid: not proc.command(pid), PATIENCE)
             longest = max(longest, time.monotonic() - ended)
-            self.result.expect(gone, f"generation {pid} stays when its last connection has ended")
+            self.result.expect(gone, f"generation {pid} still runs after its last connection")
         for _, guest, pid in self.all:
             guest.close()
-        said = f"a generation was gone {longest:.1f} s after its last connection"
+        said = f"a generation ended {longest:.1f} s after its last connection"
         self.result.figures.append(said)
         self.result.expect_in_time(longest <= GONE_WITHIN, said)
 
@@ -97,7 +97,7 @@ class Tls:
 
 
 class Http2:
-    """HTTP/2 on one TLS connection: as much of it as a request and the body of its answer take."""
+    """HTTP/2 on one TLS connection: only what a request and the body of its answer need."""
 
     DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
     END_STREAM, END_HEADERS, ACK = 1, 4, 1
@@ -150,7 +150,7 @@ def curl(port, *more):
 
 
 def nginx_tls(room):
-    """The load's plain listener, and one for TLS."""
+    """nginx with a plain listener for the load, and a second one for TLS."""
     subprocess.run([program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
                     "-keyout", room.path("key.pem"), "-out", room.path("cert.pem")], check=True, capture_output=True)
     room.tls_port = type(room).free_port()
@@ -176,7 +176,7 @@ def begin_download(room):
 
 @trial("handover-long-tls")
 def long_tls(options, result):
-    """TLS with HTTP/1.1 and with HTTP/2, and a download of eight seconds, begun in each generation."""
+    """Each generation begins HTTP/1.1 over TLS, HTTP/2, and a download of eight seconds."""
     setup = dataclasses.replace(SETUPS["nginx"], name="nginx-tls", prepare=nginx_tls)
     with Scene(setup, options, result, "--generations", "10") as scene:
         guests, downloads, port = Guests(result), [], scene.room.tls_port
@@ -191,7 +191,7 @@ def long_tls(options, result):
             newest = status(options, scene.server)["server"]
             for how in ("--http1.1", "--http2"):
                 answered = curl(port, how)
-                result.expect(answered == newest, f"curl {how} is answered by {answered}, and not by {newest}")
+                result.expect(answered == newest, f"{answered} answers curl {how}, expected {newest}")
         for number, download in enumerate(downloads, 1):
             said, _ = download.communicate(timeout=3 * DOWNLOAD_S)
             result.expect(said == f"200 {DOWNLOAD}", f"download {number} ended with {said!r}")
@@ -203,7 +203,7 @@ def long_tls(options, result):
 # ---- WebSocket and event stream ----
 
 class Events:
-    """An event stream, which never ends its answer."""
+    """An event stream: an answer without an end."""
 
     def __init__(self, port):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -214,7 +214,7 @@ class Events:
             pass
 
     def answered_by(self):
-        """What is sent from now on: all that has come before is read first."""
+        """The pid in the next event. Reads and drops earlier events first."""
         self.sock.setblocking(False)
         while self.file.read(1 << 16):
             pass
@@ -254,7 +254,7 @@ def streaming(room):
 
 @trial("handover-long-streams")
 def long_streams(options, result):
-    """A WebSocket's echo and an event stream, begun in each generation."""
+    """Each generation begins a WebSocket's echo and an event stream."""
     setup = dataclasses.replace(SLOW_SETUP, name="streams", prepare=streaming)
     with Scene(setup, options, result, "--generations", "10") as scene:
         guests, port = Guests(result), scene.room.port
@@ -272,7 +272,7 @@ def long_streams(options, result):
 # ---- sshd: a session is a program of its own ----
 
 class Session:
-    """A shell over ssh, which says whose child it is."""
+    """A shell over ssh. Its ancestors show its generation."""
 
     def __init__(self, room):
         ways = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
@@ -287,7 +287,7 @@ class Session:
         return self.process.stdout.readline()
 
     def answered_by(self, owners):
-        """The owner from which its shell descends."""
+        """The owner from which the session's shell descends."""
         assert int(self.say("echo $$")) == self.shell
         pid = self.shell
         while pid > 1 and pid not in owners:
@@ -317,9 +317,9 @@ def sshd(room):
 
 @trial("handover-long-ssh")
 def long_ssh(options, result):
-    """A session in each of five generations. Without a load: each connection costs this server several processes."""
+    """A session in each of five generations. There is no load: sshd forks several processes for each connection."""
     if not ROOT:
-        result.figures.append("left out: it takes root")
+        result.figures.append("not tried: this needs root")
         return
     setup = dataclasses.replace(SETUPS["nginx"], name="sshd", prepare=sshd)
     with Scene(setup, options, result, "--generations", "10", loaded=False) as scene:
@@ -330,16 +330,16 @@ def long_ssh(options, result):
             restart(options, scene.server)
             result.restarts = number
             with socket.create_connection(("127.0.0.1", scene.room.port), timeout=PATIENCE) as fresh:
-                result.expect(fresh.recv(8) == b"SSH-2.0-", f"after handover {number} no greeting comes")
+                result.expect(fresh.recv(8) == b"SSH-2.0-", f"after handover {number} sshd sends no greeting")
             for session, pid in sessions:
                 answered = session.answered_by(owners)
-                result.expect(answered == pid, f"after handover {number} a session of {pid} is one of {answered}")
+                result.expect(answered == pid, f"after handover {number} a session of {pid} descends from {answered}")
         longest = 0
         for session, pid in sessions:
             session.close()
             ended = time.monotonic()
             gone = await_until(lambda pid=pid: not proc.command(pid), PATIENCE)
-            result.expect(gone, f"generation {pid} stays when its last session has ended")
+            result.expect(gone, f"generation {pid} still runs after its last session")
             longest = max(longest, time.monotonic() - ended)
-        result.figures.append(f"a generation was gone {longest:.1f} s after its last session")
-        result.expect_in_time(longest <= GONE_WITHIN, f"a generation was gone {longest:.1f} s after its last session")
+        result.figures.append(f"a generation ended {longest:.1f} s after its last session")
+        result.expect_in_time(longest <= GONE_WITHIN, f"a generation ended {longest:.1f} s after its last session")

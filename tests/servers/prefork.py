@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A master that serves nobody, and two workers: HTTP/1.1 with keep-alive.
+"""A master that does not accept, and two workers: HTTP/1.1 with keep-alive.
 
     prefork.py PORT reuseport|closing|threads|spawning
-        reuseport: each worker binds a listener of its own, after it is forked; closing: the master binds one, and each
-        worker closes everything but that when it starts, as varnish's do: one in one call, the other number by number;
-        threads: workers accept in several threads, which block, and each connection has one; spawning: a worker starts a
-        program for many of its answers, by vfork and by posix_spawn
+        reuseport  each worker binds a listener of its own after the fork
+        closing    the master binds the listener; at its start a worker closes all other descriptors, as varnish's
+                   do: the first worker in one call, the second one by one
+        threads    several threads of a worker block in accept(); each connection has a thread
+        spawning   for every fourth answer a worker starts a program, by vfork and by posix_spawn in turn
 """
 
 import os
@@ -45,7 +46,7 @@ def close_all_but(kept, at_once):
             if fd != kept:
                 os.close(fd)
         except OSError:
-            pass        # it was not open
+            pass        # this number was not open
 
 
 def accept(listener, poll, clients):
@@ -58,7 +59,7 @@ def accept(listener, poll, clients):
 
 
 def spawn(number):
-    """Waits for it, as a server does that needs what it says."""
+    """Starts a program and waits for it, as a server that needs its output would."""
     if number % 2:
         subprocess.run(["/bin/true"], check=True)       # vfork
     else:
@@ -87,7 +88,7 @@ def serve_by_threads(listener):
 
 
 def serve(listener, spawns=False):
-    """Requests of these clients come in one piece, one at a time."""
+    """Each read is one whole request: the load's clients send a request in one segment, one at a time."""
     answers = 0
     poll, clients = select.epoll(), {}
     poll.register(listener, select.EPOLLIN)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What /proc says about a server: its image, its descriptors, its processes, its listeners."""
+"""What /proc shows of a server: its image, its descriptors, its processes, its listeners."""
 
 import os
 
 
 def stack(pid):
-    """The address range of the main thread's stack, which every exec moves (ASLR); None if there is none just now."""
+    """The address range of the main thread's stack. Every exec moves it (ASLR). None: the process has none now."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
             for line in maps:
@@ -24,7 +24,7 @@ def descriptors(pid):
             try:
                 found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
             except OSError:
-                pass        # closed between the two looks
+                pass        # closed since listdir()
     except OSError:
         pass
     return found
@@ -53,7 +53,7 @@ def _stat(pid):
 
 
 def family(pid):
-    """The server's process, its group, its session and its descendants, zombies too."""
+    """The pids of the server, its process group, its session and its descendants, zombies included."""
     everyone = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():

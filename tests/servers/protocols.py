@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the load says to a server, and how it judges what comes back."""
+"""The load's requests to a server, and the check of each answer."""
 
 BODY = b"the answer that every server under test gives\n"
 PATH = "/answer.txt"
@@ -8,13 +8,13 @@ PENDING, GOOD, LAST, WRONG = "pending", "good", "last", "wrong"
 
 
 def http(_number):
-    """One GET; LAST when the server says that it will close the connection, as HTTP/1.0 does."""
+    """One GET. The verdict is LAST if the server announces that it closes the connection, as HTTP/1.0 does."""
     request = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     return request, judge_http
 
 
 def etcd(_number):
-    """What needs no leader: a member that has just started waits for the next election."""
+    """A request that needs no leader: a member that has just started has none until the next election."""
     request = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
     return request, lambda received: judge_http(received, lambda body: body.startswith(b'{"etcdserver":'))
 
@@ -37,7 +37,7 @@ def judge_http(received, is_right=BODY.__eq__):
 
 
 def one_of(*answers):
-    """A judge for protocols whose whole answer is known beforehand."""
+    """A judge for protocols with a fixed set of answers."""
     def judge(received):
         if received in answers:
             return GOOD
@@ -46,7 +46,7 @@ def one_of(*answers):
 
 
 def redis(number):
-    """An inline PING with a word in it: an answer that went to the wrong client shows."""
+    """An inline PING with a word of its own, so that an answer to another request is noticed."""
     word = b"word-%d" % number
     return b"PING %s\r\n" % word, one_of(b"$%d\r\n%s\r\n" % (len(word), word))
 

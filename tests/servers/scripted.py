@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A small HTTP/1.1 server whose answers take the time and the shape that the path asks for; on asyncio, or with a thread or a process a connection.
+"""A small HTTP/1.1 server. The request's path chooses the length, duration and form of the answer.
 
-    scripted.py asyncio|threads|forks HOST PORT | scripted.py asyncio|threads|forks PATH   (+ start=SEC: before it listens; + late=SEC: before it accepts)
+    scripted.py asyncio|threads|forks HOST PORT|PATH [start=SEC] [late=SEC]
+        asyncio, threads, forks  an event loop, a thread for each connection, or a process for each connection
+        start  seconds to wait before listen()
+        late   seconds to wait before the first accept()
 """
 
 import asyncio
@@ -14,7 +17,7 @@ import sys
 import threading
 import time
 
-TOKEN = os.urandom(6).hex()         # another one in every generation
+TOKEN = os.urandom(6).hex()         # every generation has another one
 WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BIG = bytes(range(256)) * 1024
 
@@ -28,7 +31,7 @@ def whole(text, more=""):
 
 
 def answer(path, peer, request):
-    """Steps: bytes to send, seconds to wait, "close", or "echo" for the rest of the connection."""
+    """Yields steps: bytes to send, seconds to wait, "close", or "echo" for the rest of the connection."""
     what, _, number = path.strip("/").partition("/")
     number = float(number or 0)
     if what == "sleep":
@@ -121,7 +124,7 @@ def listener(where):
     else:
         sock = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if where[0] == "::":        # dual stack, and nobody from outside
+        if where[0] == "::":        # dual stack, and on the loopback interface only
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
         sock.bind((where[0], int(where[1])))

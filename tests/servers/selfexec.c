@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A server that executes argv[0] again on SIGHUP; all its descriptors are close-on-exec. */
+/* A server that execs argv[0] again on SIGHUP. All its descriptors are close-on-exec. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     }
     sigemptyset(&hangup);
     sigaddset(&hangup, SIGHUP);
-    sigprocmask(SIG_BLOCK, &hangup, &before); /* it arrives in epoll_pwait only */
+    sigprocmask(SIG_BLOCK, &hangup, &before); /* only epoll_pwait lets it in */
     sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 
@@ -123,7 +123,7 @@ int main(int argc, char **argv)
                 close(fd);
         }
     }
-    sigprocmask(SIG_SETMASK, &before, NULL); /* exec hands the mask on */
+    sigprocmask(SIG_SETMASK, &before, NULL); /* exec keeps the mask */
     execv(argv[0], argv);
     die("execv");
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A server that executes itself again on SIGHUP; Python makes its listener close-on-exec."""
+"""A server that execs itself again on SIGHUP. Python makes its listener close-on-exec."""
 
 import os
 import signal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How each server under test is set up: a function a server, which fills its room and gives the command to run."""
+"""The set-up of each server under test: one function a server, which fills its room and returns the command to run."""
 
 import dataclasses
 import os
@@ -23,12 +23,12 @@ class Setup:
     prepare: Callable           # (room) -> command
     protocol: str = "http"
     unix: bool = False
-    hangs_up: bool = False      # it restarts itself on SIGHUP: nothing drains, nothing is carried
-    carries: bool = True        # its idle connections are carried
-    ends_idle: bool = False     # told to leave, it closes idle connections, whether a request is on its way or not
-    says_ended: Callable = None # (its output) -> how many idle connections it says that it ended itself
-    workers_bind: bool = False  # the listeners are its workers'
-    beside: Callable = None     # (room) -> what is wrong with what it serves beside the load, after a handover
+    hangs_up: bool = False      # SIGHUP makes it exec itself: no drain, nothing is carried
+    carries: bool = True        # a restart carries its idle connections
+    ends_idle: bool = False     # on SIGTERM it closes idle connections, even if a request is on its way
+    says_ended: Callable = None # (its output) -> how many idle connections it logs as closed by itself
+    workers_bind: bool = False  # its workers bind the listeners
+    beside: Callable = None     # (room) -> after a handover: a fault of its other sockets, or None
     cpr: tuple = ()             # more options of cpr-exec
 
 
@@ -130,7 +130,7 @@ def haproxy(room):
 
 
 def haproxy_sockets(room):
-    """The master's and the worker's, each by its path."""
+    """Asks the master's and the worker's control socket, each by its path. Returns a fault, or None."""
     for name, question, expected in (("master", b"show proc\n", b"master"), ("admin", b"show info\n", b"Pid: ")):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
@@ -144,8 +144,10 @@ def haproxy_sockets(room):
 
 @setup("haproxy-master", workers_bind=True, beside=haproxy_sockets)
 def haproxy_master(room):
-    """As distributions start it. Its worker lets no thread be started any more (RLIMIT_NPROC), and sees no /proc. Its
-    master execs itself, and has a socket of its own, which is bound under a passing name."""
+    """As distributions start it. Its worker can start no thread (RLIMIT_NPROC) and sees no /proc (chroot).
+
+    Its master execs itself. The master's socket is bound under a temporary name.
+    """
     user = f"user haproxy\n    group haproxy\n    chroot {room.directory('empty')}" if ROOT else ""
     return haproxy_command(room, f"    {user}\n    stats socket {room.path('admin')} mode 660 level admin", "-Ws",
                            "-p", room.path("haproxy.pid"), "-S", room.path("master"))
@@ -169,7 +171,7 @@ def lighttpd(room):
 
 
 def lighttpd_workers(room):
-    """Its master ends the workers by a signal to its process group."""
+    """The master ends its workers by a signal to the process group."""
     return lighttpd_command(room, "server.max-worker = 2")
 
 
@@ -232,7 +234,8 @@ def java(room):
 
 
 def apache_says_ended(output):
-    return sum(map(int, re.findall(r"All workers are busy or dying, will shutdown (\d+) keep-alive connections", output)))
+    line = r"All workers are busy or dying, will shutdown (\d+) keep-alive connections"
+    return sum(map(int, re.findall(line, output)))
 
 
 @setup("apache", says_ended=apache_says_ended)
@@ -253,10 +256,10 @@ DocumentRoot {documents(room)}
 KeepAlive On
 KeepAliveTimeout 60
 MaxKeepAliveRequests 0
-# A fixed number of processes, so that they can be counted; and in each more threads than there are clients: apache
-# ends idle connections when all threads are busy, with cpr and without: in the first moment of its start, when it has
-# but a few, and on a machine so busy that all clients come at once. It says how many (trace1): these, and no more, are
-# its own.
+# The number of processes is fixed, so that a test can count them. Each has more threads than there are clients: apache
+# closes idle connections when all its threads are busy, with and without cpr. That still happens when apache has just
+# started and has few threads, and when a busy machine lets all clients ask at once. It logs how many it closed
+# (trace1); a test allows that many, and no more.
 ServerLimit 2
 StartServers 2
 ThreadsPerChild {threads}
@@ -287,4 +290,4 @@ def selfexec_c(room):
 def compile_into(room, command):
     done = subprocess.run(command, cwd=room.dir, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
-        raise Failure("does not compile: " + done.stderr.strip()[-500:])
+        raise Failure("a compilation failed: " + done.stderr.strip()[-500:])

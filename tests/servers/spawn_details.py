@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of workers that are other programs (exec'ed with the listener), and of programs that are started with theirs."""
+"""The trial of workers that are exec'ed with the listener, and of programs that inherit a listener at their start."""
 
 import os
 import socket
@@ -15,13 +15,14 @@ SCRIPT = "spawning.py"
 
 
 def worker_restarts_by_itself(result, options):
-    """What it was started with is there again; its siblings serve on, and nobody is given a word that was meant for a worker."""
+    """A worker restarts alone: it has its inherited descriptors again, and its siblings serve on. A worker's verbs
+    reach no other process."""
     with serving(result, options, SCRIPT) as bench:
         _, old = asked(bench)
         worker = min(old)
         image = proc.stack(worker)
         subprocess.run([options.cprctl, "restart", str(worker)], capture_output=True, timeout=20, check=True)
-        result.expect(await_until(lambda: proc.stack(worker) not in (None, image), 5), "it does not restart")
+        result.expect(await_until(lambda: proc.stack(worker) not in (None, image), 5), "the worker does not restart")
         for _ in range(4 * CLIENTS):
             client = bench.client()
             result.expect(int(client.ask("/")) in proc.family(bench.pid), "a wrong answer")
@@ -34,7 +35,7 @@ def activated(room, options, listener):
 
 
 def started_with_its_listener(result, options):
-    """As by socket activation: what was accepted on it is carried as on one of its own."""
+    """Socket activation: connections of an inherited listener are carried like those of the program's own."""
     with Bench(result, options, "activated", lambda room: ["true"]) as bench, socket.socket() as listener:
         bench.server.stop()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,7 +47,8 @@ def started_with_its_listener(result, options):
             client.ask("/")
         for _ in range(3):
             said = bench.restart()
-            result.expect((said["carried"], said["cut"]) == (CLIENTS, 0), f"{CLIENTS} idle clients, and it says {said}")
+            result.expect((said["carried"], said["cut"]) == (CLIENTS, 0),
+                          f"{CLIENTS} idle clients, and cprctl says {said}")
             for client in clients:
                 result.expect(int(client.ask("/")) == bench.pid, "a wrong answer")
 

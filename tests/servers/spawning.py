@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A supervisor whose workers are other programs: it binds, and each of them is exec'ed with the socket, and listens and accepts. As uvicorn's are.
+"""A supervisor with exec'ed workers, as uvicorn's: it binds the socket; each worker inherits it, listens and accepts.
 
     spawning.py HOST PORT [WORKERS]     the supervisor
-    spawning.py serve FD                a worker; FD is bound, and listens or not
+    spawning.py serve FD                a worker; FD is bound, and may listen already
 """
 
 import asyncio
@@ -68,7 +68,7 @@ def supervise(host, port, count):
     workers = [subprocess.Popen(command, pass_fds=[sock.fileno()]) for _ in range(count)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        for worker in workers:      # of the last generation's it hears nothing: that they end is not for it to see
+        for worker in workers:      # only this generation's: old workers end unseen by the program
             worker.wait()
     finally:
         for worker in workers:

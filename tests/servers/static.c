@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HTTP/1.1 on poll(2), to be linked statically: static PORT. Told to end (SIGTERM), it accepts nothing more, closes
- * each connection with its next answer, and ends with the last one.
+ * HTTP/1.1 on poll(2), to be linked statically: static PORT. On SIGTERM it closes its listener, and each connection
+ * after its next answer. It exits with the last connection.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -63,7 +63,7 @@ static void leave(size_t i)
 	memcpy(requests[i], requests[count], used[i]);
 }
 
-/* Nothing of a request is left unread: close() sends FIN, not RST. */
+/* Reads each request to its end, so that close() sends FIN, not RST. */
 static void serve(size_t i)
 {
 	ssize_t n = read(on[i].fd, requests[i] + used[i], REQUEST_MAX - used[i]);

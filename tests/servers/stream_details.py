@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of streams beside HTTP: a connection without a boundary has --drain, and no other client waits for it."""
+"""The trial of streams beside HTTP: a connection without a boundary goes on for --drain, and delays no other client."""
 
 import threading
 import time
@@ -10,13 +10,13 @@ from tls_details import echo, upgraded
 
 BESIDE = 4
 STREAMS = 4
-HELD = 0.25             # seconds that a client may be held for somebody else's connection
-SLACK = 0.25            # of a busy machine
+HELD = 0.25             # seconds that another connection may delay a client
+SLACK = 0.25            # for a busy machine
 DRAIN = 3
 
 
 def longest_wait(client, over):
-    """In seconds, until `over`: one that asks on and on."""
+    """Asks again and again until `over`. Returns the longest wait in seconds."""
     longest = 0.0
     while not over.is_set():
         began = time.monotonic()
@@ -39,11 +39,12 @@ class Beside:
 
 
 def restart_beside(result, bench):
-    """What cprctl said; nobody waited for longer than the start takes, and a hold."""
+    """Returns cprctl's answer. Expects that no client waits longer than the start takes, plus HELD."""
     beside = Beside(bench)
     said = bench.restart()
     waited, start = beside.longest(), (said["ready_us"] - said["drain_us"]) / 1e6
-    result.figures.append(f"{bench.name}: drained {said['drain_us'] / 1e6:.2f} s, a client beside waited {waited - start:.2f} s longer than the start")
+    result.figures.append(f"{bench.name}: drained {said['drain_us'] / 1e6:.2f} s, an HTTP client waited "
+                          f"{waited - start:.2f} s longer than the start")
     result.expect_in_time(waited <= start + HELD + SLACK,
                           f"a client waited {waited:.2f} s, of which the start took {start:.2f}")
     return said
@@ -55,14 +56,14 @@ def idle_ones_cost_nothing(result, options, how):
         socks = [upgraded(bench) for _ in range(STREAMS)]
         bench.await_busy(STREAMS)
         said = restart_beside(result, bench)
-        result.expect_in_time(said["drain_us"] < DRAIN * 1e6 / 2, f"it drained for {said['drain_us'] / 1e6:.1f} s")
-        result.expect(said["cut"] == 0 and said["closed"] == STREAMS, f"{STREAMS} were idle, and it says {said}")
+        result.expect_in_time(said["drain_us"] < DRAIN * 1e6 / 2, f"the drain took {said['drain_us'] / 1e6:.1f} s")
+        result.expect(said["cut"] == 0 and said["closed"] == STREAMS, f"{STREAMS} idle streams, and cprctl says {said}")
         for sock in socks:
-            result.expect(sock.recv(1) == b"", "an idle one did not end")
+            result.expect(sock.recv(1) == b"", "an idle stream did not end")
 
 
 def talk(sock, pause):
-    """How often, until a clean end between two echoes."""
+    """Counts the echoes until a clean end between two of them."""
     count = 0
     while echo(sock):
         count += 1
@@ -71,17 +72,18 @@ def talk(sock, pause):
 
 
 def talking_ones_have_the_drain(result, options, how):
-    """No silence of 40 ms comes: they go on for all of --drain."""
+    """No pause reaches 40 ms, so the streams go on for all of --drain."""
     with scripted(result, options, how, cpr=("-d", str(DRAIN))) as bench:
         bench.name = f"talking websockets, {how}"
         socks = [upgraded(bench) for _ in range(STREAMS)]
         talks = [Aside(talk, sock, 0.005) for sock in socks]
         bench.await_busy(STREAMS)
         said = restart_beside(result, bench)
-        result.expect(said["drain_us"] > (DRAIN - 0.5) * 1e6, f"it drained for {said['drain_us'] / 1e6:.1f} s of {DRAIN}")
+        result.expect(said["drain_us"] > (DRAIN - 0.5) * 1e6,
+                      f"the drain took {said['drain_us'] / 1e6:.1f} s of {DRAIN}")
         for aside in talks:
             try:
-                result.expect(aside.result() > 20, "one had no answers")
+                result.expect(aside.result() > 20, "a stream had too few echoes")
             except Failure as failure:
                 result.expect("cut in the middle" in str(failure), str(failure))
 
@@ -97,7 +99,9 @@ def pausing_ones_end_in_a_silence(result, options, how):
             aside.result()
 
 
-CHECKS = [(check, how) for check in (idle_ones_cost_nothing, talking_ones_have_the_drain, pausing_ones_end_in_a_silence) for how in ("asyncio", "threads")]
+CHECKS = [(check, how)
+          for check in (idle_ones_cost_nothing, talking_ones_have_the_drain, pausing_ones_end_in_a_silence)
+          for how in ("asyncio", "threads")]
 
 
 def run(options):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of what is never carried: TLS and WebSocket connections under load end cleanly or are served, never garbled."""
+"""The trial of connections that are never carried: TLS and WebSocket. Each is served or ends cleanly."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ PAUSE = 0.005
 
 
 class Talker(threading.Thread):
-    """A client that connects, asks again and again, and connects again after a clean end between two answers."""
+    """A client that asks again and again. After a clean end between two answers it connects again."""
 
     def __init__(self, load):
         super().__init__(daemon=True)
@@ -36,13 +36,13 @@ class Talker(threading.Thread):
                         self.load.answered()
                         time.sleep(PAUSE)
                     self.load.ended += not self.load.over
-            except Exception as error:      # all that is not clean is to be told
+            except Exception as error:      # every unclean end is a failure
                 self.load.failures.append(f"{type(error).__name__}: {error}")
                 return
 
 
 class TalkLoad:
-    """Sixteen talkers; `connect` gives a socket, `exchange` is false after a clean end before the first byte of an answer."""
+    """Sixteen talkers. `connect` returns a socket. `exchange` returns False at a clean end before an answer."""
 
     def __init__(self, connect, exchange):
         self.connect, self.exchange = connect, exchange
@@ -59,7 +59,7 @@ class TalkLoad:
     def progress(self):
         enough = self.count + ROUNDS_BETWEEN
         if not await_until(lambda: self.count >= enough or self.failures, 20):
-            raise Failure("the clients get no answers")
+            raise Failure("the clients get too few answers")
 
     def end(self):
         self.over = True
@@ -69,8 +69,8 @@ class TalkLoad:
 
 def under_load(result, bench, load, expect_ended):
     """
-    A client that connects during the drain may be accepted and not read from yet: that connection is carried, as it
-    should be. If one were carried of which anything had been read, its client would fail.
+    Five restarts. A connection that the server accepts during the drain and does not read is fresh: it is carried. If a
+    connection were carried after a read, its client would fail.
     """
     carried = cut = 0
     try:
@@ -85,16 +85,17 @@ def under_load(result, bench, load, expect_ended):
     result.figures.append(f"{bench.name}: {load.count} answers, {RESTARTS} restarts, {carried} carried, {cut} cut, "
                           f"{load.ended} connections ended cleanly")
     result.expect(not load.failures, f"{len(load.failures)} clients saw {sorted(set(load.failures))}")
-    result.expect(load.ended or not expect_ended, "no connection was ended: was nothing restarted?")
+    result.expect(load.ended or not expect_ended, "no connection ended: did the server restart?")
 
 
 # -- https
 
 def certificate(room):
-    """Key and certificate in one file, as haproxy wants it."""
+    """Makes key and certificate, and returns the path of a file with both, as haproxy needs it."""
     both = room.path("both.pem")
-    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-keyout", room.path("key.pem"), "-out", room.path("certificate.pem")],
+    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", room.path("key.pem"),
+                    "-out", room.path("certificate.pem")],
                    check=True, capture_output=True, timeout=30)
     with open(both, "w", encoding="ascii") as file:
         for part in ("certificate.pem", "key.pem"):
@@ -113,7 +114,7 @@ def nginx_with_tls(processes):
 
 
 def ask_over_tls(sock):
-    """The client may find that the connection has ended, as long as nothing of an answer has come."""
+    """True: the connection goes on; False: it ended cleanly. An end after the first byte of an answer is a failure."""
     received = b""
     try:
         sock.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -127,7 +128,8 @@ def ask_over_tls(sock):
     if verdict in (GOOD, LAST):
         return verdict is GOOD
     if received:
-        raise Failure(f"cut or garbled after {len(received)} bytes: {received[:80]!r}, {len(BODY)} bytes of body awaited")
+        raise Failure(f"cut or garbled after {len(received)} bytes: {received[:80]!r}, "
+                      f"expected {len(BODY)} bytes of body")
     return False
 
 
@@ -144,10 +146,10 @@ def https(result, options, processes):
         under_load(result, bench, TalkLoad(connect, ask_over_tls), expect_ended=True)
 
 
-# -- clients that are slow in the handshake, as those far away are
+# -- clients with a slow handshake, as over a long network path
 
 SLOW = 12
-STEP = 0.3              # seconds that each takes before it sends anything
+STEP = 0.3              # seconds that each client waits before it sends
 STAGGER = 0.1
 
 
@@ -176,7 +178,7 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class SlowClient:
-    """TLS by hand, over memory: each time it has something to send, it waits first."""
+    """A TLS client over memory BIOs, which waits each time before it sends."""
 
     def __init__(self, address, version):
         context = ssl._create_unverified_context()
@@ -200,7 +202,7 @@ class SlowClient:
                 self.flush()
                 data = self.sock.recv(65536)
                 if not data:
-                    raise Failure("it ended before its first request was answered") from None
+                    raise Failure("the connection ended before its first answer") from None
                 self.came.write(data)
 
     def run(self):
@@ -215,7 +217,7 @@ class SlowClient:
 
 
 def slow_handshakes(result, options, name, version):
-    """Whatever step each of them is at, each has its first answer."""
+    """Every client gets its first answer, at whatever step of the handshake the restart finds it."""
     with Bench(result, options, f"slow-{name}", SLOW_SERVERS[name]) as bench:
         bench.server.await_ready()
         address = ("127.0.0.1", bench.room.port)
@@ -232,7 +234,8 @@ def slow_handshakes(result, options, name, version):
                 aside.result()
             except (Failure, OSError) as failure:
                 lost.append(str(failure))
-        result.figures.append(f"slow handshakes, {name}, TLS {version}: drained {said['drain_us'] / 1e6:.2f} s, {len(lost)} of {SLOW} lost")
+        result.figures.append(f"slow handshakes, {name}, TLS {version}: drained {said['drain_us'] / 1e6:.2f} s, "
+                              f"{len(lost)} of {SLOW} lost")
         result.expect(not lost, f"{len(lost)} of {SLOW} were not answered: {sorted(set(lost))}")
 
 
@@ -246,7 +249,7 @@ def upgraded(bench):
     while not head.endswith(b"\r\n\r\n"):
         data = sock.recv(4096)
         if not data:
-            return sock     # ended before it was upgraded: the first exchange will tell
+            return sock     # it ended before the upgrade: the first exchange finds that
         head += data
     if not head.startswith(b"HTTP/1.1 101") or b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" not in head:
         raise Failure(f"no upgrade: {head!r}")
@@ -254,7 +257,7 @@ def upgraded(bench):
 
 
 def echo(sock):
-    """One masked frame, and the same back: this server echoes bytes, whatever they mean."""
+    """Sends a masked frame and expects the same bytes back: scripted.py does not decode frames. False: a clean end."""
     frame = b"\x81\x88" + os.urandom(12)
     received = b""
     try:
@@ -274,7 +277,7 @@ def echo(sock):
 
 
 def websocket(result, options, how):
-    """They are at no boundary before they are closed, so each restart waits for --drain and cuts them."""
+    """A WebSocket is never at a boundary, so each restart waits for --drain and cuts it."""
     with scripted(result, options, how, cpr=("-d", "1")) as bench:
         bench.name = f"websocket, {how}"
         under_load(result, bench, TalkLoad(lambda: upgraded(bench), echo), expect_ended=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of a stream server: restart it again and again under load, and look at what must not change."""
+"""The trial of a stream server: restarts it again and again under load, and checks what must not change."""
 
 import dataclasses
 import json
@@ -14,14 +14,14 @@ from harness import READY_WITHIN, Failure, Load, Result, Room, Server, await_unt
 from protocols import BY_NAME
 
 RESTART_TIMEOUT = 20            # seconds, for cprctl
-IMAGE_CHANGED_WITHIN = 20.0     # seconds, for a server that executes itself
-FRESH_PER_RESTART = 8           # requests of each kind that must go well after every restart
+IMAGE_CHANGED_WITHIN = 20.0     # seconds, for a server that execs itself
+FRESH_PER_RESTART = 8           # requests of each kind that must succeed after every restart
 FRESH_AT_THE_END = 100
-SETTLED_WITHIN = 7.0            # old workers may take their time to leave
+SETTLED_WITHIN = 7.0            # seconds, for old workers to end
 STABLE_FOR = 0.3
-STARTS = 2                      # before the restarts, and again after them
+STARTS = 2                      # measured before the restarts, and again after them
 CLIENTS = 32
-WAIT_MS = 50                    # that a restart may cost a client, beside the server's own start
+WAIT_MS = 50                    # that a restart may add to the server's own start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def census(pid):
 
 
 def settled_census(server, fits):
-    """The census once it fits and has not changed for a moment; after a bound, whatever it is then."""
+    """The census once it fits and is stable for STABLE_FOR; after SETTLED_WITHIN seconds, the last one."""
     last, since = None, 0.0
 
     def settled():
@@ -59,7 +59,7 @@ def settled_census(server, fits):
 
 
 def quiet_census(server, load, fits):
-    """The census without the load's connections in it."""
+    """The census without the load's connections."""
     load.pause()
     seen = settled_census(server, fits)
     load.resume()
@@ -67,7 +67,7 @@ def quiet_census(server, load, fits):
 
 
 def restart_by_cprctl(server, options):
-    """When the server was asked, and when it was ready again."""
+    """Restarts the server. Returns when the request was made and when the server was ready."""
     command = [options.cprctl, "restart", str(server.pid), "--timeout", str(RESTART_TIMEOUT), "--json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RESTART_TIMEOUT + 10, check=False)
@@ -84,7 +84,8 @@ def restart_by_cprctl(server, options):
 
 
 def restart_once(server, load, options, hangs_up, result):
-    """One restart, waited for until the new image serves; the ms until cprctl, or else the first answers, said so."""
+    """Restarts once and waits until the new image serves. Returns the ms until cprctl reports ready; for a server that
+    execs itself, until the first answers."""
     before = proc.stack(server.pid)
 
     def image_changed():
@@ -97,7 +98,7 @@ def restart_once(server, load, options, hangs_up, result):
     else:
         result.windows.append(restart_by_cprctl(server, options))
     if not await_until(image_changed, IMAGE_CHANGED_WITHIN if hangs_up else 1.0, step=0.002):
-        raise Failure("the image did not change: [stack] is where it was")
+        raise Failure("the image did not change: [stack] has the same addresses")
     took = (time.monotonic() - began) * 1000
     if not load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
         server.require_running()
@@ -106,7 +107,7 @@ def restart_once(server, load, options, hangs_up, result):
 
 
 def restarts(server, load, setup, options, result):
-    """All restarts, and the two looks at what must not grow."""
+    """Makes all restarts, and takes a census before and after them: it must not grow."""
     start = quiet_census(server, load, lambda seen: True)
     first = None
     for number in range(1, options.restarts + 1):
@@ -115,7 +116,7 @@ def restarts(server, load, setup, options, result):
         if number == 1:
             first = quiet_census(server, load, lambda seen: not seen.exceeds(start))
     if not load.progress(FRESH_AT_THE_END, FRESH_AT_THE_END):
-        raise Failure("it no longer serves after the last restart")
+        raise Failure("the server does not serve after the last restart")
     if first:
         last = quiet_census(server, load, lambda seen: not seen.exceeds(first))
         result.expect(not last.exceeds(first), f"it grew: {first} after the first restart, {last} after the last")
@@ -124,7 +125,7 @@ def restarts(server, load, setup, options, result):
 
 
 def listeners_of(server):
-    """What must stay the same: the listening sockets, and the inode of a unix path."""
+    """What restarts must not change: the listening sockets, and the inode of a unix socket's path."""
     room = server.room
     if room.port:
         return proc.listeners(server.pid, room.port)
@@ -135,10 +136,10 @@ def listeners_of(server):
 def check_listeners(server, before, setup, result):
     after = listeners_of(server)
     result.expect(before and after == before, f"the listeners were {sorted(map(str, before))}, "
-                                              f"they are {sorted(map(str, after))}")
+                                              f"now they are {sorted(map(str, after))}")
     sockets = {inode for inode in after if isinstance(inode, int)}
     holders = proc.family(server.pid) if setup.workers_bind else {server.pid}
-    result.expect(proc.hold(holders, sockets), f"of the processes {holders} none holds the listeners")
+    result.expect(proc.hold(holders, sockets), f"none of the processes {holders} holds the listeners")
 
 
 def take_counters(counters, setup, options, result, own_ends=0):
@@ -156,17 +157,18 @@ def take_counters(counters, setup, options, result, own_ends=0):
         lost += counters["idle_closed"]
     if own_ends:
         seen = min(own_ends, counters["idle_closed"] + counters["crossed"])
-        result.figures.append(f"it says that it ended {own_ends} idle connections itself, with cpr or without; {seen} of them were seen")
+        result.figures.append(f"the server logs {own_ends} idle connections that it closed itself, as it would without "
+                              f"cpr; clients saw {seen}")
         lost -= seen
     result.expect(not lost,
                   f"{counters['cut']} requests were cut, {counters['stalled']} got no answer and no end, "
-                  f"{counters['resets']} connections were reset, {counters['idle_closed']} idle ones closed")
+                  f"{counters['resets']} connections were reset, {counters['idle_closed']} idle ones were closed")
 
 
 def own_start(setup, options):
     """
-    What the server's own start costs these clients, without cpr: the ms from its exec until the first of them, who all ask from before it listens, has had an answer; and
-    until each has.
+    The cost of a start without cpr: the ms from exec to the first client's first answer, and to the last client's. All
+    clients ask from before the server listens.
     """
     room = Room(setup.name, setup.unix)
     server = load = None
@@ -174,7 +176,7 @@ def own_start(setup, options):
         command = setup.prepare(room)
         load = Load(setup.protocol, room)
         if not await_until(lambda: load.resume()["refused"] >= CLIENTS, READY_WITHIN):
-            raise Failure("the clients of a start without cpr do not ask")
+            raise Failure("the clients do not ask before a start without cpr")
         server = Server(command, room, dataclasses.replace(options, cpr_exec=None))
         return [int((at - server.began) * 1000) for at in load.everyone_served()]
     finally:
@@ -187,8 +189,8 @@ def own_start(setup, options):
 
 def longest_waits(waits, result):
     """
-    For each restart the ms that a client waited of it at the most: from when it was asked for, or from its own request
-    on.
+    For each restart, the longest wait of a client in ms. A wait begins with the client's request, or with the restart's
+    if that is later.
     """
     longest = []
     for asked, ready in result.windows:
@@ -199,27 +201,28 @@ def longest_waits(waits, result):
 
 
 def are_long(waits, everyone):
-    """The usual one by more than WAIT_MS over the usual start, or the longest by as much over two of the longest starts."""
+    """Is the median wait WAIT_MS over the median start, or the longest one WAIT_MS over twice the longest start?"""
     return (statistics.median(waits) > statistics.median(everyone) + WAIT_MS
             or max(waits) > 2 * max(everyone) + WAIT_MS)
 
 
 def check_waits(waits, own, setup, options, result):
     """
-    Who asks during a restart waits for as long as the server's own start would let it wait, and a little: with as many
-    others, who all want to be served first. Not counted are those whose first segment the server's own short queue had
-    dropped before the restart was asked for: they come again a whole second later. A busy machine makes single restarts
-    and single starts late: what they usually take is compared, with as many starts where a few say that it is too long.
+    A client that asks during a restart may wait as long as for the server's own start with as many clients, and WAIT_MS
+    more. A request that began before the restart does not count if one of its segments was retransmitted: the server's
+    short queue dropped that, and the client sends it again a whole second later. A busy machine makes single restarts
+    and single starts late, so the medians are compared. If they differ too much, more starts are measured, up to the
+    number of restarts.
     """
     while are_long(waits, [everyone for _, everyone in own]) and len(own) < result.restarts:
         own.append(own_start(setup, options))
     firsts, everyone = zip(*own)
     usual, longest = round(statistics.median(waits)), max(waits)
-    result.figures.append(f"wait during a restart: {usual} ms usually, {longest} ms at the most; the server's own start: "
+    result.figures.append(f"wait during a restart: {usual} ms (median), {longest} ms at most; the server's own start: "
                           f"{round(statistics.median(firsts))} ms to its first answer, "
-                          f"{round(statistics.median(everyone))} ms to everybody's, {max(everyone)} ms at the most")
-    result.expect_in_time(not are_long(waits, everyone), f"a client usually waited for {usual} ms during a restart, "
-                                                         f"and for {longest} ms at the most")
+                          f"{round(statistics.median(everyone))} ms to the last client's, {max(everyone)} ms at most")
+    result.expect_in_time(not are_long(waits, everyone), f"a client waited {usual} ms (median) during a restart, "
+                                                         f"{longest} ms at most")
 
 
 def starts(setup, options):
@@ -229,12 +232,12 @@ def starts(setup, options):
 def under_load(server, load, setup, options, result):
     try:
         if not load.progress(FRESH_PER_RESTART, FRESH_PER_RESTART):
-            raise Failure("it does not serve, even before any restart")
+            raise Failure("the server does not serve before the first restart")
         before = listeners_of(server)
         if options.cprctl:
             restarts(server, load, setup, options, result)
         elif not load.progress(FRESH_AT_THE_END, FRESH_AT_THE_END):
-            raise Failure("it does not serve under load")
+            raise Failure("the server does not serve under load")
         check_listeners(server, before, setup, result)
     finally:
         counters = load.pause()
@@ -243,7 +246,7 @@ def under_load(server, load, setup, options, result):
 
 
 def run(setup, options):
-    """The whole trial: set up, start, load, restart, look, stop."""
+    """The whole trial: set up, start, load, restart, check, stop."""
     result = Result(setup.name)
     room = Room(setup.name, setup.unix)
     server = load = None
@@ -262,7 +265,7 @@ def run(setup, options):
         if load:
             load.end()
         if server:
-            result.expect(server.stop(), "SIGTERM does not stop it")
+            result.expect(server.stop(), "SIGTERM does not stop the server")
             result.tail = server.tail()
         room.leave()
     return result

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A UDP server that writes each datagram's text to standard output, a line each, and is slow about it.
+"""A slow UDP server that writes the text of each datagram to standard output, one a line.
 
-It looks at a datagram, writes it down, and only then takes it out of the kernel's queue. So whatever moment
-a restart chooses, a datagram is in the queue or written down (perhaps twice): one that is missing was lost
-by the kernel's queue.
+It peeks at a datagram, writes it, and only then takes it out of the kernel's queue. So at every moment a datagram is
+in the queue or written, perhaps twice. If one is missing, the restart lost the queue.
 """
 
 import os
@@ -11,7 +10,7 @@ import socket
 import sys
 import time
 
-WORK = 0.001    # seconds of computing a datagram: the queue is never empty while the sender sends
+WORK = 0.001    # seconds of computing for each datagram, so that the queue is not empty while the sender sends
 
 
 def serve(port):

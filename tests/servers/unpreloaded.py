@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs that nothing can be preloaded into, in handover mode: static ones, Go's, those of another libc."""
+"""Handover mode for programs that cannot be preloaded: static ones, those in Go, those of another libc."""
 
 import dataclasses
 import os
@@ -8,9 +8,9 @@ import handover
 from harness import HERE, Result, program
 from setups import Setup, compile_into, documents
 
-RESTARTS = 5            # of those that are made by default
+RESTARTS = 5            # of each trial that runs by default
 TRIALS = {}
-# What they take is large, or known to few; and etcd resets clients that it has accepted and not heard yet, as it ends.
+# Their packages are large or rare. And etcd, as it ends, resets connections that it accepted and has not read yet.
 ONLY_WHEN_NAMED = ("nats-server", "go", "static-musl", "etcd")
 
 
@@ -19,7 +19,9 @@ def trial(name, **details):
         setup = Setup(name, prepare, carries=False, **details)
 
         def run(options):
-            few = options if name in ONLY_WHEN_NAMED else dataclasses.replace(options, restarts=min(options.restarts, RESTARTS))
+            few = options
+            if name not in ONLY_WHEN_NAMED:
+                few = dataclasses.replace(options, restarts=min(options.restarts, RESTARTS))
             result = Result(name)
             handover.guard(result, lambda: handover.hand_over_again_and_again(setup, few, result))
             result.expect("reset by peer" not in str(result.samples), "a client saw RST")
@@ -83,8 +85,8 @@ def etcd(room):
 @trial("go", ends_idle=True)
 def go(room):
     source = room.write("main.go", GO)
-    compile_into(room, [program("env"), f"GOCACHE={room.directory('cache')}", f"HOME={room.dir}", "CGO_ENABLED=0", program("go"), "build", "-o",
-                        room.path("server"), source])
+    compile_into(room, [program("env"), f"GOCACHE={room.directory('cache')}", f"HOME={room.dir}", "CGO_ENABLED=0",
+                        program("go"), "build", "-o", room.path("server"), source])
     return [room.path("server"), f"127.0.0.1:{room.port}"]
 
 
@@ -94,9 +96,10 @@ package main
 import ("context"; "net/http"; "os"; "os/signal"; "syscall")
 
 func main() {
-	server := &http.Server{Addr: os.Args[1], Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte("the answer that every server under test gives\\n"))
-	})}
+	}
+	server := &http.Server{Addr: os.Args[1], Handler: http.HandlerFunc(answer)}
 	done, told := make(chan bool), make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
 	go func() { <-told; server.Shutdown(context.Background()); close(done) }()

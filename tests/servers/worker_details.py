@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trial of workers: how the old ones leave, and how the new ones get what was carried."""
+"""The trial of workers: how the old ones end, and how the new ones get the carried connections."""
 
 import contextlib
 import os
@@ -15,22 +15,26 @@ from setups import SETUPS, nginx_command, python
 
 WORKERS = 2
 FIRST_KNOCKS = 2
-LIMIT = 128     # open files of an owner
-ENDING = 8      # clients at once that end when they are answered
-IDLE = 300      # connections of its workers
+LIMIT = 128     # open files of the owner
+ENDING = 8      # clients at a time that close after their answer
+IDLE = 300      # connections of the owner's workers
 REAL = {"nginx": (lambda room: nginx_command(room, "worker_processes 4;"), 4), "apache": (SETUPS["apache"].prepare, 2)}
 
 
 def forking(result, options, *how, cpr=()):
-    bench = Bench(result, options, "forking", lambda room: python("forking.py", "127.0.0.1", str(room.port), *how), cpr=cpr)
+    def prepare(room):
+        return python("forking.py", "127.0.0.1", str(room.port), *how)
+    bench = Bench(result, options, "forking", prepare, cpr=cpr)
     bench.server.await_ready()
     workers_of(bench, WORKERS)
     return bench
 
 
 def workers_of(bench, count):
-    """So many, once there are."""
-    return await_until(lambda: len(proc.family(bench.pid)) == count + 1 and proc.family(bench.pid) - {bench.pid}, 5) or set()
+    """The pids of the workers, once there are `count` of them; empty if there are not in time."""
+    def complete():
+        return len(proc.family(bench.pid)) == count + 1 and proc.family(bench.pid) - {bench.pid}
+    return await_until(complete, 5) or set()
 
 
 def seconds_until_gone(bench, old, within=8.0):
@@ -40,7 +44,7 @@ def seconds_until_gone(bench, old, within=8.0):
 
 
 def deaf_and_idle_leave_soon(result, options):
-    """They have nothing left and do nothing: not only after --drain."""
+    """Old workers without connections that ignore SIGTERM end soon, long before --drain is over."""
     with forking(result, options, "deaf") as bench:
         for _ in range(3):
             old = workers_of(bench, WORKERS)
@@ -49,7 +53,7 @@ def deaf_and_idle_leave_soon(result, options):
                 client.ask("/")
             said = bench.restart()
             took = seconds_until_gone(bench, old)
-            result.expect(said["carried"] == 8 and said["cut"] == 0, f"8 idle clients, and it says {said}")
+            result.expect(said["carried"] == 8 and said["cut"] == 0, f"8 idle clients, and cprctl says {said}")
             result.expect(old, "there were no old workers")
             result.expect_in_time(took < 1.5, f"the old workers {old} left after {took:.1f} s")
             for client in clients:
@@ -58,7 +62,7 @@ def deaf_and_idle_leave_soon(result, options):
 
 
 def clients_of(pid):
-    """How many threads it has for clients: beside its first one, the one that accepts, and the library's task."""
+    """The number of its threads for clients: all but the main one, the one that accepts, and the library's task."""
     try:
         return max(0, len(os.listdir(f"/proc/{pid}/task")) - 3)
     except FileNotFoundError:
@@ -66,7 +70,7 @@ def clients_of(pid):
 
 
 def ask_and_end(bench, failures, over):
-    """A client after the other, each ends as soon as it is answered."""
+    """One client after the other, each of which closes after its answer."""
     while not over.is_set():
         try:
             client = Client((bench.room.host, bench.room.port))
@@ -77,7 +81,7 @@ def ask_and_end(bench, failures, over):
 
 
 def ended_ones_keep_no_worker(result, options):
-    """Clients that end in the middle of a drain: the threads that poll their connections learn of it."""
+    """Clients close in the middle of a drain. The threads that poll their connections see the end of the stream."""
     failures, over = [], threading.Event()
     with forking(result, options, "polls") as bench:
         clients = [threading.Thread(target=ask_and_end, args=(bench, failures, over)) for _ in range(ENDING)]
@@ -87,9 +91,9 @@ def ended_ones_keep_no_worker(result, options):
             old = workers_of(bench, WORKERS)
             bench.restart()
             result.expect(old, "there were no old workers")
-            # a deaf one that does nothing is ended after a second
+            # cpr kills an idle deaf worker after a second
             over_soon = await_until(lambda: not any(map(clients_of, old)), 0.9)
-            result.expect_in_time(over_soon, f"threads for clients in the old workers: {[*map(clients_of, old)]}")
+            result.expect_in_time(over_soon, f"client threads left in the old workers: {[*map(clients_of, old)]}")
             seconds_until_gone(bench, old)
         over.set()
         for client in clients:
@@ -104,7 +108,8 @@ def tidy_is_waited_for(result, options):
         bench.restart()
         took = seconds_until_gone(bench, old)
         left = [pid for pid in old if not await_until(lambda: written(bench, pid), 0.1)]
-        result.expect(old and not left, f"{left} of {old} were killed while they tidied up, {took:.1f} s after the restart")
+        result.expect(old and not left,
+                      f"{left} of {old} were killed while they cleaned up, {took:.1f} s after the restart")
 
 
 def written(bench, pid):
@@ -116,7 +121,7 @@ def written(bench, pid):
 
 
 def deaf_do_not_pile_up(result, options):
-    """Each is killed --drain seconds after it was told to leave, however many restarts come after."""
+    """Each worker is killed --drain seconds after its SIGTERM, however many restarts follow."""
     with forking(result, options, "jobs", cpr=("-d", "1")) as bench:
         first, began, most = workers_of(bench, WORKERS), time.monotonic(), 0
         while time.monotonic() < began + 4:
@@ -124,14 +129,14 @@ def deaf_do_not_pile_up(result, options):
             most = max(most, len(proc.family(bench.pid)))
             if time.monotonic() > began + 2.5:
                 result.expect_in_time(not first & proc.family(bench.pid),
-                                      "workers of the first generation are still there after 2.5 s")
+                                      "workers of the first generation still run after 2.5 s")
             await_until(lambda: False, 0.2)
-        result.expect(first and seconds_until_gone(bench, first) < 1, "workers of the first generation never leave")
+        result.expect(first and seconds_until_gone(bench, first) < 1, "workers of the first generation do not end")
         result.figures.append(f"at most {most} processes")
 
 
 def rest_is_counted_through_restarts(result, options):
-    """Idle ones that are deaf are ended a second after they were told, also where restarts come faster than that."""
+    """An idle deaf worker is killed a second after its SIGTERM, even if restarts follow faster than that."""
     with forking(result, options, "deaf", cpr=("-d", "10")) as bench:
         with contextlib.closing(bench.client()) as client:
             client.ask("/")
@@ -140,33 +145,35 @@ def rest_is_counted_through_restarts(result, options):
                 bench.restart()
                 client.ask("/")
             took = time.monotonic() - began
-        result.figures.append(f"the first workers were gone {took:.1f} s after the first of several restarts")
-        result.expect_in_time(took < 4, f"the first workers were there for {took:.1f} s")
+        result.figures.append(f"the first workers ended {took:.1f} s after the first of several restarts")
+        result.expect_in_time(took < 4, f"the first workers ran on for {took:.1f} s")
 
 
 def dead_are_reaped(result, options):
-    """Who has died by itself when the next restart comes, before the tick has seen it, is no zombie for ever."""
+    """A worker that ends by itself just before the next restart is reaped, too."""
     with forking(result, options, "follow") as bench:
         for _ in range(4):
             bench.restart()
-        result.expect(workers_of(bench, WORKERS), f"after 5 s there are {len(proc.family(bench.pid))} processes, the dead too")
+        result.expect(workers_of(bench, WORKERS),
+                      f"after 5 s there are {len(proc.family(bench.pid))} processes, zombies included")
 
 
 def no_crowd_at_the_door(result, options):
     """
-    The first worker that looks does not find everything that was carried in front of it; and workers know knocks that were made after their birth. What has not been
-    accepted for a second is no reason to wait with twice as much: on a machine where that takes seconds, there is more to be found.
+    The first worker that looks at the queue does not find a knock for every carried connection. Workers also recognise
+    knocks that were made after their fork. Each second without an accept() lets the library make twice as many knocks,
+    so the bound grows with the time of the first look.
     """
     with forking(result, options, "deaf", "start=0.3") as bench:
         clients = [bench.client() for _ in range(64)]
         for client in clients:
             client.ask("/")
         said = bench.restart()
-        result.expect(said["carried"] == 64, f"64 idle clients, and it says {said}")
+        result.expect(said["carried"] == 64, f"64 idle clients, and cprctl says {said}")
         looks = {tuple(map(float, client.ask("/").split())) for client in clients}
         after, found = min((after, found) for _, found, after in looks)
         result.expect_in_time(found <= FIRST_KNOCKS * (2 ** (int(after) + 1) - 1),
-                              f"{found} of 64 were waiting when a worker first looked, after {after:.1f} s")
+                              f"a worker's first look, after {after:.1f} s, found {found} of 64 in the queue")
 
 
 def real_workers_leave_soon(result, options, name):
@@ -186,14 +193,16 @@ def real_workers_leave_soon(result, options, name):
             for client in clients:
                 client.ask(PATH)
                 client.close()
-        result.figures.append(f"{name}: the last old worker is gone {' '.join(f'{1000 * took:.0f}' for took in times)} ms after the restart")
+        shown = " ".join(f"{1000 * took:.0f}" for took in times)
+        result.figures.append(f"{name}: the last old worker ended {shown} ms after the restart")
 
 
 def more_than_the_owner_may_open_are_carried(result, options):
-    """A limit of 128 open files is the master's own: its workers raise theirs, and pass on to it what they hold."""
+    """The limit of 128 open files is the master's alone: its workers raise theirs, and pass more connections to it."""
     def prepare(room):
         return nginx_command(room, f"worker_processes 2; worker_rlimit_nofile {8 * LIMIT};", connections=4 * LIMIT)
-    with Bench(result, options, "nginx", prepare, before=("sh", "-c", f'ulimit -Sn {LIMIT}; exec "$@"', "sh")) as bench:
+    limited = ("sh", "-c", f'ulimit -Sn {LIMIT}; exec "$@"', "sh")
+    with Bench(result, options, "nginx", prepare, before=limited) as bench:
         bench.server.await_ready()
         clients = [bench.client() for _ in range(IDLE)]
         for client in clients:
@@ -201,7 +210,7 @@ def more_than_the_owner_may_open_are_carried(result, options):
         for _ in range(2):
             old = workers_of(bench, 2)
             said = bench.restart()
-            result.expect(said["carried"] == IDLE and said["cut"] == 0, f"{IDLE} idle clients, and it says {said}")
+            result.expect(said["carried"] == IDLE and said["cut"] == 0, f"{IDLE} idle clients, and cprctl says {said}")
             for client in clients:
                 client.ask(PATH)
             result.expect(old, "there were no old workers")
@@ -211,7 +220,7 @@ def more_than_the_owner_may_open_are_carried(result, options):
 
 @contextlib.contextmanager
 def open_for_writing(room, program):
-    """A copy of it, whose exec fails."""
+    """A copy of the program that is open for writing, so that its exec fails (ETXTBSY)."""
     copy = shutil.copy(program, room.path("busy"))
     writer = os.open(copy, os.O_WRONLY)
     try:
@@ -221,7 +230,7 @@ def open_for_writing(room, program):
 
 
 def late_failure_leaves_everything(result, options):
-    """An exec that fails: workers serve on those whom they had passed on, and no file is removed for a generation that does not come."""
+    """After a failed exec the workers serve the connections that they had passed on, and no file of -u is removed."""
     with Bench(result, options, "nginx", REAL["nginx"][0], cpr=("-u", "stale")) as bench:
         bench.server.await_ready()
         stale, old = bench.room.write("stale", ""), workers_of(bench, REAL["nginx"][1])
@@ -231,21 +240,22 @@ def late_failure_leaves_everything(result, options):
         with open_for_writing(bench.room, os.readlink(f"/proc/{bench.pid}/exe")) as busy:
             for _ in range(3):
                 bench.end_restart(bench.begin_restart("--exec", busy), status=1)
-                result.expect(os.path.exists(stale), "the file of -u is removed, and there is no next generation")
+                result.expect(os.path.exists(stale), "the file of -u is removed without a next generation")
                 for client in clients:
                     client.ask(PATH)
                 bench.client().ask(PATH)
-        result.expect(old and old <= proc.family(bench.pid), f"of the workers {old} some are gone")
+        result.expect(old and old <= proc.family(bench.pid), f"some of the workers {old} have ended")
         said = bench.restart()
-        result.expect(said["carried"] == 67 and said["cut"] == 0, f"67 idle clients, and it says {said}")
-        result.expect(not os.path.exists(stale), "the file of -u is still there, and so is the next generation")
+        result.expect(said["carried"] == 67 and said["cut"] == 0, f"67 idle clients, and cprctl says {said}")
+        result.expect(not os.path.exists(stale), "the file of -u still exists in the next generation")
         for client in clients:
             client.ask(PATH)
 
 
-CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, ended_ones_keep_no_worker, tidy_is_waited_for, deaf_do_not_pile_up,
-                                 rest_is_counted_through_restarts, dead_are_reaped, no_crowd_at_the_door,
-                                 more_than_the_owner_may_open_are_carried, late_failure_leaves_everything)]
+CHECKS = [(check,) for check in (deaf_and_idle_leave_soon, ended_ones_keep_no_worker, tidy_is_waited_for,
+                                 deaf_do_not_pile_up, rest_is_counted_through_restarts, dead_are_reaped,
+                                 no_crowd_at_the_door, more_than_the_owner_may_open_are_carried,
+                                 late_failure_leaves_everything)]
 CHECKS += [(real_workers_leave_soon, name) for name in REAL]
 
 
