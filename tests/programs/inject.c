@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Runs a program and lists the system calls that libcpr.so makes at a restart, or lets one of them fail:
- *   inject REPORT COMMAND...                                    a line for each: PHASE CALL DETAIL WHERE
+ *   inject REPORT COMMAND...
+ *       REPORT gets a line for each call: PHASE CALL DETAIL WHERE
  *   inject REPORT:PHASE:CALL:DETAIL:WHERE:TURN:ERRNO COMMAND...
- *                                       the TURNth of these, of all threads, is not made, but fails
- *   inject --attach SUPERVISOR SERVER REPORT...    the same of a handover: what runs is attached to, and "attached" is said
- * DETAIL: the argument that says what the call is to do, where it does several things. WHERE: in the library's file.
- * PHASE: 0 from the program's second thread (the task) to the exec, 1 from there on; in a handover 0 in the tasks of the
- * old generation and its workers, 1 in the next one and its workers. The program must have one thread.
- * The process that is started becomes the program. Its tracer ends with the one failure.
+ *       the TURNth such call, counted over all threads, is not made and fails with ERRNO
+ *   inject --attach SUPERVISOR SERVER REPORT...
+ *       the same for a handover: attaches to running processes, and then prints "attached"
+ * DETAIL: the argument that chooses between the several things that a call does. WHERE: a file of the library.
+ * PHASE 0 lasts from the program's second thread (the task) to the exec, PHASE 1 from there on. In a handover, 0 is the
+ * tasks of the old generation and its workers, 1 the next generation and its workers. The program must have one thread.
+ * The started process becomes the program. Its tracer exits after the one failure.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Ports for tests that run side by side. They are free for TCP and UDP, v4 and v6, and below those that the kernel gives
-out by itself."""
+"""Ports for tests that run in parallel. Each is free for TCP and UDP, IPv4 and IPv6, and below the kernel's range of
+ephemeral ports."""
 
 import random
 import socket
