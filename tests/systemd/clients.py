@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clients of services: each asks once, and says what was wrong with the answer."""
+"""Clients of services. Each ask() makes one request and checks the answer."""
 import http.client
 import os
 import socket
@@ -11,15 +11,15 @@ TIMEOUT = 20
 
 
 class Http:
-    """Any status is an answer of the server's, unless `good` names the one."""
+    """An HTTP client on one connection. `good` is the expected status; None accepts any."""
     port, path, good = 80, "/", 200
-    again = True   # may a connection be asked again?
+    again = True   # may the load send a second request on a connection?
 
     def __init__(self):
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
 
     def ask(self):
-        """None, or what was wrong."""
+        """None, or what is wrong with the answer."""
         self.connection.request("GET", self.path)
         answer = self.connection.getresponse()
         answer.read()
@@ -34,7 +34,7 @@ def http_at(port, path="/", good=200, keeps=True):
 
 
 class Line:
-    """One line is asked, one is answered."""
+    """A protocol of lines: one line asks, one line answers."""
 
     def __init__(self):
         self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
@@ -54,7 +54,7 @@ class Line:
 
 
 class Redis(Line):
-    """The number goes up by one with each answer, over all clients: no data are lost, and nothing is done twice."""
+    """INCR over all clients: each answer is the next number. So no data are lost, and no command runs twice."""
     port, question, begins, most, lock = 6379, b"INCR cpr\r\n", b":", 0, threading.Lock()
     seen = 0
 
@@ -74,7 +74,7 @@ class Memcached(Line):
 
 
 class Once:
-    """A connection for each question, which the client ends. `question` may be empty: the server speaks first."""
+    """A connection for each request; the client closes it. If `question` is empty, the server sends first."""
     port, question, begins, family = 0, b"", b"", socket.AF_INET
 
     def ask(self):
@@ -92,7 +92,7 @@ class Once:
 
 
 class Dns:
-    """UDP; a datagram that gets no answer is lost. Any answer to the question is one."""
+    """DNS over UDP. A datagram without an answer counts as lost. The answer's content is not checked."""
     port = 53
 
     def ask(self):

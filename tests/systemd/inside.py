@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs in the booted machine: inside.py UNIT... prints a line of JSON for each. tests/systemd/run judges."""
+"""Runs in the booted machine: inside.py UNIT... prints a line of JSON for each unit. tests/systemd/run checks them."""
 import glob
 import http.client
 import json
@@ -18,19 +18,19 @@ STEPS = (("systemctl", "reload"),) * 3 + (("systemctl", "restart"),) * 3 + (("de
 
 
 def call(*command):
-    """(did it succeed, what it said)"""
+    """(success, output)"""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode == 0, (done.stdout + done.stderr).strip()
 
 
 CLIENTS_OF = {"redis-server": Redis, "memcached": Memcached, "web": http_at(8088), "sandbox": http_at(8101),
               "low-port": http_at(81), "own-signal@8104": http_at(8104)}
-if os.path.exists("/opt/cpr/stock.py"):   # a survey
+if os.path.exists("/opt/cpr/stock.py"):   # only in a survey
     from stock import CLIENTS as CLIENTS_OF
 
 
 class Load:
-    """Half of the clients keep their connections."""
+    """Clients in a loop. Half of them keep their connections."""
 
     def __init__(self, client):
         self.client = client
@@ -81,7 +81,7 @@ def left_over(unit):
 
 
 def stock_state(unit, client):
-    """Of the unit as the distribution ships it, after `disable`."""
+    """Starts the distribution's own unit, after `disable`: does it answer, and does it run without cpr?"""
     call("systemctl", "start", unit)
     await_answer(client)
     pid = show(unit, "MainPID")
@@ -93,15 +93,15 @@ def stock_state(unit, client):
 
 
 def steps(unit, load):
-    """Whether all succeeded, and how many requests had failed after each."""
-    packages = glob.glob(f"/opt/cpr/{unit}_*.deb")   # last, if it is there: it is installed once more
+    """((success, text), the number of failed requests after each step)"""
+    packages = glob.glob(f"/opt/cpr/{unit}_*.deb")   # if a package is there, the last step installs it again
     lost = []
     for step in (*((*step, f"{unit}.service") for step in STEPS), *(("dpkg", "-i", package) for package in packages)):
-        call("systemctl", "reset-failed", unit)   # the manager counts our restarts as well: five in ten seconds
+        call("systemctl", "reset-failed", unit)   # our restarts count against the manager's start limit
         good, said = call(*step)
         if not good:
             return (good, f"{' '.join(step)}: {said}"), lost
-        time.sleep(PAUSE)   # of load on this generation
+        time.sleep(PAUSE)   # so that this generation, too, has load
         lost.append(len(load.failed))
     return (True, f"{len(STEPS)} and {len(packages)} packages"), lost
 
@@ -111,9 +111,9 @@ def show(unit, key):
 
 
 def kill_all(unit, client):
-    """Every process of it at once: Restart= brings it back, with its listeners, and nothing is refused meanwhile."""
+    """Kills every process of the unit at once. Restart= starts it with its listeners; no connection is refused."""
     if show(unit, "Restart") == "no":
-        return "came back"   # nothing says that it should
+        return "came back"   # the unit asks for no restart
     before, until = show(unit, "MainPID"), time.monotonic() + TIMEOUT
     call("systemctl", "kill", "--signal=KILL", "--kill-who=all", unit)
     while time.monotonic() < until:
@@ -123,7 +123,7 @@ def kill_all(unit, client):
         except ConnectionRefusedError:
             return "refused"
         except (OSError, http.client.HTTPException):
-            pass   # accepted by one that was killed
+            pass   # a killed process had accepted the connection
     return "did not come back"
 
 
@@ -167,14 +167,14 @@ def try_unit(unit):
 
 
 def was_logged(unit):
-    """The second generation's restart, with its figures."""
+    """Has the journal an entry for the restart to generation 2, with its fields?"""
     said = call("journalctl", "-u", unit, "-o", "json", "CPR_GENERATION=2", "PRIORITY=6")[1]
     fields = json.loads(said.splitlines()[0]) if said.startswith("{") else {}
     return int(fields.get("CPR_DURATION_USEC", 0)) > 0 and fields["MESSAGE"].startswith("restarted: generation 2,")
 
 
 def try_sockets(unit):
-    """A unit that has a socket unit, and is under cpr from the start: its first client starts it."""
+    """Tries a unit with a socket unit: the first client starts it. It runs under cpr from the start."""
     client, result = CLIENTS_OF[unit], {"unit": unit}
     if not show(unit, "FileDescriptorStoreMax").strip("0"):
         result["enable"] = call(CTL, "enable", unit)
@@ -200,7 +200,7 @@ def main():
         try:
             tried = try_sockets if os.path.exists(f"/etc/systemd/system/{unit}.socket") else try_unit
             print(json.dumps(tried(unit)), flush=True)
-        except Exception as error:  # the next unit is tried all the same
+        except Exception as error:  # goes on with the next unit
             say_journal(unit)
             print(json.dumps({"unit": unit, "error": repr(error)}), flush=True)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A server of files that knows nothing of cpr: serve.py HOW PORT.
+"""A file server that knows nothing of cpr: serve.py HOW PORT.
 
-HOW: daemon: it leaves its starter, with no pid file; notify: it says that it is ready, and only SIGINT ends it; echo:
-it answers datagrams with themselves, on a socket that it binds."""
+HOW is daemon (forks into the background, without a pid file), notify (sends READY=1; only SIGINT ends it) or echo
+(binds a UDP socket and returns each datagram)."""
 import http.server
 import os
 import signal
@@ -14,11 +14,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_request(self, *_):
-        """The journal is read when something is wrong."""
+        """Writes nothing: the journal is printed when a trial fails."""
 
 
 def daemonise():
-    """The starter waits for the step between: the manager must not take that for the server."""
+    """Forks twice. The parent waits for the first child, so that the manager does not take that for the server."""
     child = os.fork()
     if child:
         os._exit(os.waitpid(child, 0)[1])

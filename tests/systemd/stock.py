@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""More of Debian's units, for `run --survey`: what each is asked, and the least of a configuration where the package's
-own serves nothing. Those whose packages are installed are tried."""
+"""More of Debian's units, for `run --survey`: a client for each, and a minimal configuration where the package's own
+serves nothing."""
 import socket
 import subprocess
 
@@ -13,12 +13,12 @@ def once(port, begins=b"", question=b""):
 
 
 def any_at(port, path="/", keeps=True):
-    """Whatever its status is."""
+    """An HTTP client that accepts any status."""
     return http_at(port, path, None, keeps)
 
 
 def unpreloaded_at(port, path="/"):
-    """Nothing can be preloaded into it: it closes what is idle when it leaves, and a request may be on its way."""
+    """For a server that cannot be preloaded: on SIGTERM it closes idle connections, even if a request is on its way."""
     return type("Unpreloaded", (any_at(port, path, False),), {"again": False})
 
 
@@ -30,7 +30,7 @@ def dns_at(port):
     return type("Dns", (Dns,), {"port": port})
 
 
-FASTCGI_VALUES = b"\x01\x09\x00\x00\x00\x00\x00\x00"   # which values do you know?
+FASTCGI_VALUES = b"\x01\x09\x00\x00\x00\x00\x00\x00"   # FCGI_GET_VALUES
 POSTGRES_SSL = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 MQTT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
 JABBER = (b"<?xml version='1.0'?><stream:stream to='localhost' xmlns='jabber:client' version='1.0' "
@@ -75,7 +75,7 @@ FILES = {
 
 
 def installed(root):
-    """Units of the table that the machine has."""
+    """The units of CLIENTS that the machine has."""
     places = ("lib/systemd/system", "etc/systemd/system", "run/systemd/generator.late")
     found = []
     for unit in CLIENTS:
@@ -86,7 +86,7 @@ def installed(root):
 
 
 def furnish(root):
-    """Configurations of those that are installed."""
+    """Writes the configurations for the installed packages."""
     for name, text in FILES.items():
         file = root / name
         if name == "etc/resolv.conf":
