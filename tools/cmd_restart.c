@@ -353,7 +353,7 @@ static enum outcome not_in_time(const struct restart *r, struct text *why)
 static enum outcome died(const struct restart *r, struct text *why)
 {
 	begin_anew(why);
-	text_format(why, "PID %d died while restarting: nobody serves; start it anew", (int)r->pid);
+	text_format(why, "PID %d died while restarting: nothing serves; start it again", (int)r->pid);
 	return OUTCOME_DOWN;
 }
 

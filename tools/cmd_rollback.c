@@ -28,7 +28,7 @@ static void print(const struct answer *answer, pid_t pid, bool as_json)
 	protocol_get_int(answer->text, "pid", &server);
 	protocol_get_int(answer->text, "gate_us", &gate_us);
 	if (!as_json) {
-		printf("rolled back %d: generation %lld, PID %lld, serves again; nobody accepted for %lld us\n",
+		printf("rolled back %d: generation %lld, PID %lld, serves again; no generation accepted for %lld us\n",
 		       (int)pid, (long long)generation, (long long)server, (long long)gate_us);
 		return;
 	}

@@ -55,7 +55,7 @@ static const struct field {
 	{"last_restart_carried", "last restart carried", NUMBER},
 	{"last_restart_closed", "last restart closed", NUMBER},
 	{"last_restart_cut", "last restart cut", NUMBER},
-	{"last_restart_gate_us", "nobody accepted for (us)", NUMBER},
+	{"last_restart_gate_us", "no generation accepted (us)", NUMBER},
 	{"test", "test", TEXT},
 	{"graceful_signal", "graceful signal", TEXT},
 	{"signal", "doorbell signal", NUMBER},

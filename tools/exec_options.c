@@ -35,7 +35,7 @@ static const char usage_text[] =
 	"  -d, --drain=SEC           how long a restart waits for requests under way (5);\n"
 	"                            handover: how long the old one goes on with what it has (3600; 5 with\n"
 	"                            --one-at-a-time)\n"
-	"  -g, --grace=SEC           when a descriptor that nobody asked for again is closed (30)\n"
+	"  -g, --grace=SEC           when an unclaimed descriptor is closed (30)\n"
 	"  -p, --pidfile=FILE        holds the program's pid\n"
 	"  -u, --unlink=FILE         is removed before the program is started again\n"
 	"  -t, --test=COMMAND        must succeed before a restart, like `nginx -t`\n"

@@ -230,7 +230,7 @@ def restart_that_dies_is_said_to():
         server.touch("die")
         began = time.monotonic()
         threading.Thread(target=server.process.wait).start()
-        expect(server.restart(), 5, f"^cprctl: PID {server.pid} died while restarting: nobody serves")
+        expect(server.restart(), 5, f"^cprctl: PID {server.pid} died while restarting: nothing serves")
         assert time.monotonic() - began < 10
 
 

@@ -8,7 +8,7 @@ complete -c cpr-exec -s c -l carry -x -d 'idle connections of such listeners are
 complete -c cpr-exec -l no-carry -d 'no connection is carried over'
 complete -c cpr-exec -s f -l rules -r -F -d 'rules like the four above, one a line; the first that matches counts'
 complete -c cpr-exec -s d -l drain -x -d 'how long a restart waits for requests under way'
-complete -c cpr-exec -s g -l grace -x -d 'when a descriptor that nobody asked for again is closed'
+complete -c cpr-exec -s g -l grace -x -d 'when an unclaimed descriptor is closed'
 complete -c cpr-exec -s p -l pidfile -r -F -d 'holds the programs pid'
 complete -c cpr-exec -s u -l unlink -r -F -d 'is removed before the program is started again'
 complete -c cpr-exec -s t -l test -x -d 'must succeed before a restart, like nginx -t'

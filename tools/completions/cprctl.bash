@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bash completion for cprctl: commands, their options, and the pids of what runs under cpr.
 
-# Pids whose maps have the page that every process under cpr has: nobody is rung for this.
+# The pids of processes that map the page of every process under cpr. No doorbell is rung for this.
 _cprctl_pids() {
     local maps
     maps=$(grep -ls '/memfd:cpr\(-supervisor\)\?\.[0-9]' /proc/[0-9]*/maps 2>/dev/null)
