@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public API of libcpr: descriptors that survive this program's next exec. QEMU's cpr_save_fd and its kin
- * (migration/cpr.c), made safe.
+ * The public API of libcpr: descriptors that survive this program's next exec. Its model is QEMU's migration/cpr.c.
  */
 #ifndef CPR_H
 #define CPR_H
@@ -14,84 +13,97 @@ extern "C" {
 #endif
 
 /*
- * A tag is a name (1 to 4,095 bytes) and an id. Strings are copied; descriptors stay the caller's own. All functions
- * may be called from any thread. Those of which it is said may be called from a signal handler. A vfork child must call
- * none: they say EPERM there (but cpr_find_fd finds, if it has nothing to claim).
+ * A tag is a name and an id. A name is a string of 1 to 4,095 bytes, which the library copies. Descriptors stay the
+ * caller's: no function closes one that it was given. Any thread may call these functions. A signal handler may call
+ * those that are marked async-signal-safe.
  *
- * Link with -lcpr, or, in a program that is merely started by cpr-exec, find them by dlsym(RTLD_DEFAULT,
+ * Functions that fail return -1 and set errno. Beside the errors that each lists:
+ *   EPERM    the process cannot use the table: a vfork child, or a process in a seccomp sandbox. (In a
+ *            vfork child, cpr_find_fd still finds a descriptor that needs no claim.)
+ *   EDEADLK  called from a callback of cpr_walk_fd
+ *
+ * Link with -lcpr. A program that cpr-exec starts may instead look each function up with dlsym(RTLD_DEFAULT,
  * "cpr_save_fd").
  */
 
 /*
- * Makes the table, and takes what the last generation left. Idempotent; the library's constructor has done it already,
- * so that a program need not. Returns 0, or -1 with ENOMEM. Not for signal handlers.
+ * Makes the table and takes over the state of the last generation. A program need not call it: the library does this
+ * by itself, and a second call changes nothing. Returns 0, or -1 with ENOMEM. Not for signal handlers.
  */
 int cpr_state_init(void);
 
 /*
- * Saves fd under (name, id): it is kept across restarts, whatever the rules say of other descriptors. The program's
- * close-on-exec flag stays as it is until the moment of exec. Returns 0; -1 with EEXIST (the tag is taken; QEMU
- * replaced the entry, which led to a use after free), EBADF (fd is not open), EINVAL (name is empty, or over 4,095
- * bytes), ENOMEM, EPERM. Async-signal-safe.
- *
- * As in QEMU, one descriptor may have several tags. To find it by one of them is to claim it: the others find the same
- * descriptor. Each tag is deleted by itself; close(2) ends all of them.
+ * Saves fd under (name, id): every restart keeps it, whatever the rules say. Until the moment of exec its close-on-exec
+ * flag stays as the program set it. One descriptor may have several tags: a claim of one of them claims the descriptor,
+ * and close(2) removes all of them. Returns 0, or -1 with
+ *   EEXIST  the tag is in use, or fd is an orphan (QEMU replaces the entry, which led to a use after free)
+ *   EBADF   fd is not open
+ *   EINVAL  name is NULL, empty, or longer than 4,095 bytes
+ *   ENOMEM
+ * Async-signal-safe.
  */
 int cpr_save_fd(const char *name, int id, int fd);
 
 /*
- * The descriptor of (name, id): saved by this generation, or by an earlier one and handed over; asking for it is
- * claiming it. Returns the descriptor (not a duplicate), or -1 with ENOENT, EINVAL, EPERM. Async-signal-safe. What is
- * not a claim takes no lock and makes no system call; a claim takes no lock either, unless the name has a colon in it
- * or the descriptor was not close-on-exec, and its descriptor was looked at when it was handed over. So nobody asks the
- * kernel whether it is still open. A tag goes with close(2) and its like; a program that closes what it saved behind
- * libc's back (by a system call of its own machine code, or of a runtime's) must cpr_delete_fd first.
+ * Finds the descriptor that this generation, or an earlier one, saved as (name, id). An orphan is claimed by that.
+ * Returns the descriptor itself, no duplicate, or -1 with ENOENT or EINVAL. Async-signal-safe.
+ *
+ * A call that claims nothing takes no lock and makes no system call. A claim takes the lock only if the name contains a
+ * colon, or if the descriptor has several tags or was not close-on-exec. Without the lock, the function does not ask
+ * the kernel whether the descriptor is still open; an orphan was checked when it was handed over. close(2) and its
+ * relatives in libc remove the tag. A program that closes a saved descriptor by a system call of its own must first
+ * call cpr_delete_fd.
  */
 int cpr_find_fd(const char *name, int id);
 
-/*
- * Forgets the tag; closes nothing. Returns 0, or -1 with ENOENT, EINVAL, EPERM. Async-signal-safe.
- */
+/* Removes the tag and closes nothing. Returns 0, or -1 with ENOENT or EINVAL. Async-signal-safe. */
 int cpr_delete_fd(const char *name, int id);
 
 /*
- * Saves, or agrees with what is saved: 0 if the tag is free, or has this very descriptor. -1 with EEXIST when another
- * descriptor is there; else as cpr_save_fd. Async-signal-safe.
+ * Saves fd under (name, id), or does nothing if the tag already has fd. Returns 0, or -1 with the errors of
+ * cpr_save_fd; EEXIST: the tag has another descriptor. Async-signal-safe.
  */
 int cpr_resave_fd(const char *name, int id, int fd);
 
 /*
- * Finds (name, id), or else opens path (flags and mode as open(2), O_CLOEXEC as the caller likes) and saves it.
- * Returns the descriptor; -1 with what open(2) or cpr_save_fd said (then nothing is left open). Async-signal-safe.
+ * Finds (name, id) as cpr_find_fd does. If there is no such tag, opens path with flags and mode as open(2) does, and
+ * saves the descriptor. O_CLOEXEC is up to the caller. Returns the descriptor, which the caller owns, or -1 with an
+ * error of open(2) or cpr_save_fd; then it leaves nothing open. Async-signal-safe.
  */
 int cpr_open_fd(const char *path, int flags, mode_t mode, const char *name, int id);
 
 /*
- * Calls cb with every tag of the table (what the wrappers tagged, too, and what is handed over and not claimed), oldest
- * first, until cb says false. The table is locked and signals are blocked meanwhile: cb may not call any cpr_ function
- * (they say EDEADLK) and should be short. Returns 0; 1 when cb said false; -1 with EINVAL (no cb), EPERM.
+ * Calls cb(name, id, fd, arg) for each tag of the table, oldest first, until cb returns false. Tags of the wrappers and
+ * of orphans are included. name is valid only during the call. Meanwhile the table is locked and signals are blocked:
+ * cb should be short, and may call no function that uses the table. Returns 0; 1 if cb returned false; -1 with EINVAL
+ * if cb is NULL. Not for signal handlers.
  */
 int cpr_walk_fd(bool (*cb)(const char *name, int id, int fd, void *arg), void *arg);
 
 /*
- * For a program that hands its descriptors on by itself: a sealed memfd with the kept part of the table. The memfd
- * (close-on-exec, the caller's), or -1 with ENOMEM, EMFILE, ENFILE, EPERM. Async-signal-safe. Follows cpr_state_save of
- * QEMU.
+ * Writes the kept part of the table into a sealed memfd, for a program that passes its descriptors on by itself (as
+ * QEMU's cpr_state_save). Returns the memfd, which is close-on-exec and the caller's to close, or -1 with ENOMEM,
+ * EMFILE or ENFILE. Async-signal-safe.
  */
 int cpr_state_save(void);
 
 /*
- * Takes the tags of such a memfd into the table, as handed over and not yet claimed; the descriptors must be open in
- * this process under their numbers. fd stays open. Returns 0; -1 with EBADMSG (not a sound state, or a newer one),
- * EPERM (not sealed), EEXIST (a tag or descriptor of it is in the table already: nothing is taken), EBADF (one of its
- * descriptors is not what was saved), ENOMEM. Not for signal handlers.
+ * Adds the tags of the memfd fd, which cpr_state_save made, to the table as orphans. Their descriptors must be open in
+ * this process under the same numbers. fd stays open. After an error except ENOMEM the table is unchanged. Returns 0,
+ * or -1 with
+ *   EBADMSG  not a valid state, or one of a newer format
+ *   EPERM    the memfd is not sealed
+ *   EEXIST   the table already has one of the tags or descriptors
+ *   EBADF    a descriptor is not the object that was saved
+ *   ENOMEM
+ * Not for signal handlers.
  */
 int cpr_state_load(int fd);
 
-/* Which image of this program this is; the first is 1. Async-signal-safe. */
+/* Returns the number of this generation of the program; the first is 1. Async-signal-safe. */
 int cpr_generation(void);
 
-/* "0.1.0". Async-signal-safe. */
+/* Returns the version of the library, as "0.1.0". The string is static. Async-signal-safe. */
 const char *cpr_version(void);
 
 #ifdef __cplusplus
