@@ -18,7 +18,7 @@ bool flight_can_knock(size_t n)
 	return true;
 }
 
-/* Whose request waits already comes first. */
+/* Sorts connections with an unread request to the front. Returns their number. */
 static size_t put_asking_first(int *fds, size_t n)
 {
 	size_t asking = 0;

@@ -263,9 +263,9 @@ static struct knock *knock_find(const struct knock *k, struct knock *made, size_
 }
 
 /*
- * Does it come from where one of our knocks came from, and say the word? Another process may accept it between our
- * connect and our send. That takes no time, but the thread that knocks may have no processor just then: a few ms of
- * patience made a client of it, whose request was our word, and what it stood for was not taken.
+ * Does the connection come from the address of one of our knocks, and send the word? Another process may accept it
+ * between our connect and our send. That gap is short, but the thread that knocks may lose the processor in it. With a
+ * patience of a few ms such a knock was taken for a client, and no carried connection was delivered for it.
  */
 static bool says_the_word(int fd, const struct knock *k)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A knock: a local connection to a listener of ours, that wakes the program's loop up and says what it is. */
+/* A knock: a local connection to a listener of ours. It wakes the program's loop and sends a secret word. */
 #ifndef CPR_DELIVER_KNOCK_H
 #define CPR_DELIVER_KNOCK_H
 
@@ -8,62 +8,61 @@
 #include <sys/socket.h>
 
 /*
- * Room for the record of n knocks, before the program forks: its workers, which accept them, read what the owner
- * writes. False: there is none.
+ * Makes the record of knocks, with room for n, in shared memory. Called before the program forks: the owner writes the
+ * record, and the workers that accept the knocks read it. False: no memory or no descriptor. Holding the guard.
  */
 bool knock_prepare(size_t n);
-bool knock_is_prepared(void); /* or has joined another process's */
+bool knock_is_prepared(void); /* this process has a record: its own, or one that it joined */
 
 /*
- * The record as a memfd, for a process that was not forked; -1: there is none (any more). Who gets it looks at the same
- * record: false if it is none. Holding the guard.
+ * Shares the record with a process that was not forked from this one. knock_shared returns its memfd, which stays ours,
+ * or -1 if there is none; knock_unshare closes that. The other process calls knock_join(fd): true, and fd's record is
+ * its own from then on; false, and fd holds no record. Holding the guard.
  */
 int knock_shared(void);
 bool knock_join(int fd);
 void knock_unshare(void);
 
-/* Where a local client reaches a listener. The program may close the listener, and leave it to its workers. */
+/* The address at which a local client reaches a listener. It stays valid when this process closes the listener. */
 struct knock_door {
 	struct sockaddr_storage addr;
 	socklen_t len; /* 0: nowhere */
 	int type;
-	bool deferred; /* accept() is deferred until a word has come: TCP_DEFER_ACCEPT */
+	bool deferred; /* TCP_DEFER_ACCEPT: accept() waits for the client's first byte */
 };
 struct knock_door knock_door_of(int listener);
 
-/* Does the kernel keep clients of this listener back until they have said something? */
+/* Has the listener TCP_DEFER_ACCEPT? Then the kernel holds a client back until it sends data. */
 bool knock_is_deferred(int listener);
 
-/*
- * Knocks once, without waiting. False when the listener's queue takes no more, or the record has no room left. Holding
- * the guard.
- */
+/* Knocks once and does not wait. False: the listener's queue or the record is full. Holding the guard. */
 bool knock_at(const struct knock_door *door);
 
 /*
- * Is the connection that was accepted at fd one of ours? One that was given up, and came in after all, stands for
- * nobody.
+ * What is the connection that was accepted at fd? KNOCK_NONE: a client. KNOCK_MADE: a knock, for which one carried
+ * connection is delivered. KNOCK_GIVEN_UP: a knock that knock_at gave up and that entered the queue nevertheless; no
+ * connection is delivered for it.
  */
 enum knock_kind { KNOCK_NONE, KNOCK_MADE, KNOCK_GIVEN_UP };
 enum knock_kind knock_kind(int fd);
 
-/* One was accepted; and the client it stood for is served, or has asked for nothing. Any process. */
+/* Counts a knock that was accepted; one whose client is served, or has asked for nothing. Any process may call them. */
 void knock_accepted(void);
 void knock_served(void);
 
 /*
- * One process at a time takes knocks out of the queues: accept() on a blocking listener sleeps for good if another has
- * taken what poll() saw. (17 processes of the bare pattern slept so in 50 rounds.) False: another process is at it, and
- * has all of them.
+ * Only one process at a time takes knocks out of the queues. If another process takes the connection that poll() saw,
+ * accept() on a blocking listener sleeps forever. (Without this, 17 processes did in 50 rounds.) False: another process
+ * takes them now.
  */
 bool knock_begin_taking(void);
 void knock_end_taking(void);
 
-/* How many have not been accepted; not been served. */
+/* How many knocks are not accepted yet; how many are not served yet. */
 size_t knock_unaccepted(void);
 size_t knock_unserved(void);
 
-/* Nobody is waited for any more: the record is free. Holding the guard. */
+/* Empties the record: no knock is waited for any more. Holding the guard. */
 void knock_forget_all(void);
 
 #endif

@@ -31,7 +31,7 @@ enum { PASSED_QUEUES = 1 << 16 }; /* more than any process has */
 
 /* ---- leaving again, before the program has accepted every knock ---- */
 
-/* Are there others who take from the same queues? */
+/* Do other processes accept from the same queues? */
 static bool is_shared(void)
 {
 	return !roster_elect() || roster_has_workers();

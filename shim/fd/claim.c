@@ -115,8 +115,8 @@ static struct entry *fitting_after(struct entry *e, int fd, const struct object 
 }
 
 /*
- * The first; to a worker, of several, the one that is its turn: its brothers have copies of the same, and a queue that
- * nobody took would swallow clients. Holding the guard.
+ * The first orphan that fits. If there are several, each worker takes another one: all workers have copies of the same
+ * orphans, and clients in the queue of an unclaimed one would never be served. Holding the guard.
  */
 static struct entry *fitting(const char *name, int fd, const struct object *fresh, const struct sockaddr *addr,
 			     socklen_t len)

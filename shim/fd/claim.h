@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Claiming: the program asks for what it always asked for, and gets the orphan that has that name. */
+/* Claiming: the program makes the same call as in the last generation, and gets the orphan of that name. */
 #ifndef CPR_FD_CLAIM_H
 #define CPR_FD_CLAIM_H
 
@@ -55,7 +55,7 @@ static inline bool claim_may(void)
 	return tagging_orphans() || offered_any();
 }
 
-/* ---- between the two files of it, holding the guard ---- */
+/* ---- shared by its two files; holding the guard ---- */
 
 /* The orphan at fd, and nowhere else; `fresh` is what the program has there. */
 bool claim_onto(struct entry *e, int fd, const struct object *fresh);
@@ -75,8 +75,8 @@ bool claim_guards_local(const struct sockaddr *addr, socklen_t len);
 bool claim_guards_inet(int fd, const struct sockaddr *addr);
 
 /*
- * connect(): is what would answer there an orphan? Programs ask "is one of me running?" before they bind: to this one
- * nobody is.
+ * connect(): is the listener at this address an orphan? Before they bind, programs connect to ask "is one of me
+ * running?". True: the wrapper answers ECONNREFUSED, as if none were.
  */
 static inline bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
 {

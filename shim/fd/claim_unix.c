@@ -34,7 +34,7 @@ static bool name_of_path(const char *path, int type, char name[TAG_NAME_MAX + 1]
 	return !tag_socket(&like, (struct sockaddr *)&addr, (socklen_t)(sizeof(sa_family_t) + n + 1), name);
 }
 
-/* The orphan that was bound there, or what is on offer, and whose file it still is. Holding the guard. */
+/* The orphan, or the offered socket, that was bound to this path and still owns the file there. Holding the guard. */
 static struct entry *orphan_at(const char *path)
 {
 	assert_guarded();

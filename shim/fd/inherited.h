@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listeners that this program did not bind: it was started with them. What is accepted on them is followed as on its
- * own; they themselves are whose they were.
+ * Listeners that this program did not bind: it was started with them. Connections that it accepts on them are tracked
+ * as on its own listeners. The listeners themselves still belong to the process that bound them.
  */
 #ifndef CPR_FD_INHERITED_H
 #define CPR_FD_INHERITED_H
