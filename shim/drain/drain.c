@@ -55,12 +55,12 @@ int drain_park(void)
 }
 
 /*
- * Was this thread told of it before it was frozen, and comes only now? A loop works off a batch of events in which
- * there are readable descriptors, and to some of them "readable, but EAGAIN" means that the other side has ended
- * (EventMachine closes it); or it would sleep here for good, with other connections behind it that are not done. What
- * is there is taken, and served, and then it freezes again. Without end that would be for a client who asks without a
- * pause: once for each thread that may block here. And not at all for a thread that has answered this very client, and
- * has not waited for any event since: it serves no other client, and nothing has told it of anything.
+ * Did this thread learn of the connection before the freeze, and reads only now? An event loop works through a batch of
+ * events. Some loops take EAGAIN on a readable descriptor for the end of the stream (EventMachine closes it). In a
+ * blocking read a thread would sleep here, with the rest of its batch undone. So the thread may read, answer, and then
+ * the connection freezes again. A client that asks without a pause would repeat that without end, so each thread that
+ * may block here does it once. A thread does not do it at all if it has answered this client and has not waited for an
+ * event since: it serves no other client, and no event has reached it.
  */
 static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
 

@@ -90,31 +90,31 @@ void drain_barrier(void);
 
 void drain_begin(void);
 
-/* How many connections do not stand at a boundary yet; those that do are frozen. */
+/* Freezes the connections at a boundary. Returns how many are not at one yet. */
 size_t drain_busy(void);
 
-/* How many of those that it counted the last time can come to none before they end. */
+/* How many of those that drain_busy last counted can reach no boundary before their end. */
 size_t drain_endless(void);
 
 /*
- * Rings every thread that is inside a call that could take something: it comes out, and parks or says EAGAIN. How many
- * there are.
+ * Interrupts each thread in a blocking call that could take a connection or data. The thread then parks, or its call
+ * returns EAGAIN. Returns the number of such threads.
  */
 size_t drain_call_out(void);
 
-/* Does this process wait for connections, or has one now? */
+/* Does this process accept connections, or have one? */
 bool drain_serves(void);
 
 /*
- * From here on not even a late one is let in. True: and so all stand at a boundary. False: not yet, and the drain
- * goes on; `anyway`: it is over all the same.
+ * From here on, no thread may read from a frozen connection even once. True: all connections are at a boundary. False:
+ * one is not, and the drain goes on; with `anyway`, the drain ends nevertheless.
  */
 bool drain_close(bool anyway);
 
-/* Who is parked looks again whether it still has to be. */
+/* Wakes the parked threads. Each checks whether it must park again. */
 void drain_wake(void);
 
-/* Called off: everything as it was. */
+/* The restart is called off: thaws everything. */
 void drain_thaw(void);
 
 #endif

@@ -21,23 +21,23 @@ enum {
 	OWED_EVERY_MS = 20,
 };
 
-#define BEHIND_NS INT64_C(500000) /* what is "right behind an answer": half a ms */
+#define BEHIND_NS INT64_C(500000) /* so long after an answer a FIN is "right after" it: half a ms */
 
 struct registration {
 	_Atomic int fd; /* -1: free */
 	/*
-	 * of its set, for the time of a drain; with EPOLLONESHOT it stays in it: it may be disarmed, and must not be
-	 * armed by us
+	 * removed from its epoll set for a drain. With EPOLLONESHOT it stays in the set: it may be disarmed, and we
+	 * must not arm it
 	 */
 	bool out;
-	bool armed;     /* meanwhile, by the program */
-	bool moving;    /* out of its set while something else takes the listener's place */
-	uint64_t ino;   /* a listener may be closed, and its number be another's in the same set */
+	bool armed;     /* the program armed it during the drain */
+	bool moving;    /* removed from its set while a door replaces the listener, or the listener its door */
+	uint64_t ino;   /* the program may close a listener and reuse its number in the same set */
 	int epfd;
 	struct epoll_event event;
 };
 
-/* A child finds it empty: its parent's epoll sets are shared, and nothing is done to them. */
+/* Empty in a forked child: it shares its parent's epoll sets, and must not change them. */
 static cpr_touched struct own {
 	int count;
 	struct registration all[LISTENERS];
@@ -57,9 +57,8 @@ bool freeze_knows_listeners(void)
 }
 
 /*
- * Is a thread inside a read on it? It came in before the freeze, and may hold bytes that are not noted. `me`: this
- * thread is not asked, since it is about to read, and will not. (The handler must ask it: the read that it has
- * interrupted may have taken a request already.)
+ * Is a thread inside a read on the connection? It began before the freeze, and may have read bytes that we have not
+ * seen. `me`: the caller's own call, which does not count, since it has not read yet. NULL: every thread counts.
  */
 bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call *me)
 {
@@ -74,11 +73,11 @@ bool freeze_is_being_read(int fd, const struct conn *c, const struct active_call
 }
 
 /*
- * May what is not carried be ended now? To end whatever is idle at this moment is the obvious thing, and cost a request
- * in every hundred connections: a client that asks every 5 ms is as likely as not to be sending while our FIN is under
- * way. So the end goes right behind an answer, when the client has nothing to send yet, or, where no answer comes, into
- * a longer silence. Who asks without a pause is answered once more, and gets it then. The first words of a server are
- * no answers (a greeting, a handshake): behind those the client's request is sure to come.
+ * May a connection that we cannot carry be closed now? Closing every idle one at once lost one request in a hundred
+ * connections: the client's next request can cross our FIN. So the FIN follows right after an answer, before the client
+ * can have read it and asked again. If no answer comes, it waits for a longer silence. A client that asks without a
+ * pause gets one more answer, and the FIN after that. A server's first bytes (a greeting, a handshake) are no answer:
+ * the client's request follows them.
  */
 static bool may_end(int fd, const struct conn *c, int64_t now)
 {
@@ -86,14 +85,14 @@ static bool may_end(int fd, const struct conn *c, int64_t now)
 	bool next_comes = http_kind(&c->http) != HTTP_OVER && !(c->flags & CONN_EOF_READ) && !conn_peer_ended(fd);
 	bool answered = c->answers >= CONN_CONVERSATION && now - c->wrote_at < BEHIND_NS;
 
-	if (silence) /* of a stream we do not know what an answer is */
+	if (silence) /* a stream: we cannot tell where an answer ends */
 		return !conn_has_unread(fd) && conn_rested(c, fd, now, silence);
 	return !conn_has_unread(fd) &&
 	       (!next_comes || answered ||
 		conn_rested(c, fd, now, c->answers < CONN_CONVERSATION ? CONN_STRANGER_NS : CONN_RESTED_NS));
 }
 
-/* The kernel had no room for a registration: a server that is not told of its clients is none. The task tries on. */
+/* The kernel had no room for a registration. Without it the server would not serve, so the task tries again. */
 static _Atomic bool owed;
 
 static void owes(void)
@@ -107,7 +106,7 @@ static bool is_for_want_of_room(void)
 	return errno == ENOMEM || errno == ENOSPC;
 }
 
-/* It may be there already: EPOLLONESHOT. */
+/* With EPOLLONESHOT, fd may still be in the set. */
 static bool put_back(int epfd, int fd, struct epoll_event event)
 {
 	return !next_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) ||
@@ -124,8 +123,8 @@ static void put_conn_back(struct conn *c)
 }
 
 /*
- * The task lets one go on whose client has ended it (pass_all), perhaps between the flag and the removal from the set:
- * then it was put back before it was out, and its end was never seen.
+ * If the client has closed, the task thaws the connection (pass_all). That may happen between our flag and our removal
+ * from the epoll set. Then the task put it back before it was out, and the program would never see the end.
  */
 static bool was_let_go(struct conn *c)
 {
@@ -148,29 +147,29 @@ bool freeze_conn(int fd, struct conn *c, enum conn_view view, const struct activ
 		return false;
 	if (conn_set(c, CONN_FROZEN) & CONN_FROZEN)
 		return true;
-	/* looked at after the flag is up: from there on no thread begins to read */
+	/* after the flag is set: from then on no thread begins to read */
 	if (freeze_is_being_read(fd, c, me) || (view != CONN_QUIET && !conn_may_stop(c, fd, now)) ||
 	    (!carried && !may_end(fd, c, now))) {
 		conn_clear(c, CONN_FROZEN);
 		return false;
 	}
-	/* what is carried is asked before: a drain that is over by then may have changed it */
+	/* `carried` was decided before: a drain that has ended since may change it */
 	if (!carried && atomic_load(&drain_active) && !next_shutdown(fd, SHUT_WR))
 		conn_set(c, CONN_FIN_SENT);
 	/*
-	 * not "no events": EPOLLHUP is told whether it is asked for or not, and a loop would spin at it. Who is told
-	 * once only (and may have been) does not spin
+	 * Removed, not set to "no events": epoll reports EPOLLHUP even if it is not requested, and the loop would
+	 * spin. With EPOLLONESHOT it is reported once at most, so it stays.
 	 */
 	if (c->flags & CONN_POLLED && !(c->events & EPOLLONESHOT) &&
 	    next_epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->polled, NULL))
-		conn_clear(c, CONN_POLLED); /* the set is gone, or it has left it by another way */
+		conn_clear(c, CONN_POLLED); /* the set is closed, or the descriptor is not in it any more */
 	if (was_let_go(c))
 		return false;
 	if (me && atomic_load(&drain_passes))
-		task_wake(); /* its client waits until it is passed */
+		task_wake(); /* the client waits until the connection is passed */
 	if (atomic_load(&drain_active))
 		return true;
-	freeze_undo(c); /* the drain was called off meanwhile, and its thaw may have passed here already */
+	freeze_undo(c); /* the drain was called off meanwhile, and its thaw may have missed this connection */
 	return false;
 }
 
@@ -182,7 +181,7 @@ void freeze_undo(struct conn *c)
 		put_conn_back(c);
 }
 
-/* A listener still? Anything else stays in its set: what is under way may wait for it. */
+/* Is it still a listener? Anything else stays in its set: a request under way may need it. */
 static bool freeze_is_listener(int fd, uint64_t ino)
 {
 	const struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
@@ -191,7 +190,7 @@ static bool freeze_is_listener(int fd, uint64_t ino)
 	return e && e->kind == ENTRY_STREAM && !object_of(fd, &object) && (!ino || object.ino == ino);
 }
 
-/* One that a gate can close on: a datagram socket and a FIFO as well. */
+/* Can a gate close it? That is a listener, a datagram socket or a FIFO. */
 static bool is_gated(int fd, uint64_t ino)
 {
 	const struct entry *e = tagging_knows(fd) ? table_by_fd(cpr__table, fd) : NULL;
@@ -217,15 +216,15 @@ void freeze_listeners(bool on)
 		else
 			r->out = false;
 		if (!on && r->out)
-			owes(); /* one that is armed stays so */
+			owes(); /* `armed` stays as it is */
 		else
 			r->armed = false;
 	}
 }
 
 /*
- * What stands at the number may be another socket at the end. EPOLLONESHOT: armed, since it cannot be told; a listener
- * that is ready once too often gives EAGAIN.
+ * Takes the registrations out before the descriptors are replaced. freeze_move_in puts them back. An EPOLLONESHOT one
+ * comes back armed, since we do not know its state: one event too many only gives EAGAIN.
  */
 void freeze_move_out(void)
 {
@@ -261,7 +260,7 @@ void freeze_register_anew(int epfd, int fd, struct epoll_event event)
 	errno = saved_errno;
 }
 
-/* What could not be put back stays: it is moving. */
+/* A registration that could not be put back keeps `moving`, and is tried again. */
 static void move_in(void)
 {
 	for (int i = 0; i < freeze_count(); i++) {
@@ -284,7 +283,7 @@ void freeze_move_in(void)
 	move_in();
 }
 
-/* In a drain listeners are out of their sets, and its end puts them back. */
+/* During a drain, listeners stay out of their sets: the end of the drain puts them back. */
 static void put_owed_back(void)
 {
 	move_in();
@@ -312,7 +311,8 @@ static int look_at_owed(void)
 	return atomic_load(&owed) ? OWED_EVERY_MS : 0;
 }
 
-/* Its parent puts back what is in the set of both; and a child that owes something itself must wake its own task. */
+/* In a forked child: the parent puts back what is in a shared set. The flag must be clear, so that the child's own
+ * failure wakes the child's task. */
 static void freeze_forget(void)
 {
 	atomic_store(&owed, false);
@@ -325,7 +325,7 @@ void freeze_init(void)
 	birth_when_born(freeze_forget);
 }
 
-/* True during a drain: it is noted only, and the listener stays out of the set. */
+/* Records the registration. True: a drain is active, and the listener stays out of the set. */
 static bool note_registration(int epfd, int op, int fd, const struct epoll_event *event)
 {
 	struct registration *found = NULL, *free = NULL;
@@ -367,7 +367,7 @@ static bool note_registration(int epfd, int op, int fd, const struct epoll_event
 	return out;
 }
 
-/* Not by a drain that this process's parent was in. */
+/* Is the connection frozen by this process's drain? A forked child inherits the flag of its parent's drain. */
 static bool is_frozen_here(const struct conn *c)
 {
 	return unlikely(c->flags & CONN_FROZEN) && drain_is_ours() && c->flags & CONN_FROZEN;
@@ -385,7 +385,7 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	if (op == EPOLL_CTL_DEL && c->epfd == epfd)
 		conn_clear(c, CONN_POLLED | CONN_REARM);
 	if (!event || op == EPOLL_CTL_DEL)
-		return is_frozen_here(c) && (next_epoll_ctl(epfd, op, fd, NULL), true); /* it may be out of it */
+		return is_frozen_here(c) && (next_epoll_ctl(epfd, op, fd, NULL), true); /* may fail: it may be out */
 	if (c->flags & CONN_POLLED && (c->epfd != epfd || c->polled != fd))
 		conn_set(c, CONN_UNTRACKABLE);
 	c->epfd = epfd;
@@ -395,7 +395,7 @@ bool freeze_epoll(int epfd, int op, int fd, const struct epoll_event *event)
 	conn_set(c, CONN_POLLED);
 	if (likely(!is_frozen_here(c)))
 		return false;
-	/* once more: the thread that froze it may not have found it in the set yet */
+	/* set again: the thread that froze it may have found it not in the set, and cleared the flag */
 	conn_set(c, CONN_POLLED | CONN_REARM);
 	return true;
 }

@@ -88,8 +88,8 @@ static void scm_recv_note_one(uint64_t key)
 }
 
 /*
- * Whose listener it is, or whether it is the end of a connection that some process has made, is not to be seen here:
- * the drain's request will tell.
+ * This process cannot tell which listener accepted the connection, or whether a process made it by connect(). The
+ * drain's request tells that.
  */
 static void begin_afar(int fd)
 {
