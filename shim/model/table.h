@@ -45,9 +45,9 @@ enum {
 };
 
 /*
- * One tag. What is outside the lines is for everyone to read and write; names and numbers change only through the
- * functions. The order is that of use: what a lookup reads stands together in one cache line, from the middle of
- * uthash's handle to the name's first 32 bytes, which follow the entry.
+ * One tag. Any file may read and write the fields outside the dashed lines. Names and numbers change only through the
+ * functions. The fields are in the order of use: a lookup reads one cache line, from the middle of uthash's handle to
+ * the name's first 32 bytes, which follow the entry.
  */
 struct entry {
 	struct object object;  /* what it was when it was tagged: an entry is a belief until this is checked */
@@ -63,8 +63,8 @@ struct entry {
 	int fd;                /* the first of its descriptors */
 	/* ---- */
 	/*
-	 * all but ENTRY_ORPHAN and ENTRY_LOOSE are for everyone to write: bit by bit (|=, &=), since table_claim may be
-	 * at it
+	 * Any file may change all bits but ENTRY_ORPHAN and ENTRY_LOOSE, with |= and &= only: table_claim may change
+	 * the flags at the same time.
 	 */
 	_Atomic uint16_t flags;
 	enum entry_kind kind : 8;

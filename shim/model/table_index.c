@@ -52,7 +52,7 @@ static void put(struct table_index *v, const UT_hash_handle *entry)
 	v->places[at] = place_for(entry);
 }
 
-/* Who stands behind it because its place was taken moves up, or would not be found any more. */
+/* Entries behind it that were displaced from their place move up: else a lookup would stop at the gap. */
 static void take_out(struct table_index *v, const UT_hash_handle *entry)
 {
 	unsigned gap = entry->hashv & v->mask, at;

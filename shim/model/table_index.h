@@ -18,8 +18,8 @@ static inline unsigned hash_of(const char *name, size_t len, int id)
 }
 
 /*
- * uthash's key is only ours to compare: the id, whose place is in the line that a lookup reads. The name stands behind
- * the entry.
+ * uthash itself does not compare its key: we do. It is the id, which is in the cache line that a lookup reads. The name
+ * follows the entry in memory.
  */
 static inline const void *key_of(int id)
 {

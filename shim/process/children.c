@@ -27,7 +27,7 @@ static struct unknown {
 	int sharer; /* the pid, if it shares a listener; it may be no child of ours, but a child's */
 } *unknown;
 static size_t count;
-static int parent; /* whose they are: a forked child has a copy of this list */
+static int parent; /* the process that has these children: a forked child has a copy of this list */
 
 cpr_touched _Atomic int children_left;
 

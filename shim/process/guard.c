@@ -190,7 +190,7 @@ void guard_close(bool close)
 
 #ifdef CPR_DEBUG
 
-/* Nobody else is there: the library starts, or a child runs the hooks of its birth. */
+/* No other thread can use the table while the library starts, or while a child runs the hooks of its birth. */
 static bool is_alone_by_nature(void)
 {
 	return !birth_self->pid || birth_self->asking == self();
@@ -235,7 +235,7 @@ static __attribute__((hot)) void guard_before_fork(void)
 	sigset_t before;
 
 	if (unlikely(!birth_self->pid))
-		birth_own_memory(); /* a child's child needs to know whose it is */
+		birth_own_memory(); /* a child's child needs to know its parent */
 	if (forker == self()) {
 		forks_in_forks++;
 	} else if (holder == self()) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Other processes as /proc shows them: whose child one is, and what sockets it holds. Any signal handler may call
+ * Other processes as /proc shows them: the parent of each, and the sockets that it holds. Any signal handler may call
  * these; all keep errno.
  */
 #ifndef CPR_PROCESS_PROCINFO_H

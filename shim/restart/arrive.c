@@ -72,9 +72,9 @@ static bool is_sound(const struct entry *e)
 }
 
 /*
- * Of a stranger: it stands where something was closed behind the last generation's back, which opened its way through
- * the exec without a look (state.unseen), and would have been closed by the exec otherwise. Nobody expects it here: and
- * if it was a pid file, its lock would keep this generation from starting.
+ * Is the descriptor another object that the exec should have closed? The last generation's program closed the saved one
+ * unseen by the library, and reused the number. Leaving then cleared close-on-exec without a check (state.unseen). This
+ * generation does not know the object: if it is a locked pid file, the lock would keep the program from starting.
  */
 static bool came_by_mistake(const struct state *state, const struct entry *e)
 {

@@ -245,10 +245,10 @@ static uint64_t drain_worker_wanted(void)
 }
 
 /*
- * Nobody is left to retire this worker: it serves on. Once the owner has gone on to exec, lateness says nothing: the
- * next generation may take its time to be ready, and a worker that accepted then would take clients with it when it is
- * told to leave. An owner that execs looks dead for a moment: its first thread ends before the one that execs takes its
- * place.
+ * Has this worker no owner left that could retire it? Then it serves on. Once the owner has begun its exec, lateness
+ * proves nothing: the next generation may need long to be ready, and a worker that accepted meanwhile would lose those
+ * clients when it is retired. In an exec the owner looks dead for a moment: its main thread ends before the thread that
+ * execs takes its place.
  */
 static bool is_abandoned(uint64_t nonce)
 {

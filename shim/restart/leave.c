@@ -196,7 +196,7 @@ static bool has(char *const envp[], const char *variable)
 	return false;
 }
 
-/* Whose generation this is now: the one that its environment names may be dead, and another may have adopted it. */
+/* The variable of the present supervisor: the one in the environment may be dead, and another may have adopted us. */
 static char *supervisor_variable(void)
 {
 	static char variable[64];

@@ -64,7 +64,7 @@ static void drop_new_clients(int listener)
 	next_setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
-/* Nobody else has a use for it, so its flags are ours to change. */
+/* Accepts all that is queued. No other process uses this listener, so we may change its flags. */
 static size_t take_queue(int listener, int *into, size_t most)
 {
 	size_t n = 0;

@@ -156,7 +156,7 @@ static struct entry *find_tag(const char *name, int id)
 	return e;
 }
 
-/* Nobody has looked since it was loaded, or since it arrived. */
+/* Checks the object now: it was last checked when it was loaded or arrived. */
 static bool is_what_was_left(const struct entry *e)
 {
 	struct object now;
@@ -188,9 +188,9 @@ static int find_locked(const char *name, int id)
 }
 
 /*
- * What is the program's own is found without the lock and without a system call, wherever the table may be read. What
- * the last generation left is claimed without the lock, but getpid() must say that this is no vfork child, whose claim
- * would be its parent's.
+ * Finds the program's own tag without the lock and without a system call, wherever the table may be read. An orphan is
+ * claimed without the lock, but only after getpid() has shown that this is no vfork child: its claim would change the
+ * parent's table.
  */
 static int api_find(const char *name, int id)
 {
