@@ -255,7 +255,7 @@ static bool is_too_early(const struct supervisor *s, const struct caller *c)
 	return n > 0 && request.verb == PROTOCOL_RESTART;
 }
 
-/* One whose request waits is watched for its end only: it may give up, and its restart is not wanted any more. */
+/* While a caller's request waits, only the end of its line counts: it has given up, and its restart is dropped. */
 short callers_events(const struct supervisor *s, struct caller *c)
 {
 	c->early &= is_starting(s);

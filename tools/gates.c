@@ -40,8 +40,8 @@ struct workers {
 };
 
 /*
- * An owner that has given its rights up may not signal a worker that has them still: sniproxy binds in a process of
- * root, and serves in one of the user nobody. The supervisor rings such workers itself.
+ * An owner that has dropped its rights may not signal a worker that still has them: sniproxy binds in a process of
+ * root, and serves in one of the user `nobody`. The supervisor rings such workers itself.
  */
 static void find_out_of_reach(struct generation *g, struct workers *found)
 {

@@ -111,22 +111,22 @@ int generation_signal(const struct generation *g, int signo);
  */
 bool generation_is_apart(void);
 
-/* Notes all processes that descend from it now: when its owner is gone, nothing else tells whose they are. */
+/* Records all processes that descend from it now: after its owner's end, nothing else shows their generation. */
 void generation_note_members(struct generation *g);
 
-/* One more of those that it has exec'ed. */
+/* Records one more process that it exec'ed. */
 void generation_add_apart(struct generation *g, pid_t pid);
 
-/* Signals those of them that live (0: only counts them). How many. */
+/* Signals the recorded processes that live (0: only counts them). Returns how many. */
 size_t generation_signal_members(const struct generation *g, int signo);
 
-/* Is this process its owner, what was started, or a descendant of one of them? */
+/* Is this process its owner, the process that was started, or a descendant of one of them? */
 bool generation_has(const struct generation *g, pid_t pid);
 
-/* Whose process is this? Of those that have not ended; NULL: none's. */
+/* The generation of this process, among those that have not ended; NULL: none. */
 struct generation *generation_find(struct generation *all, pid_t pid);
 
-/* How many connections it has still; -1: it does not say. */
+/* The number of its remaining connections; -1: not known. */
 int64_t generation_left(const struct generation *g);
 
 /* Closes the lines on which it gives connections. */

@@ -213,8 +213,8 @@ static enum outcome take_process(struct taking *t, int state_fd, int line, int64
 }
 
 /*
- * A worker that connects by itself, and whose pid descends from the owner's: any process may connect to an abstract
- * name. -1: none does in time.
+ * Accepts the connection of a worker. Any process may connect to an abstract name, so its pid must descend from the
+ * owner's. -1: no worker connects in time.
  */
 static int await_worker(const struct client *client, int64_t until)
 {
@@ -330,7 +330,7 @@ int holdings_restore(struct holdings *h, int state_fd, int (*claim)(void *arg, c
 	return r;
 }
 
-/* One that was closed meanwhile, or whose number is another's, is not held. */
+/* A descriptor that was closed meanwhile, or that is another object now, is not held. */
 static int resume_one(struct holdings *h, const struct entry *e)
 {
 	int r;

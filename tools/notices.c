@@ -325,7 +325,7 @@ void notices_take(struct supervisor *s, struct generation *g)
 
 /* ---- what is not held any more ---- */
 
-/* Its processes may be many: those whose number it was are asked first. 1, 0; -ESRCH: it cannot be told. */
+/* A generation may have many processes: those that had the descriptor are asked first. 1, 0; -ESRCH: not known. */
 int notices_holds(const struct generation *g, uint64_t ino)
 {
 	const struct bound *b = bounds_find(&g->bounds, ino);

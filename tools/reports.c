@@ -66,8 +66,10 @@ void reports_become_ready(struct supervisor *s, struct generation *g)
 	reports_refresh_soon(s, io_now());
 }
 
-/* The library has seen that it has everything and waits. One whose predecessor has said READY=1 knows better when it is
- * ready. */
+/*
+ * The library reports that everything is claimed and that the program waits for work. If an earlier generation has sent
+ * READY=1, the supervisor waits for this one's, too.
+ */
 void reports_ready(struct supervisor *s, struct generation *g, const char *said)
 {
 	struct text report = TEXT_ON(g->report);
@@ -85,7 +87,7 @@ void reports_notified(struct supervisor *s, struct generation *g)
 		reports_become_ready(s, g);
 }
 
-/* A daemon's parent has ended: its number tells whose it is. */
+/* The parent of a daemon has ended: the number in the report names the generation. */
 static struct generation *orphaned_generation(const struct supervisor *s, int64_t number)
 {
 	for (struct generation *g = s->generations; g; g = g->next)

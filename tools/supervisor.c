@@ -248,7 +248,7 @@ static const struct timespec *timeout(const struct supervisor *s, struct timespe
 
 /* ---- the loop ---- */
 
-/* One descriptor that is listened to, and whose it is. */
+/* One descriptor that is polled, and what it belongs to. */
 struct source {
 	struct generation *generation;
 	struct caller *caller;

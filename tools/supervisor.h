@@ -26,7 +26,7 @@ struct supervisor_options {
 	bool filtered; /* nothing can be preloaded into the program: gateless.c */
 	bool one_at_a_time; /* the old generation ends before the next one starts: turn.c */
 	struct health health;
-	char **watched; /* files at whose change it is restarted, absolute */
+	char **watched; /* files; a change of one restarts the server; absolute paths */
 	size_t watched_count;
 };
 

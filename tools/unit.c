@@ -299,7 +299,7 @@ void unit_write(const struct unit *u, const struct unit_way *way, struct text *o
 		text_format(out, "TimeoutStopSec=%d\n", STOP_S);
 	if (is_true(u->runtime_directory) && !u->runtime_preserve) /* unix sockets in it are to be found again */
 		text_add(out, "RuntimeDirectoryPreserve=restart\n");
-	/* a server that takes another user itself is another's process for a root whose rights the unit limits */
+	/* if a server changes its user itself, a root without these capabilities may not signal or trace it */
 	if (is_true(u->capabilities) && !is_true(u->user))
 		text_add(out, "CapabilityBoundingSet=CAP_KILL CAP_SYS_PTRACE\n");
 	/* sandboxes: what the supervisor and the library ask of the kernel, beside what a server does; both settings

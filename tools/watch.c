@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Files at whose change the server is restarted: inotify says when to look, and stat whether anything is different. */
+/* A change of these files restarts the server. inotify tells when to look, and stat() whether a file has changed. */
 #define _GNU_SOURCE
 #include "watch.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Files at whose change the server is restarted. */
+/* A change of these files restarts the server. */
 #ifndef CPR_WATCH_H
 #define CPR_WATCH_H
 
