@@ -58,7 +58,7 @@ static struct thread {
 	bool inside, fails;
 } threads[THREADS_MAX];
 
-/* Of whom is it, in a handover? Its process, or that one's parent, is a generation. */
+/* In a handover: which generation has the thread? Its process, or its parent, is the generation's owner. */
 static int phase_of(pid_t tid, bool *first)
 {
 	char path[64], line[256];

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Unix sockets that are bound under a passing name and moved to their own: the supervisor asks whose file is there."""
+"""Unix sockets that are bound under a temporary name, then renamed: the supervisor finds which socket has the file."""
 import ctypes
 import json
 import os

@@ -206,7 +206,7 @@ static void write_script(FILE *script, const char *name, const struct panel *pan
 	size_t rows = (count + columns - 1) / columns, width = columns * PANEL_WIDTH,
 	       height = rows * PANEL_HEIGHT + LEGEND_HEIGHT;
 
-	/* a background of its own: whoever looks may have a dark one */
+	/* an explicit background: a viewer's may be dark */
 	fprintf(script,
 		"set terminal svg size %zu,%zu noenhanced font \"sans-serif,11\" background \"white\" rounded\nset "
 		"output \"%s.svg\"\n",

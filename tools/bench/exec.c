@@ -36,14 +36,14 @@ enum { SPARE = 64, FIRST = STDERR_FILENO + 1, WANTED_FROM = 7530 };
 #define WANTED_TIMES 1.5 /* what the system calls alone take */
 
 /*
- * What a child does. CALLS: the system calls that the library needs for each descriptor, and nothing else: is it open
- * and close-on-exec, off with that, and after the exec what it is, on again, and whose process this is.
+ * What a child does. BARE: inherits the descriptors, without the library. SAVED: saves and finds them. CALLS: makes
+ * only the system calls that the library needs for each: F_GETFD, F_SETFD; after the exec fstat, F_SETFD, getpid.
  */
 enum way { BARE, SAVED, CALLS };
 
 /*
- * What a child says when it has found all, in ns. `own`: of the process's own time, which exec does not begin anew;
- * nothing of it sleeps.
+ * A child's result when it has found all descriptors, in ns. `own`: the process's CPU time, which goes on over an exec.
+ * Nothing in it sleeps.
  */
 struct result {
 	int64_t own, whole, finding;

@@ -57,7 +57,7 @@ void plot_bars(const struct bench *bench, const char *name, const char *title, c
 		fprintf(data, "%zu %g %g %g \"%s\"\n", count - i, bars[i].ratio.median, bars[i].ratio.low,
 			bars[i].ratio.high, bars[i].what);
 	}
-	/* a background of its own: whoever looks may have a dark one */
+	/* an explicit background: a viewer's may be dark */
 	fprintf(script,
 		"set terminal svg size %d,%zu noenhanced font \"sans-serif,11\" background \"white\"\nset output "
 		"\"%s.svg\"\n",

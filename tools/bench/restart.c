@@ -28,7 +28,7 @@ static const struct {
 	{"from request to ready", "ms", COURSE_READY},
 };
 
-/* Of each pair, the i-th restarts of both: the first to the second. `names` says whose they are. */
+/* Adds the ratio, first to second, of each pair: the i-th restarts of both. `names` names the two. */
 static void add_pairs(struct bench *bench, const struct bench_line *names, const char *what, const char *unit,
 		      const double *ours, const double *theirs, size_t count)
 {
