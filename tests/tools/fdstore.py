@@ -27,6 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+HIGH = 2000     # above what a test holds
 
 
 class Manager:
@@ -63,11 +64,11 @@ class Manager:
             names = ":".join(name for name, _ in self.store)
             environment |= {"LISTEN_FDS": str(len(self.store)), "LISTEN_FDNAMES": names}
             inherited = [fd for _, fd in self.store]
-        moves = " ".join(f"{3 + i}<&{200 + i}" for i in range(len(inherited)))
+        moves = " ".join(f"{3 + i}<&{HIGH + i}" for i in range(len(inherited)))
         high = []
         for i, fd in enumerate(inherited):
-            os.dup2(fd, 200 + i, inheritable=True)
-            high.append(200 + i)
+            os.dup2(fd, HIGH + i, inheritable=True)
+            high.append(HIGH + i)
         shell = f"export LISTEN_PID=$$ WATCHDOG_PID=$$; exec \"$@\" {moves} " + " ".join(f"{fd}<&-" for fd in high)
         command = [EXEC, "-m", "handover", "--fdstore", *self.options, "--", *self.program,
                    self.prefix + str(self.port)]
@@ -116,6 +117,40 @@ def ask(connection):
     connection.request("GET", "/")
     answer = connection.getresponse()
     return answer.status, int(answer.read())
+
+
+# Three listeners: the first one's port is the last word, the others' are put in below.
+SEVERAL = HTTP.replace("http.server.Threading", """import threading
+servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) for port in PORTS]
+for one in servers:
+    threading.Thread(target=one.serve_forever, daemon=True).start()
+http.server.Threading""")
+
+
+def clients_of(ports, each):
+    clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE) for port in ports for _ in range(each)]
+    for client in clients:
+        ask(client)
+    return clients
+
+
+@test
+def a_restart_through_the_store_keeps_more_than_one_message_of_connections():
+    """A message between processes takes 253 descriptors at most, and the store has more."""
+    others = [free_port(), free_port()]
+    with Manager(code=SEVERAL.replace("PORTS", str(others))) as manager:
+        manager.start()
+        clients = clients_of([manager.port, *others], 102)
+        sockets, pids = [client.sock for client in clients], set()
+        for _ in range(2):
+            manager.stop()
+            assert manager.names() == ["cpr-carried"] * 306 + ["cpr-kept"] * 3 + ["cpr-state"], len(manager.store)
+            manager.start()
+            answers_now = {ask(client) for client in clients}
+            assert len(answers_now) == 1 and [client.sock for client in clients] == sockets, answers_now
+            pids |= answers_now
+            manager.until("the connections to leave the store", lambda: "cpr-carried" not in manager.names())
+        assert len(pids) == 2, pids
 
 
 def kill_all(manager, server):
