@@ -55,6 +55,24 @@ static inline int drain_enter(int fd, struct conn *c, bool now)
 	return likely(!atomic_load_explicit(&drain_active, memory_order_relaxed)) ? 0 : drain_hold_back(me, fd, c, now);
 }
 
+/*
+ * Is this thread between the kernel's end of a recvmsg() and the note of what it has brought? `fd` is what its place in
+ * process/active_calls.h says. For the task.
+ */
+bool drain_receives(int tid, int fd);
+
+/* The same for recvmsg() by something that is no connection: it is never held back. */
+static inline void drain_begin_receiving(void)
+{
+	drain_come_in(ACTIVE_CALLS_RECEIVES);
+}
+
+static inline void drain_note_received(void)
+{
+	if (likely(active_calls_self != NULL))
+		atomic_store_explicit(&active_calls_self->fd, ACTIVE_CALLS_NOTES, memory_order_release);
+}
+
 static inline void drain_exit(void)
 {
 	if (likely(active_calls_self != NULL))

@@ -8,6 +8,7 @@
 #include "process/birth.h"
 #include "process/guard.h"
 #include "base/full.h"
+#include "base/io.h"
 #include "base/next.h"
 #include "model/tag.h"
 
@@ -28,6 +29,7 @@ enum {
 	LOOKS = 2,
 	/* the channel can be written to, as the program's loop will be told at once: it must not spin */
 	PAUSE_NS = 1000000,
+	ACKNOWLEDGED_NS = 500000000, /* from the drain's begin */
 };
 
 _Atomic bool scm_send_any;
@@ -39,6 +41,7 @@ static struct channel {
 } channels[CHANNELS_MAX];
 static _Atomic int channel_count;
 static int settled_looks;
+static int64_t looked_anew_at;
 
 /*
  * Calls `each` with every connection of ours in a message, until it says true. True: it did. A length that the kernel
@@ -191,9 +194,28 @@ static bool has_unreceived(int fd)
 	return !next_ioctl(fd, SIOCOUTQ, &unreceived) && unreceived > 0;
 }
 
+/*
+ * node's primary keeps what it has given until the worker says that it has it. A worker that is starting may have taken
+ * the message from the channel, and not have got to it yet; nor is it rung, if this is the first that it needs the
+ * library for. The kernel's counts say whether any process has read of the connection.
+ */
+static bool is_acknowledged(void)
+{
+	if (io_now() - looked_anew_at > ACKNOWLEDGED_NS)
+		return true;
+	for (int fd = conn_next(0); fd >= 0; fd = conn_next(fd + 1)) {
+		struct conn *c = conn_at(fd);
+
+		if (c && c->flags & CONN_PASSED && conn_untouched(c) && conn_seen_whole(c, fd))
+			return false;
+	}
+	return true;
+}
+
 void scm_send_look_anew(void)
 {
 	settled_looks = 0;
+	looked_anew_at = io_now();
 }
 
 bool scm_send_is_settled(void)
@@ -204,7 +226,7 @@ bool scm_send_is_settled(void)
 	for (int i = 0; quiet && i < n; i++)
 		quiet = !object_still(&channels[i].object, channels[i].fd) ||
 			(!is_being_written(channels[i].fd) && !has_unreceived(channels[i].fd));
-	settled_looks = quiet ? settled_looks + 1 : 0;
+	settled_looks = quiet && is_acknowledged() ? settled_looks + 1 : 0;
 	errno = saved_errno;
 	return !n || settled_looks >= LOOKS;
 }

@@ -26,7 +26,8 @@ void scm_send_end(const struct msghdr *message, bool sent);
 
 /*
  * In a drain: has all that was given been received? Asked again and again: once it has said so twice since
- * scm_send_look_anew, nothing is on its way any more.
+ * scm_send_look_anew, nothing is on its way any more. What the program keeps, although it has given it, counts as on
+ * its way for half a second at the most.
  */
 void scm_send_look_anew(void);
 bool scm_send_is_settled(void);

@@ -8,9 +8,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/* Not in a call that takes anything; in recvmsg(), which may bring a connection; about to note what it has brought. */
+enum { ACTIVE_CALLS_NONE = -1, ACTIVE_CALLS_RECEIVES = -2, ACTIVE_CALLS_NOTES = -3 };
+
 struct active_call {
 	_Atomic int tid; /* 0: free */
-	_Atomic int fd;  /* what the thread is reading or accepting on; -1: nothing */
+	_Atomic int fd;  /* what the thread is reading or accepting on; or one of the above */
 };
 
 /* This thread's place; NULL: it has none yet, or there is no room. */

@@ -48,6 +48,7 @@ bool procinfo_look(int pid, struct procinfo *proc)
 	text_add_bytes(&name, begin + 1, (size_t)(at - begin - 1));
 	proc->dead = at[2] == 'Z' || at[2] == 'X';
 	proc->stopped = at[2] == 'T' || at[2] == 't';
+	proc->sleeps = at[2] == 'S';
 	proc->parent = (int)procinfo_number_at(at + 4);
 	proc->flags = 0;
 	for (int field = 2; field < 22 && at; field++) {

@@ -14,6 +14,7 @@ struct procinfo {
 	unsigned flags;      /* the kernel's */
 	bool dead;           /* and not waited for yet */
 	bool stopped;        /* by a signal, or a tracer */
+	bool sleeps;         /* in a call that a signal ends, and nothing has woken it */
 	uint64_t start_time; /* as procinfo_start_time, which knows none of the dead */
 	char name[64];       /* the kernel's: 15 bytes */
 };

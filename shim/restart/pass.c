@@ -281,6 +281,10 @@ static size_t accepting(void)
 	for (int i = 0; i < active_calls_top(); i++) {
 		int tid = atomic_load(&active_calls_at(i)->tid), fd = atomic_load(&active_calls_at(i)->fd);
 
+		if (tid && drain_receives(tid, fd)) {
+			line.waits = true;
+			n++;
+		}
 		if (!tid || fd < 0 || conn_at(fd))
 			continue;
 		threads_ring(tid);

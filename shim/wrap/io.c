@@ -187,11 +187,13 @@ static __attribute__((noinline)) void took_rights(const struct msghdr *message)
 	}
 }
 
-static inline ssize_t heard(ssize_t r, const struct msghdr *message)
+/* In one piece with the call: a drain must not take this process for done between the two. */
+static inline void heard(ssize_t r, const struct msghdr *message)
 {
-	if (unlikely(r >= 0 && message->msg_control && message->msg_controllen) && !sandboxed())
-		took_rights(message);
-	return r;
+	if (likely(r < 0 || !message->msg_control || !message->msg_controllen) || sandboxed())
+		return;
+	drain_note_received();
+	took_rights(message);
 }
 
 static void took_message(struct conn *c, ssize_t r, const struct msghdr *message, int flags)
@@ -204,8 +206,16 @@ static void took_message(struct conn *c, ssize_t r, const struct msghdr *message
 
 CPR_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return heard(READ(fd, flags, 1, next_recvmsg(fd, message, flags), took_message(c_, r_, message, flags)),
-		     message);
+	bool told = false;
+	ssize_t r;
+
+	drain_begin_receiving();
+	r = READ(fd, flags, 1, next_recvmsg(fd, message, flags),
+		 (took_message(c_, r_, message, flags), heard(r_, message), told = true));
+	if (!told)
+		heard(r, message);
+	drain_exit();
+	return r;
 }
 
 static void took_messages(struct conn *c, int r, const struct mmsghdr *messages, int flags)
@@ -218,11 +228,14 @@ static void took_messages(struct conn *c, int r, const struct mmsghdr *messages,
 
 CPR_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout)
 {
-	int r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout),
-		     took_messages(c_, r_, messages, flags));
+	int r;
 
+	drain_begin_receiving();
+	r = READ(fd, flags, n, next_recvmmsg(fd, messages, n, flags, timeout), took_messages(c_, r_, messages, flags));
+	drain_note_received();
 	for (int i = 0; i < r; i++)
 		heard(0, &messages[i].msg_hdr);
+	drain_exit();
 	return r;
 }
 

@@ -3,10 +3,11 @@
 
 import os
 import signal
+import sys
 
-from details import run_checks
+from details import Bench, run_checks
 from exec_workers import CHECKS as SHARED, CLIENTS, asked, serving, workers_of
-from harness import Failure, await_until
+from harness import HERE, Failure, await_until
 
 SCRIPT = "handing.py"
 
@@ -44,7 +45,25 @@ def what_is_on_its_way_is_received(result, options):
             old = workers_of(bench)
 
 
-CHECKS = [(check, SCRIPT) for check in SHARED] + [(what_is_on_its_way_is_received,)]
+def what_is_not_answered_for_is_awaited(result, options):
+    """The other program has received the connection, and declines it only when the drain has begun."""
+    def prepare(room):
+        return [sys.executable, "-B", os.path.join(HERE, "declining.py"), "127.0.0.1", str(room.port)]
+    with Bench(result, options, "declining", prepare) as bench:
+        bench.server.await_ready()
+        bench.client().ask("/")
+        for _ in range(5):
+            client = bench.client()
+            client.send("/")
+            if not await_until(lambda: queue(bench) == 0, 5):
+                raise Failure("the primary does not accept")
+            said = bench.restart()
+            result.expect(said["cut"] == 0, f"cprctl says {said}")
+            client.receive()
+
+
+CHECKS = [(check, SCRIPT) for check in SHARED] + [(what_is_on_its_way_is_received,),
+                                                  (what_is_not_answered_for_is_awaited,)]
 
 
 def run(options):
