@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -21,6 +22,19 @@ void newfd_lift_limit(bool on, struct rlimit *before)
 	all = (struct rlimit){before->rlim_max, before->rlim_max};
 	if (before->rlim_cur < before->rlim_max)
 		next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, on ? &all : before, NULL);
+}
+
+bool newfd_has_free(size_t wanted)
+{
+	int saved_errno = errno;
+	struct rlimit limit;
+
+	if (next_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit))
+		return true;
+	for (rlim_t fd = limit.rlim_cur < INT_MAX ? limit.rlim_cur : INT_MAX; fd-- > 0 && wanted;)
+		wanted -= next_fcntl((int)fd, F_GETFD, NULL) < 0;
+	errno = saved_errno;
+	return !wanted;
 }
 
 /* All numbers up to the soft limit are in use: with the hard one, for a moment. False: that is not why it failed. */

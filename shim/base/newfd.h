@@ -4,6 +4,7 @@
 #define CPR_BASE_NEWFD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/resource.h>
 
 /*
@@ -12,6 +13,12 @@
  * is lost. Numbers above a limit stay good when that is as it was.
  */
 void newfd_lift_limit(bool on, struct rlimit *before);
+
+/*
+ * Are so many numbers free below the soft limit? They are looked at from above, where most are, and not taken: code
+ * that took them to see lost connections that another thread received in that moment.
+ */
+bool newfd_has_free(size_t wanted);
 
 /*
  * What the calls of these names do, close-on-exec, also where the program has all numbers in use up to its soft limit:

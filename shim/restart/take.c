@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/newfd.h"
 #include "base/next.h"
 #include "base/raw.h"
 #include "deliver/linger.h"
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 /* How often the line is looked at: it does not wake the task. */
-enum { STEP_MS = 2, MOST_STEP_MS = 50, BATCHES = 8 };
+enum { STEP_MS = 2, MOST_STEP_MS = 50, BATCHES = 8, PROGRAMS = 4 };
 
 static int line = -1;
 static bool ours; /* it was asked of this process */
@@ -126,16 +127,19 @@ bool take_delivers_here(void)
 	return ours || roster_elect();
 }
 
-/* Are there numbers for a whole batch? What comes out of a message and finds none is lost. */
+/*
+ * Are there numbers for the next batch? What comes out of a message and finds none is lost. Some are the program's: it
+ * accepts and opens meanwhile.
+ */
 static bool has_numbers(void)
 {
-	int spare[PROTOCOL_BATCH_MAX], n = 0;
+	struct protocol_batch next;
+	ssize_t n = raw_recv(line, &next, sizeof(next), MSG_PEEK | MSG_DONTWAIT);
+	size_t wanted = n == (ssize_t)sizeof(next) && next.count < PROTOCOL_BATCH_MAX ? next.count : PROTOCOL_BATCH_MAX;
 
-	while (n < PROTOCOL_BATCH_MAX && (spare[n] = next_fcntl(line, F_DUPFD_CLOEXEC, NULL)) >= 0)
-		n++;
-	for (int i = 0; i < n; i++)
-		raw_close(spare[i]);
-	return n == PROTOCOL_BATCH_MAX;
+	if (n <= 0) /* a reset is told once, and what was sent ahead of it is there at the next look */
+		return !n || errno != ECONNRESET;
+	return newfd_has_free(wanted + PROGRAMS);
 }
 
 static size_t passed_with(struct msghdr *message, int *fds)

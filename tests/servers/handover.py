@@ -95,16 +95,17 @@ def children(pid):
 # ---- a server under supervision, and its clients ----
 
 class Scene:
-    def __init__(self, setup, options, result, *more, loaded=True):
+    def __init__(self, setup, options, result, *more, loaded=True, before=()):
         self.setup, self.options, self.result, self.loaded = setup, options, result, loaded
         self.room = Room(setup.name, setup.unix)
         self.server = self.load = None
-        self.more = more
+        self.more, self.before = more, before
 
     def __enter__(self):
         try:
             command = self.setup.prepare(self.room)
-            self.server = Server(command, self.room, self.options, cpr=("-m", "handover", *self.setup.cpr, *self.more))
+            self.server = Server(command, self.room, self.options, cpr=("-m", "handover", *self.setup.cpr, *self.more),
+                                 before=self.before)
             self.server.await_ready()
             if not await_until(lambda: self.is_up(), 20):
                 raise Failure("the first generation is not ready")
