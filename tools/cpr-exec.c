@@ -131,6 +131,7 @@ static int supervise(const char *path, char **argv)
 	asked->supervisor.drain_s =
 		take_setting(SETTINGS_DRAIN, asked->supervisor.one_at_a_time ? DRAIN_DEFAULT : HANDOVER_DRAIN_DEFAULT);
 	asked->supervisor.ready_timeout_s = take_setting(SETTINGS_READY_TIMEOUT, READY_TIMEOUT_DEFAULT);
+	asked->supervisor.stop_timeout_s = take_setting(SETTINGS_STOP_TIMEOUT, 0);
 	grace = take_setting(SETTINGS_GRACE, GRACE_DEFAULT) + (grace_is_whole ? 0 : asked->supervisor.ready_timeout_s);
 	snprintf(digits, sizeof(digits), "%d", grace < SECONDS_MAX ? grace : SECONDS_MAX);
 	/* it counts from the start, and a generation may be behind its gate for so long */

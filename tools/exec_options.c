@@ -57,8 +57,9 @@ static const char usage_text[] =
 	"      --canary=PERCENT[:SEC]\n"
 	"                            for SEC seconds (30) the new one takes a share of the clients only\n"
 	"      --watch=FILE          a change of FILE restarts the program, half a second later\n"
-	"      --fdstore             `systemctl restart` loses nothing: listeners and idle connections\n"
-	"                            wait in the service manager's descriptor store\n"
+	"      --fdstore[=N]         `systemctl restart` loses nothing: listeners and idle connections\n"
+	"                            wait in the service manager's descriptor store, which takes N\n"
+	"      --stop-timeout=SEC    a server that was told to end is killed after that time (5)\n"
 	"      --crash-limit=N/SEC   so often is a server that crashes started again (5/60)\n"
 	"      --attach=PID          starts the command of PID, a server without cpr, again with its\n"
 	"                            listeners, and ends PID when that serves; --dry-run only shows\n"
@@ -95,12 +96,13 @@ enum {
 	OPT_ADOPT,
 	OPT_CANARY,
 	OPT_ONE_AT_A_TIME,
+	OPT_STOP_TIMEOUT,
 };
 
 /* +: the first word that is no option is the command */
 static const char short_options[] = "+m:k:x:c:f:d:g:p:u:t:l:hV";
 
-enum { BARE = 0, VALUE = 1, HANDOVER = 2 /* for that mode only */ };
+enum { BARE = 0, VALUE = 1, MAYBE = 2 /* a value, or none */, HANDOVER = 4 /* for that mode only */ };
 
 /* What an option does: `word` is the setting that it makes, or the rule. */
 struct action {
@@ -273,9 +275,12 @@ static void take_no_defaults(const struct action *action, const char *value)
 
 static void take_fdstore(const struct action *action, const char *value)
 {
-	(void)action;
-	(void)value;
+	const char *error = NULL;
+
 	given.supervisor.fdstore = true;
+	given.supervisor.store_max = value ? (int)strtonum(value, 1, INT32_MAX, &error) : 0;
+	if (error)
+		errx(USAGE, "%s \"%s\" is %s: give what FileDescriptorStoreMax= says", action->name, value, error);
 }
 
 static void take_one_at_a_time(const struct action *action, const char *value)
@@ -418,6 +423,7 @@ static const struct action actions[] = {
 	{'t', "--test", VALUE, take_command, SETTINGS_TEST, 0},
 	{OPT_READY_TIMEOUT, "--ready-timeout", VALUE, take_number, SETTINGS_READY_TIMEOUT, 1},
 	{OPT_RETIRE_SIGNAL, "--retire-signal", VALUE, take_signal, SETTINGS_RETIRE_SIGNAL, 0},
+	{OPT_STOP_TIMEOUT, "--stop-timeout", VALUE | HANDOVER, take_number, SETTINGS_STOP_TIMEOUT, 1},
 	{OPT_RESTART_SIGNAL, "--restart-signal", VALUE, take_signal, SETTINGS_RESTART_SIGNAL, 0},
 	{OPT_IO_URING, "--io-uring", VALUE, take_io_uring, SETTINGS_IO_URING, 0},
 	{OPT_READY_HTTP, "--ready-http", VALUE | HANDOVER, take_ready_http, NULL, 0},
@@ -428,7 +434,7 @@ static const struct action actions[] = {
 	{OPT_WATCH, "--watch", VALUE | HANDOVER, take_watch, NULL, 0},
 	{OPT_ROLLBACK, "--rollback", VALUE | HANDOVER, take_rollback, NULL, 0},
 	{OPT_CANARY, "--canary", VALUE | HANDOVER, take_canary, NULL, 0},
-	{OPT_FDSTORE, "--fdstore", HANDOVER, take_fdstore, NULL, 0},
+	{OPT_FDSTORE, "--fdstore", MAYBE | HANDOVER, take_fdstore, NULL, 0},
 	{OPT_ONE_AT_A_TIME, "--one-at-a-time", HANDOVER, take_one_at_a_time, NULL, 0},
 	{OPT_CRASH_LIMIT, "--crash-limit", VALUE | HANDOVER, take_crash_limit, NULL, 0},
 	{'l', "--log", VALUE, take_log, SETTINGS_LOG, 0},
@@ -472,8 +478,9 @@ struct exec_options *exec_options_read(int argc, char **argv)
 	int option;
 
 	for (size_t i = 0; i < countof(actions); i++)
-		long_options[i] = (struct option){actions[i].name + strlen("--"), actions[i].kind & VALUE, NULL,
-						  actions[i].option};
+		long_options[i] = (struct option){.name = actions[i].name + strlen("--"),
+						  .has_arg = actions[i].kind & (VALUE | MAYBE),
+						  .val = actions[i].option};
 	while ((option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
 		take_option(option, optarg);
 	given.command = argv + optind;

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
+#include <bsd/stdlib.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,6 +28,24 @@ static void put(struct supervisor *s, const char *name, int fd)
 
 	text_format(&t, "FDSTORE=1\nFDNAME=%s\nFDPOLL=0\n", name);
 	notify_send(s, text, t.used, fd);
+}
+
+/* So many descriptors does the manager take: systemd says it from version 254 on. */
+static size_t store_limit(const struct supervisor *s)
+{
+	const char *said = getenv("FDSTORE");
+	const char *error;
+	long long most = said ? strtonum(said, 1, INT32_MAX, &error) : 0;
+
+	if (most <= 0)
+		most = s->options.store_max;
+	return most > 0 ? (size_t)most : SIZE_MAX;
+}
+
+/* Listeners and the state, without which the listeners cannot be known again. */
+static size_t store_needs(const struct supervisor *s)
+{
+	return holdings_count(&s->holdings) + 1;
 }
 
 static void put_number(struct supervisor *s, const char *format, uint64_t number, int fd)
@@ -65,6 +84,18 @@ static void await_manager(struct supervisor *s)
 static bool may_store(const struct supervisor *s)
 {
 	return s->options.fdstore && s->notify.manager;
+}
+
+static bool store_takes_all(struct supervisor *s)
+{
+	bool takes = store_needs(s) <= store_limit(s);
+
+	if (!takes && !s->store.said_small)
+		supervisor_say("the manager's store takes %zu descriptors, and the listeners need %zu: nothing is "
+			       "stored (FileDescriptorStoreMax=)",
+			       store_limit(s), store_needs(s));
+	s->store.said_small = !takes;
+	return takes;
 }
 
 /* Those that are held no more leave the store: else their ports would be open with no process behind them. */
@@ -115,7 +146,7 @@ void fdstore_keep(struct supervisor *s)
 {
 	cleanup_fd int state = -1;
 
-	if (!may_store(s) || !holdings_count(&s->holdings))
+	if (!may_store(s) || !holdings_count(&s->holdings) || !store_takes_all(s))
 		return;
 	drop_gone(s);
 	for (const struct entry *e = table_first(s->holdings.table); e; e = table_after(e))
@@ -127,10 +158,34 @@ void fdstore_keep(struct supervisor *s)
 		put(s, STATE_NAME, state);
 }
 
+/* With what has come unread, close(2) would send RST instead of FIN. */
+static void close_in_order(int fd)
+{
+	char scratch[4096];
+
+	shutdown(fd, SHUT_WR);
+	while (recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT) > 0)
+		;
+}
+
+/* Listeners first: the manager refuses what is too much without a word. */
+static void put_carried(struct supervisor *s, uint64_t value, int fd)
+{
+	size_t needs = store_needs(s), limit = store_limit(s);
+
+	if (needs < limit && s->store.idle_stored < limit - needs) {
+		put_number(s, CARRIED_NAME, value, fd);
+		s->store.idle_stored++;
+		return;
+	}
+	close_in_order(fd);
+	s->store.idle_closed++;
+}
+
 void fdstore_carry(struct supervisor *s, struct batch *batch)
 {
 	for (uint32_t i = 0; i < batch->head.count; i++)
-		put_number(s, CARRIED_NAME, batch->head.value[i], batch->fds[i]);
+		put_carried(s, batch->head.value[i], batch->fds[i]);
 	batch_close(batch);
 }
 
@@ -142,7 +197,7 @@ static void store_waiting(struct supervisor *s)
 	while (store->carried_count) {
 		const struct carried *one = &store->carried[--store->carried_count];
 
-		put_number(s, CARRIED_NAME, one->value, one->fd);
+		put_carried(s, one->value, one->fd);
 		close(one->fd);
 	}
 	if (s->has_pending)
@@ -181,14 +236,19 @@ bool fdstore_leave(struct supervisor *s)
 		leave_gateless(s);
 		return false;
 	}
-	if (holdings_take(&s->holdings, old->owner, BARRIER_MS, &why) ||
-	    gates_swap(s, old, NULL, &gate_us, &why)) {
+	if (holdings_take(&s->holdings, old->owner, BARRIER_MS, &why)) {
+		supervisor_say("what PID %d has cannot be handed over: %s", (int)old->owner, reason);
+		return false;
+	}
+	if (!store_takes_all(s))
+		return false;
+	if (gates_swap(s, old, NULL, &gate_us, &why)) {
 		supervisor_say("what PID %d has cannot be handed over: %s", (int)old->owner, reason);
 		return false;
 	}
 	fdstore_keep(s);
 	reexec_call_off(s, "the supervisor was told to end");
-	notify_more_time(s, DRAIN_S + 2 * KILL_AFTER_S); /* a unit may allow less */
+	notify_more_time(s, DRAIN_S + lives_stop_timeout(s) + KILL_AFTER_S); /* a unit may allow less */
 	s->ending = true;
 	s->start_again_at = 0;
 	s->serving = NULL;
@@ -205,6 +265,10 @@ bool fdstore_leave(struct supervisor *s)
 
 void fdstore_end(struct supervisor *s)
 {
+	if (s->store.idle_closed)
+		supervisor_say("%zu of %zu idle connections were closed: the manager's store takes %zu descriptors "
+			       "(FileDescriptorStoreMax=)",
+			       s->store.idle_closed, s->store.idle_closed + s->store.idle_stored, store_limit(s));
 	if (s->store.leaving)
 		await_manager(s);
 }

@@ -46,6 +46,8 @@ static const struct saved_field supervisor_fields[] = {
 	NUMBER(struct supervisor, options.crash_limit),
 	NUMBER(struct supervisor, options.crash_window_s),
 	NUMBER(struct supervisor, options.fdstore),
+	NUMBER(struct supervisor, options.store_max),
+	NUMBER(struct supervisor, options.stop_timeout_s),
 	NUMBER(struct supervisor, options.filtered),
 	NUMBER(struct supervisor, options.one_at_a_time),
 	TEXT(struct supervisor, options.health.path),

@@ -79,9 +79,16 @@ size_t lives_draining(const struct supervisor *s, uint32_t *connections)
 	return n;
 }
 
-/* Told to leave: killed 5 s later. */
+int lives_stop_timeout(const struct supervisor *s)
+{
+	return s->options.stop_timeout_s ? s->options.stop_timeout_s : KILL_AFTER_S;
+}
+
+/* Told to leave: killed after --stop-timeout, or at the end of its drain if that is later. */
 void lives_retire(struct supervisor *s, struct generation *g, int signo)
 {
+	int64_t by = io_now() + lives_stop_timeout(s) * SECOND;
+
 	if ((g->phase == GENERATION_DRAINING || g->phase == GENERATION_KEPT) && generation_left(g) > 0)
 		s->figures.cut += (uint64_t)generation_left(g);
 	if (g->phase != GENERATION_FAILED && g->phase != GENERATION_GATED)
@@ -92,8 +99,8 @@ void lives_retire(struct supervisor *s, struct generation *g, int signo)
 		generation_signal(g, signo);
 	if (s->options.one_at_a_time) /* it may be saving what it has, for minutes */
 		g->leave_by = 0;
-	else if (!g->leave_by)
-		g->leave_by = io_now() + KILL_AFTER_S * SECOND;
+	else if (g->leave_by < by)
+		g->leave_by = by;
 }
 
 /* ---- starting ---- */
@@ -237,7 +244,7 @@ static void serving_ended(struct supervisor *s, struct generation *g)
 	s->serving = NULL;
 	s->status = g->status;
 	g->phase = GENERATION_RETIRING;
-	g->leave_by = io_now() + KILL_AFTER_S * SECOND;
+	g->leave_by = io_now() + lives_stop_timeout(s) * SECOND;
 	generation_signal_members(g, s->options.retire_signal);
 	turn_ended(s, g);
 	if (!s->ending && rollback_after_end(s))
@@ -272,7 +279,7 @@ static void generation_ended(struct supervisor *s, struct generation *g)
 	} else {
 		generation_signal_members(g, s->options.retire_signal);
 		g->phase = g->phase == GENERATION_FAILED ? GENERATION_FAILED : GENERATION_RETIRING;
-		g->leave_by = g->leave_by ? g->leave_by : io_now() + KILL_AFTER_S * SECOND;
+		g->leave_by = g->leave_by ? g->leave_by : io_now() + lives_stop_timeout(s) * SECOND;
 	}
 }
 

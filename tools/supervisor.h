@@ -22,7 +22,9 @@ struct supervisor_options {
 	int crash_limit, crash_window_s;
 	struct attach *attach; /* a server that runs already, which the first generation follows; NULL: none */
 	struct adopt *adopt;   /* a server that has lost its supervisor; NULL: none */
+	int stop_timeout_s; /* a server that was told to end is killed after it; 0: KILL_AFTER_S */
 	bool fdstore;  /* what is held survives in the service manager's descriptor store */
+	int store_max; /* so many descriptors that store takes; 0: not known */
 	bool filtered; /* nothing can be preloaded into the program: gateless.c */
 	bool one_at_a_time; /* the old generation ends before the next one starts: turn.c */
 	struct health health;

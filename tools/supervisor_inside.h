@@ -132,6 +132,8 @@ struct store {
 	struct carried *carried;
 	size_t carried_count;
 	bool leaving; /* connections that generations pass go into the store */
+	size_t idle_stored, idle_closed; /* of the connections at the end */
+	bool said_small; /* that it takes too few */
 };
 
 /* The exec of the supervisor's own new version. */
@@ -197,6 +199,7 @@ bool lives_adopt(struct supervisor *s); /* a server that runs already and has lo
 void lives_adopted_ended(struct supervisor *s, struct generation *g);
 void lives_add(struct supervisor *s, struct generation *g, int number);
 void lives_remove(struct supervisor *s, struct generation *g);
+int lives_stop_timeout(const struct supervisor *s); /* in seconds */
 void lives_retire(struct supervisor *s, struct generation *g, int signo); /* sends signo, later SIGKILL */
 void lives_end_all(struct supervisor *s, int signo);
 void lives_tell_end(const struct generation *g, struct text *why); /* how the next generation ended */

@@ -13,7 +13,12 @@
 
 #define CALLS "pidfd_open pidfd_getfd pidfd_send_signal kcmp"
 
-enum { STOP_S = 30, STORE_MAX = 4096 }; /* --fdstore drains for 10 seconds, and ends what is left in 5 */
+enum {
+	STOP_S = 30, /* --fdstore drains for 10 seconds, and ends what is left in 5 */
+	STORE_MAX = 4096,
+	KILLED_S = 5, /* so cpr-exec does without --stop-timeout */
+	MOST_S = 86400,
+};
 
 /* ---- reading ---- */
 
@@ -245,24 +250,85 @@ bool unit_program(const struct unit *u, struct text *program)
 
 /* ---- the drop-in ---- */
 
-/* Is it said, in seconds, and too short for the drain of --fdstore? 0 is forever. */
+/* The seconds of a unit of time, as systemd.time(7) has it; 0: it is none. */
+static double seconds_of(const char *word, size_t n)
+{
+	static const struct {
+		const char *words;
+		double seconds;
+	} units[] = {
+		{" us usec ", 1e-6},
+		{" ms msec ", 1e-3},
+		{"  s sec second seconds ", 1},
+		{" m min minute minutes ", 60},
+		{" h hr hour hours ", 3600},
+		{" d day days ", 86400},
+		{" w week weeks ", 7 * 86400},
+	};
+	char padded[16];
+	struct text t = TEXT_ON(padded);
+
+	text_add(&t, " ");
+	text_add_bytes(&t, word, n);
+	text_add(&t, " ");
+	for (size_t i = 0; !t.cut && i < countof(units); i++)
+		if (strstr(units[i].words, padded))
+			return units[i].seconds;
+	return 0;
+}
+
+/* "90", "1min 30s"; -1: it is not said, or not understood. 0 is forever, as "infinity" is. */
+static double stop_seconds(const struct unit *u)
+{
+	const char *at = u->timeout_stop;
+	double sum = 0;
+
+	if (!at)
+		return -1;
+	if (!strcmp(at, "infinity"))
+		return 0;
+	while (*at) {
+		char *end;
+		double value = strtod(at, &end);
+		size_t n;
+
+		if (end == at || value < 0)
+			return -1;
+		at = end + strspn(end, " \t");
+		n = strspn(at, "abcdefghijklmnopqrstuvwxyz");
+		if (!seconds_of(at, n))
+			return -1;
+		sum += value * seconds_of(at, n);
+		at += n + strspn(at + n, " \t");
+	}
+	return sum;
+}
+
+/* The server's own time to end: after it cpr-exec kills it. */
+static int stop_timeout(const struct unit *u)
+{
+	double seconds = stop_seconds(u);
+
+	return !seconds || seconds > MOST_S ? MOST_S : seconds > KILLED_S ? (int)seconds : 0;
+}
+
+/* Too soon for the drain of --fdstore? */
 static bool stops_too_soon(const struct unit *u)
 {
-	char *unit = NULL;
-	double value = u->timeout_stop ? strtod(u->timeout_stop, &unit) : 0;
+	double seconds = stop_seconds(u);
 
-	if (!value || unit == u->timeout_stop)
-		return false;
-	return !strncmp(unit, "ms", 2) || ((!*unit || !strcmp(unit, "s") || !strcmp(unit, "sec")) && value < STOP_S);
+	return seconds > 0 && seconds < STOP_S;
 }
 
 static void add_exec(const struct unit *u, const struct unit_way *way, struct text *out)
 {
-	text_format(out, "%s --mode=handover --fdstore", way->exec);
+	text_format(out, "%s --mode=handover --fdstore=%d", way->exec, STORE_MAX);
 	if (way->alone) /* clients wait for seconds: those that are connected too */
 		text_add(out, " --one-at-a-time --carry=tcp:*");
 	if (is_true(u->kill_signal) && strcmp(u->kill_signal, "SIGTERM") && strcmp(u->kill_signal, "15"))
 		text_format(out, " --retire-signal=%s", u->kill_signal);
+	if (!way->alone && stop_timeout(u))
+		text_format(out, " --stop-timeout=%d", stop_timeout(u));
 	if (u->pid_file)
 		text_format(out, " --unlink=%s%s", *u->pid_file == '/' || *u->pid_file == '%' ? "" : "/run/",
 			    u->pid_file);

@@ -19,6 +19,7 @@
 #define SETTINGS_RESTART_SIGNAL "CPR_RESTART_SIGNAL" /* a signal that restarts, 0: none */
 #define SETTINGS_IO_URING "CPR_IO_URING"             /* deny (the default) or allow */
 #define SETTINGS_LOG "CPR_LOG"                       /* LEVEL or LEVEL:FILE, the file absolute */
+#define SETTINGS_STOP_TIMEOUT "CPR_STOP_TIMEOUT"     /* for the supervisor: a server told to end is killed after it */
 /* Of cpr-exec, and so of the program: what it starts in turn inherits all these. */
 #define SETTINGS_PID "CPR_PID"
 #define SETTINGS_REPLACE_SIGNAL "CPR_REPLACE_SIGNAL" /* a number: under a supervisor, the program never gets it */

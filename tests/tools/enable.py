@@ -113,7 +113,7 @@ def enable_writes_the_drop_in_of_a_simple_service():
         lines = machine.enabled(PLAIN)
         assert lines[1:] == [
             "[Service]", "Type=notify", "NotifyAccess=main", "PIDFile=", "ExecStart=",
-            f"ExecStart={BUILD}/cpr-exec --mode=handover --fdstore -- /usr/bin/python3 -m http.server",
+            f"ExecStart={BUILD}/cpr-exec --mode=handover --fdstore=4096 -- /usr/bin/python3 -m http.server",
             "ExecReload=", f"ExecReload=+{CTL} restart $MAINPID", "ExecStop=", "KillMode=mixed", "KillSignal=SIGTERM",
             "FileDescriptorStoreMax=4096"], lines
         assert machine.asked()[-1] == "daemon-reload"
@@ -155,7 +155,7 @@ def enable_takes_over_what_a_forking_service_says():
             "RuntimeDirectory=plain\nNoExecPaths=/\nExecReload=/bin/kill -HUP $MAINPID\n")
         command = [line for line in lines if line.startswith("ExecStart=-!")]
         assert command and command[0].split() == [
-            f"ExecStart=-!{BUILD}/cpr-exec", "--mode=handover", "--fdstore", "--unlink=/run/plain.pid", "--",
+            f"ExecStart=-!{BUILD}/cpr-exec", "--mode=handover", "--fdstore=4096", "--unlink=/run/plain.pid", "--",
             "/usr/bin/python3", "-m", "http.server", "$PORT", "'a", "b'", "%n"], lines
         for line in ("Type=notify", "PIDFile=", "TimeoutStopSec=30", "RuntimeDirectoryPreserve=restart",
                      f"ExecPaths={BUILD}/cpr-exec {CTL} {LIBRARY}"):
@@ -168,7 +168,7 @@ def enable_has_apachectl_start_cpr_exec():
         (machine.bin / "apachectl").write_text('#!/bin/sh\nHTTPD=${APACHE_HTTPD:-/usr/bin/python3}\n$HTTPD -k "$1"\n')
         (machine.bin / "apachectl").chmod(0o755)
         lines = machine.enabled(f"[Service]\nType=forking\nExecStart={machine.bin}/apachectl start\nKillMode=mixed\n")
-        command = f"exec {BUILD}/cpr-exec --mode=handover --fdstore -- /usr/bin/python3"
+        command = f"exec {BUILD}/cpr-exec --mode=handover --fdstore=4096 -- /usr/bin/python3"
         assert f'Environment="APACHE_HTTPD={command}"' in lines, lines
         assert not [line for line in lines if line.startswith("ExecStart=")], lines
 
@@ -221,9 +221,23 @@ RestrictAddressFamilies=AF_INET
 SystemCallFilter=@system-service
 SystemCallFilter=~@resources
 [Install]"""))
-        assert any("--fdstore --retire-signal=SIGQUIT -- " in line for line in lines), lines
+        assert any("--fdstore=4096 --retire-signal=SIGQUIT -- " in line for line in lines), lines
         assert "RestrictAddressFamilies=AF_UNIX" in lines, lines
         assert any(line.startswith("SystemCallFilter=") and "pidfd_getfd" in line for line in lines), lines
+
+
+@test
+def enable_leaves_a_server_the_time_to_end_that_its_unit_gives_it():
+    times = (("90", "90"), ("1min 30s", "90"), ("20 sec", "20"), ("5min", "300"), ("infinity", "86400"), ("0", "86400"),
+             ("1week", "86400"), ("5", None), ("900ms", None), ("soon", None))
+    with Machine() as machine:
+        for said, passed in times:
+            lines = machine.enabled(PLAIN.replace("[Install]", f"TimeoutStopSec={said}\n[Install]"))
+            command, = [line for line in lines if line.startswith("ExecStart=/")]
+            assert (f" --stop-timeout={passed} -- " in command) if passed else "--stop-timeout" not in command, command
+            short = said in ("20 sec", "5", "900ms")
+            assert ("TimeoutStopSec=30" in lines) == short, (said, lines)
+            expect(machine.ctl("disable", "plain"), 0)
 
 
 @test
@@ -326,7 +340,7 @@ def enable_lets_a_server_with_data_run_one_at_a_time():
             shutil.copy(machine.bin / "systemctl", machine.bin / name)
             machine.unit(f"[Service]\nType=notify\nExecStart={machine.bin}/{name} --port 0\n")
             done = expect(machine.ctl("enable", "plain"), 0, pattern)
-            assert f"--fdstore --one-at-a-time --carry=tcp:* -- {machine.bin}/{name} --port 0\n" in done.out, done
+            assert f"--fdstore=4096 --one-at-a-time --carry=tcp:* -- {machine.bin}/{name} --port 0\n" in done.out, done
 
 
 @test

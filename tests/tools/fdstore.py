@@ -4,6 +4,7 @@ import array
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -33,12 +34,14 @@ HIGH = 2000     # above what a test holds
 class Manager:
     """What of systemd the supervisor sees: a notify socket, a descriptor store, LISTEN_FDS at the start."""
     prefix = ""   # of the program's last word, a port
+    most = 4096   # FileDescriptorStoreMax=
 
     def __init__(self, *options, code=HTTP, program=None, **environment):
         self.options, self.environment = options, environment
         self.program = program or [PYTHON, "-c", code]
         self.directory = tempfile.TemporaryDirectory(prefix="cpr-fdstore-")
         self.path = os.path.join(self.directory.name, "notify")
+        self.errors = open(os.path.join(self.directory.name, "errors"), "w+", encoding="utf-8")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
         self.socket.settimeout(0.05)
@@ -53,6 +56,7 @@ class Manager:
         for _, fd in self.store:
             os.close(fd)
         self.socket.close()
+        self.errors.close()
         self.directory.cleanup()
 
     def start(self):
@@ -74,7 +78,7 @@ class Manager:
                    self.prefix + str(self.port)]
         self.process = subprocess.Popen(["bash", "-c", shell, "bash", *command], env=environment, pass_fds=high,
                                         cwd=self.directory.name, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
+                                        stderr=self.errors)
         for fd in high:
             os.close(fd)
         self.until_hears("READY=1")
@@ -91,7 +95,8 @@ class Manager:
         self.said += text.decode().split("\n")
         if "FDSTORE" in lines:
             same = [1 for _, fd in self.store if os.fstat(fd).st_ino == os.fstat(fds[0]).st_ino]
-            self.store += [(lines["FDNAME"], os.dup(fds[0]))] if not same else []
+            if not same and len(self.store) < self.most:
+                self.store.append((lines["FDNAME"], os.dup(fds[0])))
         if "FDSTOREREMOVE" in lines:
             for name, fd in [one for one in self.store if one[0] == lines["FDNAME"]]:
                 self.store.remove((name, fd))
@@ -104,6 +109,10 @@ class Manager:
 
     def until_hears(self, line):
         self.until(line, lambda: line in self.said)
+
+    def errors_since(self, at=0):
+        self.errors.seek(at)
+        return self.errors.read()
 
     def names(self):
         return sorted(name.rsplit("-", 1)[0] if name != "cpr-state" else name for name, _ in self.store)
@@ -151,6 +160,61 @@ def a_restart_through_the_store_keeps_more_than_one_message_of_connections():
             pids |= answers_now
             manager.until("the connections to leave the store", lambda: "cpr-carried" not in manager.names())
         assert len(pids) == 2, pids
+
+
+def is_closed(client):
+    return bool(select.select([client.sock], [], [], 0)[0]) and client.sock.recv(1) == b""
+
+
+@test
+def a_small_store_takes_the_listener_first_and_the_other_connections_are_closed():
+    line = "3 of 6 idle connections were closed: the manager's store takes 5 descriptors (FileDescriptorStoreMax=)"
+    for options, environment in ((["--fdstore=5"], {}), (["--fdstore=4000"], {"FDSTORE": "5"})):
+        with Manager(*options, **environment) as manager:
+            manager.most = 5
+            manager.start()
+            clients = clients_of([manager.port], 6)
+            for _ in range(2):
+                manager.stop()
+                assert manager.names() == ["cpr-carried"] * 3 + ["cpr-kept", "cpr-state"], manager.store
+                clients = [client for client in clients if not is_closed(client)]
+                sockets = [client.sock for client in clients]
+                manager.start()
+                assert len({ask(client) for client in clients}) == 1 and len(clients) == 3
+                assert [client.sock for client in clients] == sockets
+                manager.until("the connections to leave the store", lambda: "cpr-carried" not in manager.names())
+            assert manager.errors_since().count(line) == 1, manager.errors_since()
+
+
+@test
+def a_store_too_small_for_the_listener_is_said_and_not_used():
+    with Manager("--fdstore=1") as manager:
+        manager.most = 1
+        manager.start()
+        manager.stop()
+        assert not manager.store, manager.store
+        said = manager.errors_since()
+        line = "the manager's store takes 1 descriptors, and the listeners need 2: nothing is stored"
+        assert said.count(line) == 1, said
+
+
+# It saves its data for longer than the 10 seconds of the drain, after which it would be killed.
+SAVES = "import signal, time" + HTTP.replace("class", """
+def end(*_):
+    time.sleep(11)
+    open("saved", "w").close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+class""", 1)
+
+
+@test
+def a_server_has_the_time_of_stop_timeout_to_end():
+    with Manager("--stop-timeout=30", code=SAVES) as manager:
+        manager.start()
+        manager.stop()
+        assert "EXTEND_TIMEOUT_USEC=45000000" in manager.said, manager.said
+        assert os.path.exists(os.path.join(manager.directory.name, "saved"))
 
 
 def kill_all(manager, server):

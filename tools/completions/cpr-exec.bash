@@ -5,7 +5,7 @@ _cpr_exec() {
     local cur prev i word
     local with_value=' -m --mode -k --keep -x --drop -c --carry -f --rules -d --drain -g --grace -p --pidfile -u --unlink
         -t --test --ready-timeout --retire-signal --restart-signal --io-uring -l --log
-        --ready-http --ready-command --graceful-signal --generations --rollback --crash-limit --watch --attach --adopt --canary '
+        --ready-http --ready-command --graceful-signal --generations --rollback --crash-limit --watch --attach --adopt --canary --stop-timeout '
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
 
@@ -55,12 +55,12 @@ _cpr_exec() {
     -t | --test | --ready-command)
         mapfile -t COMPREPLY < <(compgen -c -- "$cur")
         ;;
-    -d | --drain | -g | --grace | --ready-timeout | --ready-http | --generations | --rollback | --canary | --crash-limit) ;;
+    -d | --drain | -g | --grace | --ready-timeout | --ready-http | --generations | --rollback | --canary | --crash-limit | --stop-timeout) ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W '--mode --keep --drop --carry --no-carry --rules --drain --grace --pidfile
                 --unlink --test --ready-timeout --retire-signal --restart-signal --io-uring --ready-http
-                --ready-command --graceful-signal --one-at-a-time --no-defaults --generations --rollback --canary --fdstore --crash-limit --watch --attach --adopt --dry-run --log --check --help --version' -- "$cur")
+                --ready-command --graceful-signal --one-at-a-time --no-defaults --generations --rollback --canary --fdstore --stop-timeout --crash-limit --watch --attach --adopt --dry-run --log --check --help --version' -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -c -- "$cur")
         fi

@@ -26,6 +26,7 @@ complete -c cpr-exec -l rollback -x -d 'the old one is kept so long, for cprctl 
 complete -c cpr-exec -l canary -x -d 'for some seconds the new one takes a share of the clients only'
 complete -c cpr-exec -l watch -r -F -d 'a change of FILE restarts the program, half a second later'
 complete -c cpr-exec -l fdstore -d 'systemctl restart loses nothing: listeners and idle connections'
+complete -c cpr-exec -l stop-timeout -x -d 'a server that was told to end is killed after that time'
 complete -c cpr-exec -l crash-limit -x -d 'so often is a server that crashes started again'
 complete -c cpr-exec -l attach -x -d 'starts the command of PID, a server without cpr, again with its listeners'
 complete -c cpr-exec -l adopt -x -d 'becomes the supervisor of the server PID, if its own was killed'
