@@ -24,9 +24,23 @@ enum {
 	ROOM = 1,          /* in a family's own list, which is not used here */
 };
 
+/*
+ * The record of knocks. If it could not be made at the start, it is tried again when it is needed: before a fork, and
+ * for what comes. A generation that gave up at its first ENOMEM closed each connection that was carried to it.
+ */
+static bool has_record(void)
+{
+	if (knock_shared() >= 0)
+		return true;
+	if (!knock_prepare(1))
+		return false;
+	tagging_hide("", knock_shared());
+	return true;
+}
+
 static struct family *family_of(const struct entry *listener)
 {
-	struct family *f = family_for(listener->name, ROOM);
+	struct family *f = has_record() ? family_for(listener->name, ROOM) : NULL;
 
 	if (!f || f->flight.pair_count)
 		return f;
@@ -95,11 +109,7 @@ void deliver_expect(void)
 {
 	if (deliver_expects)
 		return;
-	if (knock_shared() < 0) {
-		if (!knock_prepare(1))
-			return;
-		tagging_hide("", knock_shared());
-	}
+	has_record();
 	atomic_store(&deliver_expects, true);
 	birth_around_fork(take_before_fork, NULL);
 }
