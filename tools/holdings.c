@@ -294,9 +294,18 @@ enum outcome holdings_take_with_start(struct holdings *h, pid_t owner, int timeo
 	return OUTCOME_DONE;
 }
 
+/* Once more for one that had no memory, or no number, for the answer: else nothing of it is carried. */
 enum outcome holdings_take(struct holdings *h, pid_t owner, int timeout_ms, struct text *why)
 {
-	return holdings_take_with_start(h, owner, timeout_ms, NULL, why);
+	int64_t until = io_now() + timeout_ms * INT64_C(1000000);
+	size_t used = why->used;
+	enum outcome outcome = holdings_take_with_start(h, owner, timeout_ms, NULL, why);
+	int left = (int)((until - io_now()) / 1000000);
+
+	if (!outcome || left <= 0)
+		return outcome;
+	why->used = used;
+	return holdings_take_with_start(h, owner, left, NULL, why);
 }
 
 /* ---- from the supervisor before ---- */
