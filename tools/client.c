@@ -25,7 +25,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-enum { BACKLOG = 8, PAUSE_MS = 5 };
+enum { PAUSE_MS = 5 };
 
 #define RING_AGAIN_NS INT64_C(300000000)
 
@@ -205,7 +205,7 @@ static int listen_for(struct client *c, uint64_t *nonce)
 		*nonce >>= 1; /* 63 bits */
 		len = protocol_address(*nonce, &addr);
 	} while (!*nonce || (bind(sock, (struct sockaddr *)&addr, len) && errno == EADDRINUSE));
-	if (listen(sock, BACKLOG))
+	if (listen(sock, SOMAXCONN)) /* all workers of a generation connect at once */
 		return -errno;
 	c->listener = steal_fd(&sock);
 	return 0;

@@ -13,7 +13,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define TURN_NS INT64_C(1000000000)
 
 enum { REPORT_TRIES = 100 };
 
@@ -39,6 +43,17 @@ int caller_connect(uint64_t nonce)
 		return -EPERM;
 	}
 	return steal_fd(&sock);
+}
+
+int caller_connect_in_turn(uint64_t nonce)
+{
+	const struct timespec ms = {0, 1000000};
+	int64_t until = io_now() + TURN_NS;
+	int sock;
+
+	while ((sock = caller_connect(nonce)) == -EAGAIN && io_now() < until)
+		next_sys(SYS_nanosleep, &ms, NULL);
+	return sock;
 }
 
 void caller_wait_on(int sock)

@@ -140,13 +140,8 @@ static void tell_listeners(int sock)
 
 static int connect_to_owner(void)
 {
-	const struct timespec ms = {0, 1000000};
-	int64_t until = io_now() + PATIENCE_NS;
-	int sock;
+	int sock = caller_connect_in_turn(draining_for);
 
-	/* strangers may fill the queue: the owner empties it at each look */
-	while ((sock = caller_connect(draining_for)) == -EAGAIN && io_now() < until)
-		next_sys(SYS_nanosleep, &ms, NULL);
 	if (sock >= 0)
 		caller_wait_on(sock);
 	return sock;

@@ -139,10 +139,12 @@ void give_on(int sock, size_t processes, bool with_start)
 
 void give_to(uint64_t nonce)
 {
-	cleanup_fd int sock = caller_connect(nonce);
+	cleanup_fd int sock = caller_connect_in_turn(nonce);
 
-	if (sock < 0)
+	if (sock < 0) {
+		log_warn("this worker could not give its listeners: they stay with it");
 		return;
+	}
 	caller_wait_on(sock);
 	give_on(sock, 0, false);
 }

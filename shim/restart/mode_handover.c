@@ -78,7 +78,7 @@ static void handover_answer(int sock, const char *result, const char *reason, si
 
 static void pass_to(uint64_t line)
 {
-	int sock = caller_connect(line);
+	int sock = caller_connect_in_turn(line);
 
 	if (sock >= 0)
 		pass_begin(sock);

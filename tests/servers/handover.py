@@ -13,7 +13,7 @@ import time
 import proc
 from harness import Failure, Load, Result, Room, Server, await_until, program
 from protocols import BODY, PATH
-from setups import SETUPS, apache, documents, nginx_command, lighttpd_workers
+from setups import SETUPS, apache, apache_prefork, documents, nginx_command, lighttpd_workers
 
 RESTART_TIMEOUT = 40            # seconds, for cprctl
 FRESH_PER_RESTART = 8           # requests of each kind that must succeed after every restart
@@ -218,6 +218,13 @@ def lighttpd_with_workers(options, result):
 # Each client may occupy two of its threads at a time. While no generation accepts, all clients wait, and then all
 # connect at once; the connections that they closed before still have their threads.
 again_and_again("apache", prepare=lambda room: apache(room, 64))
+
+
+@trial("handover-apache-prefork")
+def apache_with_many_processes(options, result):
+    hand_over_again_and_again(dataclasses.replace(SETUPS["apache"], prepare=apache_prefork), options, result)
+
+
 
 for each in ("redis", "memcached"):   # a protocol other than HTTP; here both generations can run at once
     again_and_again(each, "--no-defaults")

@@ -238,8 +238,8 @@ def apache_says_ended(output):
     return sum(map(int, re.findall(line, output)))
 
 
-@setup("apache", says_ended=apache_says_ended)
-def apache(room, threads=34):
+def apache_command(room, mpm, processes):
+    """The number of processes is fixed, so that a test can count them."""
     user = "User www-data\nGroup www-data" if ROOT else ""
     configuration = room.write("apache.conf", f"""
 ServerRoot {room.dir}
@@ -247,8 +247,8 @@ ServerName localhost
 DefaultRuntimeDir {room.dir}
 PidFile {room.path("apache.pid")}
 ErrorLog /dev/stderr
-LogLevel mpm_event:trace1
-LoadModule mpm_event_module {APACHE_MODULES}/mod_mpm_event.so
+LogLevel mpm_{mpm}:trace1
+LoadModule mpm_{mpm}_module {APACHE_MODULES}/mod_mpm_{mpm}.so
 LoadModule authz_core_module {APACHE_MODULES}/mod_authz_core.so
 {user}
 Listen 127.0.0.1:{room.port}
@@ -256,10 +256,17 @@ DocumentRoot {documents(room)}
 KeepAlive On
 KeepAliveTimeout 60
 MaxKeepAliveRequests 0
-# The number of processes is fixed, so that a test can count them. Each has more threads than there are clients: apache
-# closes idle connections when all its threads are busy, with and without cpr. That still happens when apache has just
-# started and has few threads, and when a busy machine lets all clients ask at once. It logs how many it closed
-# (trace1); a test allows that many, and no more.
+{processes}
+""")
+    return [program("apache2"), "-f", configuration, "-DFOREGROUND"]
+
+
+@setup("apache", says_ended=apache_says_ended)
+def apache(room, threads=34):
+    """Each process has more threads than there are clients: apache closes idle connections when all its threads are
+    busy, with and without cpr. That still happens when apache has just started and has few threads, and when a busy
+    machine lets all clients ask at once. It logs how many it closed (trace1); a test allows that many, and no more."""
+    return apache_command(room, "event", f"""
 ServerLimit 2
 StartServers 2
 ThreadsPerChild {threads}
@@ -267,7 +274,17 @@ MaxRequestWorkers {2 * threads}
 MinSpareThreads 1
 MaxSpareThreads {2 * threads}
 """)
-    return [program("apache2"), "-f", configuration, "-DFOREGROUND"]
+
+
+def apache_prefork(room, workers=64):
+    """A process for each connection: all of them connect at once when they pass their connections on."""
+    return apache_command(room, "prefork", f"""
+ServerLimit {workers}
+StartServers {workers}
+MaxRequestWorkers {workers}
+MinSpareServers 1
+MaxSpareServers {workers}
+""")
 
 
 @setup("unix", unix=True)
