@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -205,7 +206,9 @@ void passing_flush(struct supervisor *s)
 		return;
 	if (to && !to->ended && open_take(s, to))
 		r = batch_send(to->take, &s->pending);
-	if (r == -EAGAIN)
+	if (r == -ETOOMANYREFS) /* a user has so many in messages as it may have: some are taken out at this moment */
+		nanosleep(&(struct timespec){0, MS}, NULL);
+	if (r == -EAGAIN || r == -ETOOMANYREFS)
 		return;
 	if (r && to) {
 		io_close(&to->take);
