@@ -8,8 +8,10 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
+#include "base/readable.h"
 #include "deliver/queue.h"
 #include "fd/closed.h"
+#include "fd/conn.h"
 #include "fd/gate.h"
 #include "fd/tagging.h"
 #include "process/children.h"
@@ -28,6 +30,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define MS INT64_C(1000000)
@@ -272,6 +275,30 @@ void arrive_receiving(int fd)
 {
 	if (!ready_reached() && guard_may_read() && table_tracks(cpr__table, fd))
 		arrive_waiting();
+}
+
+enum { PEERS_MAX = 16 };
+
+/* Has this process connected it? A socketpair's peer has no name, nor has that of an accepted unix socket. */
+static bool asks_peer(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	int saved_errno = errno;
+	bool named = !conn_at(fd) && !getpeername(fd, (struct sockaddr *)&peer, &len);
+
+	errno = saved_errno;
+	return named && len > sizeof(sa_family_t);
+}
+
+bool arrive_polls_work(struct pollfd *fds, nfds_t n)
+{
+	if (!n || n > PEERS_MAX || !readable(fds, n * sizeof(*fds)))
+		return true;
+	for (nfds_t i = 0; i < n; i++)
+		if (fds[i].fd < 0 || !asks_peer(fds[i].fd))
+			return true;
+	return false;
 }
 
 /* -u: not before the exec, which may fail, but before the program looks for them. */

@@ -6,6 +6,7 @@
 #include "model/state.h"
 #include "restart/generation.h"
 
+#include <poll.h>
 #include <stdbool.h>
 
 /*
@@ -34,5 +35,12 @@ void arrive_again(void);
  * datagram socket, a FIFO, a device.
  */
 void arrive_receiving(int fd);
+
+/*
+ * False: all of it are connections that this process has made. A server that asks a database, or the manager for the
+ * name of its user, waits for answers before it has bound anything: that shows no readiness. Not const: gcc takes
+ * that for a read of what poll(2) would only write.
+ */
+bool arrive_polls_work(struct pollfd *fds, nfds_t n);
 
 #endif

@@ -20,11 +20,11 @@
 #include <sys/select.h>
 #include <sys/syscall.h>
 
-static inline unsigned waiting(void)
+static inline unsigned waiting(bool for_work)
 {
 	conn_waits++;
 	drain_exit(); /* a handler may have jumped out of a read */
-	if (unlikely(generation_is_settling))
+	if (unlikely(generation_is_settling) && for_work)
 		arrive_waiting();
 	return doorbell_rings;
 }
@@ -50,19 +50,19 @@ static void hold_signals(struct signals_held *held)
 	held->on = true;
 }
 
-static inline unsigned wait_begins(struct signals_held *held)
+static inline unsigned wait_begins(struct signals_held *held, bool for_work)
 {
 	held->on = false;
 	if (unlikely(generation_is_settling) || unlikely(drain_is_on()))
 		hold_signals(held);
-	return waiting();
+	return waiting(for_work);
 }
 
-static unsigned wait_goes_on(struct signals_held *held)
+static unsigned wait_goes_on(struct signals_held *held, bool for_work)
 {
 	if (!held->on)
 		hold_signals(held);
-	return waiting();
+	return waiting(for_work);
 }
 
 static inline void wait_ends(const struct signals_held *held)
@@ -99,14 +99,14 @@ static int ms_until(int64_t deadline)
  * `plain` is the call with the program's own arguments. `held` is the call that lets signals in by a mask, with `left_`
  * as its timeout: only after a ring is there a time to reckon.
  */
-#define WAIT_MS(timeout, plain, held)                                                                                  \
+#define WAIT_MS(for_work, timeout, plain, held)                                                                        \
 	({                                                                                                             \
 		struct signals_held held_;                                                                             \
-		unsigned rings_ = wait_begins(&held_);                                                                 \
+		unsigned rings_ = wait_begins(&held_, for_work);                                                       \
 		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                  \
 		int left_ = (timeout), r_ = likely(!held_.on) ? (plain) : (held);                                      \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
-			rings_ = wait_goes_on(&held_);                                                                 \
+			rings_ = wait_goes_on(&held_, for_work);                                                       \
 			left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                       \
 			r_ = (held);                                                                                   \
 		}                                                                                                      \
@@ -114,16 +114,16 @@ static int ms_until(int64_t deadline)
 		r_;                                                                                                    \
 	})
 
-#define WAIT_SPEC(timeout, plain, held)                                                                                \
+#define WAIT_SPEC(for_work, timeout, plain, held)                                                                      \
 	({                                                                                                             \
 		struct signals_held held_;                                                                             \
-		unsigned rings_ = wait_begins(&held_);                                                                 \
+		unsigned rings_ = wait_begins(&held_, for_work);                                                       \
 		int64_t began_ = cpr__began(timeout);                                                                  \
 		struct timespec room_;                                                                                 \
 		const struct timespec *left_ = (timeout);                                                              \
 		int r_ = likely(!held_.on) ? (plain) : (held);                                                         \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
-			rings_ = wait_goes_on(&held_);                                                                 \
+			rings_ = wait_goes_on(&held_, for_work);                                                       \
 			left_ = cpr__left(timeout, began_, &room_);                                                    \
 			r_ = (held);                                                                                   \
 		}                                                                                                      \
@@ -179,12 +179,14 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	return r;
 }
 
+#define POLLS_WORK(fds, n) (likely(!generation_is_settling) || arrive_polls_work(fds, n))
+
 /* Again at each time: a ring may have begun the drain. */
 #define ON(epfd, call) (drain_is_on() ? drain_waits(epfd) : (void)0, (call))
 
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return WAIT_MS(timeout, next_epoll_wait(epfd, events, max, timeout),
+	return WAIT_MS(true, timeout, next_epoll_wait(epfd, events, max, timeout),
 		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, &held_.before)));
 }
 
@@ -193,7 +195,7 @@ CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int ti
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_MS(timeout, next_epoll_pwait(epfd, events, max, timeout, mask),
+	return WAIT_MS(true, timeout, next_epoll_pwait(epfd, events, max, timeout, mask),
 		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, LETS_IN(mask))));
 }
 
@@ -203,7 +205,7 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, next_epoll_pwait2(epfd, events, max, timeout, mask),
+	return WAIT_SPEC(true, timeout, next_epoll_pwait2(epfd, events, max, timeout, mask),
 			 ON(epfd, next_epoll_pwait2(epfd, events, max, left_, LETS_IN(mask))));
 }
 
@@ -292,12 +294,14 @@ static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timesp
 
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(timeout, next_poll(fds, n, timeout), polled_ms(fds, n, left_, &held_.before));
+	return WAIT_MS(POLLS_WORK(fds, n), timeout, next_poll(fds, n, timeout),
+		       polled_ms(fds, n, left_, &held_.before));
 }
 
 CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(timeout, next_poll(fds, n, timeout), polled_ms(fds, n, left_, &held_.before));
+	return WAIT_MS(POLLS_WORK(fds, n), timeout, next_poll(fds, n, timeout),
+		       polled_ms(fds, n, left_, &held_.before));
 }
 
 /* Else libc ends the program: it would write beyond the array. */
@@ -308,7 +312,7 @@ static bool fits(nfds_t n, size_t size)
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return WAIT_MS(timeout, next___poll_chk(fds, n, timeout, size),
+	return WAIT_MS(POLLS_WORK(fds, n), timeout, next___poll_chk(fds, n, timeout, size),
 		       fits(n, size) ? polled_ms(fds, n, left_, &held_.before)
 				     : next___poll_chk(fds, n, timeout, size));
 }
@@ -318,7 +322,8 @@ CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeou
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, next_ppoll(fds, n, timeout, mask), polled(fds, n, left_, LETS_IN(mask)));
+	return WAIT_SPEC(POLLS_WORK(fds, n), timeout, next_ppoll(fds, n, timeout, mask),
+			 polled(fds, n, left_, LETS_IN(mask)));
 }
 
 CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
@@ -327,7 +332,7 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, next___ppoll_chk(fds, n, timeout, mask, size),
+	return WAIT_SPEC(POLLS_WORK(fds, n), timeout, next___ppoll_chk(fds, n, timeout, mask, size),
 			 fits(n, size) ? polled(fds, n, left_, LETS_IN(mask))
 				       : next___ppoll_chk(fds, n, timeout, mask, size));
 }
@@ -335,11 +340,11 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
 	struct signals_held held;
-	unsigned rings = wait_begins(&held);
+	unsigned rings = wait_begins(&held, true);
 	int done = likely(!held.on) ? next_select(n, r, w, x, timeout) : selected(n, r, w, x, timeout, &held.before);
 
 	while (doorbell_only_rang(done, rings)) {
-		rings = wait_goes_on(&held);
+		rings = wait_goes_on(&held, true);
 		done = selected(n, r, w, x, timeout, &held.before);
 	}
 	wait_ends(&held);
@@ -356,7 +361,7 @@ CPR_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct time
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(timeout, next_pselect(n, r, w, x, timeout, mask),
+	return WAIT_SPEC(true, timeout, next_pselect(n, r, w, x, timeout, mask),
 			 pselected(n, r, w, x, left_, LETS_IN(mask)));
 }
 
@@ -401,10 +406,10 @@ long cpr__poll_by_number(const long *a)
 
 	if (a[4] == _NSIG / 8)
 		mask = cpr__spared(mask, &room);
-	rings = wait_begins(&held_);
+	rings = wait_begins(&held_, POLLS_WORK((struct pollfd *)a[0], (nfds_t)a[1]));
 	r = likely(!held_.on) ? next_sys(SYS_ppoll, a[0], a[1], a[2], mask, a[4]) : poll_held(a, LETS_IN(mask));
 	while (doorbell_only_rang(r, rings)) {
-		rings = wait_goes_on(&held_);
+		rings = wait_goes_on(&held_, POLLS_WORK((struct pollfd *)a[0], (nfds_t)a[1]));
 		r = poll_held(a, LETS_IN(mask));
 	}
 	wait_ends(&held_);
@@ -441,11 +446,11 @@ long cpr__select_by_number(const long *a)
 		return next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], last); /* the kernel's to refuse */
 	if (last)
 		spared.mask = cpr__spared(last->mask, &room);
-	rings = wait_begins(&held_);
+	rings = wait_begins(&held_, true);
 	r = likely(!held_.on) ? next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], &spared)
 			      : select_held(a, LETS_IN(spared.mask));
 	while (doorbell_only_rang(r, rings)) {
-		rings = wait_goes_on(&held_);
+		rings = wait_goes_on(&held_, true);
 		r = select_held(a, LETS_IN(spared.mask));
 	}
 	wait_ends(&held_);

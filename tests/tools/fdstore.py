@@ -60,6 +60,10 @@ class Manager:
         self.directory.cleanup()
 
     def start(self):
+        self.launch()
+        self.until_hears("READY=1")
+
+    def launch(self):
         """LISTEN_PID is the supervisor's own: a shell sets it before it becomes the supervisor."""
         self.said.clear()
         environment = dict(os.environ, NOTIFY_SOCKET=self.path) | self.environment
@@ -81,7 +85,6 @@ class Manager:
                                         stderr=self.errors)
         for fd in high:
             os.close(fd)
-        self.until_hears("READY=1")
 
     def hear(self):
         try:
@@ -215,6 +218,31 @@ def a_server_has_the_time_of_stop_timeout_to_end():
         manager.stop()
         assert "EXTEND_TIMEOUT_USEC=45000000" in manager.said, manager.said
         assert os.path.exists(os.path.join(manager.directory.name, "saved"))
+
+
+ASKS = """
+import select, socket
+peer = socket.create_connection(("127.0.0.1", PEER))
+one = select.poll()
+one.register(peer, select.POLLIN)
+one.poll()
+""" + HTTP
+
+
+@test
+def a_server_that_asks_another_one_at_its_start_is_not_ready():
+    """As libpq does, and the look-up of a user's name under DynamicUser=: it has bound nothing yet."""
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+        with Manager(code=ASKS.replace("PEER", str(peer.getsockname()[1]))) as manager:
+            manager.launch()
+            peer.settimeout(PATIENCE)
+            with peer.accept()[0] as asked:
+                for _ in range(10):
+                    manager.hear()
+                assert "READY=1" not in manager.said, manager.said
+                asked.sendall(b"answer")
+                manager.until_hears("READY=1")
+            assert ask(http.client.HTTPConnection("127.0.0.1", manager.port, timeout=PATIENCE))[0] == 200
 
 
 def kill_all(manager, server):
