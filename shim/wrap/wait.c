@@ -12,6 +12,7 @@
 #include "fd/replay.h"
 #include "fd/tagging.h"
 #include "process/guard.h"
+#include "process/sandbox.h"
 #include "wrap/wrap.h"
 
 #include <errno.h>
@@ -36,7 +37,8 @@ static inline unsigned waiting(bool for_work)
  * first blocks all signals, and the call of the kernel's that waits lets them in again: ppoll() and its kin.
  */
 struct signals_held {
-	bool on;
+	bool looks; /* something is looked at before this wait, and perhaps all through it */
+	bool on;    /* not in a sandbox, whose filter may not know these calls: then it is as it is */
 	sigset_t before;
 };
 
@@ -45,6 +47,9 @@ static void hold_signals(struct signals_held *held)
 {
 	sigset_t all;
 
+	held->looks = true;
+	if (held->on || sandboxed())
+		return;
 	sigfillset(&all); /* libc's are not in it */
 	next_sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, &held->before, _NSIG / 8);
 	held->on = true;
@@ -52,7 +57,7 @@ static void hold_signals(struct signals_held *held)
 
 static inline unsigned wait_begins(struct signals_held *held, bool for_work)
 {
-	held->on = false;
+	held->looks = held->on = false;
 	if (unlikely(generation_is_settling) || unlikely(drain_is_on()))
 		hold_signals(held);
 	return waiting(for_work);
@@ -60,8 +65,7 @@ static inline unsigned wait_begins(struct signals_held *held, bool for_work)
 
 static unsigned wait_goes_on(struct signals_held *held, bool for_work)
 {
-	if (!held->on)
-		hold_signals(held);
+	hold_signals(held);
 	return waiting(for_work);
 }
 
@@ -104,7 +108,7 @@ static int ms_until(int64_t deadline)
 		struct signals_held held_;                                                                             \
 		unsigned rings_ = wait_begins(&held_, for_work);                                                       \
 		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                  \
-		int left_ = (timeout), r_ = likely(!held_.on) ? (plain) : (held);                                      \
+		int left_ = (timeout), r_ = likely(!held_.looks) ? (plain) : (held);                                   \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
 			rings_ = wait_goes_on(&held_, for_work);                                                       \
 			left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                       \
@@ -121,7 +125,7 @@ static int ms_until(int64_t deadline)
 		int64_t began_ = cpr__began(timeout);                                                                  \
 		struct timespec room_;                                                                                 \
 		const struct timespec *left_ = (timeout);                                                              \
-		int r_ = likely(!held_.on) ? (plain) : (held);                                                         \
+		int r_ = likely(!held_.looks) ? (plain) : (held);                                                      \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
 			rings_ = wait_goes_on(&held_, for_work);                                                       \
 			left_ = cpr__left(timeout, began_, &room_);                                                    \
@@ -131,8 +135,10 @@ static int ms_until(int64_t deadline)
 		r_;                                                                                                    \
 	})
 
+#define HELD_MASK (held_.on ? &held_.before : NULL)
+
 /* The program's own mask, if it gave one. */
-#define LETS_IN(mask) ((mask) ? (mask) : &held_.before)
+#define LETS_IN(mask) ((mask) ? (mask) : HELD_MASK)
 
 CPR_EXPORT int epoll_create(int size)
 {
@@ -187,7 +193,8 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
 	return WAIT_MS(true, timeout, next_epoll_wait(epfd, events, max, timeout),
-		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, &held_.before)));
+		       ON(epfd, held_.on ? next_epoll_pwait(epfd, events, max, left_, &held_.before)
+					 : next_epoll_wait(epfd, events, max, left_)));
 }
 
 CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask)
@@ -257,6 +264,8 @@ static int polled_ms(struct pollfd *fds, nfds_t n, int timeout, const sigset_t *
 {
 	struct timespec time = {timeout / 1000, timeout % 1000 * 1000000L};
 
+	if (!mask && !drains(fds, n))
+		return next_poll(fds, n, timeout);
 	return polled(fds, n, timeout < 0 ? NULL : &time, mask);
 }
 
@@ -269,8 +278,8 @@ static int selected(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *time
 	struct timeval time;
 	int done;
 
-	if (!are_sets(n, r, w, x) || (timeout && !readable(timeout, sizeof(*timeout))))
-		return next_select(n, r, w, x, timeout); /* the kernel's to refuse */
+	if ((!mask && !drain_is_on()) || !are_sets(n, r, w, x) || (timeout && !readable(timeout, sizeof(*timeout))))
+		return next_select(n, r, w, x, timeout); /* nothing to look at; or the kernel's to refuse */
 	time = timeout ? *timeout : (struct timeval){0};
 	done = drain_select(n, r, w, x, timeout ? &time : NULL, mask);
 	if (timeout && writable_int((const int *)timeout))
@@ -295,13 +304,13 @@ static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timesp
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	return WAIT_MS(POLLS_WORK(fds, n), timeout, next_poll(fds, n, timeout),
-		       polled_ms(fds, n, left_, &held_.before));
+		       polled_ms(fds, n, left_, HELD_MASK));
 }
 
 CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	return WAIT_MS(POLLS_WORK(fds, n), timeout, next_poll(fds, n, timeout),
-		       polled_ms(fds, n, left_, &held_.before));
+		       polled_ms(fds, n, left_, HELD_MASK));
 }
 
 /* Else libc ends the program: it would write beyond the array. */
@@ -313,7 +322,7 @@ static bool fits(nfds_t n, size_t size)
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
 	return WAIT_MS(POLLS_WORK(fds, n), timeout, next___poll_chk(fds, n, timeout, size),
-		       fits(n, size) ? polled_ms(fds, n, left_, &held_.before)
+		       fits(n, size) ? polled_ms(fds, n, left_, HELD_MASK)
 				     : next___poll_chk(fds, n, timeout, size));
 }
 
@@ -339,15 +348,15 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 
 CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
-	struct signals_held held;
-	unsigned rings = wait_begins(&held, true);
-	int done = likely(!held.on) ? next_select(n, r, w, x, timeout) : selected(n, r, w, x, timeout, &held.before);
+	struct signals_held held_;
+	unsigned rings = wait_begins(&held_, true);
+	int done = likely(!held_.looks) ? next_select(n, r, w, x, timeout) : selected(n, r, w, x, timeout, HELD_MASK);
 
 	while (doorbell_only_rang(done, rings)) {
-		rings = wait_goes_on(&held, true);
-		done = selected(n, r, w, x, timeout, &held.before);
+		rings = wait_goes_on(&held_, true);
+		done = selected(n, r, w, x, timeout, HELD_MASK);
 	}
-	wait_ends(&held);
+	wait_ends(&held_);
 	return done;
 }
 
@@ -407,7 +416,7 @@ long cpr__poll_by_number(const long *a)
 	if (a[4] == _NSIG / 8)
 		mask = cpr__spared(mask, &room);
 	rings = wait_begins(&held_, POLLS_WORK((struct pollfd *)a[0], (nfds_t)a[1]));
-	r = likely(!held_.on) ? next_sys(SYS_ppoll, a[0], a[1], a[2], mask, a[4]) : poll_held(a, LETS_IN(mask));
+	r = likely(!held_.looks) ? next_sys(SYS_ppoll, a[0], a[1], a[2], mask, a[4]) : poll_held(a, LETS_IN(mask));
 	while (doorbell_only_rang(r, rings)) {
 		rings = wait_goes_on(&held_, POLLS_WORK((struct pollfd *)a[0], (nfds_t)a[1]));
 		r = poll_held(a, LETS_IN(mask));
@@ -447,7 +456,7 @@ long cpr__select_by_number(const long *a)
 	if (last)
 		spared.mask = cpr__spared(last->mask, &room);
 	rings = wait_begins(&held_, true);
-	r = likely(!held_.on) ? next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], &spared)
+	r = likely(!held_.looks) ? next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], &spared)
 			      : select_held(a, LETS_IN(spared.mask));
 	while (doorbell_only_rang(r, rings)) {
 		rings = wait_goes_on(&held_, true);
