@@ -41,7 +41,7 @@ struct workers {
 
 /*
  * An owner that has dropped its rights may not signal a worker that still has them: sniproxy binds in a process of
- * root, and serves in one of the user `nobody`. The supervisor rings such workers itself.
+ * root, and serves in one without its rights. The supervisor rings such workers itself.
  */
 static void find_out_of_reach(struct generation *g, struct workers *found)
 {

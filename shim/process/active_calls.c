@@ -90,11 +90,14 @@ static struct active_call *active_calls_take_place(int i, int there, int tid)
 struct active_call *active_calls_join(void)
 {
 	static _Atomic unsigned asked;
-	int tid = tid_of_self(), saved_errno = errno;
+	int tid, saved_errno = errno;
 	struct active_call *found = NULL;
 
 	active_calls_self = NULL;
-	if (!own || homeless == tid)
+	if (!own) /* before the kernel is asked: a program that started light pays nothing for a recvmsg() */
+		return NULL;
+	tid = tid_of_self();
+	if (homeless == tid)
 		return NULL;
 	for (int tries = 0, top = own->top; top && tries < PROBES && !found && !sandboxed(); tries++) {
 		int i = (int)(atomic_fetch_add(&asked, 1) % (unsigned)top), there = own->callers[i].tid;

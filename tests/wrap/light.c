@@ -9,11 +9,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define LIGHT "CPR_PID=1" /* cpr-exec started another program */
@@ -193,6 +197,42 @@ static void *bind_on_a_small_stack(void *arg)
 	listening(inet4("127.0.0.1", port(0)), SOCK_STREAM);
 	return NULL;
 }
+
+#ifdef __x86_64__
+/* By no function of libc's, at which the light start would end. */
+static long seccomp_unseen(long mode, const struct sock_fprog *program)
+{
+	register long no_flags __asm__("rsi") = 0;
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(SYS_seccomp), "D"(mode), "r"(no_flags), "d"(program)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+
+/* A filter that it was started under may end a program for a call that it does not know. */
+TEST(a_light_start_asks_the_kernel_nothing_at_recvmsg, ONCE, LIGHT)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_gettid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
+	struct msghdr message = {.msg_iov = &(struct iovec){(char[1]){0}, 1}, .msg_iovlen = 1};
+	int pair[2];
+
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK_INT(write(pair[0], "x", 1), 1);
+	CHECK_INT(seccomp_unseen(SECCOMP_SET_MODE_FILTER, &program), 0);
+	CHECK_INT(recvmsg(pair[1], &message, 0), 1);
+	CHECK(!is_served(getpid()));
+}
+#endif
 
 TEST(a_light_start_ends_on_the_smallest_stack, ONCE, LIGHT)
 {
