@@ -132,6 +132,15 @@ class Server:
         return run(CTL, "restart", self.pid, *more, **keywords)
 
 
+def await_end(process):
+    """Of one that was told to end; one that does not is killed."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def scratch():
     return tempfile.TemporaryDirectory(prefix="cpr-tools-")
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 
-from common import CTL, EXEC, PATIENCE, PYTHON, expect, free_port, run, test, until
+from common import CTL, EXEC, PATIENCE, PYTHON, await_end, expect, free_port, run, test, until
 
 HANDLER = """
 import http.server, os, socket, sys
@@ -91,11 +91,7 @@ class Unit:
                 os.kill(pid or self.process.pid, signal.SIGTERM)
             except ProcessLookupError:
                 pass
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        await_end(self.process)
         self.process.stderr.close()
         self.listener.close()
         self.directory.cleanup()

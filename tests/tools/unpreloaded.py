@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import shutil
 
-from common import CTL, EXEC, PATIENCE, expect, free_port, run, test, until
+from common import CTL, EXEC, PATIENCE, await_end, expect, free_port, run, test, until
 
 SOURCE = pathlib.Path(__file__).parent.parent / "programs" / "listeners.c"
 
@@ -38,11 +38,7 @@ class Static:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        await_end(self.process)
         self.process.stderr.close()
         shutil.rmtree(self.directory)
 
