@@ -33,9 +33,9 @@ extern "C" {
 int cpr_state_init(void);
 
 /*
- * Saves fd under (name, id): every restart keeps it, whatever the rules say. Until the moment of exec its close-on-exec
- * flag stays as the program set it. One descriptor may have several tags: a claim of one of them claims the descriptor,
- * and close(2) removes all of them. Returns 0, or -1 with
+ * Saves fd under (name, id). Restarts keep it, unless the user's rules drop that name. Until the moment of exec its
+ * close-on-exec flag stays as the program set it. One descriptor may have several tags: a claim of one of them claims
+ * the descriptor, and close(2) removes all of them. Returns 0, or -1 with
  *   EEXIST  the tag is in use, or fd is an orphan (QEMU replaces the entry, which led to a use after free)
  *   EBADF   fd is not open
  *   EINVAL  name is NULL, empty, or longer than 4,095 bytes

@@ -117,7 +117,7 @@ static int api_save(const char *name, int id, int fd, bool agree)
 		return r;
 	e->kind = ENTRY_API;
 	e->object = object;
-	e->flags |= ENTRY_KEPT; /* whatever the rules say */
+	e->flags |= ENTRY_KEPT; /* the rules are asked when the state is written */
 	return 0;
 }
 
