@@ -54,7 +54,7 @@ static void walk_numbers(void (*each)(int fd, void *arg), void *arg)
 			each(fd, arg);
 }
 
-/* `own`: these are this process's descriptors, and the one that this reads with is none of them. */
+/* `own`: the directory lists this process's descriptors, and the one that reads it is left out. */
 static cpr_startup bool fds_walk_numbers(const char *path, bool own, void (*each)(int number, void *arg), void *arg)
 {
 	cleanup_room char *bytes = room_take();

@@ -6,21 +6,21 @@
 #include <stdbool.h>
 
 /*
- * Calls `each` with every open descriptor (but the one that this reads with), by /proc/self/fd, and where that is
- * not mounted by asking for each number below the soft limit (65,536 at most). A signal handler may call it. `each`
- * may close the descriptor it is given.
+ * Calls each(fd, arg) for every open descriptor except the one that reads the directory. It reads /proc/self/fd. Where
+ * /proc is not mounted, it tries each number below the soft limit, 65,536 at most. `each` may close its descriptor. A
+ * signal handler may call this. Keeps errno.
  */
 void fds_walk(void (*each)(int fd, void *arg), void *arg);
 
 /*
- * The same with the numbers that are names in another directory of /proc: descriptors, threads, processes. False:
- * it cannot be read.
+ * Calls each(number, arg) for every name in `path` that is a number: another directory of /proc, with descriptors,
+ * threads or processes. Returns false if the directory cannot be read. A signal handler may call this. Keeps errno.
  */
 bool fds_walk_in(const char *path, void (*each)(int number, void *arg), void *arg);
 
 /*
- * Marks descriptors close-on-exec. Those in a row by one call; most are, since what a program opens at its start it
- * opens one after the other. The last ones only at fds_row_end.
+ * Marks descriptors close-on-exec, and each run of consecutive numbers by one call. Most numbers are consecutive: a
+ * program opens them one after the other at its start. fds_row_end marks the last run.
  */
 struct fds_row {
 	int first, last; /* first -1: none */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Tables of fixed size: one that is full says so, once in the log and in each `cprctl status`. */
+/* Tables of fixed size. A full one is named once in the log, and in each `cprctl status`. */
 #ifndef CPR_BASE_FULL_H
 #define CPR_BASE_FULL_H
 
@@ -27,10 +27,10 @@ enum full {
 	FULLS
 };
 
-/* There was no room for one more than `most`. For any handler; keeps errno. */
+/* Notes that `table` has no room beyond its `most` entries. A signal handler may call this. Keeps errno. */
 void full_note(enum full table, int most);
 
-/* The names of those that were full, with commas between; nothing where none was. */
+/* Adds the names of the tables that were full, with commas between them. Adds nothing if none was. */
 void full_list(struct text *t);
 
 #endif

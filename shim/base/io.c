@@ -102,8 +102,8 @@ int io_send(int sock, const void *bytes, size_t n, int pass)
 }
 
 /*
- * The descriptors that came with a message, up to `most`; any more are closed: on 64 bits there is room for one more
- * than was asked for. How many.
+ * Stores up to `most` descriptors of the message, and closes the others: on 64 bits the padding has room for one more.
+ * Returns how many it stored.
  */
 static size_t io_take_passed(struct msghdr *message, int *fds, size_t most)
 {
@@ -139,7 +139,7 @@ static ssize_t io_receive_message(int sock, void *bytes, size_t n, int *fds, siz
 		message.msg_control = control.room;
 		message.msg_controllen = CMSG_SPACE(most * sizeof(int));
 	}
-	do /* a reset is told once, before what was sent ahead of it */
+	do /* the kernel reports a reset once, before the data that was sent ahead of it */
 		done = raw_recvmsg(sock, &message, MSG_CMSG_CLOEXEC | flags);
 	while (done < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
 	if (done < 0)
@@ -202,7 +202,7 @@ static int set_size(int fd, size_t size)
 	return 0;
 }
 
-/* ftruncate() beyond the limit: -EFBIG, and no signal but one that was pending before. */
+/* Beyond the limit: -EFBIG. Takes SIGXFSZ back, unless one was pending before. */
 static int resize(int fd, size_t size)
 {
 	uint64_t xfsz = UINT64_C(1) << (SIGXFSZ - 1), mask, pending = 0;
@@ -265,13 +265,13 @@ void io_close(int *fd)
 	errno = saved_errno;
 }
 
-/* Whole jiffies at each HZ that there is: it is read as it was written. */
+/* Whole jiffies at each HZ: the kernel returns the value that was set. */
 enum { ACCEPT_US = 240000 };
 
 /*
- * One process at a time: what a process finds and puts back is not the program's timeout if another is here, and one
- * that came to accept() behind that other's last step slept for good. The kernel lets go of the lock when its holder
- * dies. A process that does not get it leaves the queue to the one that has it.
+ * One process at a time. Two at once would find each other's timeout, and not the program's, and put that back. A
+ * process that reached accept() after the other's last step then slept without end. The kernel drops the lock when its
+ * holder dies. A process that does not get the lock leaves the queue to the holder.
  */
 static bool lock_listener(int listener, short type)
 {
@@ -281,8 +281,9 @@ static bool lock_listener(int listener, short type)
 }
 
 /*
- * O_NONBLOCK, the obvious way, is shared with every process that has the listener: one that comes into accept() in this
- * moment would be told EAGAIN at once. So is the timeout, but it is told only if no client comes for so long.
+ * O_NONBLOCK is the obvious way, but every process that has the listener shares it: a process that calls accept() in
+ * this moment would get EAGAIN at once. The timeout is shared, too; but EAGAIN then comes only if no client comes for
+ * so long.
  */
 static int accept_within_limit(int listener)
 {

@@ -58,8 +58,8 @@ void log_begin(uint64_t socket_ino)
 }
 
 /*
- * Is standard error another socket than at the start? A daemon that has closed it may get a client's connection at
- * that number, and no client may read our log. A supervisor's socket is there from the start.
+ * Is standard error another socket than at the start? A daemon that closed it may get a client's connection at that
+ * number, and our log must not go to a client. A supervisor's socket is there from the start.
  */
 static bool is_not_ours(void)
 {
@@ -69,9 +69,9 @@ static bool is_not_ours(void)
 }
 
 /*
- * Writes without waiting. A pipe or a socket may be full by now, however empty poll() found it: other processes
- * write there, too. O_NONBLOCK would change it for them as well. A kernel that does not know RWF_NOWAIT for pipes
- * (before Linux 6.4) gets a plain write. 0, or -errno.
+ * Writes without waiting. A pipe or a socket may be full by now, although poll() found room: other processes write
+ * there, too. O_NONBLOCK would change the description for them as well. A kernel that does not support RWF_NOWAIT for
+ * pipes (before Linux 6.4) gets a plain write. Returns 0, or -errno.
  */
 static int write_at_once(int fd, const char *line, size_t n)
 {
@@ -88,8 +88,8 @@ static int write_at_once(int fd, const char *line, size_t n)
 }
 
 /*
- * Without a reader the kernel sends SIGPIPE, for which the program has done nothing: it is taken back. A slow
- * reader loses the line.
+ * Without a reader the kernel sends SIGPIPE. The program did not cause that, so we take the signal back. A slow reader
+ * loses the line.
  */
 static void write_line(int fd, const char *line, size_t n)
 {

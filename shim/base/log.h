@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Lines to stderr or to a file: no malloc, no stdio, no lock, keeps errno; any signal handler may call it. */
+/* Log lines to stderr or to a file: no malloc, no stdio, no lock. A signal handler may call these. They keep errno. */
 #ifndef CPR_BASE_LOG_H
 #define CPR_BASE_LOG_H
 
@@ -11,21 +11,21 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /*
- * What is said and where. `path` NULL: stderr; else appended to that file, which is opened for each line (a kept-open
- * descriptor would be one more for the program to find, and to close). The string must stay; absolute.
+ * Sets the level and the file. `path` is absolute and must stay; NULL is stderr. Each line opens the file and appends
+ * to it. An open descriptor would be one more for the program to find and to close.
  */
 void log_to(enum log_level level, const char *path);
 
 /*
- * In a process that is not ours: the inode of its standard error at the start if that was a socket, else 0. If it is
- * another socket later, nothing is logged there.
+ * For a process that is not ours: the inode of its standard error at the start if that was a socket, else 0. If another
+ * socket is there later, nothing is logged to it.
  */
 void log_begin(uint64_t socket_ino);
 
-/* "error", "warn", "info", "debug" into *level; 0, or -EINVAL and *level untouched. */
+/* Parses "error", "warn", "info" or "debug" into *level. Returns 0, or -EINVAL and leaves *level untouched. */
 int log_level_parse(const char *name, enum log_level *level);
 
-/* Says nothing until this is called with false: a line takes system calls that a seccomp filter may not know. */
+/* true: log nothing until a call with false. A line makes system calls that a seccomp filter may not allow. */
 void log_pause(bool on);
 
 void log_line(enum log_level level, const char *format, ...) cpr_printf(2, 3);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Newfd: the calls that make descriptors, once more with the hard limit where the soft one is reached. */
+/* Newfd: makes descriptors, and tries again with the hard limit when the soft one is reached. */
 #define _GNU_SOURCE
 #include "base/newfd.h"
 
@@ -37,7 +37,7 @@ bool newfd_has_free(size_t wanted)
 	return !wanted;
 }
 
-/* All numbers up to the soft limit are in use: with the hard one, for a moment. False: that is not why it failed. */
+/* Was EMFILE the reason? Then lifts the soft limit to the hard one, for a second try. */
 static bool may_try_again(struct rlimit *before)
 {
 	if (errno != EMFILE)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Newfd: descriptors of our own, also where the program has no number left. */
+/* Newfd: makes descriptors for us, even if the program has used up its numbers. */
 #ifndef CPR_BASE_NEWFD_H
 #define CPR_BASE_NEWFD_H
 
@@ -8,21 +8,21 @@
 #include <sys/resource.h>
 
 /*
- * Sets the soft limit of open files to the hard one (`on`), or back to what was found then (*before, the caller's;
- * zeroed, nothing was found). A program may have few numbers left, and what comes out of a message and finds none
- * is lost. Numbers above a limit stay good when that is as it was.
+ * on: sets the soft limit of open files to the hard one, and stores the earlier limits in *before. Otherwise: sets
+ * *before again; if it is all zero, does nothing. A program may have few numbers left, and a descriptor that arrives in
+ * a message and finds none is lost. Descriptors above a limit stay usable when the limit is lowered.
  */
 void newfd_lift_limit(bool on, struct rlimit *before);
 
 /*
- * Are so many numbers free below the soft limit? They are looked at from above, where most are, and not taken: code
- * that took them to see lost connections that another thread received in that moment.
+ * Are `wanted` numbers free below the soft limit? It counts from above, where most free ones are, and takes none. Code
+ * that took them to count them lost connections that another thread received in that moment.
  */
 bool newfd_has_free(size_t wanted);
 
 /*
- * What the calls of these names do, close-on-exec, also where the program has all numbers in use up to its soft limit:
- * while it waits in accept(), it has one more. -1 and errno.
+ * Like the calls of these names, with close-on-exec. They also work if the program has used all numbers up to its soft
+ * limit, so it may have one more descriptor for a moment. Return -1 with errno on failure.
  */
 int newfd_socket(int domain, int type, int protocol);
 int newfd_socketpair(int domain, int type, int pair[2]);

@@ -6,8 +6,8 @@
 #include <errno.h>
 
 /*
- * A row whose function this libc does not have: an older glibc lacks closefrom. No program was linked against it, so
- * none calls it. A call that finds it all the same gets ENOSYS, as from the kernel.
+ * Stands for a function that this libc lacks: an older glibc has no closefrom. No program was linked against such a
+ * function, so none calls it. A call that reaches it nevertheless gets ENOSYS, as from the kernel.
  */
 static long missing(void)
 {

@@ -24,18 +24,18 @@ struct sembuf;
 typedef void (*next_handler)(int);
 
 /*
- * One pointer per row of base/next.def. Each starts at a resolver that looks its own function up and calls it: a malloc
- * or a sanitizer in the same process may call us before our constructor has run, and dlsym() may call them. Any of
- * these may be called from a signal handler if the libc function may.
+ * One pointer for each row of base/next.def. Each first points to a resolver, which looks up its function and calls it.
+ * A malloc or a sanitizer may call us before our constructor has run, and dlsym() may call malloc. A signal handler may
+ * call each of these that it may call in libc.
  */
 #define ROW(ret, name, params, args) extern ret(*next_##name) params;
 #include "base/next.def"
 #undef ROW
 
-/* Looks all of them up at once, so that no signal handler ever has to. The constructor calls it. */
+/* Looks up all of them at once, so that no signal handler has to. The constructor calls it. */
 void next_resolve(void);
 
-/* A raw system call, past every wrapper (ours, and any library's that stands between us and libc). -1 and errno. */
+/* A raw system call, which passes by every wrapper: ours, and those of libraries between us and libc. -1 with errno. */
 #define next_sys(...) sys_errno(sys(__VA_ARGS__))
 
 #endif

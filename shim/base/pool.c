@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A pool with a free list per size: steps of a cache line for what is small, powers of two above; what it maps
- * stays mapped.
+ * A pool with a free list for each size. Small sizes go in steps of a cache line, larger ones in powers of two. What it
+ * has mapped stays mapped.
  */
 #define _GNU_SOURCE
 #include "base/pool.h"
@@ -62,7 +62,7 @@ static size_t whole_pages(size_t size)
 	return (size + PAGE - 1) & ~(size_t)(PAGE - 1);
 }
 
-/* From the top downwards. What is left at the bottom stays unused. */
+/* Takes from the top downwards. A rest at the bottom that is too small stays unused. */
 static void *take_reserve(size_t size)
 {
 	size_t left = atomic_load_explicit(&reserve_left, memory_order_acquire);
@@ -81,7 +81,7 @@ void *pool_page(size_t size)
 	return memory ? memory : pool_map(size);
 }
 
-/* Of the reserve it is lost; it was not touched. */
+/* Pages of the reserve are not reused. */
 void pool_unpage(void *memory, size_t size)
 {
 	if ((char *)memory < reserve || (char *)memory >= reserve + RESERVE)
@@ -106,7 +106,9 @@ void pool_unmap(void *memory, size_t size)
 	errno = saved_errno;
 }
 
-/* Its free list, and the size of the blocks there. -1: no list has blocks that large. */
+/*
+ * Returns the index of the free list, and sets *rounded to the size of its blocks. -1: no list has blocks that large.
+ */
 static int list_for(size_t size, size_t *rounded)
 {
 	size_t lines = (size + (1 << LINE_SHIFT) - 1) >> LINE_SHIFT;
@@ -124,8 +126,8 @@ static int list_for(size_t size, size_t *rounded)
 }
 
 /*
- * Large blocks come in huge pages. A lookup among a hundred thousand entries touches another page with each
- * address; with small pages it waits longer for the processor's page table than for the entry.
+ * Maps large blocks in huge pages. Lookups among a hundred thousand entries touch another page with each address. With
+ * small pages they wait longer for the processor's page table than for the entry.
  */
 static void *map_large(size_t size)
 {
@@ -147,7 +149,7 @@ static void *map_large(size_t size)
 	return memory + off;
 }
 
-/* A new chunk grows with what there is, as long as the kernel gives that much. */
+/* Each chunk is larger than the one before, as long as the kernel gives that much. */
 static bool next_chunk(void)
 {
 	size_t size = chunks / 2 / HUGE * HUGE;

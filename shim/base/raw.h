@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What libc's functions of these names do, by raw system calls: for our own calls. Libc's are cancellation points,
- * and would end the thread in the middle of our work. While a pthread_cancel() is on its way, glibc's do not return
- * before it has come, even if cancellation is disabled; in a handler it may never come. The program's own calls use
- * next_close() and its like: there they must be cancellation points. -1 and errno. For any handler.
+ * System calls under the names of libc's functions, for our own calls. libc's are cancellation points: they would end
+ * the thread in the middle of our work. While a pthread_cancel() is pending, glibc's wait for its signal, even if
+ * cancellation is disabled; in a handler that signal may never come. The program's own calls use next_close() and its
+ * like, which must be cancellation points. -1 with errno. A signal handler may call these.
  */
 #ifndef CPR_BASE_RAW_H
 #define CPR_BASE_RAW_H

@@ -107,7 +107,7 @@ bool readable_string(const char *string)
 	return false;
 }
 
-/* Adds 0 to it. */
+/* Adds 0 to the int. */
 bool writable_int(const int *at)
 {
 	int saved_errno = errno;

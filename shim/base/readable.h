@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Can the program's memory be read there? The kernel is asked, so that a bad pointer costs the program EFAULT, and
- * not its life.
+ * Can the program's memory be read? We ask the kernel, so that a bad pointer costs the program EFAULT, and not its
+ * life.
  */
 #ifndef CPR_BASE_READABLE_H
 #define CPR_BASE_READABLE_H
@@ -12,22 +12,25 @@
 #include <stdint.h>
 
 /*
- * For what a wrapper must read before the kernel does: a mask from which the doorbell is taken, the control data of
- * a message. All else is read after the kernel has accepted the call. Where this says false, the wrapper passes the
- * pointer on as it is, and the kernel refuses it.
+ * Can n bytes at `at` be read? Needed only where a wrapper reads before the kernel does: a mask from which it removes
+ * the doorbell, the control data of a message. All else is read after the kernel has accepted the call. If this says
+ * false, the wrapper passes the pointer on, and the kernel refuses it.
  *
- * A thread's own stack is remembered, and the last pages elsewhere, so that a call in a loop costs no system call.
- * The price: a remembered page that is unmapped since ends the program. For any handler; keeps errno.
+ * It caches the thread's own stack and the last pages elsewhere, so that a call in a loop costs no system call. The
+ * price: the program crashes at a cached page that it has unmapped since. A signal handler may call this. Keeps errno.
  */
 static inline bool readable(const void *at, size_t n);
 
-/* The same of a string, to its end. */
+/* Can a string be read up to its NUL? */
 bool readable_string(const char *string);
 
-/* The kernel is not asked any more: a seccomp filter may not know the call. All memory is taken for good then. */
+/*
+ * true: do not ask the kernel any more, since a seccomp filter may not allow the call. All memory then counts as
+ * readable.
+ */
 void readable_pause(bool on);
 
-/* Can this int be written? */
+/* Can the int at `at` be written? The check adds 0 to it. */
 bool writable_int(const int *at);
 
 extern cpr_thread struct readable_stack {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Rooms of the moment: some stay mapped, so that most calls find one. */
+/* Rooms: some stay mapped, so that most calls find one. */
 #include "base/room.h"
 
 #include "base/attr.h"
@@ -10,8 +10,7 @@
 enum { IDLE = 8 };
 
 /*
- * A thread that is cancelled while it has a room loses it, and so does a child that is born meanwhile: another is
- * mapped.
+ * A thread that is cancelled while it has a room loses it. So does a child that is forked meanwhile. Another is mapped.
  */
 static _Atomic(char *) idle[IDLE];
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A room for a path or a name, for the length of one call: the stack of a thread may have 16 KiB, and a handler's
- * less.
+ * A buffer for a path or a name, for the length of one call. The stack of a thread may have 16 KiB only, and that of a
+ * handler less.
  */
 #ifndef CPR_BASE_ROOM_H
 #define CPR_BASE_ROOM_H
@@ -9,8 +9,8 @@
 enum { ROOM_SIZE = 8192 };
 
 /*
- * ROOM_SIZE bytes, not cleared; NULL: the kernel gives no more. Given back with room_give(), or by cleanup_room. No
- * lock; for any handler; keeps errno.
+ * Takes ROOM_SIZE bytes, not cleared; NULL if the kernel gives no more. Give them back by room_give() or cleanup_room.
+ * No lock. A signal handler may call these. They keep errno.
  */
 char *room_take(void);
 void room_give(char *room);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls without libc: no errno, no lock, no other page of code. The kernel's answer: 0 or more, or a negative
- * errno. For any handler.
+ * System calls without libc: no errno, no lock, no other page of code. They return the kernel's answer: 0 or more, or a
+ * negative errno. A signal handler may call these.
  */
 #ifndef CPR_BASE_SYS_H
 #define CPR_BASE_SYS_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Text into a fixed buffer, for code that a signal handler may run: snprintf may call malloc. */
+/* Text in a fixed buffer, for code that a signal handler may run: snprintf may call malloc. */
 #ifndef CPR_BASE_TEXT_H
 #define CPR_BASE_TEXT_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The bytes so far are always NUL-terminated; what does not fit is cut off and remembered in `cut`. */
+/* `bytes` is always NUL-terminated. Text that does not fit is cut off, and `cut` is set. */
 struct text {
 	char *bytes;
 	size_t size;
@@ -24,8 +24,8 @@ void text_add_int(struct text *t, int64_t value);
 void text_add_hex(struct text *t, uint64_t value);
 
 /*
- * %s %d %u %ld %lu %lld %llu %zu %zd %x %llx %c %% and %m (errno's name would need a table: its number), nothing
- * else.
+ * Knows %s %d %u %ld %lu %lld %llu %zu %zd %x %llx %c %% and %m, and nothing else. %m gives the number of an unknown
+ * errno.
  */
 void text_format(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_vformat(struct text *t, const char *format, __builtin_va_list args) __attribute__((format(printf, 2, 0)));
