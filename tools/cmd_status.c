@@ -7,13 +7,16 @@
 #include "connections.h"
 #include "grid.h"
 #include "json.h"
+#include "patience.h"
 #include "proc.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 5000 };
+enum { TIMEOUT_MS = 5000, LOOK_MS = 20 };
 
 static const char usage_text[] =
 	"Usage: cprctl status PID [--json]\n"
@@ -136,12 +139,31 @@ static void print_human(const struct status *status)
 	grid_print(grid, stdout);
 }
 
-/* It would not answer. */
-static bool is_stopped(pid_t pid)
+static pid_t server; /* that is asked */
+
+/* It does not answer then. */
+static bool is_stopped(void)
 {
 	struct proc proc;
 
-	return !proc_read(pid, &proc) && (proc.state == 'T' || proc.state == 't');
+	return !proc_read(server, &proc) && (proc.state == 'T' || proc.state == 't');
+}
+
+/* The signal that stops it may have been sent a moment ago, or long ago if it waits for a child in vfork(2): it stops
+ * while it is waited for. */
+static int poll_unless_stopped(struct pollfd *on, size_t count, int ms)
+{
+	int n;
+
+	do {
+		const int step = ms > LOOK_MS ? LOOK_MS : ms;
+
+		n = poll(on, count, step);
+		ms -= step;
+		if (!n && is_stopped())
+			n = (errno = ECANCELED, -1);
+	} while (!n && ms > 0);
+	return n;
 }
 
 /* Of a supervisor, those of the generation that serves. */
@@ -150,13 +172,15 @@ static bool count_connections(pid_t pid, const char *text, int64_t n[CONNECTIONS
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
-	int64_t server;
+	int64_t number;
 
-	if (protocol_get_int(text, "server", &server))
+	if (protocol_get_int(text, "server", &number))
 		return connections_count(pid, text, n);
-	return server > 0 && !is_stopped((pid_t)server) &&
-	       !client_ask((pid_t)server, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) &&
-	       connections_count((pid_t)server, answer.text, n);
+	server = (pid_t)number;
+	patience_is(poll_unless_stopped);
+	return server > 0 && !is_stopped() &&
+	       !client_ask(server, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) &&
+	       connections_count(server, answer.text, n);
 }
 
 enum outcome cmd_status(int argc, char **argv)

@@ -6,14 +6,12 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import time
 
-from common import CTL, PATIENCE, ROOT, SERVER, expect, run, test, until
+from common import CTL, PATIENCE, SERVER, expect, run, test, until
+import ring
 from supervise import HOLDING, Supervised, alive
 
-sys.path.append(str(ROOT / "tests/support"))
-import ring  # noqa: E402
 
 ANSWERED_S = 0.2
 
@@ -192,6 +190,28 @@ def status_is_answered_while_a_generation_is_stopped():
             server.process.terminate()
             server.process.wait(PATIENCE)
             assert time.monotonic() - began < 4 and not alive(server.old), phase.__name__
+
+
+# Its child shares nothing with it, and it waits for that one in the kernel, where it does not stop.
+VFORKING = SERVER.replace("    connection = listener.accept()[0]", """    connection = listener.accept()[0]
+    import ctypes
+    clone, CLONE_VFORK, SIGCHLD = 56 if os.uname().machine == "x86_64" else 220, 0x4000, 17
+    if ctypes.CDLL(None).syscall(clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0:
+        open("waits", "w").close()
+        time.sleep(1)
+        os._exit(0)""")
+
+
+@test
+def status_is_answered_when_the_server_stops_while_it_is_asked():
+    with Supervised(code=VFORKING) as server:
+        child = server.status()["server"]
+        with socket.create_connection(("127.0.0.1", server.port)):
+            until("it to wait for its child", lambda: server.has("waits"))
+        os.kill(child, signal.SIGSTOP)
+        began = time.monotonic()
+        assert run(CTL, "status", server.pid).status == 0
+        assert 0.5 < time.monotonic() - began < 4, f"{time.monotonic() - began:.1f} s"
 
 
 @test
