@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/support"))     # of which all of them may import
 BUILD = ROOT / os.environ.get("BUILD", "build")
 EXEC, CTL = str(BUILD / "cpr-exec"), str(BUILD / "cprctl")
 LIBRARY = str(BUILD / "libcpr.so")
@@ -77,6 +79,16 @@ def until(what, condition):
     while not condition():
         assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
         time.sleep(0.005)
+
+
+def until_handled(what, port, condition):
+    """What a handler in Python does. It runs when accept() returns, and a signal that comes just before that call does
+    not make it return: a client does."""
+    def handled():
+        if not condition():
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        return condition()
+    until(what, handled)
 
 
 def free_port():

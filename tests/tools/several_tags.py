@@ -32,7 +32,8 @@ def numbers(server):
 
 
 def settled(server):
-    """How many descriptors the supervisor has when the generation before has ended."""
+    """How many descriptors the supervisor has when the generation before has ended. One more may be just being closed.
+    """
     until("the old generation to end", lambda: len(server.family()) == 1)
     return server.descriptors()
 
@@ -48,4 +49,4 @@ def tags_that_share_a_number_share_one_after_a_handover():
             assert shared[0] >= 0 and len(set(shared)) == 1 and copy not in shared, (shared, copy)
             assert server.status()["descriptors"] == 5
             held = held or settled(server)
-        until("no number more than after the first", lambda: server.descriptors() == held)
+        until("no number more than after the first", lambda: server.descriptors() <= held)

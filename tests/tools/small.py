@@ -8,7 +8,8 @@ import subprocess
 import time
 
 from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, expect, free_port, run, scratch, test, until
-from supervise import HOLDING, Supervised, census
+import memory
+from supervise import HOLDING, Supervised
 
 MOST_KB = 3072
 SILENCE_S = 2
@@ -33,7 +34,7 @@ def an_idle_supervisor_is_small_and_sleeps():
         assert long.recv(16) == b"hello\n"
         assert server.restart().status == 0
         until("it to sleep", lambda: sleeps(server.pid))
-        assert census(server.pid)[1] < MOST_KB, f"{census(server.pid)[1]} KB"
+        assert memory.sizes(server.pid)["Rss"] < MOST_KB, memory.sizes(server.pid)
         assert len(server.family()) == 2 and server.serves()
 
 

@@ -10,7 +10,8 @@ import subprocess
 import time
 
 from common import (CTL, EXEC, LIBRARY, PATIENCE, PYTHON, SERVER, Server, executable, expect, free_port, run, scratch,
-                    test, until)
+                    test, until, until_handled)
+import memory
 
 
 class Supervised(Server):
@@ -179,10 +180,9 @@ def a_generation_behind_its_gate_whose_supervisor_died_at_its_birth_ends():
 
 
 def census(pid):
-    """Descriptors, resident KB, children with the relays."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    """Descriptors, KB that are no file's, children with the relays."""
     born = [child for child in os.listdir("/proc") if child.isdigit() and parent(child) == int(pid)]
-    return len(os.listdir(f"/proc/{pid}/fd")), int(status.split("VmRSS:")[1].split()[0]), len(born)
+    return len(os.listdir(f"/proc/{pid}/fd")), memory.sizes(pid)["Anonymous"], len(born)
 
 
 @test
@@ -285,7 +285,7 @@ def a_supervisor_forwards_signals_and_restarts_at_its_own():
         "listener = socket", 'signal.signal(signal.SIGUSR1, lambda *_: open("usr1", "w").close())\nlistener = socket')
     with Supervised("--restart-signal", "USR2", code=code) as server:
         server.process.send_signal(signal.SIGUSR1)
-        until("the signal to arrive", lambda: server.has("usr1"))
+        until_handled("the signal to arrive", server.port, lambda: server.has("usr1"))
         server.process.send_signal(signal.SIGUSR2)
         until("the restart", lambda: server.status()["generation"] == 2)
         assert server.serves()
@@ -333,18 +333,19 @@ signal.signal(signal.SIGINT, interrupted)
 open("read", "w").write(sys.stdin.readline())
 """
     with scratch() as directory:
+        port = free_port()
         child, terminal = pty.fork()
         if not child:
             os.chdir(directory)
             code = SERVER.replace("listener =", leave + "listener =", 1).replace("sys.stdin", 'open("/dev/tty")')
-            command = [EXEC, "-m", "handover", "--", PYTHON, "-c", code, str(free_port())]
+            command = [EXEC, "-m", "handover", "--", PYTHON, "-c", code, str(port)]
             os.execv("/bin/sh", ["sh", "-c", 'exec "$@" </dev/null', "sh", *command])
         try:
             os.write(terminal, b"word\n")
             until("the server", lambda: os.path.exists(f"{directory}/ready"))
             assert pathlib.Path(directory, "read").read_text() == "word\n"
             os.write(terminal, b"\x03")
-            until("its signal", lambda: os.path.exists(f"{directory}/interrupted"))
+            until_handled("its signal", port, lambda: os.path.exists(f"{directory}/interrupted"))
             run(CTL, "status", str(child))  # whatever had come before that has been forwarded by now
             assert pathlib.Path(directory, "interrupted").read_text() == "x"
         finally:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 
-from common import CTL, EXEC, PATIENCE, SERVER, executable, expect, run, scratch, test, until
+from common import CTL, EXEC, PATIENCE, SERVER, executable, expect, run, scratch, test, until, until_handled
 from supervise import Supervised
 
 # It counts its answers, saves the count when it is told to end, and cannot run twice: the count is locked.
@@ -189,5 +189,5 @@ listener = socket.socket()""")
     with server:
         for name in ("USR2", "USR1"):
             os.kill(server.status()["server"], getattr(signal, f"SIG{name}"))
-        until("the other signal", lambda: server.has("USR1"))
+        until_handled("the other signal", server.port, lambda: server.has("USR1"))
         assert not server.has("USR2") and server.serves()
