@@ -24,8 +24,7 @@ void text_add_int(struct text *t, int64_t value);
 void text_add_hex(struct text *t, uint64_t value);
 
 /*
- * Knows %s %d %u %ld %lu %lld %llu %zu %zd %x %llx %c %% and %m, and nothing else. %m gives the number of an unknown
- * errno.
+ * Knows %s %d %u %ld %lu %lld %llu %zu %zd %x %llx %c %% and %m, and nothing else. %m is what errno means, in English.
  */
 void text_format(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_vformat(struct text *t, const char *format, __builtin_va_list args) __attribute__((format(printf, 2, 0)));

@@ -11,7 +11,7 @@
 
 enum body {
 	BODY_NONE,
-	BODY_COUNTED, /* Content-Length: ours, http_parser is told that there is none */
+	BODY_COUNTED, /* Content-Length: ours, http_parser sees no body */
 	BODY_CHUNK,   /* the data of a chunk; http_parser is inside it */
 };
 
@@ -280,8 +280,8 @@ static void http_save(const http_parser *p, struct http *h, struct http_way *way
 }
 
 /*
- * How many of the bytes http_parser took: to the end of a message, or of a head whose body is ours; 0 if they make no
- * sense.
+ * Returns how many bytes http_parser took: to the end of a message, or of a head whose body is ours. 0: they are not
+ * HTTP.
  */
 static size_t http_parse(struct http *h, struct http_way *way, const char *bytes, size_t n)
 {

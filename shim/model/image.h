@@ -16,39 +16,37 @@ struct image {
 	enum image_kind kind;
 	mode_t mode;
 	bool capabilities;     /* it has file capabilities */
-	bool same_machine;     /* ELF: class, byte order and machine are our own; what follows is empty otherwise */
+	bool same_machine;     /* ELF: class, byte order and machine are ours; if not, what follows is empty */
 	unsigned machine;      /* e_machine */
 	int bits;              /* 32 or 64 */
 	bool go;               /* made by the Go toolchain */
 	bool asan;             /* linked with AddressSanitizer's shared runtime */
-	/* of our library: the newest version of the state that it reads (IMAGE_NOTE); 0: another file */
+	/* our library: the newest version of the state that it reads (IMAGE_NOTE); 0: another file */
 	uint32_t format;
 	char loader[PATH_MAX]; /* PT_INTERP, "" when there is none: statically linked */
 	char line[256];        /* script: what follows "#!", blanks before and after cut off */
 };
 
 /*
- * The library says in an ELF note which version of the state it reads (name "CPR", type 1, one 32-bit number), so that
+ * An ELF note with the newest version of the state that the library reads: name "CPR", type 1, one 32-bit number. So
  * the version is known before the file is loaded.
  */
 #define IMAGE_NOTE_NAME "CPR"
 enum { IMAGE_NOTE_FORMAT = 1 };
 
 /*
- * 0; -errno of opening or reading; -EBADMSG: begins like ELF, but is not sound. *image is untouched on failure. Any
- * signal handler may call it.
+ * Reads the file `path`. Returns 0; -errno of opening or reading; -EBADMSG if it begins like ELF and is not valid.
+ * *image is untouched on failure. A signal handler may call it.
  */
 int image_read(const char *path, struct image *image);
 
-/* "x86_64", "aarch64" …, or NULL for one that has no name here. */
+/* "x86_64", "aarch64" …, or NULL for a machine without a name here. */
 const char *image_machine(unsigned machine);
 
-/*
- * Is this library, by its file's name, AddressSanitizer's runtime? It insists on being the first of all that is loaded.
- */
+/* Is a library with this file name AddressSanitizer's runtime? That must be loaded before all others. */
 bool image_is_asan(const char *name);
 
-/* Can something be preloaded into this ELF program, as far as the file shows it? False: `why` says why not. */
+/* Can a library be preloaded into this ELF program, as far as the file shows it? If not, `why` gets the reason. */
 bool image_takes_preload(const struct image *image, const char *path, struct text *why);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the doorbell's two ends say to each other: one request of fixed size, answers of "key=value" lines. */
+/* The doorbell's protocol: one request of fixed size, answers of "key=value" lines. */
 #ifndef CPR_MODEL_PROTOCOL_H
 #define CPR_MODEL_PROTOCOL_H
 
@@ -10,15 +10,15 @@
 #include <sys/un.h>
 
 /*
- * The caller listens on the abstract SOCK_SEQPACKET socket of its nonce (protocol_address) in the network namespace of
- * the process, and queues the signal to it (sigqueue, sival_ptr: the nonce). The process connects and answers one
+ * The caller listens on the abstract SOCK_SEQPACKET socket of its nonce (protocol_address), in the network namespace of
+ * the process. It queues the signal to the process (sigqueue, sival_ptr: the nonce). The process connects, answers one
  * request with one message, and closes. The answer begins "result=WORD\n":
  *
- *   ok       what was asked for follows (status), or came as a memfd with the state (list); both with connections= and
- *            how many of them are connections_fresh= (nothing said yet), connections_idle= (between requests),
- *            connections_busy=; and beside them connections_waiting= (carried, and not accepted yet)
- *   leaving  restart: the process execs now. The next generation, when it is ready, connects to the same socket, and
- *            says "ready" (or "warn" lines); nothing is sent to it. If exec fails, "failed" follows on the first
+ *   ok       status: the values follow; list: the state comes as a memfd. Both have connections=, and of these
+ *            connections_fresh= (no data yet), connections_idle= (between requests), connections_busy=; beside them
+ *            connections_waiting= (carried, and not accepted yet)
+ *   leaving  restart: the process execs now. When the next generation is ready, it connects to the same socket and
+ *            sends "ready" (or "warn" lines); it gets no request. If exec fails, "failed" follows on the first
  *            connection
  *   ready    generation= descriptors= carried= closed= cut= orphans= drain_us= leave_us= exec_us= ready_us= (since the
  *            request)
@@ -34,7 +34,7 @@ enum protocol_verb {
 	PROTOCOL_RETIRE,
 	PROTOCOL_DRAIN,
 	PROTOCOL_JOIN,
-	PROTOCOL_GIVE, /* from here on: the supervisor's, below */
+	PROTOCOL_GIVE, /* the supervisor's verbs, below */
 	PROTOCOL_DOORS,
 	PROTOCOL_CLOSE,
 	PROTOCOL_OPEN,
@@ -52,53 +52,55 @@ enum protocol_verb {
 
 /*
  * Between a process under cpr and one that it has exec'ed with its listener:
- *   DRAIN  down: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass on what is idle to the socket of `nonce`
- *          (restart/drain_worker.h). Answered "ok", the connection stays: any message on it says that the restart is
- *          called off, its end without one that the caller has become the next generation. A process that holds no
- *          listener of the caller's (`shares` 0) may have been given connections of the listeners with these keys
- *          (drain/scm_recv.h); or else says "none", and goes on
- *   JOIN   up: what was carried for the listener of inode `ino`, to be accepted there as well. Answered as
- *          deliver/queue.h tells
+ *   DRAIN  downwards: drain until `deadline` (CLOCK_MONOTONIC, ns), and pass idle connections to the socket of `nonce`
+ *          (restart/drain_worker.h). After the answer "ok" the connection stays. A message on it calls the restart
+ *          off; its end without one says that the caller has become the next generation. A process without a listener
+ *          of the caller's (`shares` 0) may have been given connections of the listeners with these keys
+ *          (drain/scm_recv.h). If it has none, it answers "none" and goes on
+ *   JOIN   upwards: the connections that were carried for the listener of inode `ino`, to be accepted there as well.
+ *          deliver/queue.h describes the answer
  */
 
 /*
- * Handover mode: the supervisor rings at the owner of a generation. Each answer begins with one text message,
- * "result=ok" or "result=failed" with a reason.
- *   GIVE   the state as a memfd beside the text, then its descriptors: batches of PROTOCOL_BATCH_DESCRIPTORS. Changes
+ * Handover mode: the supervisor rings the owner of a generation. Each answer begins with one text message, "result=ok"
+ * or "result=failed" with a reason.
+ *   GIVE   the state as a memfd with the text, then its descriptors: batches of PROTOCOL_BATCH_DESCRIPTORS. Changes
  *          nothing
  *   DOORS  lines door=DOOR LISTENER, both as tags: where a generation behind its gate can be reached
- *   CLOSE  the gate closes, in all processes of the generation, within a second; else it stays open and this has failed
- *   OPEN   the gate opens, in all processes. CLOSE tells then how many clients were accepted=
- *   PASS   after CLOSE. The connection stays: batches of PROTOCOL_BATCH_CARRY, a connection as soon as it stands at a
- *          boundary; and PROTOCOL_BATCH_LEFT, at first and when the number changes, once a second at most, and at once
- *          when it is 0. Its end calls it off
- *   TAKE   after OPEN, with the keys of the listeners. With "pid" in the answer it is that worker which takes what is
- *          carried to them, and is to be asked. Else the connection stays, and the supervisor sends the batches of
+ *   CLOSE  closes the gate in all processes of the generation, within a second. If that fails, the gate stays open
+ *   OPEN   opens the gate in all processes. The next CLOSE tells how many clients were accepted=
+ *   PASS   after CLOSE. The connection stays. It brings batches of PROTOCOL_BATCH_CARRY: each client's connection as
+ *          soon as it is at a boundary. PROTOCOL_BATCH_LEFT comes first, when the number changes (once a second at
+ *          most), and at once when it is 0. The end of the connection calls it off
+ *   TAKE   after OPEN, with the keys of the listeners. If the answer has "pid", that worker takes the carried
+ *          connections, and has to be asked. Else the connection stays, and the supervisor sends the batches of
  *          PROTOCOL_BATCH_CARRY on it
- *   FORGET after CLOSE: its listeners are given up, and there is no way back
- *   ALONE  the next generation, which was called off, is gone: pid files that it took are put back
+ *   FORGET after CLOSE: gives up the listeners; there is no way back
+ *   ALONE  the next generation was called off and is gone: restores pid files that it took
  *   BEHIND to a process that the next generation has exec'ed with one of its doors, of inode `ino`: the listener behind
- *          it comes with the request. From then on OPEN is asked of it as well
+ *          it comes with the request. From then on OPEN goes to it as well
  *   ADOPT  the process that asks is the supervisor from now on: the one before was killed
- * GIVE and PASS are answered by each process of the generation, at the same address: the owner's text says how many
- * processes= there are. A process that the generation has exec'ed is asked for itself: PASS with the keys of the
- * listeners (`drain.keys`). It says "none" if it shares no such listener, and was given none of their connections. A
- * generation reports to the supervisor's own address (SETTINGS_SUPERVISOR) when it is ready, as after a restart in exec
- * mode.
+ * Each process of the generation answers GIVE and PASS, at the same address; processes= in the owner's text says how
+ * many there are. A process that the generation has exec'ed is asked by itself: PASS with the keys of the listeners
+ * (`drain.keys`). It answers "none" if it shares no such listener and has none of their connections. When a generation
+ * is ready, it reports to the supervisor's own address (SETTINGS_SUPERVISOR), as after a restart in exec mode.
  */
-/* PROTOCOL_RESTART's flags, to a supervisor: the line stays until the old generation is gone, and is told "drained". */
+/*
+ * Flag of PROTOCOL_RESTART, to a supervisor: the connection stays until the old generation is gone, then "drained"
+ * comes.
+ */
 enum { PROTOCOL_WAIT_DRAINED = 1 };
 
 /*
  * FORESEE: would a restart be refused, and what would become of the connections of this process now (carried= closed=
- * cut=)? Nothing is done. The flag: a supervisor would start the next generation, and not this process.
+ * cut=)? Does nothing else. The flag: a supervisor, and not this process, would start the next generation.
  */
 enum { PROTOCOL_BY_SUPERVISOR = 1 };
 
-/* PROTOCOL_GIVE's: the state holds what the generation was started with, and the text as which uid=. */
+/* Flag of PROTOCOL_GIVE: the state also holds what the generation was started with, and the text its uid=. */
 enum { PROTOCOL_WITH_START = 1 };
 
-/* A batch's value, of a connection whose process does not have its listener: it is found by the address. */
+/* Value in a batch, of a connection whose process does not have its listener: the address finds the listener. */
 enum { PROTOCOL_BY_ADDRESS = 0 };
 
 enum protocol_batch_kind { PROTOCOL_BATCH_DESCRIPTORS = 1, PROTOCOL_BATCH_CARRY, PROTOCOL_BATCH_LEFT };
@@ -110,8 +112,8 @@ struct protocol_batch {
 	uint32_t magic;
 	uint32_t kind;
 	uint32_t count;
-	uint32_t left;                      /* PROTOCOL_BATCH_LEFT: connections that are in this generation still */
-	/* of each: its number in the state; or the inode of the listener that accepted it */
+	uint32_t left;                      /* PROTOCOL_BATCH_LEFT: connections that this generation still has */
+	/* for each descriptor: its number in the state, or the inode of the listener that accepted it */
 	uint64_t value[PROTOCOL_BATCH_MAX];
 };
 
@@ -120,28 +122,28 @@ enum {
 	PROTOCOL_ANSWER_MAX = 8192,
 	PROTOCOL_SIGNAL_DEFAULT_BELOW_MAX = 5, /* SIGRTMAX - 5 */
 	PROTOCOL_KEYS_MAX = 256,
-	/* how long a process waits for a caller that rang and then says nothing */
+	/* how long a process waits for a request after it was rung */
 	PROTOCOL_TIMEOUT_MS = 2000,
 };
 
 /*
- * The memfd that every process under cpr has mapped is called so, with the doorbell's signal and the number of seccomp
- * filters at the start behind it: /memfd:cpr.59.0 in /proc/PID/maps is how the tools know such a process, how to ring,
- * and whether answering could kill it.
+ * The name of the memfd that every process under cpr has mapped; the doorbell's signal and the number of seccomp
+ * filters at the start follow. /memfd:cpr.59.0 in /proc/PID/maps shows the tools that the process is under cpr, how to
+ * ring it, and whether an answer could kill it.
  */
 #define PROTOCOL_PAGE_NAME "cpr."
 
-/* The supervisor's, which is no process to be asked for a listener's queue. */
+/* The same of a supervisor, which cannot be asked for the queue of a listener. */
 #define PROTOCOL_SUPERVISOR_PAGE_NAME "cpr-supervisor."
 
-/* Where descriptors of ours go: above the numbers that a small program uses, below a soft limit of 1,024. */
+/* Our descriptors go above the numbers that a small program uses, and below a soft limit of 1,024. */
 enum { PROTOCOL_HIGH = 700 };
 
 struct protocol_request {
 	uint32_t magic;
 	uint32_t verb;
 	uint32_t flags;
-	uint32_t clients; /* OPEN: "result=turn" is said at `drain.nonce` when it has accepted so many; 0: it is not */
+	uint32_t clients; /* OPEN: after so many accepted clients, "result=turn" goes to `drain.nonce`; 0: never */
 	union {
 		char path[4096]; /* restart --exec PATH: exec this instead of what was started; empty: the same */
 		struct {
@@ -157,29 +159,29 @@ struct protocol_request {
 	};
 };
 
-/* The abstract address of a nonce; the length that bind and connect want. */
+/* Stores the abstract address of a nonce. Returns its length, for bind and connect. */
 socklen_t protocol_address(uint64_t nonce, struct sockaddr_un *addr);
 
 /*
- * By what a listener and the connections that were accepted on it know each other in different processes: the port, or
- * what a unix socket is bound to. 0: nothing.
+ * Returns a key that is the same, in every process, for a listener and the connections that it accepted: from the port,
+ * or from the name of a unix socket. 0: there is none.
  */
 uint64_t protocol_key(const struct sockaddr *addr, socklen_t len);
 
-/* Is this a sound batch, with as many descriptors as came? */
+/* Is this a valid batch, with as many descriptors as arrived? */
 bool protocol_batch_is_sound(const struct protocol_batch *batch, size_t size, size_t descriptors);
 
-/* "PID:NONCE" of SETTINGS_SUPERVISOR, the nonce in hex. False: it is nothing like that. */
+/* Parses "PID:NONCE" of SETTINGS_SUPERVISOR, the nonce in hex. Returns false if `word` is not of that form. */
 bool protocol_parse_supervisor(const char *word, int *pid, uint64_t *nonce);
 
-/* Is this a sound request (magic, verb, a terminated absolute path or none)? 0, or -EINVAL. */
+/* Is the request valid: magic, verb, and an absolute path with its NUL, or none? Returns 0, or -EINVAL. */
 int protocol_check(const struct protocol_request *request, size_t size);
 
-/* Appends "key=value\n"; a newline in the value becomes a blank. */
+/* Appends "key=value\n". A newline in the value becomes a blank. */
 void protocol_put(struct text *t, const char *key, const char *value);
 void protocol_put_int(struct text *t, const char *key, int64_t value);
 
-/* The value of a key in an answer, copied and terminated (cut at size - 1). 0, or -ENOENT. */
+/* Copies the value of a key in an answer, with a NUL, cut at size - 1. Returns 0, or -ENOENT. */
 int protocol_get(const char *answer, const char *key, char *value, size_t size);
 int protocol_get_int(const char *answer, const char *key, int64_t *value);
 

@@ -85,9 +85,9 @@ static void read_log(char *const envp[])
 }
 
 /*
- * A CGI script, or a shell that the server runs, has its environment: but a pid file, the files to be removed at a
- * restart and a signal that restarts are one program's. Its pid stays over every exec of its own; a daemon has another,
- * but the memory of the program that was meant, and its next generations have a state.
+ * Are the settings meant for this process? A CGI script or a shell that the server runs inherits its environment. But
+ * the pid file, the files to remove at a restart and the restart signal are for one program. That one keeps its pid
+ * over its own execs. A daemon has another pid, but the memory of that program, and its next generations have a state.
  */
 static bool is_meant(char *const envp[])
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state as bytes: a header, then typed records, each a multiple of 8 bytes long. Numbers are the machine's own: it
- * never leaves it. For state.c, which writes it, and state_read.c.
+ * The state as bytes: a header, then typed records, each a multiple of 8 bytes long. Byte order and sizes are the
+ * machine's own, since a state never leaves it. For state.c, which writes it, and state_read.c.
  */
 #ifndef CPR_MODEL_STATE_FORMAT_H
 #define CPR_MODEL_STATE_FORMAT_H
@@ -25,7 +25,7 @@ struct header {
 	uint32_t heirlooms;
 	uint32_t workers;
 	uint32_t connections;
-	uint32_t children; /* 0 from a library that does not know of them */
+	uint32_t children; /* 0 from a library without this field */
 };
 
 enum record_type {
@@ -86,16 +86,16 @@ struct given_record {
 	char strings[];    /* each with its NUL; then zeroes up to a multiple of 8 */
 };
 
-/* The checksum of a whole state of `size` bytes; its own field in the header counts as 0. */
+/* Returns the checksum of a whole state of `size` bytes. Its own field in the header counts as 0. */
 uint64_t state_hash(const void *bytes, size_t size);
 
-/* The length of a descriptor's record whose name has `name` bytes. */
+/* Returns the length of a descriptor's record with a name of `name` bytes. */
 static inline size_t descriptor_length(size_t name)
 {
 	return (sizeof(struct descriptor_record) + name + 7) & ~(size_t)7;
 }
 
-/* The length of the record of what the program was given, with `strings` bytes of strings. */
+/* Returns the length of the record of what the program was started with: its strings take `strings` bytes. */
 static inline size_t given_length(size_t strings)
 {
 	return (sizeof(struct given_record) + strings + 7) & ~(size_t)7;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads a state (state_format.h), of which nothing is believed before it is checked. */
+/* Reads a state (state_format.h), and checks everything before use. */
 #define _GNU_SOURCE
 #include "model/state.h"
 
@@ -366,8 +366,8 @@ int state_decode(const void *bytes, size_t size, struct state *into, struct text
 }
 
 /*
- * A sealed memfd of a terabyte costs its maker nothing, and to map it, or to take its checksum, stopped a start for
- * more than 10 s. A state that was written has no holes; where it is a file on a disk, that may compress it.
+ * A sealed memfd of a terabyte costs its maker nothing. To map it, or to compute its checksum, stopped a start for more
+ * than 10 s. So a memfd with holes is refused: state_write leaves none. A file on a disk may have some, by compression.
  */
 static int check_size(const struct stat *st, bool unsealed_too, struct text *why)
 {

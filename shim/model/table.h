@@ -26,21 +26,23 @@ enum entry_kind {
 
 /* Flags of an entry. Those of ENTRY_SAVED_FLAGS go into the state. */
 enum {
-	ENTRY_KEPT = 1 << 0,       /* the rules say that it survives a restart */
+	ENTRY_KEPT = 1 << 0,       /* the rules keep it over a restart */
 	ENTRY_LISTENING = 1 << 1,  /* listen() was called */
 	ENTRY_CLOEXEC = 1 << 2,    /* the program's own flag, noted when the state is written */
-	/* came through the program's own exec without close-on-exec: visible, never closed by us */
+	/* crossed the program's own exec without close-on-exec: visible, never closed by us */
 	ENTRY_INHERITED = 1 << 3,
 	ENTRY_V6ONLY = 1 << 4,
 	ENTRY_ORPHAN = 1 << 5,     /* handed over, not claimed yet */
 	ENTRY_SAVED_FLAGS = (1 << 6) - 1,
-	ENTRY_RAISED = 1 << 6,     /* its backlog is the system's greatest until this generation is ready */
-	/* a listener that this program did not bind (fd/inherited.h): never kept, it comes again as it came */
+	ENTRY_RAISED = 1 << 6,     /* until this generation is ready, its backlog is the system's maximum */
+	/*
+	 * a listener that this program did not bind (fd/inherited.h): not kept, since each generation inherits it again
+	 */
 	ENTRY_STARTED_WITH = 1 << 8,
-	ENTRY_STALE = 1 << 9,      /* an orphan that the last generation had not asked for either */
-	ENTRY_OFFERED = 1 << 10,   /* one that a service manager passed, and no bind() has asked for (fd/offered.h) */
+	ENTRY_STALE = 1 << 9,      /* an orphan that the last generation did not claim either */
+	ENTRY_OFFERED = 1 << 10,   /* passed by a service manager, and not bound yet (fd/offered.h) */
 	ENTRY_GIVEN = 1 << 11,     /* the supervisor has a duplicate */
-	ENTRY_CLOSED = 1 << 12,    /* an orphan that the program itself has closed (fd/closed.h) */
+	ENTRY_CLOSED = 1 << 12,    /* an orphan that the program itself closed (fd/closed.h) */
 	ENTRY_LOOSE = 1 << 7,      /* an orphan that table_claim may take without the lock; in no list of orphans */
 };
 
@@ -50,14 +52,14 @@ enum {
  * the name's first 32 bytes, which follow the entry.
  */
 struct entry {
-	struct object object;  /* what it was when it was tagged: an entry is a belief until this is checked */
-	uint64_t path_dev;     /* unix sockets: the file in the directory, 0 when there is none */
+	struct object object;  /* what it was when it was tagged; may be outdated until it is checked */
+	uint64_t path_dev;     /* unix sockets: the file in the directory, 0 if there is none */
 	uint64_t path_ino;
 	int backlog;           /* listen()'s; -1: not known */
-	int queue;             /* when listed: connections (stream) or bytes (datagram) that wait; -1: not known */
+	int queue;             /* in a listing: connections (stream) or bytes (datagram) that wait; -1: not known */
 	/* ---- */
 	int id;
-	int fds;               /* how many descriptors are this entry's (dup) */
+	int fds;               /* number of descriptors of this entry (dup) */
 	const char *name;
 	UT_hash_handle hh;
 	int fd;                /* the first of its descriptors */
@@ -72,57 +74,56 @@ struct entry {
 };
 
 /*
- * An empty table, or NULL without memory. The memory is the pool's: see base/pool.h for when these may be called.
+ * Returns an empty table, or NULL without memory. The memory is the pool's: see base/pool.h for when these may be
+ * called.
  */
 struct table *table_new(void);
 void table_free(struct table *t);
 
-/* For an empty table: it will have so many entries, whose names have so many bytes together. Only makes it quicker. */
+/* Announces the size of an empty table: `count` entries, and `names` bytes of names. Only makes it faster. */
 void table_reserve(struct table *t, size_t count, size_t names);
 
 /*
- * Puts (name, id) -> fd. 0 and *made (may be NULL); -EEXIST: the tag, or the descriptor, stands in the table already;
- * -EINVAL: empty or over TAG_NAME_MAX; -EBADF: a negative or impossibly high fd; -ENOMEM. The name is copied.
+ * Adds (name, id) -> fd. The name is copied. Returns 0 and sets *made, if `made` is not NULL; -EEXIST if the table has
+ * the tag or the descriptor already; -EINVAL for a name that is empty or over TAG_NAME_MAX; -EBADF for a negative or
+ * impossibly high fd; -ENOMEM.
  */
 int table_add(struct table *t, const char *name, int id, int fd, struct entry **made);
 
-/* The same with the id that is next for this name: 0 for the first, and again 0 when none of the name is left. */
+/* The same with the next id of this name: 0 for the first, and 0 again when none of the name is left. */
 int table_add_next(struct table *t, const char *name, int fd, struct entry **made);
 
 /*
- * Another tag of the descriptor that `beside` has, whose entry it then shares in all that is said by the number:
- * closing, duplicating, moving it, and claiming. table_by_fd says one of them. As table_add.
+ * Adds another tag to the descriptor of `beside`. The two entries share all that concerns the descriptor: closing,
+ * duplicating, moving, claiming. table_by_fd returns one of them. Errors as table_add.
  */
 int table_add_beside(struct table *t, const char *name, int id, struct entry *beside, struct entry **made);
 
-/* The one or the other of these: whether the number has tags already or not. */
+/* table_add_beside if the descriptor has a tag already, else table_add. */
 int table_add_also(struct table *t, const char *name, int id, int fd, struct entry **made);
 
 struct entry *table_find(const struct table *t, const char *name, int id);
 
 /*
- * The descriptor of a tag that is no orphan, without the lock, from any thread and any signal handler, while others
- * change the table. `len`: the name's, 1 to TAG_NAME_MAX. The descriptor; -ENOENT; -EAGAIN: an orphan, or the table
- * would not hold still: take the lock and use table_find.
+ * Finds the descriptor of a tag that is no orphan, without the lock. Any thread and any signal handler may call it
+ * while others change the table. `len` is the name's, 1 to TAG_NAME_MAX. Returns the descriptor; -ENOENT; -EAGAIN for
+ * an orphan, or if the table kept changing: take the lock and use table_find.
  */
 int table_peek(const struct table *t, const char *name, size_t len, int id);
 
 /*
- * The same, and a loose orphan is the program's from here on: of several threads that ask at once, one claims it, and
- * all get it. Not for a vfork child: it changes the table.
+ * The same, and claims a loose orphan. If several threads ask at once, one claims it, and all get it. Not for a vfork
+ * child: it changes the table.
  */
 int table_claim(struct table *t, const char *name, size_t len, int id);
 
 /*
- * May be asked without the guard: an entry's memory stays mapped, and what it says may be a moment old (a drain looks
- * at its own listeners, which nothing removes then but the program's own close).
+ * Returns an entry of the descriptor, or NULL. May be called without the guard: an entry's memory stays mapped, and its
+ * values may be a moment old. (A drain looks at its own listeners; only the program's own close removes those.)
  */
 struct entry *table_by_fd(const struct table *t, int fd);
 
-/*
- * What every wrapped call looks at, without a lock and without a call: the beginning of each table. Only model/table.c
- * writes it.
- */
+/* What every wrapped call reads, without a lock: the beginning of each table. Only model/table.c writes it. */
 enum {
 	TABLE_PAGE_SHIFT = 10,
 	TABLE_PAGES = 1 << 14, /* 16 million descriptors: 16 times the kernel's default ceiling */
@@ -136,7 +137,7 @@ struct table_front {
 	_Atomic(table_slot *) pages[TABLE_PAGES]; /* by descriptor */
 };
 
-/* May this number be in the table? A number that this thread's program owns is answered exactly. */
+/* May this number be in the table? The answer is exact for a number that the program of this thread owns. */
 static inline bool table_tracks(const struct table *t, int fd)
 {
 	struct table_front *front = (struct table_front *)t;
@@ -148,42 +149,42 @@ static inline bool table_tracks(const struct table *t, int fd)
 	return page && atomic_load_explicit(&page[fd & ((1 << TABLE_PAGE_SHIFT) - 1)], memory_order_relaxed);
 }
 
-/* The first number from `fd` on that is in the table, or -1. */
+/* Returns the first number >= fd that is in the table, or -1. */
 int table_next_fd(const struct table *t, int fd);
 
-/* Another descriptor of the same entry. 0, -EEXIST, -EBADF, -ENOMEM. */
+/* Adds another descriptor to the entry. Returns 0, -EEXIST, -EBADF or -ENOMEM. */
 int table_alias(struct table *t, struct entry *e, int fd);
 
-/* The number is closed: all its tags go with its last number. Returns whether they are gone. */
+/* Removes a closed number. All its tags go with its last number. Returns whether they went. */
 bool table_forget_fd(struct table *t, int fd);
-/* This tag goes; others of the same descriptor stay. */
+/* Removes this tag. Other tags of the same descriptor stay. */
 void table_remove(struct table *t, struct entry *e);
 
-/* The entry's object stands at another number now, and only there. 0, -EBADF, -ENOMEM (then nothing changed). */
+/* Moves the entry's object to another number, and only there. Returns 0, -EBADF or -ENOMEM, which change nothing. */
 int table_move(struct table *t, struct entry *e, int fd);
 
-/* The orphans of a name, in the order of their ids: the first, and the one after. */
+/* The orphans of a name, in the order of their ids: the first, and the next one. */
 struct entry *table_orphan(const struct table *t, const char *name);
 struct entry *table_orphan_after(const struct table *t, const struct entry *e);
 void table_make_orphan(struct table *t, struct entry *e);
 
 /*
- * An orphan that is asked for by its tag alone, and that needs nothing but to be given: ENTRY_LOOSE. Before others can
- * see the table. Holding the guard is not enough to act on such a one: another thread may claim it meanwhile. A thread
- * that means to close or move one asks table_hold first: after it, none claims it without the lock. False: it is no
- * orphan (any more).
+ * Marks an orphan as loose (ENTRY_LOOSE): table_claim may take it without the lock. Call it before other threads see
+ * the table. The guard does not protect such an orphan: another thread may claim it meanwhile. A thread that is about
+ * to close or move one calls table_hold first, and then none claims it without the lock. table_hold returns false if it
+ * is no orphan any more.
  */
 void table_make_loose(struct table *t, struct entry *e);
 bool table_hold(struct entry *e);
 
-/* An orphan no more, and with it all tags of its descriptor. */
+/* Claims the orphan, with all tags of its descriptor. */
 void table_adopt(struct table *t, struct entry *e);
 
-/* Between these, all changes are one to table_peek, which says -EAGAIN meanwhile. They nest. */
+/* Makes all changes in between a single one for table_peek, which returns -EAGAIN meanwhile. They nest. */
 void table_change_begin(struct table *t);
 void table_change_end(struct table *t);
 
-/* Every entry, oldest first. The one at hand may be removed if the next was asked for before. */
+/* Iterate over all entries, oldest first. The current one may be removed once the next one is known. */
 struct entry *table_first(const struct table *t);
 struct entry *table_after(const struct entry *e);
 

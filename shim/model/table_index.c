@@ -79,10 +79,7 @@ static void free_places(struct table_index *v)
 	v->stale = true;
 }
 
-/*
- * Two for each bucket, since there is an entry for each at the most; more where uthash has given up to make more of
- * them.
- */
+/* Two places for each bucket, since there is at most one entry a bucket; more if uthash has stopped to add buckets. */
 static void renew_places(struct table_index *v, const UT_hash_table *hash)
 {
 	size_t count = 2 * (size_t)hash->num_buckets;
@@ -238,8 +235,8 @@ static UNTRACED inline bool unchanged(const struct table_index *v, unsigned chan
 }
 
 /*
- * memcmp inline, for names of some tens of bytes, and mostly the same: the next lookup's first instructions are to be
- * under way while this one waits for memory.
+ * An inline memcmp, for names of some tens of bytes that are mostly equal. The next lookup's first instructions shall
+ * run while this one waits for memory.
  */
 static UNTRACED inline bool same_bytes(const char *a, const char *b, size_t n)
 {
@@ -292,8 +289,8 @@ static UNTRACED inline __attribute__((always_inline)) int try(const struct table
 	if (!filter_lets(SEEN(filter[hashv & filter_mask]), hashv))
 		return unchanged(v, changes) ? -ENOENT : -EINTR;
 	/*
-	 * counted: what is no index any more may have no end, and a child of clone() may have been born with half a
-	 * change and an even count
+	 * bounded: memory that is no index any more may form a loop, and a child of clone() may have half a change with
+	 * an even count
 	 */
 	for (unsigned hops = 0; hops < HOPS; hops++) {
 		uint64_t place = SEEN(places[(hashv + hops) & mask]);
@@ -349,9 +346,9 @@ UNTRACED int table_index_find(const struct table_index *v, const char *name, siz
 /* ---- claiming ---- */
 
 /*
- * A thread that holds the guard may remove or move the entry between the last look at `changes` and the
- * compare-and-swap. Then it has taken ENTRY_LOOSE from it first (table_hold), and the swap fails; or the swap was
- * first, and it leaves alone what is no orphan any more. Either way the memory is still that entry: see
+ * A thread with the guard may remove or move the entry between the last look at `changes` and the compare-and-swap.
+ * Either it has cleared ENTRY_LOOSE first (table_hold), and the swap fails. Or the swap was first, and that thread
+ * leaves alone what is no orphan any more. In both cases the memory is still that entry: see
  * table_index_is_claimed_from.
  */
 UNTRACED int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed)

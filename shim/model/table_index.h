@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The table as it is read without the lock: what stands beside uthash for that, and the tags' hash. */
+/* The index by which the table is read without the lock, and the tags' hash. */
 #ifndef CPR_MODEL_TABLE_INDEX_H
 #define CPR_MODEL_TABLE_INDEX_H
 
@@ -18,8 +18,8 @@ static inline unsigned hash_of(const char *name, size_t len, int id)
 }
 
 /*
- * uthash itself does not compare its key: we do. It is the id, which is in the cache line that a lookup reads. The name
- * follows the entry in memory.
+ * uthash compares no key: we do. Its key is the id, in the cache line that a lookup reads anyway. The name follows the
+ * entry in memory.
  */
 static inline const void *key_of(int id)
 {
@@ -27,37 +27,37 @@ static inline const void *key_of(int id)
 }
 
 /*
- * A lock, even one for readers, will not do: a handler of the program that interrupts its holder would wait for ever,
- * and to keep handlers out takes two system calls, ten times what the lookup takes. So a thread that changes the table
- * (holding the guard, signals blocked) makes `changes` odd before and even after, and a reader believes what it saw if
- * that was even and the same all the while. It asks after each pointer that it loads: then the pointer was a good one a
- * moment ago, and what it points to may have been freed since but is still mapped: the pool never unmaps.
+ * A lock is no solution, not even for readers. A handler of the program that interrupts its holder would wait without
+ * end. To block handlers takes two system calls, ten times the time of a lookup. So a thread that changes the table (it
+ * holds the guard, with signals blocked) makes `changes` odd before and even after. A reader trusts what it read if
+ * `changes` was even and stayed the same. It checks after each pointer: the pointer was then good a moment ago. What it
+ * points to may be freed since, but is mapped: the pool never unmaps.
  *
- * uthash's HASH_FIND follows a pointer unasked, and its buckets have 16 bytes each: those of a hundred
- * thousand entries are in no cache, nor is what is in front of an entry in its chain, and a lookup waits for memory two
- * or three times. Readers have an index of their own to uthash's entries, half as large, in which they wait for memory
- * once, and for the entry the second time.
+ * uthash's HASH_FIND follows pointers without such a check. Its buckets have 16 bytes each, and those of a hundred
+ * thousand entries are in no cache. Nor are the entries earlier in a chain. So a lookup waits for memory two or three
+ * times. Readers have an index of their own to uthash's entries, half as large: they wait for memory once in it, and
+ * once for the entry.
  */
 struct table_index {
 	_Atomic unsigned changes;
-	unsigned depth;          /* of the functions that change: they call each other */
+	unsigned depth;          /* of the changing functions, which call each other */
 	/*
-	 * how many are in table_index_claim. A child that is born while one is never sees zero again, and uses a little
-	 * more memory
+	 * threads in table_index_claim. A child that is forked amid one never sees zero again, and uses a little more
+	 * memory
 	 */
 	_Atomic unsigned claiming;
 	/*
-	 * Where each entry is: uthash's handle, below 16 bits of its hash. An entry stands at the first free place from
-	 * its hash on (open addressing), and at least half of the places are free (zero). NULL: there was no memory for
-	 * it.
+	 * The place of each entry: the address of uthash's handle, below 16 bits of its hash. An entry is at the first
+	 * free place from its hash on (open addressing). At least half of the places are free (zero). NULL: there was
+	 * no memory.
 	 */
 	uint64_t *places;
 	unsigned mask;
-	bool stale; /* `places` lacks some that are there */
+	bool stale; /* `places` lacks some entries */
 	/*
-	 * A byte for each of uthash's buckets, in which each of its entries has two bits set: it says so of all but one
-	 * in thirty that are not there, and such bytes are in the processor's cache when places and entries are not.
-	 * Without memory for it, `maybe`.
+	 * A filter: one byte for each of uthash's buckets, in which each entry sets two bits. It answers for all but
+	 * one in thirty missing tags. Its bytes are in the processor's cache when places and entries are not. Without
+	 * memory for it, `maybe`.
 	 */
 	unsigned filter_mask;
 	uint8_t *filter;
@@ -65,35 +65,34 @@ struct table_index {
 	uint8_t maybe;
 };
 
-/* In zeroed memory. */
+/* Initialises *v, in zeroed memory. */
 void table_index_init(struct table_index *v);
 void table_index_free(struct table_index *v);
 
-/* Around each change; they nest. `hash`: uthash's table, or NULL when that is empty. */
+/* Call these around each change; they nest. `hash` is uthash's table, or NULL if that is empty. */
 void table_index_begin(struct table_index *v);
 void table_index_end(struct table_index *v, const UT_hash_table *hash);
 
 /*
- * For a thread that is about to change the table: what stands by this hash is wanted in a moment. And: may there be an
- * entry with it?
+ * For a thread that is about to change the table: prefetches what belongs to this hash. The second function: may there
+ * be an entry with this hash?
  */
 void table_index_expect(const struct table_index *v, const UT_hash_table *hash, unsigned hashv);
 bool table_index_may_have(const struct table_index *v, unsigned hashv);
 
-/* uthash has this entry, or has it no more. Between table_index_begin and table_index_end. */
+/* uthash has added this entry, or removed it. Call these between table_index_begin and table_index_end. */
 void table_index_came(struct table_index *v, const UT_hash_table *hash, const UT_hash_handle *entry);
 void table_index_went(struct table_index *v, const UT_hash_table *hash, const UT_hash_handle *entry);
 
 /* See table_peek. */
 int table_index_find(const struct table_index *v, const char *name, size_t len, int id);
 
-/* See table_claim. *claimed: it was this call that took it. */
+/* See table_claim. *claimed: this call claimed it. */
 int table_index_claim(struct table_index *v, const char *name, size_t len, int id, bool *claimed);
 
 /*
- * Is a thread about to claim? An entry that has left the table since must not become another one before that thread has
- * seen that it is no orphan any more: its memory is not given out again until none is. It cannot be waited for: it may
- * be what this thread's handler has interrupted.
+ * Is a thread about to claim? Memory of removed entries is not reused until none is: such a thread must first see that
+ * its entry is no orphan any more. We cannot wait for the thread: a handler on this thread may have interrupted it.
  */
 bool table_index_is_claimed_from(struct table_index *v);
 

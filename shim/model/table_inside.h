@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What table.c and table_names.c share, and no other file: before all that includes uthash. */
+/* What table.c and table_names.c share. Include it before anything that includes uthash. */
 #ifndef CPR_MODEL_TABLE_INSIDE_H
 #define CPR_MODEL_TABLE_INSIDE_H
 
 #include <stdbool.h>
 
-/* uthash's own answers would exit a stranger's process and call its malloc. */
+/* By default uthash would exit the program, and call its malloc. */
 static bool out_of_memory; /* as unlocked as the pool is */
 #define HASH_NONFATAL_OOM 1
 #define uthash_nonfatal_oom(element) (out_of_memory = true)
@@ -19,18 +19,18 @@ static bool out_of_memory; /* as unlocked as the pool is */
 #include <stddef.h>
 
 /*
- * uthash doubles its buckets when one chain is longer than this: ten, which makes four entries a bucket on average, and
- * four cache lines a lookup. By the longest chain alone, one entry a bucket cannot be had: with a lower threshold a
- * table of a million is doubled while nearly all buckets are empty. So the code that adds says what it is at that
- * moment: 0, which means "now", when as many entries are there as buckets; else never.
+ * uthash doubles its buckets when one chain is longer than this. The default of ten makes four entries a bucket on
+ * average, and four cache lines a lookup. No threshold gives one entry a bucket: a lower one doubles a table of a
+ * million while nearly all buckets are empty. So the adding code sets it: 0, which means "now", when there are as many
+ * entries as buckets; else never.
  */
 #undef HASH_BKT_CAPACITY_THRESH
 #define HASH_BKT_CAPACITY_THRESH threshold
 enum { NEVER = 1 << 20 };
 
 /*
- * A table that is empty and knows how many will come begins with as many buckets as it will need: to double them a
- * dozen times is dearer than all that is put in. As unlocked as the pool is.
+ * An empty table of known size begins with all the buckets that it will need: doubling them a dozen times costs more
+ * than adding the entries. Not locked, like the pool.
  */
 static unsigned first_buckets_log2;
 #undef HASH_INITIAL_NUM_BUCKETS
@@ -84,7 +84,7 @@ struct table {
 	struct row *rows;
 	struct family *families;
 	unsigned reserved_log2; /* buckets of the first entry's table */
-	struct row *limbo; /* gone, but not yet free: see table_index_is_claimed_from */
+	struct row *limbo; /* removed, but not yet free: see table_index_is_claimed_from */
 };
 
 static inline struct row *row_of(const struct entry *e)
@@ -102,7 +102,7 @@ static inline struct entry *entry_of(struct row *row)
 	return row ? &row->entry : NULL;
 }
 
-/* The slot of a number, making its page if asked to; NULL when there is none. */
+/* Returns the slot of a number, or NULL. With `make` it makes the page of the slot. */
 static inline slot *slot_at(const struct table *t, int fd, bool make)
 {
 	struct table *writable = (struct table *)t;
@@ -130,12 +130,12 @@ static inline const UT_hash_table *hash_table(const struct table *t)
 	return t->rows ? t->rows->HH.tbl : NULL;
 }
 
-/* All tags of a name; NULL: there are none, or no memory. A family whose last tag went is put away. */
+/* Returns all tags of a name; NULL: there are none, or no memory. A family without tags is kept for reuse. */
 struct family *table_family_find(const struct table *t, const char *name);
 struct family *table_family_get(struct table *t, const char *name);
 void table_family_put(struct table *t, struct family *family);
 
-/* The row is an orphan no more; others of its descriptor stay what they are. */
+/* The row is no orphan any more. Other rows of its descriptor stay as they are. */
 void table_adopt_row(struct table *t, struct row *row);
 
 static inline int id_after(int id)

@@ -18,11 +18,11 @@ static void begin_anew(struct tls *t)
 }
 
 /*
- * Up to 1.2 the record behind ChangeCipherSpec is the encrypted Finished, of 32 to 96 bytes. (In 1.3, after a
- * HelloRetryRequest, it may be the second hello: no less than 122 bytes.) In 1.3 the client's Finished looks like
- * application data: it is the first of it behind the server's flight. What came before is early data, which is not
- * to answer before the handshake is over. A client that shows a certificate sends more such records, which are taken
- * for a question: that errs on the safe side.
+ * Up to 1.2 the record after ChangeCipherSpec is the encrypted Finished, of 32 to 96 bytes. (In 1.3, after a
+ * HelloRetryRequest, it may be the second hello, of at least 122 bytes.) In 1.3 the client's Finished looks like
+ * application data: it is the first such record after the server's flight. Earlier ones are early data, which gets no
+ * answer before the handshake is over. A client with a certificate sends more such records, and these count as a
+ * request. That errs on the safe side.
  */
 static void client_record(struct tls *t, uint8_t type, uint16_t length)
 {

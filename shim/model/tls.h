@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How far a TLS connection is, by the types and lengths of its records, seen from the server. */
+/* How far a TLS connection is, by the types and lengths of its records, as the server sees them. */
 #ifndef CPR_MODEL_TLS_H
 #define CPR_MODEL_TLS_H
 
@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * All of it may be called by a signal handler: nothing is allocated, locked or printed. The order of calls is the
- * caller's care, as for model/http.h. Turns of reading and writing say nothing on a TLS connection: the server's flight
- * in the handshake is no answer, and neither are the tickets that it sends unasked.
+ * A signal handler may call all of these: nothing is allocated, locked or printed. The caller keeps the order of calls,
+ * as for model/http.h. On a TLS connection, a write after a read is not an answer: the server also writes its part of
+ * the handshake, and tickets unasked.
  */
 
 /* One direction: the record under way. */
@@ -20,7 +20,7 @@ struct tls_way {
 	uint8_t type;
 };
 
-/* Zero-initialised: a connection on which nothing was said yet. */
+/* Zero-initialised: a connection without data yet. */
 struct tls {
 	struct tls_way client, server;
 	/* the length of the first record that a 1.3 server sent after the handshake; 0: none yet */
@@ -31,26 +31,26 @@ struct tls {
 	uint8_t server_cipher : 1;
 	uint8_t client_finished : 1;
 	uint8_t server_finished : 1;
-	uint8_t asked : 1;         /* the client's application data, not answered yet */
+	uint8_t asked : 1;         /* application data of the client without an answer */
 	uint8_t answered : 1;
-	uint8_t tickets : 1;       /* what the server sends may be tickets still */
+	uint8_t tickets : 1;       /* what the server sends may still be tickets */
 };
 
 enum tls_stage {
-	TLS_NONE,      /* no TLS, nothing said yet, or lost track of (kernel TLS: the program writes without records) */
+	TLS_NONE,      /* no TLS, no data yet, or tracking ended (kernel TLS: the program writes without records) */
 	TLS_HANDSHAKE, /* under way: also a renegotiation */
-	TLS_OPEN,      /* the handshake is over, and the client has asked for nothing yet */
-	TLS_ASKED,     /* application data of the client is not answered, or a record came in part */
+	TLS_OPEN,      /* the handshake is over, and no request came yet */
+	TLS_ASKED,     /* application data of the client has no answer, or a record arrived in part */
 	TLS_ANSWERED,
 };
 
 enum tls_stage tls_stage(const struct tls *t);
 
-/* The server read these bytes from the client, or wrote these to it. NULL: they went by unseen. */
+/* The server read these n bytes from the client, or wrote them to it. NULL: they passed unseen. */
 void tls_read(struct tls *t, const void *bytes, size_t n);
 void tls_wrote(struct tls *t, const void *bytes, size_t n);
 
-/* Is there anything that bytes can still change? */
+/* Can further bytes still change the state? */
 static inline bool tls_is_followed(const struct tls *t)
 {
 	return t->kind < 2;
