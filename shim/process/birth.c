@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Births: what a forked process is told of itself, and what runs around each fork. */
+/* Births: a process is recognised as new on its first call into the library, and hooks run around each fork. */
 #define _GNU_SOURCE
 #include "process/birth.h"
 #include "process/sandbox.h"
@@ -31,10 +31,10 @@ enum {
 };
 
 /*
- * The kernel clears this in every child that has a copy of our memory, however it was born (fork, _Fork, clone), and
- * leaves it alone in one that shares our memory (vfork, posix_spawn). So one getpid() tells all three apart without
- * standing in front of any of them: vfork cannot be wrapped in C at all, and system() and popen() spawn inside libc
- * where no process stands. (What else a child must not have of its parent's lies here, too: birth_cleared.)
+ * The kernel clears this in every child with a copy of our memory (fork, _Fork, clone), and not in one that shares our
+ * memory (vfork, posix_spawn). So one getpid() tells all of these apart, and none has to be wrapped. C cannot wrap
+ * vfork at all. system() and popen() spawn inside libc, out of our reach. Other state that a child must not inherit is
+ * here, too: birth_cleared.
  */
 cpr_touched struct birth_self *birth_self;
 
@@ -51,8 +51,8 @@ static void (*born[BORN_MAX])(void);
 static int born_count;
 
 /*
- * In one place of the library, and what they touch in another: whatever a process has touched since its last fork it
- * looks up anew in the kernel's tables.
+ * In one place of the library, with its data in another: after a fork, each page that a process touches costs it a
+ * fault.
  */
 #define fork_path __attribute__((hot, noinline))
 
@@ -104,8 +104,8 @@ int birth_libc_tid(void)
 }
 
 /*
- * No pid stands in the cleared memory. Then this is a new process; or it is a vfork child of one that has asked for
- * nothing yet, and to note its pid would make that one deaf for good.
+ * The cleared memory holds no pid. So this is a new process; or a vfork child of one that has not called the library
+ * yet. To store the pid of such a vfork child would make its parent deaf to the doorbell.
  */
 static bool is_born(int me)
 {
@@ -207,10 +207,10 @@ __attribute__((hot)) bool birth_is_single_threaded(void)
 }
 
 /*
- * A page that a child touches, code or data, costs it a fault, and a fork that is over at once costs little more than
- * some dozens of them. So nothing of ours runs in a child before it asks for something: there is no handler for it in
- * pthread_atfork. What a child must know of itself it works out when it first asks (after_birth), and which processes
- * the owner has to tell of a restart it finds by itself (process/roster.c).
+ * Each page that a child touches costs it a fault, and a short fork costs no more than some dozens of faults. So
+ * nothing of ours runs in a child before its first call into the library: there is no child handler in pthread_atfork.
+ * On that call the child works out what it is (after_birth). The owner finds the processes to ring for a restart by
+ * itself (process/roster.c).
  */
 static fork_path void prepare(void)
 {

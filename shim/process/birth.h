@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Births: what a forked process is told of itself, when it first asks for something, and what runs around each fork. */
+/*
+ * Births: what a forked process works out about itself on its first call into the library, and hooks around each fork.
+ */
 #ifndef CPR_PROCESS_BIRTH_H
 #define CPR_PROCESS_BIRTH_H
 
@@ -10,68 +12,69 @@
 #include <stddef.h>
 
 /*
- * Once, in the constructor: registering with libc may call malloc. `first` runs before each fork, and before the hooks
- * of birth_around_fork, which it may make. 0, or -ENOMEM.
+ * Registers the hooks with libc, which may call malloc. Called once, in the constructor. `first` runs before each fork,
+ * and before the hooks of birth_around_fork; it may register some. Returns 0, or -ENOMEM.
  */
 int birth_watch_forks(void (*first)(void));
 
-/* Once, before all else of this room that light_end makes. 0, or -errno. */
+/* Called once, before all else in this room that light_end makes. Returns 0, or -errno. */
 int birth_init(void);
 
 /*
- * Does this process run on its own memory? False in a vfork child. The first call in a forked child, by whichever of
- * its threads, runs the hooks of birth_when_born(). For any handler.
+ * Does this process run on its own memory? False in a vfork child. In a forked child the first call, by any of its
+ * threads, runs the hooks of birth_when_born(). A signal handler may call it.
  */
 bool birth_own_memory(void);
 
 /*
- * The same, without the hooks: for a handler that has little stack, and for a thread that libc does not know, which
- * must ask birth_own_memory() after that.
+ * The same without the hooks. For a handler with little stack, and for a thread that libc does not know. Such a thread
+ * must call birth_own_memory() afterwards.
  */
 bool birth_is_own(void);
 
 /*
- * The tid of this thread as libc has it in memory, without a system call; 0: it does not say. In a child of a bare
+ * Returns the tid of this thread, from libc's memory and without a system call; 0: not known. In a child of a bare
  * clone(2) it is the parent's.
  */
 int birth_libc_tid(void);
 
-/* Has this process one thread only? Then nothing changes but by the caller. "No" where libc cannot tell. */
+/* Has this process one thread only? Then only the caller changes anything. False if libc cannot tell. */
 bool birth_is_single_threaded(void);
 
 /*
- * The pid of the process that was born last on the way to this one, and has asked for something: its own once it has,
- * and its parent's or a further ancestor's until then.
+ * The pid of the nearest process on the line to this one that has called into the library. It is this process's own pid
+ * once it has; before that, it is an ancestor's.
  */
 extern int birth_known_as;
 
 /*
- * What this process is: cleared in every child, until that asks for something. pid is 0 then, and a vfork child reads
- * its parent's. NULL before birth_init.
+ * This process. The kernel clears it in every child, where pid is 0 until the child's first call into the library. A
+ * vfork child reads its parent's. NULL before birth_init.
  */
 struct birth_self {
 	_Atomic int pid;        /* set when the hooks have run */
-	_Atomic int born_as;    /* set before: it is known not to be a vfork child */
+	_Atomic int born_as;    /* set earlier: it is known not to be a vfork child */
 	int parent;            /* at its birth */
-	_Atomic(void *) asking; /* the thread that runs the hooks: where its errno is */
+	_Atomic(void *) asking; /* the thread that runs the hooks: the address of its errno */
 };
 extern struct birth_self *birth_self;
 
 /*
- * `size` bytes, zeroed, that the kernel clears in every child with its own copy of our memory; NULL: there is no room.
- * At the start.
+ * Returns `size` zeroed bytes, which the kernel clears in every child that has its own copy of our memory; NULL: there
+ * is no room. At the start only.
  */
 void *birth_cleared(size_t size);
 
 /*
- * What runs in the parent around each fork() from now on: `before` in the reverse order of registration, `after` (may
- * be NULL) in its order, as pthread_atfork() has it.
+ * Registers hooks that run in the parent around each fork() from now on. As with pthread_atfork(), `before` hooks run
+ * in reverse order, and `after` hooks (may be NULL) in order of registration.
  */
 void birth_around_fork(void (*before)(void), void (*after)(void));
 
 /*
  * Registers a hook that runs in a forked child on its first call into the library, and drops state inherited from the
- * parent. It may run in a signal handler, with every signal blocked. In the order of registration. At the start.
+ * parent. The hooks run in order of registration, perhaps in a signal handler, with every signal blocked. At the start
+ * only.
  */
 void birth_when_born(void (*forget)(void));
 

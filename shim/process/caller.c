@@ -21,7 +21,7 @@
 
 enum { REPORT_TRIES = 100 };
 
-/* Connecting does not wait: a stranger whose backlog is full would hold up the task, and every other caller with it. */
+/* Does not block: the full backlog of some process would hold up the task, and every other caller with it. */
 int caller_connect(uint64_t nonce)
 {
 	struct sockaddr_un addr;
@@ -74,8 +74,8 @@ int caller_pid(int sock)
 }
 
 /*
- * A program that closes everything has closed ours, too; or the kernel had no memory in this moment; or the caller had
- * no place for one that speaks.
+ * May the reason pass? A program that closes all descriptors has closed ours, too. Or the kernel had no memory in this
+ * moment. Or the caller's backlog was full.
  */
 static bool may_pass(int error)
 {
@@ -87,7 +87,7 @@ void caller_report(uint64_t nonce, const void *bytes, size_t n)
 {
 	int saved_errno = errno, tries = REPORT_TRIES, r;
 
-	do { /* it is said once, and a caller that does not hear it takes the restart for failed */
+	do { /* it is sent once: a caller that misses it takes the restart for failed */
 		cleanup_fd int sock = caller_connect(nonce);
 
 		r = sock < 0 ? sock : io_send(sock, bytes, n, -1);

@@ -50,8 +50,8 @@ void children_adopt(const struct child *children, size_t n)
 }
 
 /*
- * A wait that the kernel has told of one may not be back yet when our tick, or another thread's wait, sees that it is
- * gone: it is known for a moment more, and not for longer, since its pid is free.
+ * A wait() to which the kernel returned one may not be done yet when our tick, or another thread's wait(), sees that it
+ * is gone. So it stays in the list a moment longer, and no more: its pid is free.
  */
 static struct unknown *children_find(int pid)
 {

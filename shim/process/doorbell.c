@@ -44,10 +44,7 @@ void doorbell_when_foreign(bool (*deliver)(int sig, siginfo_t *info, void *conte
 	when_foreign = deliver;
 }
 
-/*
- * A thread of ours that is to come out of a blocking call: told from the program's own use of this signal by an address
- * that only we know.
- */
+/* Marks a ring that makes a thread leave a blocking call. The program cannot send it: only we know this address. */
 static const char call_out;
 
 bool doorbell_call_out(int pid, int tid)
@@ -131,12 +128,12 @@ static void note_caller(uint64_t nonce)
 }
 
 /*
- * Was a system call cut short by this ring and by nothing else? Then its wrapper may call it again. The obvious test,
- * that the doorbell rang, is wrong when a signal of the program's was delivered at the same time: its handler has set a
- * flag, and the program waits for EINTR to look at it. Such a signal is either still pending (everything is blocked
- * here), or its handler's frame lies below ours: then what we interrupted is that handler's first instruction, and not
- * a call that says EINTR. What is left is a signal that comes between this look and the return to the call: some
- * millionths of a second, in which the program's own look at its flag before poll() would have missed it, too.
+ * Did this ring, and nothing else, interrupt a system call? Then its wrapper may repeat the call. It is not enough that
+ * the doorbell rang. If a signal of the program came at the same time, its handler has set a flag, and the program
+ * needs EINTR to look at the flag. Such a signal is either pending (everything is blocked here), or its handler's frame
+ * lies below ours. In that case we interrupted the handler's first instruction, and not a call that returns EINTR. A
+ * signal may still come between this check and the return to the call. Within these microseconds the program would also
+ * miss it between its own check of the flag and poll().
  */
 static bool interrupted_alone(const ucontext_t *context)
 {
@@ -156,10 +153,10 @@ static bool interrupted_alone(const ucontext_t *context)
 }
 
 /*
- * A thread that sleeps in a read, or is about to, has to come out of it when a drain begins. To install the handler
- * without SA_RESTART for that time would end waitpid, sem_wait and everything else in every thread as well, which no
- * program expects that asked for SA_RESTART. So only this call is cut short, here: the kernel is going to make it
- * again, from the instruction at which the handler returns; let it return behind that, with EINTR.
+ * When a drain begins, a thread that sleeps in a read, or is about to, must leave it. A handler without SA_RESTART for
+ * that time would also interrupt waitpid, sem_wait and all else in every thread, and a program that asked for
+ * SA_RESTART does not expect that. So only this call is interrupted. The kernel would repeat it, from the instruction
+ * to which the handler returns. We let the handler return behind that instruction, with EINTR.
  */
 static void cut_short(ucontext_t *context)
 {
@@ -182,10 +179,10 @@ static void cut_short(ucontext_t *context)
 }
 
 /*
- * No lock, no wait; one system call (clone or futex), and where a call was interrupted that says EINTR, one more. What
- * runs in an interrupted thread can wait for nothing: the thread may hold malloc's lock, which a fork() in another
- * thread waits for while it holds ours. And its stack may be an alternate one of 8 KiB, of which the kernel's own frame
- * takes 3.5 KiB with AVX-512.
+ * No lock and no wait. One system call (clone or futex), and one more if a call was interrupted that returns EINTR. In
+ * an interrupted thread we can wait for nothing. It may hold malloc's lock: a fork() in another thread may wait for
+ * that while it holds our lock. Its stack may be an alternate one of 8 KiB, of which the kernel's frame takes 3.5 KiB
+ * with AVX-512.
  */
 static void rang(int sig, siginfo_t *info, void *context)
 {
@@ -265,9 +262,9 @@ void doorbell_mute(bool on)
 }
 
 /*
- * nginx starts a new nginx at SIGUSR2, and its package asks for that at every upgrade: the supervisor would lose the
- * server to a process that it does not know, and the service ended. So the program believes that it has a handler, and
- * this one does nothing. (SIG_IGN would outlast exec, in everything that the server starts.)
+ * nginx starts a new nginx at SIGUSR2, and its package sends that at every upgrade. The supervisor would lose the
+ * server to a process that it does not know, and the service ended. So the program's handler is accepted and not
+ * installed; this one, which does nothing, is. (SIG_IGN would outlast exec, in everything that the server starts.)
  */
 static void overhear(int sig)
 {

@@ -10,59 +10,65 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Installs the handler, and lets the signal through in this thread. 0, or -errno. Once, when the library starts. */
+/*
+ * Installs the handler, and unblocks the signal in this thread. Called once, when the library starts. Returns 0, or
+ * -errno.
+ */
 int doorbell_init(void);
 
 /*
- * What to call for a descriptor for which the kernel rang (fcntl(2), F_SETSIG): in the handler, lock-free. Once, when
- * the library starts.
+ * Sets a function for descriptors about which the kernel signals (fcntl(2), F_SETSIG). It runs in the handler and takes
+ * no lock. Called once, when the library starts.
  */
 void doorbell_when_heard(void (*heard)(int fd));
 
 /*
- * What to call for a signal of the doorbell's number that is no ring: raise(), timers and the like of a program that
- * uses the number too. In the handler, with every signal blocked. False: the program has no handler. Once, when the
- * library starts.
+ * Sets a function for signals of the doorbell's number that are no ring: raise() and timers of a program that uses the
+ * number too. It runs in the handler, with every signal blocked, and returns false if the program has no handler.
+ * Called once, when the library starts.
  */
 void doorbell_when_foreign(bool (*deliver)(int sig, siginfo_t *info, void *context));
 
 /*
- * The program has (not) a handler of its own for this signal. Whether it runs on the alternate stack, and whether calls
- * are made again after it, is the kernel's business: so SA_ONSTACK and SA_RESTART of ours are as it asked. Keeps errno.
+ * The program has set or removed a handler of its own for this signal. The kernel decides about the alternate stack and
+ * about restarted calls, so our SA_ONSTACK and SA_RESTART become the program's. Keeps errno.
  */
 void doorbell_serve_program(bool handles, int flags);
 
 /*
- * Rings one thread of this process, so that it comes out of a blocking call (process/active_calls.h). False: there is
- * no such thread.
+ * Rings one thread of this process, so that it leaves a blocking call (process/active_calls.h). Returns false if there
+ * is no such thread.
  */
 bool doorbell_call_out(int pid, int tid);
 
-/* Ignored, from before an exec into a stranger on; and heard again, if that has failed. Keeps errno. */
+/*
+ * true: ignores the signal, before an exec into a program without the library. false: handles it again, if that exec
+ * failed. Keeps errno.
+ */
 void doorbell_mute(bool on);
 
-/* The signals that are ours: the program can neither handle, block, nor wait for them. */
+/* Is the signal ours? Then the program can neither handle it, nor block it, nor wait for it. */
 bool doorbell_owns(int sig);
 
-/* Takes ours out of a set that the program made. */
+/* Removes our signals from a set of the program. */
 void doorbell_spare(sigset_t *set);
 
-/* The nonce of a caller that has rung and was not taken yet. False: there is none. The task's. */
+/* Takes the nonce of a caller that has rung. Returns false if there is none. Only the task calls it. */
 bool doorbell_next(uint64_t *nonce);
 
-/* Is there one? For any thread. */
+/* Is there such a caller? Any thread may ask. */
 bool doorbell_waits(void);
 
-/* Was a restart asked for by CPR_RESTART_SIGNAL since the last call? The task's. */
+/* Did CPR_RESTART_SIGNAL request a restart since the last call? Only the task calls it. */
 bool doorbell_took_restart(void);
 
-/* How often the doorbell, and nothing else, interrupted a system call in this thread: its wrapper may go on with it. */
+/* How often the doorbell alone interrupted a system call in this thread; then its wrapper may repeat the call. */
 extern cpr_thread unsigned doorbell_rings;
 
 /*
- * SA_RESTART does not reach every call (signal(7)): poll, sleep and their like say EINTR after any handler, and many a
- * small server ends at that. So a call that was interrupted by the doorbell alone goes on. `r` is what it returned,
- * `rings` what doorbell_rings was before it.
+ * Was the call interrupted by the doorbell alone? Then the wrapper repeats it. SA_RESTART does not cover every call
+ * (signal(7)): poll, sleep and others return EINTR after any handler, and many small servers end then. `r` is the
+ * call's result, `rings` the value of doorbell_rings before it.
  */
 static inline bool doorbell_only_rang(long r, unsigned rings)
 {

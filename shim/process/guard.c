@@ -171,10 +171,7 @@ void guard_go_out(void)
 		atomic_fetch_sub(&inside->count, 1);
 }
 
-/*
- * A handler of the program's in the thread that closes goes in all the same; and what that handler has interrupted
- * inside will not go out.
- */
+/* A handler of the program in the closing thread still comes in; and what it has interrupted inside cannot leave. */
 void guard_close(bool close)
 {
 	int own = guard_depth > 0, saved_errno = errno;
@@ -225,10 +222,10 @@ static bool is_alone(void)
 }
 
 /*
- * One thread may hold the lock when another forks: so it is taken before. The child lets go of it when it first asks
- * for something (process/birth.c); for the one thread which is in the child was the one that held it. Until then its
- * signals cannot be blocked: they would stay blocked. Its handlers, between here and the fork, find the table whole,
- * and may change it.
+ * One thread may hold the lock while another forks, so the fork takes the lock before. The child releases it on its
+ * first call into the library (process/birth.c): its one thread is the holder. Until then signals cannot be blocked,
+ * since they would stay blocked. Handlers of this thread, between here and the fork, find the table whole and may
+ * change it.
  */
 static __attribute__((hot)) void guard_before_fork(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The guard: which thread may touch the table, and the depth "inside the library". */
+/* The guard: the lock of the table, and the depth "inside the library". */
 #ifndef CPR_PROCESS_GUARD_H
 #define CPR_PROCESS_GUARD_H
 
@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-/* What this process is, made by wrap/init.c before main and never replaced: NULL before that. */
+/* Made by wrap/init.c before main, and never replaced. cpr__table is NULL before that. */
 extern struct table *cpr__table;
 extern struct settings cpr__settings;
 
@@ -18,31 +18,31 @@ struct guard_hold {
 	sigset_t mask;
 };
 
-/* Once, with births there. 0, or -errno. */
+/* Called once, after birth_init. Returns 0, or -errno. */
 int guard_init(void);
 
 /*
- * From here on only this thread gets it; 0: every one again. While the library is made late, amid threads of the
- * program (process/light.h), what they do is noted no more than before.
+ * From now on only this thread gets the lock; 0: every thread. For a library that is made late, while the program has
+ * threads (process/light.h): until it is complete, their calls are not noted, as before.
  */
 void guard_give_only(int tid);
 
-/* Everything is there, and threads of the program may come: from here on base/guarded.h checks. */
+/* The library is complete, and the program may start threads. From now on base/guarded.h checks. */
 void guard_begin(void);
 
 /*
- * Takes the lock with every signal blocked, so that no handler of the program can meet a half-made change. False: this
- * process must not touch the table (no table yet; a vfork child, which runs on its parent's memory; a child that was
- * born while another thread held the lock). Never held over a call that can block, nor over a cancellation point
- * (base/raw.h): see guard_fill. A signal handler may call it.
+ * Takes the lock, with every signal blocked: so no handler of the program meets a half-made change. Returns false if
+ * this process must not touch the table: there is none yet, or it is a vfork child on its parent's memory, or it is in
+ * a seccomp sandbox, or it was forked while another thread held the lock. Do not hold it over a call that can block,
+ * nor over a cancellation point (base/raw.h): see guard_fill. A signal handler may call it. Keeps errno.
  */
 bool guard_lock(struct guard_hold *hold);
 void guard_unlock(const struct guard_hold *hold);
 
 /*
- * May this process read the table without the lock (table_peek)? Not before there is one, and not in a child that has
- * yet to work out what it is: it takes the lock first. A vfork child may: it reads its parent's. For any thread and any
- * handler.
+ * May this process read the table without the lock (table_peek)? False before there is one. False in a child that has
+ * not yet worked out what it is: it has to take the lock first. A vfork child may read its parent's. Any thread and any
+ * signal handler may ask.
  */
 extern const volatile int *guard_readable;
 
@@ -52,26 +52,26 @@ static inline bool guard_may_read(void)
 }
 
 /*
- * Only the signals: for what is done in one piece, also if the thread is cancelled meanwhile. They nest. For any
- * handler.
+ * Blocks only the signals, for work that has to complete even if the thread is cancelled. They nest. A signal handler
+ * may call them.
  */
 void guard_block(sigset_t *before);
 void guard_unblock(const sigset_t *before);
 
 /*
- * All that these block: what may be blocked, and SIGCANCEL, which libc keeps for itself and leaves out of sigfillset().
- * glibc sends it to a thread that it has found in read(), and its handler ends that thread wherever it is by then: in a
- * handler of ours, or with the lock. pthread_setcancelstate() is the obvious remedy, and none: a signal that is on its
- * way comes all the same, and what ends the thread then is the call that enables cancellation again, in the handler,
- * with everything blocked, and with another result than PTHREAD_CANCELED. Blocked, the signal waits until the thread is
- * back in read(). Nor may libc's cancellation points be called meanwhile: they would wait for it.
+ * The set that these block: all signals that can be blocked, and SIGCANCEL. libc uses SIGCANCEL itself, and leaves it
+ * out of sigfillset(). glibc sends it to a thread that is in read(). Its handler ends that thread wherever it is by
+ * then, even in a handler of ours or with the lock. pthread_setcancelstate() does not help: a signal under way still
+ * arrives. The call that enables cancellation again then ends the thread, in the handler, with everything blocked, and
+ * with another result than PTHREAD_CANCELED. Blocked, the signal waits until the thread is back in read(). Meanwhile
+ * call no cancellation point of libc: it would wait for the signal.
  */
 void guard_fill(sigset_t *all);
 
 /*
- * "Inside the library": between these no restart takes place. For wrappers that do more than one thing: a restart
- * between bind() and the tag would leave the listener behind. They nest. Never around a call that can block. Any thread
- * and any handler; keep errno.
+ * "Inside the library": no restart happens between these two. For wrappers with several steps: a restart between bind()
+ * and the tag would lose the listener. They nest. Never around a call that can block. Any thread and any signal handler
+ * may call them. Keep errno.
  */
 extern cpr_thread int guard_depth;
 void guard_come_in(void);
@@ -90,27 +90,26 @@ static inline void guard_exit(void)
 }
 
 /*
- * Threads that come in now wait, and those that are inside are awaited: for 50 ms at most, since a thread may have died
- * there (a child of vfork that was killed). And the way back. The task's, or that of a thread which execs the program.
+ * true: from now on, threads wait before they come in. Waits for those inside, 50 ms at most, since a thread may have
+ * died there (a vfork child that was killed). false: opens again. For the task, or for a thread that execs the program.
  */
 void guard_close(bool close);
 
 /*
- * A program of one thread forks without taking the lock. The task, started amid such a fork by a handler of the very
- * thread that forks, waits until it is over: else the child would have a half-made change in its table.
+ * Waits for such a fork to end. A program with one thread forks without the lock. A handler of the forking thread may
+ * start the task amid the fork, and the child would get a half-made change in its table.
  */
 void guard_await_fork(void);
 
 /*
- * For a handler of ours, one at a time: may the thread that it has interrupted do what takes the guard? Not inside the
- * library, where a restart would wait for it, nor amid a fork, of its own or another thread's: that has the guard and
- * waits for malloc's lock, which the interrupted thread may hold. If it may, forks that begin now wait until
- * guard_lend_over.
+ * For one handler of ours at a time: may the interrupted thread do work that takes the guard? Not inside the library,
+ * where a restart would wait for it. Not amid a fork, its own or another thread's: that has the guard and waits for
+ * malloc's lock, which the interrupted thread may hold. If it may, forks that begin now wait until guard_lend_over.
  */
 bool guard_lend(void);
 void guard_lend_over(void);
 
-/* The word of which bit 0 says whether there is a task. Once, when the library starts. */
+/* Sets the word whose bit 0 says whether there is a task. Called once, when the library starts. */
 void guard_beside(const _Atomic unsigned *task);
 
 #endif

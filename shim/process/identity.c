@@ -315,8 +315,8 @@ static uint64_t inode_of(const char *process, const char *name)
 }
 
 /*
- * The process that listened may have exec'ed since, a program with file capabilities for one: its rights are not those
- * of the one that asks. Then the kernel gives its directory in /proc to root.
+ * The process that listened may have exec'ed since, for example a program with file capabilities. Then its rights
+ * differ from those of the caller, and the kernel gives its directory in /proc to root.
  */
 static bool is_still_of(const char *process, uint32_t uid)
 {

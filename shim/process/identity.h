@@ -9,32 +9,31 @@
 #include <stdbool.h>
 
 /*
- * Once: notes what this process is. `then`: what is known of its start, which may be a while ago. (What is not in there
- * no program changes before what ends a light start.)
+ * Notes what this process is. Called once. `then`: its rights at its start, which may be a while ago. What is not in
+ * `then` a program changes only after an act that ends a light start.
  */
 void identity_begin(const struct rights *then);
 
 /*
  * Is the calling thread still what the process was at its start: user, groups, capabilities, security label, root
- * directory, namespaces, seccomp, Landlock? True; or false and the reason, for a person, in `why`. A signal handler may
- * call it.
+ * directory, namespaces, seccomp, Landlock? If not, `why` gets the reason, for a person. A signal handler may call it.
  */
 bool identity_unchanged(struct text *why);
 
 /*
- * May the process at the other end of this unix socket choose the file that this process execs? Root may. So may a
- * process of the same user that has every capability of this one, and its security label: else any user could make a
- * server with more rights run a file. True; or false and the reason in `why`. Any signal handler may call it.
+ * May the process at the other end of this unix socket choose the file that this process execs? Root may. A process of
+ * the same user may if it has every capability of this one, and its security label. Else any user could make a server
+ * with more rights run a file. If not, `why` gets the reason. A signal handler may call it.
  */
 bool identity_may_choose_program(int sock, struct text *why);
 
 /* The effective user that this program was started as. */
 uint32_t identity_user_at_start(void);
 
-/* The program has entered a Landlock domain: /proc does not tell. */
+/* The program has entered a Landlock domain, which /proc does not show. */
 void identity_landlocked(void);
 
-/* How many seccomp filters are on: a container's, or a supervisor's, are there from the start. */
+/* Returns the number of seccomp filters. Those of a container or a supervisor exist from the start. */
 int identity_seccomp_filters(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The task's rounds in a thread of the program, where the kernel refuses us a thread of our own. */
+/* Rounds of the task in a thread of the program, if the kernel refuses us a thread. */
 #ifndef CPR_PROCESS_LENT_H
 #define CPR_PROCESS_LENT_H
 
@@ -7,27 +7,27 @@
 #include <stdbool.h>
 
 /*
- * RLIMIT_NPROC and a cgroup's pids.max count threads. haproxy sets the former to 0 in its workers, and a worker that
- * cannot answer makes every restart fail. So there a timer rings, and the thread which that interrupts makes one round,
- * on the stack of the task.
+ * RLIMIT_NPROC and a cgroup's pids.max count threads. haproxy sets RLIMIT_NPROC to 0 in its workers, and a worker that
+ * cannot answer makes every restart fail. In that case a timer rings. The thread that it interrupts makes one round, on
+ * the task's stack.
  *
- * Why not always so: see process/task.h. What is lost is what a thread of our own was made for: forks wait for the
- * round (guard_lend), and the thread is missing from its server meanwhile. An exec by the task takes a thread of its
- * own, and so a restart in exec mode fails there, with the reason, unless the program has one thread.
+ * process/task.h says why we do not always do this. Forks wait for the round (guard_lend), and its server misses the
+ * thread meanwhile. An exec by the task needs a thread of its own. So a restart in exec mode fails there and gives the
+ * reason, unless the program has one thread.
  */
 
-/* Makes the state that a forked child does not inherit. 0, or -ENOMEM. Once, when the library starts. */
+/* Makes state that a forked child does not inherit. Called once, when the library starts. Returns 0, or -ENOMEM. */
 int lent_init(void);
 
-/* A round is to be made in `ms` milliseconds (0: at once). Any thread and any handler; keeps errno. */
+/* Requests a round in `ms` milliseconds; 0: at once. Any thread and any signal handler may call it. Keeps errno. */
 void lent_ring_in(int ms);
 
-/* Is a round to be made already, in any number of milliseconds? */
+/* Is a round requested already? */
 bool lent_is_armed(void);
 
 /*
- * Then it is made within 5 ms. Not at once: a call of the program's that the timer ends is made again, and so it wakes
- * the task again. It went round ten thousand times a second while a generation arrived.
+ * Makes a requested round come within 5 ms. Not at once: the program repeats a call that the timer interrupts, and that
+ * wakes the task again. It went round ten thousand times a second while a generation arrived.
  */
 void lent_hasten(void);
 

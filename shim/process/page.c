@@ -113,8 +113,8 @@ static void name_mapping(char name[32])
 }
 
 /*
- * The hard limit of file sizes is so low that there is no memfd of this size: the page has none then, and the name
- * stands on an empty one, for another mapping.
+ * The hard limit of file sizes forbids a memfd of this size. So the page is memory without a memfd, and an empty memfd
+ * carries the name, in a mapping of its own.
  */
 static struct page *make_nameless(const char *name)
 {
@@ -132,8 +132,8 @@ static int make_memfd(const char *name)
 }
 
 /*
- * The number of a page's memfd: such a one leaves a table of 128, which costs a fork no more than the least one does,
- * of 64; and the last of those is bash's, for <(...). -2: there is no number left.
+ * Chooses the number of the page's memfd: one that needs a descriptor table of 128, which costs a fork no more than the
+ * smallest, of 64. The last of those numbers is bash's, for <(...). -2: no number is left.
  */
 static int out_of_the_way(int fd)
 {
@@ -167,10 +167,10 @@ static int make_again(void)
 }
 
 /*
- * Before the first fork. Until then no process shares the page, and its memfd was closed, since a program that never
- * forks should not find a descriptor that it did not open. A program that forks may exec itself afterwards, and must
- * then have something to hand on: so it gets another page, whose memfd stays open, where none is looked for. It takes
- * the place of the old one: another thread may be looking at it, and every mapping makes every fork dearer.
+ * Runs before the first fork. Until then no process shares the page, and its memfd is closed: a program that never
+ * forks should not find a descriptor that it did not open. A program that forks may exec itself later, and then needs a
+ * page to hand on. So it gets another page, whose memfd stays open at a number where no program looks. The new page
+ * replaces the old one at the same address: another thread may be reading it, and every mapping makes each fork slower.
  */
 static __attribute__((noinline, cold)) void keep(void)
 {

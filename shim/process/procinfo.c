@@ -382,8 +382,8 @@ bool procinfo_find_forked(int root, uint64_t since, int sig, enum procinfo_known
 		}
 		sure &= !waits;
 		/*
-		 * looked at anew: it was there before its maker was seen not to wait, and so has exec'ed by now if that
-		 * had waited for it
+		 * look again: it existed before its parent was seen not to wait. If the parent had waited for it, it
+		 * has exec'ed by now
 		 */
 		if (waits || !procinfo_catches(pid, sig) || !procinfo_look(pid, &proc) ||
 		    !procinfo_is_forked(proc.flags))

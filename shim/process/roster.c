@@ -36,19 +36,19 @@ static bool inherited;             /* the page is the last image's */
 static uint64_t since;             /* clock ticks since boot: what was there before is no worker */
 
 /*
- * Workers that this process has seen. They write into the page, and may have less rights than the owner: what stands
- * there is a hint, of which each is looked at before it is believed; and a worker that was seen is known until it ends,
- * whatever stands there.
+ * Workers that this process has seen. Workers write into the page, and may have fewer rights than the owner. So an
+ * entry in the page is a hint, and the owner checks each one. A worker that was seen counts until it ends, whatever the
+ * page says.
  */
 static cpr_large struct member {
 	int pid;
 	uint64_t start_time;
 	int64_t leaves_since; /* CLOCK_MONOTONIC, ns: it is about to exec, as the page says; 0: it is not */
 	uint64_t calm, gated; /* the page's, when it was seen last */
-	bool gone;            /* it has ended: what it has passed on before is heard */
+	bool gone;            /* it has ended: connections that it passed on before still count */
 } members[ROSTER_MAX];
 
-/* Clock ticks since boot, as start times are told. */
+/* Clock ticks since boot, like start times. */
 __attribute__((hot)) static uint64_t ticks_now(void)
 {
 	struct timespec now = {0};
@@ -87,7 +87,7 @@ static struct member *add_member(int pid, uint64_t start_time)
 	return m;
 }
 
-/* The dead are kept while a drain may hear what they have said. */
+/* Dead workers stay in the list while a drain may still read what they sent. */
 static void forget_gone(void)
 {
 	size_t left = 0;
@@ -107,9 +107,9 @@ static bool is_hidden_child(int pid)
 }
 
 /*
- * Is what stands in this place a live worker of ours? A pid is given out again: before anything is sent to one, it must
- * have been there when it was entered, and descend from the owner; and not have exec'ed since, by whatever call. The
- * pid is read once: a worker may write another one a moment later.
+ * Is the process in this place a live worker of ours? Pids are reused: before a signal is sent to one, it must have
+ * existed when it was entered, and descend from the owner. It must not have exec'ed since, by whatever call. The pid is
+ * read once: a worker may write another one a moment later.
  */
 static struct member *look_at_place(int slot, int owner)
 {
@@ -179,7 +179,7 @@ static bool is_there(struct member *m)
 
 /* ---- which process is the owner ---- */
 
-/* A worker may write any pid into the page: it is believed when the owner that was known is gone. */
+/* A worker may write any pid into the page: it counts only when the known owner is gone. */
 int roster_owner(void)
 {
 	int there;
@@ -228,7 +228,7 @@ __attribute__((hot)) bool roster_elect(void)
 	return procinfo_is_gone(owner) && take_over(owner, me);
 }
 
-/* ---- workers that were never heard of ---- */
+/* ---- workers that never reported ---- */
 
 static bool (*is_stranger)(int pid);
 
@@ -270,8 +270,8 @@ void roster_look_anyway(void)
 }
 
 /*
- * Workers that were forked and have not asked for anything since: most have nothing to do with us until they are told
- * of a restart.
+ * Enters workers that were forked and have not called into the library since: most never do before a restart rings
+ * them.
  */
 static void enter_forked(void)
 {
@@ -390,9 +390,9 @@ void roster_owner_gated(void)
 }
 
 /*
- * One that is stopped takes nothing now, and the ring that waits for it is the first thing that it hears when it goes
- * on. One that the owner has borne since is as the owner was. A server that forks for each client had some at every
- * look that had not been rung yet, and its handovers were called off for that.
+ * A stopped worker takes nothing now, and its pending ring is the first thing that it handles when it continues. A
+ * worker that the owner has forked since has the owner's state. A server that forks for each client always had some
+ * that were not rung yet, and its handovers were called off for that.
  */
 static bool needs_no_ring(const struct member *m)
 {

@@ -54,11 +54,11 @@ int roster_claims(void);
 void roster_worker_calm(uint64_t survey);
 size_t roster_workers_not_calm(uint64_t survey, bool ring);
 
-/* The same for a wish of a handover: this worker has fulfilled it; how many have not. */
+/* The same for a command of a handover: this worker has carried it out; the number of those that have not. */
 void roster_worker_gated(uint64_t wish);
 size_t roster_workers_not_gated(uint64_t wish, bool ring);
 
-/* The owner has fulfilled it: workers that it forks from now on inherit the state of its gate. */
+/* The owner has carried it out: workers that it forks from now on inherit the state of its gate. */
 void roster_owner_gated(void);
 
 /* Is there a worker? One whose fork is under way counts. */

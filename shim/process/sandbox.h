@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A seccomp filter that the program installs: from then on, no system call is made because of us. */
+/* A seccomp filter that the program installs. From then on the library makes no system call of its own. */
 #ifndef CPR_PROCESS_SANDBOX_H
 #define CPR_PROCESS_SANDBOX_H
 
@@ -9,9 +9,9 @@
 #include <stdbool.h>
 
 /*
- * Has this process installed a filter? It may end the process at a system call that it does not know (memcached at
- * gettid: "caught syscall 186"). So from then on the guard is not given, nothing is tagged or logged, and no task
- * is started. A restart would be refused anyway: the next generation could not lose the filter.
+ * Has this process installed a filter? The filter may end the process at a system call that it does not list (memcached
+ * at gettid: "caught syscall 186"). So the guard is not given any more, nothing is tagged or logged, and no task is
+ * started. A restart would be refused anyway: the next generation could not lose the filter.
  */
 extern _Atomic bool sandbox_on;
 
@@ -20,10 +20,10 @@ static inline bool sandboxed(void)
 	return unlikely(atomic_load_explicit(&sandbox_on, memory_order_relaxed));
 }
 
-/* Registers a hook that runs before the first filter: what a wrapper will need must be known by then. At the start. */
+/* Registers a hook that runs before the first filter, to prepare what a wrapper will need. At the start only. */
 void sandbox_when_entering(void (*prepare)(void));
 
-/* Around the call that installs a filter; *was belongs to the caller. */
+/* Call these before and, if it failed, after the call that installs a filter. *was belongs to the caller. */
 void sandbox_enter(bool *was);
 void sandbox_failed(bool was);
 

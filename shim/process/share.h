@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A canary's share: two generations take turns with their gates, and a turn is over when so many clients were accepted.
+ * A canary's share. Two generations take turns with their gates, and a turn ends after a number of accepted clients.
  * All processes of a generation count together.
  */
 #ifndef CPR_PROCESS_SHARE_H
@@ -16,23 +16,23 @@ extern _Atomic bool share_counts; /* a turn of this process is counted */
 
 void share_init(void);
 
-/* The owner's, before the gate opens: its supervisor hears of it at `nonce` when so many are there. 0: no turn. */
+/* For the owner, before the gate opens: after so many clients its supervisor gets a message at `nonce`. 0: no turn. */
 void share_ask(uint32_t clients, uint64_t nonce);
 
-/* In each process: the gate opens, or has closed. */
+/* For each process: the gate opens; it has closed. */
 void share_begin(void);
 void share_end(void);
 
-/* How many have been accepted in this turn. */
+/* Returns the number of accepted clients in this turn. */
 uint32_t share_accepted(void);
 
-/* One more: any thread, any signal handler. */
+/* Counts one more. Any thread and any signal handler may call it. */
 void share_add(void);
 
 /*
- * accept() of `listener` is about to be called. True: the turn is over, and the gate is about to close; nothing more is
- * accepted. One that blocks only waits a little: the program may have seen by poll() that a client is there, and
- * relies on it.
+ * Call it before accept() of `listener`. True: the turn is over, the gate is about to close, and nothing more is
+ * accepted. On a blocking listener it only waits a little: the program may have seen a client by poll(), and rely on
+ * that.
  */
 bool share_is_over(int listener);
 

@@ -154,9 +154,8 @@ static cpr_startup void note_fd(int fd, void *arg)
 }
 
 /*
- * Which of the first numbers are open says one poll(): a directory of /proc, which the obvious code reads, has an inode
- * made for each of its entries, and costs ten times as much. What is above (none was seen) is looked for when a
- * light start ends.
+ * poll() tells in one call which of the first numbers are open. The obvious code reads a directory of /proc: that makes
+ * an inode for each entry, and costs ten times as much. Higher numbers are looked for when a light start ends.
  */
 static cpr_startup void note_fds(struct seen *seen)
 {
@@ -197,10 +196,7 @@ static cpr_startup void note_rights(struct rights *rights)
 	rights->root_ino = st.st_ino;
 }
 
-/*
- * Of the others it is known that no program changes them before it does what ends a light start, or that it does no
- * harm.
- */
+/* No program changes the other limits before it ends its light start, or the change does no harm. */
 static cpr_startup void note_limits(void)
 {
 	static const unsigned char often[] = {RLIMIT_NOFILE, RLIMIT_STACK, RLIMIT_CORE,  RLIMIT_NPROC,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a process was at its start, taken raw and quickly: process/startup.h makes sense of it, once that is needed. */
+/* A snapshot of what a process was at its start, taken fast. process/startup.h interprets it when that is needed. */
 #ifndef CPR_PROCESS_SNAPSHOT_H
 #define CPR_PROCESS_SNAPSHOT_H
 
@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* What exec cannot bring back, and the kernel says without /proc. */
+/* What exec cannot bring back, as the kernel tells it without /proc. */
 struct rights {
 	uid_t uid[3];
 	gid_t gid[3];
@@ -22,11 +22,11 @@ struct snapshot {
 	bool taken;
 	bool listens;                /* one of the descriptors is a listening socket */
 	int pid;
-	char *const *argv, *const *envp; /* copies, as the strings are: programs write over both */
+	char *const *argv, *const *envp; /* copies, with copied strings: programs write over both */
 	const char *directory;       /* absolute; NULL: not known */
 	struct rights rights;
 	uint64_t mask, ignored;      /* the kernel's form */
-	uint64_t signals_known;      /* of which `ignored` says already what they were at the start */
+	uint64_t signals_known;      /* signals for which `ignored` already has the state at the start */
 	struct rlimit limits[RLIM_NLIMITS];
 	unsigned limits_known;
 	int filters;                 /* seccomp's; noted when a light start ends, which a program's first filter does */
@@ -42,24 +42,24 @@ struct snapshot {
 extern struct snapshot cpr__snapshot;
 
 /*
- * Once, in the constructor. Every program that a server starts pays for it: 29 system calls, and one page for the
- * copies. What can be asked for later, because no program changes it before the library has looked, is not in it.
- * -ENOMEM: nothing was taken.
+ * Takes the snapshot. Called once, in the constructor. Every program that a server starts pays for it: 29 system calls,
+ * and one page for the copies. It leaves out what no program changes before the library looks. Returns 0; -ENOMEM:
+ * nothing was taken.
  */
 int snapshot_take(int argc, char *const argv[], char *const envp[]);
 
 /*
- * The program asks for another handler of this signal: whether it was ignored at the start is to be seen before that
- * only. For any handler.
+ * Call it before the program changes the handler of this signal: afterwards it cannot be seen whether the signal was
+ * ignored at the start. A signal handler may call it.
  */
 void snapshot_note_signal(int sig);
 
-/* When a light start ends: what is left to ask. */
+/* Completes the snapshot when a light start ends. */
 void snapshot_complete(void);
 
 /*
- * Of all descriptors: what was open above the first numbers. Not in a next generation, which is told: there may be a
- * hundred thousand, and the walk costs more for each than all else that an exec takes.
+ * Adds the open descriptors above the first numbers. Not in a next generation, whose state lists them: there may be a
+ * hundred thousand, and the walk costs more for each than all else in an exec.
  */
 void snapshot_complete_fds(void);
 

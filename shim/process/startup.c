@@ -98,9 +98,9 @@ static int start_path(const char *given, char path[TAG_NAME_MAX + 1])
 }
 
 /*
- * The path that execve was given, absolute. For a script (its first line names the interpreter) the kernel keeps the
- * script's path there and puts interpreter, its argument and the script in front of the arguments: take those out
- * again, exec will put them back in.
+ * Notes the path that execve was given, absolute. For a script (its first line names the interpreter) the kernel keeps
+ * the script's path there. It puts the interpreter, its argument and the script in front of the arguments. We remove
+ * these: exec adds them again.
  */
 static int startup_note_path(char **argv)
 {
@@ -268,9 +268,8 @@ static void doorstop(int sig)
 }
 
 /*
- * exec keeps "ignored" and resets handlers. Putting SIGPIPE from ignored back to its default here would let it kill us
- * through another thread before exec gets that far; so it gets a handler that does nothing, which exec resets to the
- * default.
+ * exec keeps "ignored" and resets handlers. If SIGPIPE went from ignored to its default here, another thread could let
+ * it kill us before the exec. So it gets a handler that does nothing, which exec resets to the default.
  */
 static void restore_signals(void)
 {

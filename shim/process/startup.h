@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the program was given at its start, and therefore what the next generation gets: arguments, environment,
- * directory, limits, signals.
+ * What the program was given at its start, and the next generation gets again: arguments, environment, directory,
+ * limits, signals.
  */
 #ifndef CPR_PROCESS_STARTUP_H
 #define CPR_PROCESS_STARTUP_H
@@ -9,7 +9,10 @@
 #include "model/state.h"
 
 struct origin {
-	/* absolute, as it was started; symbolic links unresolved: a package upgrade, a moved `current` are followed */
+	/*
+	 * absolute, as it was started. Symbolic links are not resolved: a restart follows a package upgrade or a moved
+	 * `current`
+	 */
 	const char *path;
 	char **argv;
 	char **envp;       /* without CPR_STATE_FD */
@@ -22,35 +25,35 @@ struct origin {
 extern struct origin cpr__startup;
 
 /*
- * Makes sense of the snapshot (process/snapshot.h), which may be long ago. `heirlooms` and what was given are the
- * state's, or, NULL in generation 1, the snapshot's. 0, or -ENOMEM.
+ * Interprets the snapshot (process/snapshot.h), which may be from long ago. Heirlooms and arguments come from `state`,
+ * or in generation 1 (NULL) from the snapshot. Returns 0, or -ENOMEM.
  */
 int startup_init(const struct state *state);
 
-/* What this program was first started with, for the state of its own exec. It points into cpr__startup. */
+/* Returns what this program was first started with, for the state of its own exec. It points into cpr__startup. */
 struct given startup_given(void);
 
 /*
- * Directory and umask as at start: of the calling task, whose file system attributes must be its own (clone without
- * CLONE_FS).
+ * Restores directory and umask as at the start, for the calling task. That must have file system attributes of its own
+ * (clone without CLONE_FS).
  */
 void startup_restore_directory(void);
 
 /*
- * Ignored signals, timers, limits, processor affinity as at start: what the whole process shares. startup_put_back
- * undoes it when exec has failed. The signal mask stays as it is: the next generation sets it.
+ * Restores what the whole process shares, as at the start: ignored signals, timers, limits, processor affinity.
+ * startup_put_back undoes it after a failed exec. The next generation sets the signal mask.
  */
 void startup_restore_process(void);
 void startup_put_back(void);
 
 /*
- * In the constructor. Blocks these signals (bit 0 is signal 1) and no others, but for the doorbell, which has no
- * handler yet. The last generation has blocked everything until its exec: a handler of its would run in the task that
- * execs. `drop`: takes what is pending and would end this process, except SIGTERM, SIGINT and SIGQUIT.
+ * For the constructor: blocks these signals (bit 0 is signal 1) and no others, except the doorbell, which has no
+ * handler yet. The last generation blocked everything until its exec: else a handler could run in the task that execs.
+ * `drop`: removes pending signals that would end this process, except SIGTERM, SIGINT and SIGQUIT.
  */
 void startup_let_through(uint64_t blocked, bool drop);
 
-/* An heirloom that still is what it was, or one of 0, 1, 2? */
+/* Is fd an heirloom that is still the same, or one of 0, 1, 2? */
 bool startup_is_heirloom(int fd);
 
 #endif

@@ -60,9 +60,9 @@ static int (*errands[ERRANDS_MAX])(void);
 static size_t errand_count;
 
 /*
- * Its thread pointer until it has a block of its own: the one of the thread that was interrupted may be gone before the
- * task has made its first step, and with it the mapping into which it points. Nothing thread-local is touched on it,
- * but a compiler that guards stacks reads their word there.
+ * The thread pointer of the task until it has a block of its own. That of the interrupted thread may be gone before the
+ * task's first step, with the mapping into which it points. Nothing thread-local is touched here, but code with a stack
+ * guard reads its value there.
  */
 static _Alignas(64) cpr_large char first_block[FIRST_BLOCK];
 static _Alignas(16) cpr_large char first_stack[FIRST_STACK];
@@ -274,8 +274,8 @@ static void note_for_later(void)
 }
 
 /*
- * In a child that has not asked for anything yet, libc tells by this thread whether it is one of vfork: the task is not
- * known to libc.
+ * In a child that has not called into the library yet, libc's data of this thread shows whether it is a vfork child:
+ * libc does not know the task.
  */
 static bool may_start(void)
 {

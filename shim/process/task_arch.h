@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The few instructions of the task that C cannot say: to be born, to change stack and thread pointer, and to end. */
+/* The instructions of the task that C cannot express: to start, to change stack and thread pointer, and to end. */
 #ifndef CPR_PROCESS_TASK_ARCH_H
 #define CPR_PROCESS_TASK_ARCH_H
 
@@ -8,12 +8,12 @@
 #include <sys/syscall.h>
 
 /*
- * clone(2) of a thread that runs `entry` on `stack`, with this thread pointer, and never returns from it. Its tid, or
- * -errno. For any handler.
+ * clone(2) of a thread that runs `entry` on `stack` with this thread pointer; `entry` never returns. Returns its tid,
+ * or -errno. A signal handler may call it.
  */
 long cpr__task_clone(unsigned long flags, void *stack, void (*entry)(void), void *thread_pointer);
 
-/* Goes on in `go_on`, which does not return, on this stack and with this thread pointer. */
+/* Continues in `go_on`, which does not return, on this stack and with this thread pointer. */
 _Noreturn void cpr__task_enter(void *stack, void *thread_pointer, void (*go_on)(void));
 
 /* Calls `work` on another stack. */
@@ -86,8 +86,8 @@ static inline void arch_prepare_block(char *thread_pointer)
 }
 
 /*
- * If *word is `alive`, it becomes `dead`, and this thread ends without touching its stack again: from that moment on
- * the next task may run on it. Returns if *word is something else.
+ * If *word is `alive`, sets it to `dead` and ends this thread without another touch of its stack: from then on the next
+ * task may run on it. Returns if *word is something else.
  */
 static inline void arch_end_if(_Atomic unsigned *word, unsigned alive, unsigned dead)
 {
