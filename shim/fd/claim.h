@@ -10,46 +10,49 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-/* Registers the function that is called, with the guard held, for each socket that a bind() has claimed. One only. */
+/* Registers one function, which is called with the guard held for each socket that a bind() has claimed. */
 void claim_on_listener(void (*claimed)(const char *name, int fd));
 
 /*
- * bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. True if it did: bind has
- * succeeded.
+ * For bind(): moves the orphan onto fd, with fd's flags, options and epoll registrations. Returns whether it did; then
+ * bind() has succeeded.
  */
 bool claim_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
 /*
- * bind() said EADDRINUSE: closes orphans on that port that this program asks for differently now. True if any was: try
- * again.
+ * After EADDRINUSE from bind(): closes orphans on that port for which this program now asks in another way. Returns
+ * whether there was one; then try again.
  */
 bool claim_release_port(int fd, const struct sockaddr *addr, socklen_t len);
 
-/* open(): the descriptor, or -1 when nothing was claimed (errno untouched): open as always. */
+/*
+ * For open(): returns the claimed descriptor; -1 if nothing was claimed, with errno untouched: open the file as usual.
+ */
 int claim_open(int dir, const char *path, int flags);
 int claim_memfd(const char *name, unsigned flags);
 
-/* cpr_find_fd(): an orphan of the API's becomes the program's again. Holding the guard. */
+/* For cpr_find_fd(): the orphan belongs to the program again. Holding the guard. */
 void claim_entry(struct entry *e);
 
-/* Is this the path of a unix socket that waits to be claimed? Then unlink() says yes and leaves it. */
+/* Is this the path of a unix socket that is not claimed yet? Then unlink() returns 0 and leaves the file. */
 bool claim_guards_path(int dir, const char *path);
 
 /*
- * rename(): a socket of the program's is moved to where an orphan's file is. True: it is that orphan now, and rename
- * has succeeded.
+ * For rename(): a socket of the program moves to the path of an orphan. Returns whether it did; then the program's
+ * socket is the orphan, and rename() has succeeded.
  */
 bool claim_rename(int fromdir, const char *from, int todir, const char *to);
 
 /*
- * Is it the path of a socket that the program has, and no other generation? It may move that, also behind its gate.
+ * Is it the path of a socket that only this program has, and no other generation? The program may move that, even
+ * behind its gate.
  */
 bool claim_has_path(int dir, const char *path);
 
-/* It was renamed: a socket of the program's has a new name. */
+/* After rename(): a socket of the program has a new name. */
 void claim_renamed(int fromdir, const char *from, int todir, const char *to);
 
-/* Is there anything that bind() or a path could ask for? */
+/* Is there anything for bind() or a path to claim? */
 static inline bool claim_may(void)
 {
 	return tagging_orphans() || offered_any();
@@ -57,10 +60,10 @@ static inline bool claim_may(void)
 
 /* ---- shared by its two files; holding the guard ---- */
 
-/* The orphan at fd, and nowhere else; `fresh` is what the program has there. */
+/* Moves the orphan to fd, and only there. `fresh` is the program's own object at fd. */
 bool claim_onto(struct entry *e, int fd, const struct object *fresh);
 
-/* Is the socket that was bound there the file at this path? */
+/* Is the file at this path the one to which the socket was bound? */
 static inline bool claim_path_is_its(const struct entry *e, const char *path)
 {
 	struct stat st;
@@ -68,15 +71,15 @@ static inline bool claim_path_is_its(const struct entry *e, const char *path)
 	return !stat(path, &st) && st.st_dev == e->path_dev && st.st_ino == e->path_ino;
 }
 
-/* claim_guards_address of a unix socket. Not holding the guard. */
+/* claim_guards_address for a unix socket. Not holding the guard. */
 bool claim_guards_local(const struct sockaddr *addr, socklen_t len);
 
-/* The same of TCP. Not holding the guard. */
+/* claim_guards_address for TCP. Not holding the guard. */
 bool claim_guards_inet(int fd, const struct sockaddr *addr);
 
 /*
- * connect(): is the listener at this address an orphan? Before they bind, programs connect to ask "is one of me
- * running?". True: the wrapper answers ECONNREFUSED, as if none were.
+ * For connect(): is the listener at this address an orphan? Before they bind, programs connect to find out whether one
+ * of them runs already. If true, the wrapper returns ECONNREFUSED, as without a listener.
  */
 static inline bool claim_guards_address(int fd, const struct sockaddr *addr, socklen_t len)
 {

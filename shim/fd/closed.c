@@ -37,10 +37,10 @@ void closed_begin(const struct closed_hooks *given)
 }
 
 /*
- * The supervisor holds a duplicate. So the port stays in use when the program closes it: a bind() of the same address,
- * as at a reload of squid, sshd or unbound, would fail. And its registration in an epoll set outlives its number. But
- * what was bound to any port is not asked for again: a resolver's next query would get the port of the last one, and
- * its late answers.
+ * Does the supervisor hold a duplicate? Then the port stays in use when the program closes its own. A bind() of the
+ * same address would fail, as at a reload of squid, sshd or unbound. Its registration in an epoll set stays, too. A
+ * socket that was bound to any port is not asked for again: a resolver's next query would get the port of the last one,
+ * and its late answers.
  */
 static bool is_held_elsewhere(const struct entry *e)
 {
@@ -49,9 +49,9 @@ static bool is_held_elsewhere(const struct entry *e)
 }
 
 /*
- * While it starts, a program may try an address and close it again before it means it (varnish does). A fresh socket
- * would be gone then; a claimed one may live on in the workers of the last generation, and the second bind would find
- * the port in use. But a master that has forked closes what it leaves to its workers (haproxy).
+ * While it starts, a program may bind an address, close it, and bind it again (varnish does). A fresh socket would be
+ * gone then. A claimed one may live on in the workers of the last generation, and the second bind() would find the port
+ * in use. But a master that has forked closes what it leaves to its workers (haproxy).
  */
 static bool is_only_tried(const struct entry *e)
 {

@@ -213,8 +213,8 @@ static void conn_clear_flags(struct conn *c, unsigned bits)
 enum { FASTCGI_VERSION = 1, FASTCGI_BEGIN = 1, FASTCGI_STDIN = 5, FASTCGI_HEADER = 8 };
 
 /*
- * A FastCGI request begins with a record of this type; of kept connections php-fpm reads the last, empty record of a
- * request when it has answered it: that is no question.
+ * A FastCGI request begins with a record of this type. On a kept connection php-fpm reads the last, empty record of a
+ * request after its answer: that is no new request.
  */
 static bool is_end_of_fastcgi(struct conn *c, const uint8_t *bytes, uint64_t n)
 {
@@ -385,9 +385,9 @@ bool conn_untouched(const struct conn *c)
 }
 
 /*
- * The program waits for its next request, and for nothing else: it has asked to read, if it is one that has answered in
- * full whenever it waits again. (A busy client leaves no 50 ms between an answer and its next request.) That the last
- * answers came in one write does not say it alone: the next may be a long one, and this its first part.
+ * The program waits for its next request, and for nothing else: so it has tried to read, if it always waits after
+ * complete answers. (A busy client leaves no 50 ms between an answer and its next request.) That the last answers took
+ * one write each does not prove it: the next may be a long one, and this its first part.
  */
 void conn_awaits(struct conn *c)
 {

@@ -37,7 +37,7 @@ static struct left {
 static size_t left_count, left_room;
 
 /*
- * ---- a listener behind the gate and what stands for it: two entries, of one id, whose names say which belong together
+ * ---- a listener behind the gate and its door: two entries with the same id, and names that show which belong together
  * ----
  */
 

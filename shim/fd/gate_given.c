@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Doors that a process was started with: its gate is its parent's, of which it knows nothing until it is told. */
+/* Doors that a process was started with: its parent's gate is its own, which it learns by a request. */
 #define _GNU_SOURCE
 #include "fd/gate_inside.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the program and the supervisor hear of a door. */
+/* The names of a door, for the program and for the supervisor. */
 #define _GNU_SOURCE
 #include "fd/gate_inside.h"
 

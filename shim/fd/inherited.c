@@ -113,7 +113,7 @@ int inherited_ancestor(void)
 	return atomic_load(&ancestor);
 }
 
-/* One with less rights than its starter may not see what that is; but it was told its number. */
+/* A process with fewer rights than its ancestor may not see what that is; but it has its pid. */
 static bool was_started_by_another(void)
 {
 	const char *value = settings_env(cpr__startup.envp, SETTINGS_PID);

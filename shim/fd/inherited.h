@@ -12,33 +12,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Once, at the start, with the table and the heirlooms there: tags those that listen, or are bound to. */
+/*
+ * Tags inherited sockets that listen or are bound. Called once, at the start, after the table and the heirlooms are
+ * made.
+ */
 void inherited_begin(void);
 
-/* One that came in a message. */
+/* The same for one that came in a message. */
 void inherited_came(int fd);
 
 /*
  * May connections that were accepted on them be carried? Not by this process's own restart if another process under cpr
- * has started it: others accept there, which would take our knocks for clients. But to that process they may be passed,
- * in its drain (inherited_pass).
+ * started it: others accept there, and would take our knocks for clients. In the drain of that process they may be
+ * passed to it (inherited_pass).
  */
 bool inherited_is_carried(void);
 void inherited_pass(bool on);
 
-/*
- * The process that started this one, or that one's, …: the nearest that is under cpr, and that this one may look at; 0:
- * none. A signal handler may call these.
- */
+/* Returns the nearest ancestor under cpr that this process may look at; 0: none. A signal handler may call these. */
 int inherited_ancestor(void);
 
 /*
- * Has the process that started this one carried something for them, which a process that accepts gets? Asked before
- * this program's first accept(), and again when a drain was called off.
+ * Has the ancestor carried connections for them, for a process that accepts? Asked before this program's first
+ * accept(), and again after a drain was called off.
  */
 extern _Atomic int inherited_unasked;
 
-/* Registers the function that reads the answer from `sock`, for the listener with this inode. One only. */
+/* Registers one function, which reads the answer from `sock` for the listener with this inode. */
 void inherited_on_answer(void (*join)(int sock, uint64_t ino));
 
 void inherited_ask(void);

@@ -102,8 +102,8 @@ bool pending_listen(int fd, int backlog)
 }
 
 /*
- * A child that closes the listener must know it for what comes to it from there by another way (SCM_RIGHTS); and it
- * could not settle what its parent has noted for the others.
+ * A child that closes the listener must still know it, for connections that come to it from there by message
+ * (SCM_RIGHTS). It could not resolve its parent's notes later.
  */
 static void pending_before_fork(void)
 {

@@ -82,8 +82,8 @@ out:
 }
 
 /*
- * Most sockets that are bound live long, and are tagged when they are first waited or accepted on; for a resolver's of
- * the moment that would be too dear.
+ * Most bound sockets live long, and are tagged when the program first waits or accepts on them. For the short-lived
+ * ones of a resolver that would cost too much.
  */
 void tagging_bound(int fd, const struct sockaddr *addr, socklen_t len)
 {
@@ -153,8 +153,8 @@ static bool is_stateless(int fd)
 }
 
 /*
- * Most of what is opened is nothing of ours: it must not take the stack that a name takes (crash handlers open files on
- * 8 KiB), nor the time of an fstat.
+ * Most opened files do not concern us. They must not cost the stack of a name (crash handlers open files on 8 KiB), nor
+ * the time of an fstat.
  */
 void tagging_opened(int fd, int dir, const char *path, int flags)
 {
@@ -249,8 +249,8 @@ static void tagging_drop(int fd)
 }
 
 /*
- * Bound, and then connected: a datagram socket as well hears its one peer only, and is not what the next generation
- * will ask for.
+ * Is it a client's, bound and then connected? A connected datagram socket receives from one peer only, and the next
+ * generation will not ask for it.
  */
 static bool tagging_is_clients(const struct entry *e, const struct sockaddr *addr)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From the program's calls to the table: what was bound, opened, duplicated, closed. Any signal handler may call these;
- * all keep errno.
+ * From the program's calls to the table: bound, opened, duplicated, closed. A signal handler may call all of these.
+ * They keep errno.
  */
 #ifndef CPR_FD_TAGGING_H
 #define CPR_FD_TAGGING_H
@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* May the table know this number? One load or two, no lock. */
+/* May the table have this number? One or two loads, no lock. */
 static inline bool tagging_knows(int fd)
 {
 	return cpr__table && table_tracks(cpr__table, fd);
@@ -24,7 +24,7 @@ static inline bool tagging_orphans(void)
 	return cpr__table && table_orphans(cpr__table);
 }
 
-/* Is this number ours to the program, that is: not open? An orphan, handed over and not claimed. */
+/* Is this number an orphan? For the program it is not open. */
 bool tagging_is_hidden(int fd);
 
 static inline bool tagging_hidden(int fd)
@@ -32,7 +32,7 @@ static inline bool tagging_hidden(int fd)
 	return unlikely(tagging_orphans()) && tagging_is_hidden(fd);
 }
 
-/* Is anything remembered of this number: as a connection, as bound, in the table? */
+/* Is there a record of this number: as a connection, as bound, in the table? */
 static inline bool tagging_remembers(int fd)
 {
 	return unlikely(conn_at(fd) != NULL) || pending_is_fleeting(fd) || unlikely(tagging_knows(fd));
@@ -41,7 +41,7 @@ static inline bool tagging_remembers(int fd)
 /* Was a socket ever bound to a path here? */
 extern _Atomic bool tagging_has_paths;
 
-/* The program called these, and they succeeded. */
+/* Call these after the program's call has succeeded. */
 void tagging_bound(int fd, const struct sockaddr *addr, socklen_t len);
 void tagging_listening(int fd, int backlog);
 void tagging_opened(int fd, int dir, const char *path, int flags);
@@ -54,16 +54,18 @@ static inline void tagging_dup(int from, int to)
 		tagging_dup_noted(from, to);
 }
 
-void tagging_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not to be kept */
+void tagging_socket_connected(int fd, const struct sockaddr *addr); /* a client's socket: not kept */
 
 /*
- * A descriptor of ours that lives in the program, as an orphan of a name with this prefix: the program may close
- * everything that it does not know, and this is not there for it. Holding the guard.
+ * Hides a descriptor of ours in the program, as an orphan whose name has this prefix: it survives a program that closes
+ * all numbers that it does not know. Holding the guard.
  */
 #define TAGGING_HIDDEN "carried:"
 void tagging_hide(const char *name, int fd);
 
-/* The number is about to be closed (or overwritten): forgets it. False: it is hidden, and must stay open. */
+/*
+ * The number is about to be closed or overwritten: drops its records. Returns false if it is hidden and must stay open.
+ */
 bool tagging_let_go(int fd);
 
 static inline bool tagging_closing(int fd)
@@ -72,21 +74,21 @@ static inline bool tagging_closing(int fd)
 }
 
 /*
- * The listener at this number, or, in a child, the one that it closed there: connections that were accepted on it are
- * still known by it. NULL: neither.
+ * Returns the listener at this number, or, in a child, the one that it closed there: connections that were accepted on
+ * it still refer to it. NULL: neither.
  */
 const struct entry *tagging_listener(int fd);
 
-/* The listener of a connection whose listener only another process has (drain/scm_recv.h). */
+/* The listener of a connection whose listener is only in another process (drain/scm_recv.h). */
 enum { TAGGING_REMOTE = -2 };
 
 /*
- * By what it is called: the first of its name, or one that this process, a worker, has closed. NULL: there is none.
- * Holding the guard.
+ * Finds a listener by name: the first in the table, or one that this process, a worker, has closed. NULL: there is
+ * none. Holding the guard.
  */
 const struct entry *tagging_listener_named(const char *name);
 
-/* The kernel gave this number out: what the table believed of it was closed behind our back. */
+/* The kernel gave out this number: an entry for it is outdated, since it was closed unseen. */
 void tagging_forget(int fd);
 
 static inline void tagging_fresh(int fd)
@@ -95,29 +97,30 @@ static inline void tagging_fresh(int fd)
 		tagging_forget(fd);
 }
 
-/* The program wants this number for itself (dup2): an orphan there moves elsewhere. */
+/* The program will use this number (dup2): moves an orphan there to another one. */
 void tagging_make_way(int fd);
 
 /*
- * Before a list or a state: drops what is no longer what it was, marks what is kept. Holding the guard. `unseen`: of
- * what the API saved, only whether it is open: the next generation will look what it is, and the state must say so. Not
- * while other threads go on: what is closed after the look would be missing there, and its number another's.
+ * Before a list or a state: drops entries whose object has changed, and marks what is kept. Holding the guard.
+ * `unseen`: for descriptors of the API it only checks that they are open. The next generation then checks them, and the
+ * state must say so. Not while other threads run: a number closed after this check would be missing there, or be
+ * another object's.
  */
 void tagging_check_all(bool unseen);
 
-/* What is only noted so far (fd/pending.h) goes into the table: before a drain, which must know every listener. */
+/* Moves all notes (fd/pending.h) into the table: a drain must know every listener. */
 void tagging_resolve(void);
 
 /*
- * How many wait in a TCP listener's queue to be accepted, or how many bytes in a datagram socket's; -1 if the kernel
- * does not say.
+ * Returns how many connections wait in a TCP listener's queue, or how many bytes in a datagram socket's; -1 if the
+ * kernel does not tell.
  */
 int tagging_queue(const struct entry *e);
 
-/* How many may wait in a TCP listener's queue; -1 if the kernel does not say. */
+/* Returns the limit of a TCP listener's queue; -1 if the kernel does not tell. */
 int tagging_queue_limit(const struct entry *e);
 
-/* Is this clean path only another name for what a process has open? */
+/* Is this clean path only another name for a descriptor of a process? */
 static inline bool tagging_is_fd_path(const char *path)
 {
 	return !strncmp(path, "/proc/", 6) || !strncmp(path, "/dev/fd/", 8);
