@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Carry: which connections go to the next generation, and which end. */
+/* Carry: decides which connections go to the next generation, and which are closed. */
 #ifndef CPR_DRAIN_CARRY_H
 #define CPR_DRAIN_CARRY_H
 
@@ -12,20 +12,20 @@ struct carry_count {
 };
 
 /*
- * What becomes of this connection, which stands at a boundary or in a silence? `seen_whole`: the kernel has been asked
- * already whether it counts what we counted.
+ * Returns the fate of a connection at a boundary or in a silence. `seen_whole`: the kernel's byte counts were compared
+ * with ours already.
  */
 enum fate carry_fate(const struct conn *c, int fd, bool seen_whole);
 
 /*
- * What becomes of each connection: carried (idle, and of a protocol without state), or closed by the next generation as
- * the server would, after its last byte. Those that are not at a boundary are counted as cut, and closed so too if
- * `busy_too` (else they stay with this process). Into `into`, `most` at the most (the rest is closed by exec), after
- * the `taken` that stand there already and are carried (deliver_take_back); returns how many stand there then.
+ * Decides the fate of each connection. Idle ones of a protocol without state are carried. The next generation closes
+ * the others as the server would, after the last byte. Those that are not at a boundary count as cut; with `busy_too`
+ * they are closed in the same way, else they stay with this process. Adds to the `taken` carried ones that are in
+ * `into` already (deliver_take_back), up to `most`; exec closes the rest. Returns how many are there then.
  */
 size_t carry_choose(struct passed *into, size_t taken, size_t most, bool busy_too, struct carry_count *count);
 
-/* Will this listener be there in the next generation, for connections to be accepted from it? */
+/* Will the next generation have this listener, to accept connections from it? */
 bool carry_comes_again(const struct entry *listener);
 
 #endif

@@ -34,9 +34,9 @@ static bool drain_blocks(int fd)
 }
 
 /*
- * Until the drain ends. The doorbell's ticks end the futex call each time; a restart may leave from here. A signal of
- * the program's ends it as it would end the call that waits here (with SA_RESTART the kernel goes on by itself):
- * servers stop their threads so. 0, or -EINTR.
+ * Waits until the drain ends. The doorbell's ticks interrupt the futex call each time; a restart may leave from here. A
+ * signal of the program interrupts the wait as it would the call (with SA_RESTART the kernel goes on by itself):
+ * servers stop their threads in this way. Returns 0, or -EINTR.
  */
 static int park_since(int word)
 {
@@ -228,10 +228,10 @@ bool drain_close(bool anyway)
 }
 
 /*
- * The kernel has counted what this thread has received as received, and it is noted nowhere yet: on a busy machine for
- * many milliseconds. The first code counted on two looks at the channel instead, 1 ms apart, and a client of node's
- * cluster was reset in one of some 400 restarts. One that sleeps in recvmsg() has received nothing: nothing is on its
- * way any more when this is asked (drain/scm_send.h).
+ * The kernel counts what this thread has received as received, and no note has it yet: on a busy machine for many
+ * milliseconds. The first code instead checked the channel twice, 1 ms apart, and in one of some 400 restarts a client
+ * of node's cluster got a reset. A thread that sleeps in recvmsg() has received nothing: at this check nothing is on
+ * its way any more (drain/scm_send.h).
  */
 bool drain_receives(int tid, int fd)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Drain: waiting until every accepted connection stands between two requests, and keeping it there. */
+/* Drain: waits until every accepted connection is between two requests, and freezes it there. */
 #ifndef CPR_DRAIN_DRAIN_H
 #define CPR_DRAIN_DRAIN_H
 
@@ -14,23 +14,23 @@
 void drain_init(void);
 
 /*
- * Around each call that could take something from a connection (or, c NULL, from a listener). drain_enter says 0: make
- * the call. -EAGAIN: the descriptor is frozen and does not block; a frozen one that would block waits in there until
- * the drain is called off, or, -EINTR, a signal of the program's comes. `now` says that the call does not block
- * whatever the descriptor says (MSG_DONTWAIT). drain_exit follows a call that was made, after what it took was noted.
+ * Call these around each call that could take data from a connection (or, with c NULL, a connection from a listener).
+ * drain_enter returns 0: make the call. -EAGAIN: the descriptor is frozen and does not block. For a blocking one it
+ * waits until the drain is called off, or returns -EINTR after a signal of the program. `now`: the call does not block
+ * in any case (MSG_DONTWAIT). drain_exit follows a call that was made, after its result was noted.
  */
 static inline int drain_enter(int fd, struct conn *c, bool now);
 static inline void drain_exit(void);
 
-/* What drain_enter is while a drain is on. */
+/* drain_enter while a drain is on. */
 int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now);
 
-/* Waits until the drain is called off, or a signal of the program's comes. 0, or -EINTR. */
+/* Waits until the drain is called off, or a signal of the program comes. Returns 0, or -EINTR. */
 int drain_park(void);
 
 /*
- * From here until drain_exit the thread is inside a call at this number; a drain that begins sees it, or is seen by it.
- * Its place, or NULL.
+ * From now on, until drain_exit, the thread is inside a call at this number. Either a drain that begins sees the
+ * thread, or the thread sees the drain. Returns its place, or NULL.
  */
 static inline struct active_call *drain_come_in(int fd)
 {
@@ -56,12 +56,12 @@ static inline int drain_enter(int fd, struct conn *c, bool now)
 }
 
 /*
- * Is this thread between the kernel's end of a recvmsg() and the note of what it has brought? `fd` is what its place in
- * process/active_calls.h says. For the task.
+ * Is this thread between the end of a recvmsg() in the kernel and its note of what arrived? `fd` is the value of its
+ * place in process/active_calls.h. For the task.
  */
 bool drain_receives(int tid, int fd);
 
-/* The same for recvmsg() by something that is no connection: it is never held back. */
+/* Marks a recvmsg() on something that is no connection: it is never held back. */
 static inline void drain_begin_receiving(void)
 {
 	drain_come_in(ACTIVE_CALLS_RECEIVES);
@@ -80,26 +80,26 @@ static inline void drain_exit(void)
 }
 
 /*
- * The thread is about to wait on this epoll set, and a drain is on: what it has answered there, and waits for input of,
- * stands at a boundary.
+ * During a drain, the thread is about to wait on this epoll set. Connections in it that it has answered, and that wait
+ * for input, are at a boundary.
  */
 void drain_waits(int epfd);
 
-/* Between drain/drain.c and drain/drain_wait.c: a drain begins. */
+/* Shared by drain/drain.c and drain/drain_wait.c: a drain begins. */
 void drain_forget_waiters(void);
 
-/* ppoll and pselect (mask NULL: poll and select) while a drain is on: the frozen ones never become ready. */
+/* ppoll and pselect (mask NULL: poll and select) during a drain: frozen descriptors never become ready. */
 int drain_poll(struct pollfd *fds, nfds_t n, int timeout_ms, const sigset_t *mask);
 int drain_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout, const sigset_t *mask);
 
 /* The answer was written: during a drain the connection freezes at once. */
 void drain_wrote(int fd, struct conn *c);
 
-/* A drain that passes (drain_passes): for handover. */
+/* Begins a drain of handover (drain_passes). */
 void drain_begin_passing(void);
 
 /*
- * Every thread that comes into a call from here on sees what was stored before; every other one is seen in its place
+ * Afterwards, every thread that starts such a call sees what was stored before; every other one is seen in its place
  * (process/active_calls.h).
  */
 void drain_barrier(void);

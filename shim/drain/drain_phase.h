@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a drain is on, and of which kind: for all that takes part in it. drain.c decides it. */
+/* Is a drain on, and of which kind? drain.c decides that. */
 #ifndef CPR_DRAIN_DRAIN_PHASE_H
 #define CPR_DRAIN_DRAIN_PHASE_H
 
@@ -11,7 +11,7 @@
 /* A drain is on: reads and accepts are frozen. */
 extern _Atomic bool drain_active;
 
-/* It is active, but is it this process's, or one that its parent was in when this was born? */
+/* Is the active drain this process's own? It may be one that its parent was in at the fork. */
 bool drain_is_ours(void);
 
 static inline bool drain_is_on(void)
@@ -20,8 +20,8 @@ static inline bool drain_is_on(void)
 }
 
 /*
- * A drain of handover: what freezes goes to the next generation at once, and the program goes on with the rest, for
- * hours. Listeners have nothing to do with it (fd/gate.h), and what is not carried is left alone.
+ * A drain of handover. Frozen connections go to the next generation at once, and the program goes on with the others,
+ * for hours. It does not concern listeners (fd/gate.h), and closes nothing.
  */
 extern _Atomic bool drain_passes;
 

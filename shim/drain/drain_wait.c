@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A drain, for programs that wait for events: a thread that waits for a request has answered the last; what is frozen
- * is never ready.
+ * A drain, for programs that wait for events. A thread that waits for a request has answered the last one. Frozen
+ * descriptors are never ready.
  */
 #define _GNU_SOURCE
 #include "drain/drain.h"
@@ -25,7 +25,7 @@ enum {
 };
 
 /*
- * What waits on an epoll set while a drain is on: one thread, or one of several, and then it is not known which serves
+ * Threads that wait on an epoll set during a drain: one, or several, and then it is not known which of them serves
  * what.
  */
 static cpr_large struct waiter {
@@ -67,8 +67,8 @@ static void awaits(int fd, struct conn *c)
 }
 
 /*
- * Does it wait for input only? A program that registers once for all, edge-triggered, is told of room to write whether
- * it has something to write or not: that says nothing.
+ * Does it wait for input only? Edge-triggered programs often register both directions once, and get EPOLLOUT whether
+ * they have something to write or not: that proves nothing.
  */
 static bool waits_for_input(const struct conn *c)
 {
@@ -76,9 +76,9 @@ static bool waits_for_input(const struct conn *c)
 }
 
 /*
- * While connections are passed on, which goes on for hours, only a frame of HTTP counts; unless the user has said of a
- * protocol that it keeps no state. A client of that which asks without a pause stands at a boundary here, and nowhere
- * else: it was never passed on, and cut in the end.
+ * In a handover, connections are passed on for hours, and only HTTP framing counts, unless a rule says that a protocol
+ * has no state. A client of such a protocol that asks without a pause is at a boundary only here: without this it was
+ * never passed on, and cut in the end.
  */
 static bool may_tell(int epfd)
 {

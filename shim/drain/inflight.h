@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests that take long: they are awaited before anything is frozen, so that no other client has to wait for them. */
+/* Long requests: a drain waits for them before it freezes anything, so that no other client waits for them. */
 #ifndef CPR_DRAIN_INFLIGHT_H
 #define CPR_DRAIN_INFLIGHT_H
 
 #include <stddef.h>
 
-/* Notes which connections of this process are in the middle of something. All signals blocked. */
+/* Notes which connections of this process are in the middle of a request. All signals blocked. */
 void inflight_begin(void);
 
 /*
- * How many of those have neither ended, nor come to a boundary (or, of streams, to a silence), nor begun their next
- * request.
+ * Returns how many of those have not ended, nor reached a boundary (a stream: a silence), nor begun their next request.
  */
 size_t inflight_left(void);
 

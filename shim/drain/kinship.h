@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections between processes of one family are no clients'. */
+/* Connections between processes of one family: they are no clients. */
 #ifndef CPR_DRAIN_KINSHIP_H
 #define CPR_DRAIN_KINSHIP_H
 
 /*
- * Before a drain: a connection over a unix socket whose peer is this process, the owner, one of their descendants, or
- * the ancestor under cpr is none of the drain's business: it is not frozen, carried or counted. (h2o's helper accepts
- * its master's questions so; the master aborts when they are not answered.)
+ * Call it before a drain. Looks for unix connections whose peer is this process, the owner, one of their descendants,
+ * or the ancestor under cpr. The drain does not freeze, carry or count them. (h2o's helper answers its master in this
+ * way; without an answer the master aborts.)
  */
 void kinship_look(void);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What came by message (SCM_RIGHTS): connections that another process has accepted, of a listener that this one knows,
- * or of one that only its starter has.
+ * Descriptors that came by message (SCM_RIGHTS): connections that another process has accepted, on a listener of this
+ * process, or on one that only its ancestor has.
  */
 #ifndef CPR_DRAIN_SCM_RECV_H
 #define CPR_DRAIN_SCM_RECV_H
@@ -13,28 +13,29 @@
 #include <stdint.h>
 
 /*
- * This number came. In a program that one under cpr has started (node's cluster workers), a connection of an unknown
- * listener is followed as one of TAGGING_REMOTE, and a listener as one that the program was started with. Keeps errno.
+ * This number came. If a program under cpr started this one (node's cluster workers), a connection of an unknown
+ * listener gets the listener TAGGING_REMOTE. A listener is treated like one that the program was started with. Keeps
+ * errno.
  */
 void scm_recv_note(int fd);
 
-/* protocol_key of the address of a socket. */
+/* Returns protocol_key of the address of a socket. */
 uint64_t scm_recv_key(int fd);
 
 /*
- * Is anything here, or was there, of the listeners with these keys? What came and is of no such one is put aside: a
- * drain for them has nothing to do with it. By a handler.
+ * Is or was there anything here of the listeners with these keys? What came from any other listener is set aside: their
+ * drain does not concern it. For a handler.
  */
 bool scm_recv_is_of(const uint64_t *keys, size_t n);
 
 /*
- * The listener here on which a connection was accepted that a worker of TAGGING_REMOTE passes on; or NULL. By their
- * addresses, and not by its name: that is what the program asked for, which may have been any port. (A v4 client of a
- * dual-stack listener has a socket of that one's family.) By a handler, holding the guard.
+ * Returns the listener here on which a connection was accepted that a worker of TAGGING_REMOTE passes on; or NULL.
+ * Compares the addresses, and not names: a name may ask for any port. (On a dual-stack listener the socket of a v4
+ * client has that listener's family.) For a handler that holds the guard.
  */
 const struct entry *scm_recv_listener(int fd);
 
-/* As rules_match, of a connection of TAGGING_REMOTE: by its own address. */
+/* rules_match for a connection of TAGGING_REMOTE, by its own address. */
 bool scm_recv_matches(int fd, enum rule_verb verb);
 
 #endif

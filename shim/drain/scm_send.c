@@ -22,12 +22,9 @@
 
 enum {
 	CHANNELS_MAX = 1024,
-	/*
-	 * a thread may stand between the look whether a drain is on and its sendmsg, or behind its recvmsg and before
-	 * the note of it
-	 */
+	/* a thread may be between its check for a drain and its sendmsg, or after its recvmsg and before its note */
 	LOOKS = 2,
-	/* the channel can be written to, as the program's loop will be told at once: it must not spin */
+	/* the program's loop sees at once that the channel is writable: it must not spin */
 	PAUSE_NS = 1000000,
 	ACKNOWLEDGED_NS = 500000000, /* from the drain's begin */
 };
@@ -141,8 +138,8 @@ static bool scm_send_blocks(int fd, int flags)
 }
 
 /*
- * It is marked before it goes: from then on another process may be reading it, and a drain that took it for idle would
- * end it there. But not while it stays: a drain that is over would leave it behind.
+ * It is marked before it is sent: from then on another process may be reading it, and a drain that took it for idle
+ * would close it there. The mark goes if it stays: else a finished drain would leave it behind.
  */
 int scm_send_begin(int fd, const struct msghdr *message, int flags)
 {
@@ -195,9 +192,9 @@ static bool has_unreceived(int fd)
 }
 
 /*
- * node's primary keeps what it has given until the worker says that it has it. A worker that is starting may have taken
- * the message from the channel, and not have got to it yet; nor is it rung, if this is the first that it needs the
- * library for. The kernel's counts say whether any process has read of the connection.
+ * node's primary keeps a connection until the worker reports that it has it. A worker that starts may have taken the
+ * message from the channel, and not handled it yet. It is not rung either, if it has not called the library before. The
+ * kernel's byte counts show whether any process has read from the connection.
  */
 static bool is_acknowledged(void)
 {
