@@ -71,11 +71,11 @@ static bool has_free_number(int fd)
 }
 
 /*
- * A carried connection in the place of the knock that was accepted at *fd, with the flags that accept4 was asked for.
- * False: there is none, and *fd is closed. What comes out of a message and finds no number is lost. So the limit is
- * lifted meanwhile. Only where all numbers up to the hard limit are in use the knock is closed first, which frees one:
- * another thread can have that before the message does, and the message one that was closed just now. Then the
- * connection stays there.
+ * Puts a carried connection at *fd, in place of the accepted knock, with the flags of accept4. Returns false if there
+ * is none; *fd is closed. A descriptor in a message that finds no free number is lost, so the limit is lifted
+ * meanwhile. Only if all numbers up to the hard limit are in use, the knock is closed first, to free one. Another
+ * thread may take that number before the message does, and the connection then stays at a number that another thread
+ * has just freed.
  */
 static bool take_in_place(struct family *f, int *fd, int flags)
 {

@@ -6,13 +6,13 @@
 #include <sys/socket.h>
 
 /*
- * accept() on `listener` gave *fd. 0: a client. 1: a knock; a carried connection stands at *fd, which may be another
- * number now, and addr, len (may be NULL) name its peer. -1: a knock, and nothing left to carry: *fd is closed, accept
- * again. `flags` as accept4's. Keeps errno.
+ * Call it when accept() on `listener` gave *fd. Returns 0: a client. 1: a knock; *fd is now the carried connection,
+ * perhaps at another number, and addr, len (may be NULL) have its peer. -1: a knock, and no carried connection is left:
+ * *fd is closed, accept again. `flags` as in accept4. Keeps errno.
  */
 int deliver_accepted(int listener, int *fd, int flags, struct sockaddr *addr, socklen_t *len);
 
-/* The program has written on this connection, and deliver_waiting is on. Keeps errno. */
+/* The program has written on this connection while deliver_waiting is true. Keeps errno. */
 void deliver_wrote(int fd);
 
 #endif

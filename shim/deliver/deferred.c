@@ -31,9 +31,9 @@ static void ring_was_lost(int sig)
 }
 
 /*
- * Where the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO
- * instead, and that ends a process that does not expect it. Not taken back: one may be pending still when nothing is
- * held any more.
+ * If the queue of signals is full (RLIMIT_SIGPENDING, for all processes of a user together), the kernel sends SIGIO
+ * instead, whose default action ends the process. The handler stays: a SIGIO may be pending after the last connection
+ * has left.
  */
 static void expect_sigio(void)
 {

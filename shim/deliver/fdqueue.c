@@ -17,8 +17,8 @@
 #include <sys/socket.h>
 
 /*
- * Where no free number is looked for, and hidden: a child that closes all that it does not know would close what is
- * to be taken from, and then its own descriptor by that number.
+ * At hidden numbers, where no free number is looked for. A child that closes all numbers that it does not know would
+ * close these ends, and later its own descriptor at that number.
  */
 static bool make_pair(int pair[2])
 {

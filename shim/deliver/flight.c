@@ -66,7 +66,7 @@ static size_t put_first(struct family *f, size_t go, bool anywhere, size_t *aski
 	return went;
 }
 
-/* A silent connection of a listener that waits for a word is held: only the owner hears it. */
+/* A connection without data of a listener with a deferred accept() is held: only the owner gets its signal. */
 void flight_put(struct family *f)
 {
 	assert_guarded();

@@ -44,9 +44,9 @@ struct knock {
 enum { MADE, SAID, TAKEN };
 
 /*
- * Shared with all that the owner forks. The obvious record in plain memory is right only for knocks that were made
- * before the fork: a worker that accepts a later one would take it for a client, and hand its word to the program as a
- * request.
+ * Shared with all processes that the owner forks. The obvious record, in plain memory, is right only for knocks made
+ * before the fork. A worker that accepts a later one would take it for a client, and the program would read its secret
+ * word as a request.
  */
 static struct record {
 	_Atomic size_t count, accepted, served, given_up;
@@ -200,8 +200,8 @@ static bool name_it(int sock, const struct knock_door *door, struct knock *k)
 }
 
 /*
- * Has it come in, and said its word? Where the queue is full the kernel says so at once (unix), or lets us wait until
- * it has tried again after a second: that would be a second in the program's own wait.
+ * Does it enter the queue and send its word? If the queue is full, the kernel tells so at once (unix), or tries again
+ * after a second. That would be a second in the program's own wait.
  */
 static bool comes_in(int sock, const struct knock_door *door)
 {

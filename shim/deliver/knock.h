@@ -16,8 +16,8 @@ bool knock_is_prepared(void); /* this process has a record: its own, or one that
 
 /*
  * Shares the record with a process that was not forked from this one. knock_shared returns its memfd, which stays ours,
- * or -1 if there is none; knock_unshare closes that. The other process calls knock_join(fd): true, and fd's record is
- * its own from then on; false, and fd holds no record. Holding the guard.
+ * or -1 if there is none; knock_unshare closes that. The other process calls knock_join(fd). It returns true, and the
+ * record of fd belongs to it from then on; false: fd holds no record. Holding the guard.
  */
 int knock_shared(void);
 bool knock_join(int fd);
@@ -46,7 +46,7 @@ bool knock_at(const struct knock_door *door);
 enum knock_kind { KNOCK_NONE, KNOCK_MADE, KNOCK_GIVEN_UP };
 enum knock_kind knock_kind(int fd);
 
-/* Counts a knock that was accepted; one whose client is served, or has asked for nothing. Any process may call them. */
+/* Count a knock that was accepted; a knock whose client has its answer, or no request. Any process may call them. */
 void knock_accepted(void);
 void knock_served(void);
 
@@ -62,7 +62,7 @@ void knock_end_taking(void);
 size_t knock_unaccepted(void);
 size_t knock_unserved(void);
 
-/* Empties the record: no knock is waited for any more. Holding the guard. */
+/* Empties the record: the library waits for no knock any more. Holding the guard. */
 void knock_forget_all(void);
 
 #endif

@@ -35,7 +35,7 @@ static int64_t waited_ms(void)
 
 bool pace_knocks_for(const struct family *f)
 {
-	if (gate_has_left) /* the next generation would be the one that hears it */
+	if (gate_has_left) /* the next generation would get its signal */
 		return false;
 	return f->claimer == getpid() || roster_elect();
 }

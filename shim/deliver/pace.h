@@ -1,27 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* Pace: how many knocks at once, and when the next ones. Holding the guard. */
+/* Pace: decides how many knocks to make at once, and when the next ones. Holding the guard. */
 #ifndef CPR_DELIVER_PACE_H
 #define CPR_DELIVER_PACE_H
 
 #include "deliver/family.h"
 
-/* The slow start anew. */
+/* Restarts the slow start. */
 void pace_begin(void);
 
-/* Is it this process that knocks for them? */
+/* Does this process knock for the family? */
 bool pace_knocks_for(const struct family *f);
 
-/*
- * Knocks for as many as the program may be given now. `listener` is NULL when this process has left it to its workers.
- */
+/* Knocks for as many as the program may get now. `listener` is NULL if this process has left it to its workers. */
 void pace_knock(struct family *f, const struct entry *listener);
 
-/* Are there knocks that the program may be about to accept? */
+/* May the program be about to accept knocks? */
 bool pace_is_awaited(void);
 
 /*
- * ms until the next look, while there is something to knock for. A program that is slow to take what it is given is not
- * looked at every 2 ms for it.
+ * Returns the ms until the next look, while there is something to knock for. A program that is slow to accept is looked
+ * at less often than every 2 ms.
  */
 int pace_next_look(void);
 

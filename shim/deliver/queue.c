@@ -88,7 +88,7 @@ void deliver_adopt(const struct passed *passed, size_t n)
 			linger_begin(p->fd);
 		}
 	}
-	pace_begin(); /* a worker may claim, and this process, which knocks, not hear of it */
+	pace_begin(); /* a worker may claim without notice to this process, which knocks */
 	if (family_all)
 		birth_around_fork(queue_before_fork, NULL);
 }
@@ -207,7 +207,10 @@ static void close_waiting(struct family *f)
 	f->count = 0;
 }
 
-/* Their clients said nothing in all that time. Another process may not be so far, and is the one that hears them. */
+/*
+ * Gives up held connections whose clients sent nothing in all that time. Another process may still wait for them, and
+ * then gets their signals.
+ */
 static void give_up_held(struct family *f)
 {
 	size_t silent = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What was carried and is not delivered yet goes elsewhere: with this program's own next image, or to a process that
+ * Carried connections that are not delivered yet go elsewhere: with this program's own next image, or to a process that
  * was exec'ed with the listener.
  */
 #define _GNU_SOURCE
@@ -55,9 +55,9 @@ static void take_knocks(struct family *f, int listener)
 }
 
 /*
- * The knocks out of the queue (the next generation would take them for clients), and what they stood for back from the
- * socket pairs, first of all. The queue is in order: clients that came while no process accepted stand before the
- * knocks, however many they are. They are as good as carried.
+ * Before anything else, takes the knocks out of the queue (the next generation would take them for clients), and their
+ * connections out of the socket pairs. The queue has an order: clients that came while no process accepted are before
+ * the knocks, however many they are. They are taken, too, and carried.
  */
 static void reclaim(struct family *f, int listener)
 {
@@ -77,9 +77,9 @@ static void reclaim(struct family *f, int listener)
 }
 
 /*
- * What is to be taken back to go with the next image? The listener may belong to no process yet: a program that execs
- * itself before it binds has it as an orphan, in its next image as well. But one that workers have claimed is theirs,
- * and so is what stands before it.
+ * Do its connections go with the next image? The listener may have no process yet: a program that execs itself before
+ * it binds has it as an orphan, and so has its next image. A listener that workers have claimed is theirs, with its
+ * queue.
  */
 static bool goes_back(struct family *f, const struct entry *e)
 {
@@ -172,7 +172,7 @@ size_t deliver_hand_on(struct passed *into, size_t most)
 	for (struct family *f = family_all; f; f = f->after) {
 		int fd;
 
-		while ((fd = deferred_take(&f->held)) >= 0) { /* they would not be heard */
+		while ((fd = deferred_take(&f->held)) >= 0) { /* their signals would be lost */
 			if (!fdqueue_put_anywhere(&f->flight, fd))
 				raw_close(fd);
 			f->unknocked++;
