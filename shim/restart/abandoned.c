@@ -28,7 +28,7 @@ enum { LOOK_MS = 1000, WORKERS_MAX = 256 };
 
 static uint64_t wish;    /* 0: the supervisor lives, as far as is known */
 static int64_t since;    /* … it has been seen to be gone */
-static int64_t leave_at; /* this generation was told to end; 0: not yet */
+static int64_t leave_at; /* when this generation got its signal to end; 0: not yet */
 
 /* As the supervisor gave it: then pids mean here what they mean there. */
 static bool has_the_pid_that_it_was_given(void)

@@ -10,9 +10,9 @@
 bool abandoned_is_empty(void);
 
 /*
- * The owner's errand. Behind its gate it ends at once; when it has served, once no process of it has a connection.
- * `ask_all` wishes for PROTOCOL_RETIRE in all processes, and returns the wish: a worker fulfils it when it is empty. ms
- * until the next look; 0: this generation serves.
+ * The owner's errand. Behind its gate the generation ends at once. After it has served, it ends when no process of it
+ * has a connection. `ask_all` commands PROTOCOL_RETIRE in all processes, and returns the command's number: a worker has
+ * carried it out when it is empty. Returns the ms until the next look; 0: this generation serves.
  */
 int abandoned_look(uint64_t (*ask_all)(void));
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Queue lengths of listeners: raised while no process accepts, and the program's own again after that. */
+/* Queue lengths of listeners: raised while no process accepts, and restored to the program's own afterwards. */
 #ifndef CPR_RESTART_BACKLOG_H
 #define CPR_RESTART_BACKLOG_H
 
@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * The kept listeners' queues: as long as the system allows, or as long as the program said. The first is for the time
- * in which no process accepts.
+ * true: makes the queues of kept listeners as long as the system allows, for the time in which no process accepts.
+ * false: as long as the program asked for.
  */
 void backlog_raise(bool raise);
 
@@ -16,20 +16,20 @@ void backlog_raise(bool raise);
 void backlog_raise_all(bool raise);
 
 /*
- * What listen() is to be called with: the program's own number, or the greatest one for a claimed listener whose queue
- * is not worked off yet.
+ * Returns the backlog for listen(): the program's own, or the maximum for a claimed listener whose queue is not empty
+ * yet.
  */
 int backlog_for(int fd, int backlog);
 
 /*
- * Sets claimed listeners back to the last generation's own number. Some servers (haproxy) see that the socket listens
+ * Restores the last generation's own backlog on claimed listeners. Some servers (haproxy) see that the socket listens,
  * and do not call listen() again.
  */
 void backlog_lower_claimed(void);
 
 /*
- * A gate was opened at this time (CLOCK_MONOTONIC, ns), with greatest queues: they are lowered by a look, a while
- * later. 0: none was. The task's, as the look: ms until the next one; 0: there is nothing to lower.
+ * A gate was opened at this time (CLOCK_MONOTONIC, ns) with maximum queues, which a look lowers a while later; 0: none
+ * was. The look returns the ms until the next one; 0: there is nothing to lower. Only the task calls these.
  */
 void backlog_lower_later(int64_t opened_at);
 int backlog_look(int64_t now);

@@ -44,8 +44,8 @@ static bool is_named_so(const char *name, char *bound)
 }
 
 /*
- * A worker may have less rights than the next generation, which will find by this name what it asks for: a worker could
- * give it a socket of its own in the place of one that it could not have bound.
+ * Is the socket what the worker describes? A worker may have fewer rights than the next generation, which finds its
+ * sockets by these names. It could replace one by a socket of its own that it could not have bound there.
  */
 static bool is_what_it_says(int fd, const struct object *object, const struct drain_worker_message *message)
 {

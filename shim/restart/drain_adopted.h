@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listeners that only workers hold (haproxy's master has none, and a server may bind in each worker): for the time of a
- * drain they are the owner's, for the next generation.
+ * Listeners that only workers hold: haproxy's master has none, and a server may bind in each worker. During a drain the
+ * owner holds them for the next generation.
  */
 #ifndef CPR_RESTART_DRAIN_ADOPTED_H
 #define CPR_RESTART_DRAIN_ADOPTED_H
 
 #include "restart/drain_worker.h"
 
-/* A drain begins: there is none. */
+/* A drain begins: clears the list. */
 void drain_adopted_begin(void);
 
-/* A worker has passed this one and says what it is. What is not that is closed. Not holding the guard. */
+/* A worker has passed this listener, and described it. Closes it if the description is wrong. Not holding the guard. */
 void drain_adopt(int fd, const struct drain_worker_message *message);
 
-/* The drain was called off: they are the workers' again. Not holding the guard. */
+/* The drain was called off: the listeners belong to the workers again. Not holding the guard. */
 void drain_adopted_give_back(void);
 
 #endif

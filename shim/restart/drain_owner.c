@@ -125,8 +125,8 @@ void drain_owner_survey_over(void)
 }
 
 /*
- * What workers pass comes to this process, whose limit may be for a master that holds nothing (nginx's
- * worker_rlimit_nofile is its workers' only). The exec sets it back, and so does a restart that is called off.
+ * Workers pass their connections to this process, whose limit may be that of a master without any: nginx's
+ * worker_rlimit_nofile is for its workers only. The exec restores the limit, and so does a restart that is called off.
  */
 static void lift_limit(bool on)
 {
@@ -273,7 +273,8 @@ static bool drain_owner_hear(int sock, int pid)
 }
 
 /*
- * Its pid, or 0: a process that is no worker is not heard. One that has ended since is: it has passed on what it had.
+ * Returns the pid of the worker, or 0: a process that is no worker is ignored. A worker that has ended since counts: it
+ * has passed on what it had.
  */
 static int caller_pid(int sock)
 {

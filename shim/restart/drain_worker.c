@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Several processes: a worker. It drains when its owner does, passes on what is idle, and waits to be told to leave. */
+/*
+ * A worker in a drain of several processes: drains when its owner does, passes on idle connections, and waits for its
+ * signal to leave.
+ */
 #define _GNU_SOURCE
 #include "restart/drain_worker.h"
 
@@ -55,8 +58,8 @@ enum { FIRST_STEP_MS = 1, STEP_MS = 5, SLOW_STEP_MS = 200, DEAD_MS = 2000 };
 #define PATIENCE_NS INT64_C(1000000000) /* for the owner, to take what is on its way */
 
 /*
- * The number stays taken, by a socket whose other end is gone: the program believes that its connection is there, and
- * finds it ended if it looks, until it is told to leave.
+ * The number stays in use, by a socket whose other end is closed: if the program looks at its connection before its
+ * signal to leave, it finds it ended.
  */
 static void drain_worker_let_go(int fd)
 {
@@ -240,10 +243,10 @@ static uint64_t drain_worker_wanted(void)
 }
 
 /*
- * Has this worker no owner left that could retire it? Then it serves on. Once the owner has begun its exec, lateness
- * proves nothing: the next generation may need long to be ready, and a worker that accepted meanwhile would lose those
- * clients when it is retired. In an exec the owner looks dead for a moment: its main thread ends before the thread that
- * execs takes its place.
+ * Has this worker no owner left that could retire it? Then it serves on. A late owner proves nothing once its exec has
+ * begun: the next generation may need long to become ready. A worker that accepted meanwhile would lose those clients
+ * when it is retired. In an exec the owner looks dead for a moment: its main thread ends before the thread that execs
+ * replaces it.
  */
 static bool is_abandoned(uint64_t nonce)
 {
@@ -255,8 +258,8 @@ static bool is_abandoned(uint64_t nonce)
 }
 
 /*
- * Both sides have ended it before it could be passed on. A thread that polls it would look a hundred times a second
- * whether it is frozen still, and such a worker never looks as if it had nothing to do.
+ * Both sides have closed it before it was passed on. A thread that polls it would check a hundred times a second
+ * whether it is frozen, and such a worker never looks idle.
  */
 static bool drain_worker_has_ended(const struct conn *c, int fd)
 {
@@ -287,8 +290,8 @@ static void let_all_go(void)
 }
 
 /*
- * The next generation has ended, before it could tell this worker to leave, or before it did: nothing else would, and
- * it holds the listener.
+ * The next generation ended before it could signal this worker to leave, or before the worker left. Nothing else would
+ * end the worker, and it holds the listener.
  */
 static void leave_too(void)
 {

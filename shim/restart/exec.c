@@ -145,12 +145,12 @@ static int task(void *arg)
 }
 
 /*
- * The obvious code clears close-on-exec on the kept descriptors and calls execve. But the flags of descriptors belong
- * to the whole process: a fork in another thread at that moment, or a spawn inside libc's system(), would carry the
- * listeners into a foreign program. And a failed exec would have to put a thousand flags back while other threads go on
- * opening and closing. So a task execs that has a descriptor table and a working directory of its own, as vfork's child
- * has, and that is still a thread of this process, so the pid stays. No other thread sees what it changes. When exec
- * fails, only startup_put_back has something to put back.
+ * The obvious code clears close-on-exec on the kept descriptors and calls execve. But the flags belong to the whole
+ * process. A fork in another thread at that moment, or a spawn inside libc's system(), would give the listeners to a
+ * foreign program. And after a failed exec a thousand flags would have to be restored, while other threads open and
+ * close descriptors. So a task execs. Like a vfork child it has a descriptor table and a working directory of its own,
+ * but it is a thread of this process, so the pid stays. No other thread sees its changes. After a failed exec only
+ * startup_put_back has something to restore.
  */
 static int exec_in_task(struct exec_plan *plan)
 {
@@ -164,10 +164,9 @@ static int exec_in_task(struct exec_plan *plan)
 }
 
 /*
- * A program of one thread that execs itself needs no task: nothing can start a child meanwhile, and each flag that is
- * cleared is known to have been set, and is put back. That saves the kernel a copy of a thousand descriptors, and
- * closing them again with the process that is left behind. (Of connections, and of orphans that were inherited, the
- * flag is not known.)
+ * A program of one thread that execs itself needs no task. Nothing can start a child meanwhile. Each flag that is
+ * cleared was set before, and is restored. That saves a copy of a thousand descriptors, and closing them with the
+ * process that stays behind. (For connections, and for inherited orphans, the flag is not known.)
  */
 static bool may_exec_here(const struct exec_plan *plan)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The exec itself: by a task with a descriptor table of its own, so that a failed one has nothing to undo. */
+/* The exec itself, by a task with a descriptor table of its own: after a failure there is nothing to undo. */
 #ifndef CPR_RESTART_EXEC_H
 #define CPR_RESTART_EXEC_H
 
@@ -17,10 +17,10 @@ struct exec_plan {
 	int error;
 };
 
-/* Once, at the start: the task's stack. 0, or -ENOMEM. */
+/* Makes the task's stack. Called once, at the start. Returns 0, or -ENOMEM. */
 int exec_init(void);
 
-/* Returns only if execve or clone failed: -errno, with everything as it was. Holding the guard. */
+/* Execs. Returns only if execve or clone failed: -errno, with everything unchanged. Holding the guard. */
 int exec_next(struct exec_plan *plan);
 
 #endif

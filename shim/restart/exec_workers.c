@@ -96,8 +96,8 @@ static void exec_workers_walk(bool (*skip)(int pid, void *arg),
 		leaving_await(family[i]);
 		procinfo_children(family[i], add_to_family, NULL);
 		/*
-		 * one that has not exec'ed and is no worker any more is about to: told to leave at this moment, it
-		 * would take a CGI script's request with it
+		 * this one was forked, has not exec'ed, and is no worker any more: it is about to exec. A signal now
+		 * would end a CGI script with its request
 		 */
 		if (procinfo_look(family[i], &proc) && !proc.dead && !procinfo_is_forked(proc.flags) &&
 		    (procinfo_sockets(family[i], exec_workers_is_listener, &e) || atomic_load(&scm_send_any)))

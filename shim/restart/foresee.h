@@ -6,7 +6,7 @@
 #include "base/text.h"
 #include "model/protocol.h"
 
-/* The answer to PROTOCOL_FORESEE of the caller on `sock`. Nothing is done. Not with the guard held. */
+/* Writes the answer to PROTOCOL_FORESEE of the caller on `sock`. Changes nothing. Not holding the guard. */
 void foresee(int sock, const struct protocol_request *request, struct text *answer);
 
 #endif

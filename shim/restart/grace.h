@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Grace: what is not claimed is closed in the end. */
+/* Grace: closes what is not claimed in time. */
 #ifndef CPR_RESTART_GRACE_H
 #define CPR_RESTART_GRACE_H
 
@@ -7,19 +7,19 @@
 
 #include <stdbool.h>
 
-/* When it ends: CLOCK_MONOTONIC, ns. */
+/* Returns when grace ends: CLOCK_MONOTONIC, ns. */
 int64_t grace_end(void);
 
-/* When something is to be closed next: at that end, or the end of what the program has closed itself. */
+/* Returns when something is to be closed next: at that end, or at the end for what the program itself has closed. */
 int64_t grace_next(int64_t now);
 
-/* An orphan that this generation is expected to ask for. */
+/* Is this an orphan that this generation is expected to claim? */
 bool grace_is_unclaimed(const struct entry *e);
 
-/* How many of these there are. */
+/* Returns the number of those. */
 size_t grace_unclaimed(void);
 
-/* A look: after grace, closes what was not claimed; what is still `carrying` is closed by its deliverer. */
+/* After grace, closes what was not claimed; its deliverer closes what is still `carrying`. */
 void grace_look(int64_t now, bool carrying);
 
 #endif

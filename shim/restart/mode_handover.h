@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Handover: what the supervisor asks of a generation, done in all its processes. */
+/* Handover: carries out the supervisor's requests in all processes of a generation. */
 #ifndef CPR_RESTART_MODE_HANDOVER_H
 #define CPR_RESTART_MODE_HANDOVER_H
 
@@ -7,10 +7,10 @@
 
 #include <stdbool.h>
 
-/* Once, when the library starts: from here on the task does what is asked. */
+/* Called once, when the library starts: from then on the task carries out requests. */
 void handover_init(void);
 
-/* Answers the caller on `sock`, which is the handover's to close from here on. `nonce`: where it listens. */
+/* Answers the caller on `sock`, and owns `sock` from now on. `nonce`: where the caller listens. */
 void handover_asked(int sock, uint64_t nonce, const struct protocol_request *request);
 
 #endif

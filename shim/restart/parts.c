@@ -52,10 +52,7 @@ static bool is_own_exec(const struct crossing *c)
 
 /* ---- descriptors ---- */
 
-/*
- * After the program's own exec, what was open across it anyway is used by the next image as it is: never hidden, never
- * closed by us.
- */
+/* After the program's own exec, the next image uses what was open across it as it is. We never hide or close that. */
 static void mark_inherited(bool on)
 {
 	for (struct entry *e = table_first(cpr__table); e; e = table_after(e))
@@ -128,8 +125,8 @@ static int arrive_page(struct crossing *c)
 /* ---- how the program was started ---- */
 
 /*
- * No pending signal is let through before the exec: its handler would run in the task, find the guard held, and open
- * and close descriptors in the exec's own table. One that loops would hang the service. (A CGI starter reaps in its
+ * No pending signal is delivered before the exec: its handler would run in the task, find the guard held, and open and
+ * close descriptors in the exec's own table. A handler that loops would hang the service. (A CGI starter reaps in its
  * handler of SIGCHLD.) The next image's constructor sets the mask.
  */
 static int collect_start(struct crossing *c)
@@ -316,8 +313,8 @@ static void stop_async(int fd, void *arg)
 
 /*
  * O_ASYNC belongs to the open file description. It would send SIGIO to the next image before that has a handler, and
- * SIGIO's default ends it. To look at what is kept is not enough: nginx's master has a channel to each worker, whose
- * copies the other workers hold beyond the exec, and a worker that ended then ended the new master with it.
+ * SIGIO's default ends it. Kept descriptors are not the only ones: nginx's master has a channel to each worker, of
+ * which the other workers hold copies beyond the exec. A worker that ended then ended the new master with it.
  */
 static int collect_async(struct crossing *c)
 {

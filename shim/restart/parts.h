@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The things that cross a restart, as rows of one table: leaving walks it down, undoing walks it up, arriving walks it
- * once more.
+ * What crosses a restart, as rows of one table. Leaving walks it down, undoing walks it up, arriving walks it once
+ * more.
  */
 #ifndef CPR_RESTART_PARTS_H
 #define CPR_RESTART_PARTS_H
@@ -19,21 +19,21 @@ enum {
 struct crossing {
 	struct state state;   /* with state.passage; leaving fills it, arriving reads it */
 	const sigset_t *mask; /* leaving by the program's own exec: the signals that it had blocked */
-	bool wrapper;         /* ... of a script, which was no generation of the server */
+	bool wrapper;         /* ... of a script that was no generation of the server */
 };
 
 /*
- * Fills the state, row by row. 0; or -errno, the reason in `why`, and nothing is changed: what was collected is undone.
- * What the state points to stays valid until the next call. Holding the guard. A signal handler may call it.
+ * Fills the state, row by row. Returns 0; or -errno, with the reason in `why` and everything undone. What the state
+ * points to stays valid until the next call. Holding the guard. A signal handler may call it.
  */
 int parts_collect(struct crossing *c, struct text *why);
 
-/* The exec failed: undoes what parts_collect changed, in the reverse order. Holding the guard. */
+/* The exec failed: undoes parts_collect, in reverse order. Holding the guard. */
 void parts_undo(struct crossing *c);
 
 /*
- * In the next generation, before its program runs: takes over what the state holds. 0, or -errno: this process goes on
- * without cpr.
+ * In the next generation, before its program runs: takes over what the state holds. Returns 0; or -errno, and this
+ * process goes on without cpr.
  */
 int parts_arrive(struct crossing *c);
 

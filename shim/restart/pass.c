@@ -29,7 +29,7 @@
 
 #define MS INT64_C(1000000)
 #define TOLD_NS (1000 * MS)
-#define FIRST_TOLD_NS (100 * MS) /* the first number is told behind the first sweep */
+#define FIRST_TOLD_NS (100 * MS) /* the first count is sent after the first sweep */
 
 /*
  * A look costs some microseconds for each connection: so the fewer there are to pass, the rarer. What freezes by
@@ -41,12 +41,12 @@ static struct {
 	int sock; /* -1: none */
 	int step;
 	size_t told;
-	/* for a connection that stands at a boundary, and whose thread has still to come out of its read */
+	/* for a thread that must still leave its read of a connection at a boundary */
 	bool waits;
 	bool undone; /* one that was frozen goes on here: a thread may be parked on it */
 	int waited;      /* looks, one behind the other */
 	int64_t begun_at;
-	int64_t told_at; /* 0: nothing was told yet */
+	int64_t told_at; /* 0: no count was sent yet */
 } line = {.sock = -1};
 
 /* Taken out of the queues, for a line that took no more. */
@@ -136,13 +136,13 @@ static int make_end(void)
 }
 
 /*
- * Each number has one of its own. The obvious code puts one for all there: then its registration in an epoll set
- * survives the program's close(), since the socket stays open at the other numbers, and goes on to tell of a connection
- * that the program does not know any more. False: it is the one for all (no number was free), which must not be
- * registered.
+ * Puts an ended socket at the number; each number has its own. The obvious code uses one for all. Then its registration
+ * in an epoll set survives the program's close(), since the socket stays open at other numbers, and keeps reporting a
+ * connection that the program does not have any more. Returns false if no number was free, and the common one is there:
+ * do not register that.
  *
- * The end stands there before CONN_LEAVING is forgotten with the connection. The other way round, a thread that came
- * between the two read the next request, which the next generation then never saw: 1 of 15,000 requests.
+ * The ended socket is there before CONN_LEAVING goes with the record. In the other order, a thread that came between
+ * the two read the next request, which the next generation then never saw: 1 of 15,000 requests.
  */
 static bool put_end_at(int fd)
 {
@@ -166,9 +166,9 @@ static bool put_end_at(int fd)
 }
 
 /*
- * The registration goes with what stood at the number, and is made again for what stands there now, so that the
- * program's loop hears of the end. (One with EPOLLONESHOT was left in its set by the freeze: it would go on to tell of
- * a connection that another process has.)
+ * The registration goes with the connection, and is made again for the ended socket, so that the program's loop sees
+ * the end. (With EPOLLONESHOT the freeze left it in its set: it would go on to report a connection that another process
+ * has.)
  */
 static void leave_end(int fd, struct conn *c)
 {
@@ -295,8 +295,8 @@ static size_t accepting(void)
 }
 
 /*
- * What was given to other processes by message, and is not received yet, has no record in any of them. The supervisor
- * asks them for what they have when it has heard from this one.
+ * Connections that were given to other processes by message, and are not received yet, have no record in any of them.
+ * The supervisor asks those processes after this one's report.
  */
 static size_t on_the_way(void)
 {

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pass: an old generation gives each idle connection to the next one as soon as it stands at a boundary, while the
- * program goes on with the others.
+ * Pass: an old generation gives each idle connection to the next one, as soon as it is at a boundary. The program goes
+ * on with the others.
  */
 #ifndef CPR_RESTART_PASS_H
 #define CPR_RESTART_PASS_H
 
 #include <stdbool.h>
 
-/* From here on connections go to the other end of `sock`, which is this module's to close. */
+/* Starts to send connections on `sock`, and owns `sock`. */
 void pass_begin(int sock);
 
-/* Called off: what stands frozen here goes on here. */
+/* Stops: what is frozen here goes on here. */
 void pass_end(void);
 
 bool pass_under_way(void);
 
-/* Passes what stands at a boundary now. ms until the next look; 0: nothing is passed. */
+/* Passes the connections that are at a boundary now. Returns the ms until the next look; 0: nothing is passed. */
 int pass_look(void);
 
-/* In a forked child, which has no part in it. */
+/* For a forked child, which does not take part. */
 void pass_forget(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pid files of the program's own: the next generation has the same pid, finds it there, and would say that it runs
- * already.
+ * Pid files that the program itself writes. In exec mode the next generation has the same pid, finds it in the file,
+ * and would report that it runs already.
  */
 #ifndef CPR_RESTART_PIDFILES_H
 #define CPR_RESTART_PIDFILES_H
@@ -13,8 +13,7 @@
 #include <stdbool.h>
 
 /*
- * The program has opened this file, or renamed another to it: remembered if it may be a pid file, by its name. Keeps
- * errno.
+ * The program has opened this file, or renamed another to it: notes it if its name is that of a pid file. Keeps errno.
  */
 void pidfiles_note(int dir, const char *path);
 
@@ -25,11 +24,10 @@ static inline void pidfiles_opened(int dir, const char *path, int flags)
 }
 
 /*
- * Behind the gate: is what the program is about to read a pid file that names the generation before? A server that
- * finds itself running already ends at once (apache, gunicorn, unicorn do). So *fd is another file, as the last one
- * would have left it by dying: it names no process. Where none can be made, *fd is -1, and errno says that there is no
- * such file. The obvious way is to say that always: but a program that looks first whether it is there (hypnotoad,
- * starman, thin) fails at what it cannot read then.
+ * Behind the gate: is the program about to read a pid file that names the generation before? A server that finds itself
+ * running ends at once (apache, gunicorn, unicorn). So *fd becomes another file, which names no process, as after a
+ * crash. If none can be made, *fd is -1, and errno tells that there is no such file. The obvious way is that error in
+ * all cases; but a program that first checks for the file (hypnotoad, starman, thin) fails when it cannot read it.
  */
 bool pidfiles_stand_in(int dir, const char *path, int flags, int *fd);
 
@@ -39,16 +37,16 @@ static inline bool pidfiles_replaced(int dir, const char *path, int flags, int *
 }
 
 /*
- * Before exec: removes those that hold this process's pid and nothing else, and that no descriptor keeps. And: puts
- * them back. Holding the guard.
+ * Before exec: removes those that hold this process's pid and nothing else, and that no descriptor keeps. The other
+ * restores them. Holding the guard.
  */
 void pidfiles_take_away(void);
 void pidfiles_put_back(void);
 
 /*
- * Handover mode: the next generation writes its own over this one's, and removes them when it is called off. So this
- * one remembers those that name it, and puts back what is gone, or names a process that is gone; with
- * `from_the_living` also what names another generation.
+ * Handover mode. The next generation writes its pid files over this one's, and removes them when it is called off. So
+ * this one notes those that name it. It restores those that are missing or name a process that is gone; with
+ * `from_the_living` also those that name another generation.
  */
 void pidfiles_remember(void);
 void pidfiles_restore(bool from_the_living);

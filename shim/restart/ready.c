@@ -43,7 +43,7 @@ static struct {
 
 void ready_await(const struct state *state)
 {
-	/* a supervisor wants to hear of the first generation too */
+	/* a supervisor also waits for the first generation */
 	ready.nonce = state->generation ? state->nonce : cpr__settings.supervisor_nonce;
 	ready.asked_at = state->asked_at;
 	ready.drained_at = state->drained_at;
@@ -186,8 +186,8 @@ static bool ready_is_taken(size_t left, int64_t now)
 }
 
 /*
- * All that is left are listeners of groups of which the program wants fewer now. A thread that waits may be the first
- * of several, each with a listener of its own: the others have a moment.
+ * Are only listeners of groups left of which the program needs fewer now? A thread that waits may be the first of
+ * several with a listener each: the others get a moment.
  */
 static bool wants_fewer(size_t left, int64_t now)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Readiness: when this generation serves, and the answer to the caller that asked for the restart. */
+/* Readiness: when this generation serves, and the answer to the caller that requested the restart. */
 #ifndef CPR_RESTART_READY_H
 #define CPR_RESTART_READY_H
 
@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-/* At the start: takes from the state which caller waits for the answer, and the times and counts for it. */
+/* At the start: takes the waiting caller from the state, with the times and counts for its answer. */
 void ready_await(const struct state *state);
 
 /* The program execs itself before it is ready: its next image answers the caller. */
@@ -19,7 +19,7 @@ int64_t ready_at(void); /* CLOCK_MONOTONIC, ns; 0 in generation 1, which is read
 /* Does a caller wait for the answer? */
 bool ready_is_awaited(void);
 
-/* A look: `waits` says that the program is about to wait for events. In the owner. */
+/* A look, in the owner. `waits`: the program is about to wait for events. */
 void ready_look(bool waits);
 
 struct ready_last { /* of the restart that made this generation */

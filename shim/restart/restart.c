@@ -53,8 +53,8 @@ static int foreseen(const struct leave_request *request, struct text *why)
 /* ---- the steps of a drain ---- */
 
 /*
- * From here on nothing new is begun. The obvious code does this when the restart is asked for, and then one download,
- * or one WebSocket that never comes to an end, keeps every client waiting until --drain is over.
+ * From here on no request begins. The obvious code freezes when the restart is requested. Then one download, or one
+ * WebSocket that never ends, makes every client wait until --drain is over.
  */
 static void restart_freeze(void)
 {

@@ -20,8 +20,8 @@
 enum { REST_MS = 1000 };
 
 /*
- * Those that have queued while no generation accepted come first. One of apache's workers takes 5 ms of a processor to
- * end its 37 threads; told and ended at once, two generations of them made the last of 32 clients wait 10 ms longer.
+ * Clients that queued while no generation accepted are served first. One of apache's workers takes 5 ms of a processor
+ * to end its 37 threads. Signalled at once, two generations of them made the last of 32 clients wait 10 ms longer.
  */
 enum { CLIENTS_FIRST_MS = 200 };
 
@@ -74,9 +74,9 @@ static void rests_from(struct worker *w, int64_t now, int64_t cpu)
 }
 
 /*
- * Those that an earlier generation has told keep their time, and what was seen of their rest. The obvious one deadline
- * for all would begin anew with every restart: under restarts in quick succession none would ever have to leave (of
- * apache's, which are deaf, 40 stood beside each other, and each had to be asked at each restart).
+ * Workers that an earlier generation has signalled keep their time, and what was seen of their rest. The obvious
+ * deadline, one for all, would begin anew with every restart: in quick succession none would ever have to leave. (Of
+ * apache's, which ignore the signal, 40 existed at a time, and each restart had to ask each of them.)
  */
 static void retire_tell(int64_t now)
 {
@@ -104,10 +104,10 @@ void retire_tell_soon(int64_t now)
 }
 
 /*
- * It has nothing left, and does nothing. There are servers whose workers do not leave for a signal (apache's do when
- * their own master writes into a pipe, whose end was the old generation's): to wait for them until --drain is over
- * brings nothing. One that is busy leaving, or with a job behind the answer, uses the processor, and is
- * waited for.
+ * Has it nothing left, and does it nothing? Some servers' workers do not leave at a signal. (Apache's leave when their
+ * own master writes into a pipe, and the old generation had its end.) There is no point in a wait for them until
+ * --drain is over. A worker that is busy to leave, or with a job after its answer, uses the processor, and gets its
+ * time.
  */
 static bool does_nothing(struct worker *w, int64_t now)
 {
@@ -175,7 +175,7 @@ size_t retire_unfinished(struct worker *into, size_t most)
 		retire_tell(now);
 		retire_is_over(now);
 	}
-	/* also the dead: no later generation would hear of them, and they would be zombies for good */
+	/* also the dead: no later generation would learn of them, and they would stay zombies */
 	for (size_t i = 0; i < worker_count && n < most; i++)
 		if (is_alive(&workers[i]) || (workers[i].pid && !retire_reap(&workers[i])))
 			into[n++] = workers[i];

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers of the last generation: told to leave, waited for, killed if they would not. */
+/* Workers of the last generation: signals them to leave, waits, and kills those that do not. */
 #ifndef CPR_RESTART_RETIRE_H
 #define CPR_RESTART_RETIRE_H
 
 #include "model/state.h"
 
-/* What the last generation left behind. */
+/* Takes over the list of the last generation. */
 void retire_adopt(const struct worker *workers, size_t n);
 
-/* Is this one of them? The task's, as all here. */
+/* Is this one of them? Only the task calls this and the others here. */
 bool retire_knows(int pid);
 
-/* Those that have not been told yet look at the page at once: page_let_go. */
+/* Rings those that have no signal yet: they look at the page at once (page_let_go). */
 void retire_ring(const struct worker *workers, size_t n);
 
-/* This generation serves from `now` on (CLOCK_MONOTONIC, ns): they are told by a look, a moment later. */
+/* This generation serves from `now` on (CLOCK_MONOTONIC, ns): a look signals them a moment later. */
 void retire_tell_soon(int64_t now);
 
-/* A look at them, from the tick. True when none is left, or none was told. */
+/* A look at them, from the tick. Returns true if none is left, or none has its signal. */
 bool retire_is_over(int64_t now);
 
-/* Those that are not gone yet, for the next state; at the most `most`. How many. */
+/* Writes those that are not gone yet into `into`, for the next state, `most` at most. Returns how many. */
 size_t retire_unfinished(struct worker *into, size_t most);
 
 #endif

@@ -46,9 +46,9 @@ size_t surplus_count(void)
 }
 
 /*
- * Between the last accept() and the close a client could come in, and would be reset. So the first packet of a new one
- * is dropped from here on: the client sends it again, and the kernel then gives it to another listener. The packet
- * begins with the TCP header.
+ * Drops the first packet of each new client from here on. Between the last accept() and the close a client could enter
+ * the queue, and would be reset. A client repeats the packet, and the kernel then gives it to another listener. The
+ * filter sees the packet from the TCP header on.
  */
 static void drop_new_clients(int listener)
 {

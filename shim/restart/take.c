@@ -64,9 +64,9 @@ static void expect_back(void)
 }
 
 /*
- * Where only one worker holds a listener, that worker takes what is carried to it: haproxy's master execs itself when
- * its worker is there, and its next image shares no queue with it. Of several workers any could accept the knock, and
- * none but the one that knocks would know what it stands for.
+ * If only one worker holds a listener, that worker takes what is carried to it: haproxy's master execs itself when its
+ * worker exists, and its next image shares no queue with the worker. With several workers any could accept a knock, and
+ * only the one that knocks would know its connection.
  */
 static void tell_worker(struct text *t)
 {
@@ -137,7 +137,7 @@ static bool has_numbers(void)
 	ssize_t n = raw_recv(line, &next, sizeof(next), MSG_PEEK | MSG_DONTWAIT);
 	size_t wanted = n == (ssize_t)sizeof(next) && next.count < PROTOCOL_BATCH_MAX ? next.count : PROTOCOL_BATCH_MAX;
 
-	if (n <= 0) /* a reset is told once, and what was sent ahead of it is there at the next look */
+	if (n <= 0) /* a reset is reported once, and data ahead of it is there at the next look */
 		return !n || errno != ECONNRESET;
 	return newfd_has_free(wanted + PROGRAMS);
 }
@@ -171,7 +171,7 @@ static bool take_receive(void)
 		return false;
 	had.at = had.batch.count = 0;
 	n = raw_recvmsg(line, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	/* a reset is told once, before what was sent ahead of it */
+	/* a reset is reported once, before data ahead of it */
 	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNRESET)) {
 		io_close(&line);
 		line = -1;
@@ -202,7 +202,7 @@ static const struct entry *take_listener_of(uint64_t ino)
 	return last = NULL;
 }
 
-/* A listener that this generation has given up: its clients are told so by the end of their connections. */
+/* A connection of a listener that this generation has given up: its end tells the client. */
 static void end_connection(int fd)
 {
 	next_shutdown(fd, SHUT_WR);

@@ -4,12 +4,12 @@
 #define CPR_RESTART_THREADS_H
 
 /*
- * Other sockets stand at numbers on which threads may sleep, in accept(), recv(), poll() or select(), which hold what
- * stood there. Each comes out of its call, and makes it again. Keeps errno.
+ * Interrupts threads that may sleep in accept(), recv(), poll() or select() on numbers that now have other sockets:
+ * these calls hold the earlier ones. Each thread repeats its call. Keeps errno.
  */
 void threads_look_again(void);
 
-/* One of them. */
+/* Interrupts one of them. */
 void threads_ring(int tid);
 
 #endif

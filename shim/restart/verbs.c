@@ -199,7 +199,7 @@ static void say(struct call *call, const char *result, const char *reason)
 	io_send(call->sock, call->text.bytes, call->text.used, -1);
 }
 
-/* Callers that have not been heard would find their connection ended by the exec. */
+/* The exec would end the connection of callers whose request was not read. */
 static void say_leaving(void *arg)
 {
 	for (size_t i = 0; i < CALLS_MAX; i++)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What the doorbell can be asked. */
+/* The requests that the doorbell answers. */
 #ifndef CPR_RESTART_VERBS_H
 #define CPR_RESTART_VERBS_H
 
-/* Answers callers from here on, in the task. Once, when the library starts. */
+/* From now on the task answers callers. Called once, when the library starts. */
 void verbs_init(void);
 
 #endif
