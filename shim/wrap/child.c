@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 
 /*
- * Only a wait for any child, or for any of a group, can meet a child of the last generation. A program that asks
- * for a pid by number is told what the kernel says. With no children the kernel says ECHILD. So does this when the
- * program has none of its own: it would wait for a stranger's end.
+ * Only a wait for any child, or for any of a group, can meet a child of the last generation. A wait for one pid gets
+ * the kernel's answer. Without children the kernel returns ECHILD. We do, too, when the program has none of its own: it
+ * would wait for the end of a child that it does not know.
  */
 static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int options, struct rusage *usage)
 {
@@ -32,8 +32,8 @@ static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int 
 }
 
 /*
- * A master that waits for its workers has finished its start. One that only looks (WNOHANG) waits for nothing: a
- * SIGCHLD handler does so at any time, and a generation was called ready before it accepted.
+ * A master that waits for its workers has finished its start. With WNOHANG it waits for nothing: a SIGCHLD handler does
+ * that at any time, and a generation counted as ready before it accepted.
  */
 static inline bool may_meet(pid_t pid, int options)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Credentials and namespaces: the kernel keeps them for each thread, and libc, which changes them in all threads that
- * it knows of, does not know the task. A task that was there before would keep the rights that the program gives up;
- * and unshare(2) and setns(2) refuse a process of several threads.
+ * Credentials and namespaces. The kernel keeps them per thread. libc changes them in all threads that it knows, and it
+ * does not know the task. A task from before would keep the rights that the program gives up. And unshare(2) and
+ * setns(2) refuse a process with several threads.
  */
 #define _GNU_SOURCE
 #include "base/attr.h"

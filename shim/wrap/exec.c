@@ -25,8 +25,8 @@
 #include <unistd.h>
 
 /*
- * No wrapper stands in front of fork, vfork, posix_spawn, daemon and system: see process/guard.c for what tells us
- * of children, and restart/exec.c for why none of them can be born with a descriptor that it should not have.
+ * fork, vfork, posix_spawn, daemon and system have no wrapper. process/birth.c says how we find children, and
+ * restart/exec.c why none of them is born with a descriptor that it should not have.
  */
 
 static bool is_list(char *const list[])

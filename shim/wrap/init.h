@@ -3,7 +3,7 @@
 #ifndef CPR_WRAP_INIT_H
 #define CPR_WRAP_INIT_H
 
-/* Once per image; the constructor calls it. 0, or -errno: then the program runs as if cpr were not there. */
+/* Called by the constructor, once per image. Returns 0; or -errno, and the program runs without cpr. */
 int cpr__init(void);
 
 #endif

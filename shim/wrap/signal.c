@@ -23,8 +23,8 @@
 enum { SLOTS = 4 };
 
 /*
- * What the program believes to have set for a signal of ours. The handler may read it while another thread writes, so
- * each change is made in the next slot.
+ * What the program has set for a signal of ours, as it sees it. The handler may read it while another thread writes, so
+ * each change goes into the next slot.
  */
 static struct pretended {
 	struct sigaction slots[SLOTS];

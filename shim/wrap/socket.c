@@ -21,7 +21,7 @@
 
 #include <errno.h>
 
-/* The kernel gave these numbers out: nothing that the table believed of them is true any more. */
+/* The kernel gave out these numbers: entries for them in the table are outdated. */
 static int fresh(int fd)
 {
 	if (fd >= 0)
@@ -87,8 +87,8 @@ CPR_EXPORT int listen(int fd, int backlog)
 }
 
 /*
- * A program that connects asks "is one of me running?" The answer is no: the listener there is an orphan, which it
- * will claim itself.
+ * Does the program connect to find out whether one of it runs already? The answer is no: the listener there is an
+ * orphan, which it will claim itself.
  */
 static bool refuses(int fd, const struct sockaddr *addr, socklen_t len)
 {

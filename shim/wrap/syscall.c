@@ -177,8 +177,8 @@ static long waits(long nr, const long *a, bool *known)
 }
 
 /*
- * Calls that end with EINTR after any handler, and can be made again as they were but for a relative timeout, which
- * is their argument `timeout` (-1: none).
+ * Calls that return EINTR after any handler, and can be repeated unchanged except for a relative timeout: that is their
+ * argument `timeout` (-1: none).
  */
 static const struct again {
 	long nr;

@@ -31,14 +31,14 @@ static inline unsigned waiting(bool for_work)
 }
 
 /*
- * A program that gets a signal sets a flag in its handler, and looks at the flag when its wait ends with EINTR. A
- * signal that comes before the wait has begun ends no wait: for a program without a mask that window is some
- * nanoseconds, but a look at a drain takes much longer, on a busy machine many milliseconds. So a wait that looks
- * first blocks all signals, and the call of the kernel's that waits lets them in again: ppoll() and its kin.
+ * A program that gets a signal sets a flag in its handler, and checks the flag when its wait returns EINTR. A signal
+ * before the wait has begun interrupts no wait. In a program without a mask that window is some nanoseconds. A check
+ * for a drain takes much longer, on a busy machine many milliseconds. So a wait with such a check blocks all signals
+ * before it, and the kernel's call admits them again: ppoll() and its kin.
  */
 struct signals_held {
 	bool looks; /* something is looked at before this wait, and perhaps all through it */
-	bool on;    /* not in a sandbox, whose filter may not know these calls: then it is as it is */
+	bool on;    /* not in a sandbox, whose filter may not allow these calls */
 	sigset_t before;
 };
 
@@ -78,9 +78,9 @@ static inline void wait_ends(const struct signals_held *held)
 enum { BEHIND_MS = 40 };
 
 /*
- * By the coarse clock, at a fifth of the price: it would be a twentieth of the whole call else. It is behind by a
- * tick of the kernel's, or by some where those are late; so a wait that a ring has cut, and no other, may last this
- * much longer than it was asked to, but not shorter.
+ * Uses the coarse clock, at a fifth of the price: the fine one would cost a twentieth of the whole call. It is late by
+ * a tick of the kernel, or by some. So a wait that a ring interrupted may last that much longer than asked for, but not
+ * shorter.
  */
 static int64_t deadline_in(int ms)
 {
@@ -100,8 +100,8 @@ static int ms_until(int64_t deadline)
 }
 
 /*
- * `plain` is the call with the program's own arguments. `held` is the call that lets signals in by a mask, with `left_`
- * as its timeout: only after a ring is there a time to reckon.
+ * `plain` is the call with the program's own arguments. `held` is the call that admits signals by a mask, with `left_`
+ * as its timeout. The time is computed only after a ring.
  */
 #define WAIT_MS(for_work, timeout, plain, held)                                                                        \
 	({                                                                                                             \
@@ -168,7 +168,7 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return -1;
 	}
 	if (unlikely(pending_any(fd)))
-		pending_resolve(fd); /* before its registration is told: a drain must find it */
+		pending_resolve(fd); /* before its registration is noted: a drain must find it */
 	if ((op == EPOLL_CTL_DEL || !event || readable(event, sizeof(*event))) && freeze_epoll(epfd, op, fd, event)) {
 		errno = saved_errno;
 		return 0;
