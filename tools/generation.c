@@ -321,6 +321,16 @@ bool generation_has(const struct generation *g, pid_t pid)
 	return (g->owner > 0 && proc_descends(pid, g->owner)) || (g->started > 0 && proc_descends(pid, g->started));
 }
 
+bool generation_has_had(const struct generation *g, pid_t pid)
+{
+	uint64_t now = proc_start_ticks(pid); /* 0: it is gone */
+
+	for (size_t i = 0; i < g->member_count; i++)
+		if (g->members[i].pid == pid && (!now || now == g->members[i].start_time))
+			return true;
+	return generation_has(g, pid);
+}
+
 struct generation *generation_find(struct generation *all, pid_t pid)
 {
 	for (struct generation *g = all; g; g = g->next)

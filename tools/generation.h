@@ -123,6 +123,9 @@ size_t generation_signal_members(const struct generation *g, int signo);
 /* Is this process its owner, the process that was started, or a descendant of one of them? */
 bool generation_has(const struct generation *g, pid_t pid);
 
+/* The same; or was it one when they were recorded, and has ended or has another parent since? */
+bool generation_has_had(const struct generation *g, pid_t pid);
+
 /* The generation of this process, among those that have not ended; NULL: none. */
 struct generation *generation_find(struct generation *all, pid_t pid);
 

@@ -155,6 +155,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	int64_t processes = 1;
 
+	generation_note_members(from);
 	if ((to && !open_take(s, to)) || !ask(&client, from->owner, &pass, &answer, "gives no connections")) {
 		swept(s, from); /* how many it has is not known: it is told to end them, or its time to drain ends */
 		return;
@@ -167,7 +168,10 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	add_line(from, steal_fd(&client.line));
 }
 
-/* A worker of it: any process may connect to an abstract name. */
+/*
+ * A worker of it: any process may connect to an abstract name. It may have ended, with its connections in the line: one
+ * that serves a single client ends when that is passed on.
+ */
 void passing_accept(struct supervisor *s, struct generation *from)
 {
 	cleanup_fd int line = accept4(from->passing.listener, NULL, NULL, SOCK_CLOEXEC);
@@ -175,7 +179,8 @@ void passing_accept(struct supervisor *s, struct generation *from)
 	socklen_t len = sizeof(peer);
 
 	(void)s;
-	if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) && generation_has(from, peer.pid))
+	if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
+	    generation_has_had(from, peer.pid))
 		add_line(from, steal_fd(&line));
 }
 
