@@ -9,9 +9,9 @@ import socket
 import subprocess
 import tempfile
 
-from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, executable, expect, run, scratch, test, until
+from common import CTL, EXEC, PATIENCE, PYTHON, SERVER, Server, alive, executable, expect, run, scratch, test, until
 from reexec import Load
-from supervise import HOLDING, Supervised, alive
+from supervise import HOLDING, Supervised
 
 # It execs itself at SIGHUP.
 EXECING = SERVER.replace("listener =", "import signal\nsignal.signal(signal.SIGHUP, "

@@ -53,10 +53,10 @@ def is_taken_over(*flags):
         supervisor = server.attach()
         server.process.wait(PATIENCE)
         child = answers(server.word)
-        assert child not in (server.process.pid, server.attached.pid)
+        assert child not in (server.process.pid, server.attached.pid), child
         assert os.readlink(f"/proc/{child}/cwd") == d
         assert json.loads(expect(run(CTL, "restart", supervisor, "--json"), 0).out)["generation"] == 3
-        assert answers(server.word) != child
+        assert (answering := answers(server.word)) != child, f"PID {answering}, the old one, answers"
 
 
 @test

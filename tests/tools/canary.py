@@ -7,8 +7,8 @@ import subprocess
 import threading
 import time
 
-from common import CTL, EXEC, PATIENCE, SERVER, expect, run, test, until
-from supervise import Supervised, alive
+from common import CTL, EXEC, PATIENCE, SERVER, alive, expect, run, test, until
+from supervise import Supervised
 
 # It says which process answers, and is ill while a file of that name is there.
 ANSWERING = SERVER.replace('connection.sendall(b"hello\\n")', 'connection.sendall(b"%d\\n" % os.getpid())')

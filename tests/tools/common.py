@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the tests of the tools share: running them, a server that knows nothing of cpr, files to look into."""
+import contextlib
 import os
 import pathlib
 import re
@@ -119,11 +120,15 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        born = []
         if self.process.poll() is None:
-            for pid in self.workers():
-                os.kill(pid, signal.SIGKILL)
-            self.process.kill()
+            born = self.workers()
+            self.process.kill()     # first: a supervisor starts another server for one that ends
         self.process.wait()
+        for pid in born:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until("its processes to end", lambda: not any(alive(pid) for pid in born))
         shutil.rmtree(self.directory)
 
     def workers(self):
@@ -151,6 +156,24 @@ def await_end(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descriptors(pid):
+    """{number: what it is}, without those that are closed meanwhile."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            pass
+    return found
 
 
 def scratch():

@@ -83,7 +83,7 @@ def calls_of_the_library_have_a_manual_each():
         told = ", ".join(re.findall(r'(?m)^\.Fa "?(.*?)"?$', page.split(".Fc")[0]))
         assert told == arguments, f"{name}({arguments}) is told of as ({told})"
         safe = re.search(rf"(?s)/\*((?:(?!\*/).)*?)\*/\n[^/]*\b{name}\(", header)[1]
-        assert ("may be called from a signal handler" in page) == ("Async-signal-safe" in safe), name
+        assert ("A signal handler may call it" in page) == ("Async-signal-safe" in safe), name
         assert f".It Xr {name} 3" in overview, name
 
 

@@ -8,9 +8,9 @@ import statistics
 import subprocess
 import time
 
-from common import CTL, PATIENCE, SERVER, expect, run, test, until
+from common import CTL, PATIENCE, SERVER, alive, expect, run, test, until
 import ring
-from supervise import HOLDING, Supervised, alive
+from supervise import HOLDING, Supervised
 
 
 ANSWERED_S = 0.2

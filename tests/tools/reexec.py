@@ -11,10 +11,10 @@ import subprocess
 import tempfile
 import threading
 
-from common import (BUILD, CTL, PATIENCE, PYTHON, SERVER, Server, executable, expect, free_port, run, scratch, test,
-                    until)
+from common import (BUILD, CTL, PATIENCE, PYTHON, SERVER, Server, alive, descriptors, executable, expect, free_port,
+                    run, scratch, test, until)
 from fdstore import Manager, ask
-from supervise import HOLDING, Supervised, alive
+from supervise import HOLDING, Supervised
 from unpreloaded import Static, answers
 
 
@@ -163,8 +163,8 @@ def nothing_grows_over_reexecs():
             assert said["pid"] == int(server.pid) and said["generation"] == 1 and said["descriptors"] == 1, said
         until("its line to cprctl to be closed", lambda: server.descriptors() == first)
         assert server.restart().status == 0 and server.serves()
-        for name in os.listdir(f"/proc/{server.status()['server']}/fd"):
-            assert "supervisor" not in os.readlink(f"/proc/{server.status()['server']}/fd/{name}")
+        targets = descriptors(server.status()["server"]).values()
+        assert targets and not any("supervisor" in target for target in targets), targets
 
 
 @test

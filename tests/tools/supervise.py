@@ -9,8 +9,8 @@ import socket
 import subprocess
 import time
 
-from common import (CTL, EXEC, LIBRARY, PATIENCE, PYTHON, SERVER, Server, executable, expect, free_port, run, scratch,
-                    test, until, until_handled)
+from common import (CTL, EXEC, LIBRARY, PATIENCE, PYTHON, SERVER, Server, alive, executable, expect, free_port, run,
+                    scratch, test, until, until_handled)
 import memory
 
 
@@ -57,13 +57,6 @@ def parent(pid):
         return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except (OSError, IndexError):
         return 0
-
-
-def alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def ended(*command, **more):

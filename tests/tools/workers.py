@@ -4,8 +4,8 @@ import os
 import signal
 import socket
 
-from common import SERVER, expect, test, until
-from supervise import Supervised, alive
+from common import SERVER, alive, expect, test, until
+from supervise import Supervised
 
 NOBODY = 65534
 
