@@ -299,21 +299,57 @@ void generation_note_members(struct generation *g)
 			add_member(g, kin[i].pid);
 }
 
+static bool is_alive(pid_t pid)
+{
+	struct proc proc;
+
+	return !proc_read(pid, &proc) && proc.state != 'Z';
+}
+
+static bool lives(const struct member *member)
+{
+	return proc_start_ticks(member->pid) == member->start_time && is_alive(member->pid);
+}
+
 size_t generation_signal_members(const struct generation *g, int signo)
 {
 	size_t alive = 0;
 
 	for (size_t i = 0; i < g->member_count; i++) {
-		struct proc proc;
-
-		if (proc_start_ticks(g->members[i].pid) != g->members[i].start_time ||
-		    proc_read(g->members[i].pid, &proc) || proc.state == 'Z')
+		if (!lives(&g->members[i]))
 			continue;
 		alive++;
 		if (signo)
 			kill(g->members[i].pid, signo);
 	}
 	return alive;
+}
+
+static bool has_line(const struct passing *p, pid_t pid)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (p->lines[i].pid == pid)
+			return true;
+	return false;
+}
+
+size_t generation_without_line(struct generation *g)
+{
+	struct proc_page owners, page;
+	size_t count = 0;
+
+	if (proc_page(g->owner, &owners))
+		return 0;
+	generation_note_members(g);
+	for (size_t i = 0; i < g->member_count; i++)
+		count += !has_line(&g->passing, g->members[i].pid) && lives(&g->members[i]) &&
+			 !proc_page(g->members[i].pid, &page) && page.ino == owners.ino;
+	return count;
+}
+
+bool generation_is_mute(const struct line *line)
+{
+	return line->fd < 0 && !line->known && is_alive(line->pid);
 }
 
 bool generation_has(const struct generation *g, pid_t pid)
@@ -348,8 +384,13 @@ int64_t generation_left(const struct generation *g)
 
 	if (!g->passing.count || g->passing.mute)
 		return -1;
-	for (size_t i = 0; i < g->passing.count; i++)
-		left += g->passing.lines[i].fd >= 0 ? g->passing.lines[i].left : 0;
+	for (size_t i = 0; i < g->passing.count; i++) {
+		const struct line *line = &g->passing.lines[i];
+
+		if (generation_is_mute(line))
+			return -1;
+		left += line->fd >= 0 ? line->left : 0;
+	}
 	return left;
 }
 

@@ -36,6 +36,7 @@ enum generation_phase {
 /* A process of a generation that drains, which gives its connections. */
 struct line {
 	int fd;     /* -1: it has ended */
+	pid_t pid;  /* whose it is */
 	bool known; /* it has said how many are left */
 	uint32_t left;
 };
@@ -49,8 +50,9 @@ struct passing {
 	bool all_asked;                /* those too that it has exec'ed */
 	bool swept;                    /* what was idle at first has been given */
 	int64_t sweep_by;              /* … or it is not waited for any more */
+	int64_t look_at;               /* it is looked then whether those that are waited for live; 0: not */
 	int64_t swept_at, graceful_at; /* it is told to end the rest in its own way then; 0: not, or it was */
-	bool mute;                     /* one of them has ended its line before it said how many are left */
+	bool mute;                     /* one that it has exec'ed has not said how many are left */
 };
 
 struct member {
@@ -119,6 +121,12 @@ void generation_add_apart(struct generation *g, pid_t pid);
 
 /* Signals the recorded processes that live (0: only counts them). Returns how many. */
 size_t generation_signal_members(const struct generation *g, int signo);
+
+/* Those of its processes that live, are of its owner's program, and have no line. */
+size_t generation_without_line(struct generation *g);
+
+/* Has the line ended before its process said how many are left, and does that one live? */
+bool generation_is_mute(const struct line *line);
 
 /* Is this process its owner, the process that was started, or a descendant of one of them? */
 bool generation_has(const struct generation *g, pid_t pid);

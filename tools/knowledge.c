@@ -112,6 +112,7 @@ static const struct saved_field generation_fields[] = {
 	NUMBER(struct generation, passing.all_asked),
 	NUMBER(struct generation, passing.swept),
 	NUMBER(struct generation, passing.sweep_by),
+	NUMBER(struct generation, passing.look_at),
 	NUMBER(struct generation, passing.swept_at),
 	NUMBER(struct generation, passing.graceful_at),
 	NUMBER(struct generation, passing.mute),
@@ -125,6 +126,7 @@ static const struct saved_field generation_fields[] = {
 
 static const struct saved_field line_fields[] = {
 	FD(struct line, fd),
+	NUMBER(struct line, pid),
 	NUMBER(struct line, known),
 	NUMBER(struct line, left),
 };

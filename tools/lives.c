@@ -7,6 +7,7 @@
 #include "proc.h"
 
 #include <err.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <sys/wait.h>
 
@@ -59,6 +60,7 @@ void lives_remove(struct supervisor *s, struct generation *g)
 		*at = g->next;
 	callers_drained(s, g->number);
 	generation_free(g);
+	malloc_trim(0); /* a handover takes much for a moment, and the next one may be months away */
 }
 
 static bool is_old(const struct generation *g)

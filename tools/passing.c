@@ -17,10 +17,13 @@ enum {
 	SWEEP_MS = 10000,
 	QUIET_MS = 2000,
 	LAST_MS = 30000,
+	LOOK_MS = 50,
 	HELPERS_MS = 500,
 };
 
-static void add_line(struct generation *from, int fd)
+static void count(struct supervisor *s, struct generation *from, bool look);
+
+static void add_line(struct generation *from, int fd, pid_t pid)
 {
 	struct passing *p = &from->passing;
 	struct line *longer = reallocarray(p->lines, p->count + 1, sizeof(*longer));
@@ -30,7 +33,7 @@ static void add_line(struct generation *from, int fd)
 		return;
 	}
 	p->lines = longer;
-	longer[p->count++] = (struct line){.fd = fd};
+	longer[p->count++] = (struct line){.fd = fd, .pid = pid};
 }
 
 /* Asks a generation, whose line stays in *client. False, and a line of ours, if it does not do so. */
@@ -78,7 +81,7 @@ static void swept(struct supervisor *s, struct generation *from)
 {
 	from->passing.swept = true;
 	from->passing.swept_at = io_now();
-	from->passing.sweep_by = 0;
+	from->passing.sweep_by = from->passing.look_at = 0;
 	passing_settled(s, from);
 	handover_passed(s);
 }
@@ -117,6 +120,10 @@ void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
 {
 	if (from->passing.sweep_by && now >= from->passing.sweep_by && !from->passing.swept)
 		swept(s, from); /* one of its processes hangs */
+	if (from->passing.look_at && now >= from->passing.look_at) {
+		from->passing.look_at = 0;
+		count(s, from, true);
+	}
 	if (from->helpers_at && now >= from->helpers_at) {
 		from->helpers_at = 0;
 		passing_settled(s, from);
@@ -164,8 +171,9 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	from->passing.expected = from->passing.count + (processes > 0 ? (size_t)processes : 1);
 	from->passing.all_asked = from->passing.swept = from->passing.mute = false;
 	from->passing.sweep_by = io_now() + SWEEP_MS * MS;
+	from->passing.look_at = io_now() + LOOK_MS * MS;
 	from->passing.listener = steal_fd(&client.listener);
-	add_line(from, steal_fd(&client.line));
+	add_line(from, steal_fd(&client.line), from->owner);
 }
 
 /*
@@ -181,7 +189,7 @@ void passing_accept(struct supervisor *s, struct generation *from)
 	(void)s;
 	if (line >= 0 && !getsockopt(line, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
 	    generation_has_had(from, peer.pid))
-		add_line(from, steal_fd(&line));
+		add_line(from, steal_fd(&line), peer.pid);
 }
 
 /* A connection, and nothing else: what is not asked for is closed. */
@@ -249,7 +257,7 @@ static void ask_exec_worker(struct generation *from, pid_t pid, const struct pro
 		from->passing.mute = true;
 	} else if (answer_is(answer.text, "ok")) {
 		from->passing.expected++;
-		add_line(from, steal_fd(&client.line));
+		add_line(from, steal_fd(&client.line), pid);
 	}
 }
 
@@ -274,28 +282,45 @@ static void ask_exec_workers(struct supervisor *s, struct generation *from)
 			ask_exec_worker(from, from->members[i].pid, &request, until);
 }
 
-static size_t not_known(const struct passing *p)
+/*
+ * Processes that have ended, before they came or before they said what is left, are not waited for: they have nothing
+ * any more. `look`: find out which these are.
+ */
+static bool is_known(struct generation *from, bool look)
 {
-	size_t unknown = p->expected > p->count ? p->expected - p->count : 0;
+	struct passing *p = &from->passing;
+	bool mute = false;
 
-	for (size_t i = 0; i < p->count; i++)
-		unknown += p->lines[i].fd >= 0 && !p->lines[i].known;
-	return unknown;
+	if (look && !p->swept && p->count < p->expected) {
+		size_t to_come = generation_without_line(from);
+
+		if (p->count + to_come < p->expected)
+			p->expected = p->count + to_come;
+	}
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->lines[i].fd >= 0 && !p->lines[i].known)
+			return false;
+		mute |= generation_is_mute(&p->lines[i]);
+	}
+	return p->swept || (!mute && p->count >= p->expected);
 }
 
 /* Something is known anew of how many are left. */
-static void count(struct supervisor *s, struct generation *from)
+static void count(struct supervisor *s, struct generation *from, bool look)
 {
-	const struct passing *p = &from->passing;
+	struct passing *p = &from->passing;
+	bool known = is_known(from, look);
 
-	if (!not_known(p) && !p->all_asked)
+	if (known && !p->all_asked) {
 		ask_exec_workers(s, from);
-	if (not_known(p))
-		return;
-	if (!p->swept)
-		swept(s, from);
-	else
+		known = is_known(from, false);
+	}
+	if (known && p->swept)
 		passing_settled(s, from);
+	else if (known)
+		swept(s, from);
+	else if (!p->swept && !p->look_at)
+		p->look_at = io_now() + LOOK_MS * MS;
 }
 
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)
@@ -335,10 +360,10 @@ void passing_take(struct supervisor *s, struct generation *from, int fd)
 	if (r > 0) {
 		take_batch(s, from, line, &batch);
 	} else {
-		from->passing.mute |=
-			!line->known; /* it lives, or died with what it had: how much that is is not known */
+		if (!line->known) /* its process may be just ending */
+			from->passing.look_at = io_now() + LOOK_MS * MS;
 		io_close(&line->fd);
 		line->fd = -1;
 	}
-	count(s, from);
+	count(s, from, false);
 }

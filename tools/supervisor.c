@@ -220,6 +220,7 @@ static const struct timespec *timeout(const struct supervisor *s, struct timespe
 
 		due(&at, g->leave_by);
 		due(&at, g->passing.sweep_by);
+		due(&at, g->passing.look_at);
 		due(&at, g->passing.graceful_at);
 		due(&at, g->helpers_at);
 		if (g->search_until)
