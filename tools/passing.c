@@ -249,10 +249,16 @@ static void ask_exec_worker(struct generation *from, pid_t pid, const struct pro
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[REASON_SIZE];
 	struct text why = TEXT_ON(reason);
+	enum outcome outcome = client_open(&client, pid, false, &why);
 
-	if (client_open(&client, pid, false, &why)) /* it has ended */
+	if (outcome) /* it has ended */
 		return;
-	if (client_ring(&client, request, &why) || client_hear(&client, until, &answer, &why)) {
+	outcome = client_ring(&client, request, &why);
+	if (!outcome)
+		outcome = client_hear(&client, until, &answer, &why);
+	if (outcome == OUTCOME_ABSENT) /* it has ended meanwhile, with what it had */
+		return;
+	if (outcome) {
 		supervisor_say("PID %d gives no connections: %s", (int)pid, reason);
 		from->passing.mute = true;
 	} else if (answer_is(answer.text, "ok")) {
