@@ -8,10 +8,8 @@
 #include "base/log.h"
 #include "base/next.h"
 #include "base/raw.h"
-#include "base/readable.h"
 #include "deliver/queue.h"
 #include "fd/closed.h"
-#include "fd/conn.h"
 #include "fd/gate.h"
 #include "fd/tagging.h"
 #include "process/children.h"
@@ -43,8 +41,13 @@ enum {
 	DAEMON_MS = 3000,
 };
 
-/* a thread of the program was about to, since the last look; a forked child finds it cleared */
-static _Atomic bool *waits;
+/* of the program's threads; a forked child finds it cleared */
+static struct {
+	_Atomic unsigned awaited; /* since the last look: bits of enum awaited */
+	_Atomic bool works;       /* one has waited for work */
+	_Atomic bool on;          /* a wait has begun, and none has ended since */
+	_Atomic bool ended;       /* one has, since the last look */
+} *waits;
 
 /* ---- adopting ---- */
 
@@ -227,7 +230,7 @@ static int await_rest(bool owner, bool carrying, int64_t now)
 }
 
 /* ms until the next look; 0: the arrival is over. */
-static int arrive_settle(bool waited)
+static int arrive_settle(unsigned awaited, bool still)
 {
 	int64_t now = io_now();
 	bool owner = roster_elect();
@@ -235,7 +238,7 @@ static int arrive_settle(bool waited)
 
 	if (owner) {
 		write_pidfile();
-		ready_look(waited);
+		ready_look(awaited, still);
 		if (ready_reached())
 			surplus_close();
 	}
@@ -244,10 +247,17 @@ static int arrive_settle(bool waited)
 	return carrying && (!rest || carrying < rest) ? carrying : rest;
 }
 
+static int settle_with_waits(void)
+{
+	bool on = atomic_load(&waits->on), ended = atomic_exchange(&waits->ended, false); /* in this order */
+
+	return arrive_settle(atomic_exchange(&waits->awaited, 0), on && !ended);
+}
+
 /* The errand: the arrival, and then the children that are not waited for. */
 static int arrive_look(void)
 {
-	int again = atomic_load(&generation_is_settling) ? arrive_settle(atomic_exchange(waits, false)) : 0;
+	int again = atomic_load(&generation_is_settling) ? settle_with_waits() : 0;
 
 	if (!again) {
 		atomic_store(&generation_is_settling, false);
@@ -259,10 +269,28 @@ static int arrive_look(void)
 	return children_tidy() && !again ? CHILDREN_TICK_MS : again;
 }
 
-void arrive_waiting(void)
+void arrive_waiting(enum awaited awaited)
 {
-	if (waits && !atomic_exchange(waits, true))
+	if (!waits)
+		return;
+	atomic_store(&waits->on, true);
+	if (awaited == AWAITED_WORK)
+		atomic_store(&waits->works, true);
+	if (!(atomic_fetch_or(&waits->awaited, awaited) & awaited))
 		task_wake();
+}
+
+void arrive_waited(void)
+{
+	if (!waits)
+		return;
+	atomic_store(&waits->on, false);
+	atomic_store(&waits->ended, true);
+}
+
+bool arrive_asks(void)
+{
+	return waits && !atomic_load(&waits->works) && !ready_reached();
 }
 
 void arrive_again(void)
@@ -274,31 +302,7 @@ void arrive_again(void)
 void arrive_receiving(int fd)
 {
 	if (!ready_reached() && guard_may_read() && table_tracks(cpr__table, fd))
-		arrive_waiting();
-}
-
-enum { PEERS_MAX = 16 };
-
-/* Has this process connected it? A socketpair's peer has no name, nor has that of an accepted unix socket. */
-static bool asks_peer(int fd)
-{
-	struct sockaddr_storage peer;
-	socklen_t len = sizeof(peer);
-	int saved_errno = errno;
-	bool named = !conn_at(fd) && !getpeername(fd, (struct sockaddr *)&peer, &len);
-
-	errno = saved_errno;
-	return named && len > sizeof(sa_family_t);
-}
-
-bool arrive_polls_work(struct pollfd *fds, nfds_t n)
-{
-	if (!n || n > PEERS_MAX || !readable(fds, n * sizeof(*fds)))
-		return true;
-	for (nfds_t i = 0; i < n; i++)
-		if (fds[i].fd < 0 || !asks_peer(fds[i].fd))
-			return true;
-	return false;
+		arrive_waiting(AWAITED_WORK);
 }
 
 /* -u: not before the exec, which may fail, but before the program looks for them. */

@@ -7,9 +7,9 @@
 #define CPR_RESTART_ARRIVE_H
 
 #include "model/state.h"
+#include "restart/awaited.h"
 #include "restart/generation.h"
 
-#include <poll.h>
 #include <stdbool.h>
 
 /*
@@ -27,8 +27,14 @@ void arrive_remove_files(void);
 /* From now on the task looks after the arrival. */
 void arrive_begin(void);
 
-/* The program is about to wait for events, in any thread: that is a sign of readiness. */
-void arrive_waiting(void);
+/* The program is about to wait, in any thread, for what awaited.h says. */
+void arrive_waiting(enum awaited awaited);
+
+/* That wait is over. */
+void arrive_waited(void);
+
+/* Does it matter what the next wait is for? Not once this process has waited for work. */
+bool arrive_asks(void);
 
 /* There is an orphan again: looks after it. Any thread, not holding the guard. */
 void arrive_again(void);
@@ -38,12 +44,5 @@ void arrive_again(void);
  * descriptor: a datagram socket, a FIFO, a device.
  */
 void arrive_receiving(int fd);
-
-/*
- * Does the program poll for work? False if all of these are connections that this process made. A server that waits for
- * a database, or asks the manager for a user's name, is not ready by that: it may have bound nothing yet. `fds` is not
- * const: gcc would take that for a read of what poll(2) only writes.
- */
-bool arrive_polls_work(struct pollfd *fds, nfds_t n);
 
 #endif

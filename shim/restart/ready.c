@@ -11,12 +11,14 @@
 #include "process/children.h"
 #include "process/guard.h"
 #include "process/roster.h"
+#include "restart/awaited.h"
 #include "restart/generation.h"
 #include "restart/grace.h"
 #include "restart/retire.h"
 #include "restart/surplus.h"
 
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MS INT64_C(1000000)
@@ -29,6 +31,13 @@ enum {
 	 */
 	TAKEN_MS = 2000,
 	FEWER_MS = 100,
+	/*
+	 * One that was given nothing and has bound nothing rests, if one of its waits is that long: a worker does that,
+	 * which is never asked. A start waits shorter, for the answers to its questions, or it is busy meanwhile: node
+	 * has a thread that waits from the first moment on, and reads the program in another.
+	 */
+	REST_MS = 500,
+	BUSY_MS = 50,
 };
 
 static struct {
@@ -37,7 +46,8 @@ static struct {
 	int64_t waited_at, claimed_at; /* when it was first seen to wait; to have claimed everything */
 	int64_t ready_at, took_us;
 	uint32_t cut, carried, closed;
-	size_t handed; /* behind the gate: what was there to be claimed */
+	size_t handed; /* what was there to be claimed */
+	int64_t rests_since, rested_cpu;
 	_Atomic bool reached;
 } ready;
 
@@ -51,7 +61,7 @@ void ready_await(const struct state *state)
 	ready.cut = state->cut;
 	ready.carried = state->carried;
 	ready.closed = state->closed;
-	ready.handed = cpr__settings.gated ? grace_unclaimed() : 0;
+	ready.handed = grace_unclaimed();
 	atomic_store(&ready.reached, !state->generation && !ready.nonce);
 }
 
@@ -173,7 +183,7 @@ static size_t unclaimed(void)
  */
 static bool has_nothing_yet(size_t left)
 {
-	return ready.handed && left >= ready.handed;
+	return cpr__settings.gated && ready.handed && left >= ready.handed;
 }
 
 /* By a limit, where the program does not show it. Behind its gate it is the supervisor that sets the last one. */
@@ -195,14 +205,53 @@ static bool wants_fewer(size_t left, int64_t now)
 	       !roster_claims();
 }
 
-/* With everything claimed, a wait for events is readiness; the rest is for programs of which the library sees less. */
-void ready_look(bool waits)
+/* Nothing was left for it, and it has bound nothing: it is at its start, or it is no server. */
+static bool is_bare(void)
+{
+	struct guard_hold hold;
+	bool bound = false;
+
+	if (ready.handed || !guard_lock(&hold))
+		return false;
+	pending_resolve_all();
+	for (const struct entry *e = table_first(cpr__table); e && !bound; e = table_after(e))
+		bound = e->kind == ENTRY_STREAM ? e->flags & ENTRY_LISTENING
+						: e->kind == ENTRY_DATAGRAM || e->kind == ENTRY_FIFO;
+	guard_unlock(&hold);
+	return !bound;
+}
+
+/* One wait for all that long, and next to no work. */
+static bool rests(bool still, int64_t now)
+{
+	struct timespec time = {0};
+	int64_t cpu;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	cpu = time.tv_sec * 1000 * MS + time.tv_nsec;
+	if (!still || !ready.rests_since || cpu - ready.rested_cpu > BUSY_MS * MS) {
+		ready.rests_since = now;
+		ready.rested_cpu = cpu;
+	}
+	return now - ready.rests_since > REST_MS * MS;
+}
+
+/* Is one of these waits readiness? One for an answer is not, and one for itself is not before something is bound. */
+static bool waits_for_work(unsigned awaited)
+{
+	return awaited & AWAITED_WORK || (awaited & AWAITED_ITSELF && !is_bare());
+}
+
+/* With everything claimed, a wait for work is readiness; the rest is for programs of which the library sees less. */
+void ready_look(unsigned awaited, bool still)
 {
 	int64_t now = io_now();
 	size_t left;
+	bool waits;
 
 	if (ready_reached())
 		return;
+	waits = waits_for_work(awaited);
 	left = unclaimed();
 	if (!left && !ready.claimed_at)
 		ready.claimed_at = now;
@@ -212,6 +261,8 @@ void ready_look(bool waits)
 		return;
 	if (!left &&
 	    (waits || (ready.waited_at && roster_claims()))) /* a master waits before its workers have claimed */
+		become_ready(0, false);
+	else if (rests(still, now) && is_bare())
 		become_ready(0, false);
 	else if (wants_fewer(left, now))
 		become_ready(0, false);

@@ -19,8 +19,11 @@ int64_t ready_at(void); /* CLOCK_MONOTONIC, ns; 0 in generation 1, which is read
 /* Does a caller wait for the answer? */
 bool ready_is_awaited(void);
 
-/* A look, in the owner. `waits`: the program is about to wait for events. */
-void ready_look(bool waits);
+/*
+ * A look, in the owner. `awaited`: what the waits are for that have begun since the last one (bits of enum awaited).
+ * `still`: one is on, and none has ended.
+ */
+void ready_look(unsigned awaited, bool still);
 
 struct ready_last { /* of the restart that made this generation */
 	int64_t took_us, drain_us;

@@ -32,45 +32,57 @@ static __attribute__((noinline)) pid_t wait_for_own(pid_t pid, int *status, int 
 }
 
 /*
- * A master that waits for its workers has finished its start. With WNOHANG it waits for nothing: a SIGCHLD handler does
- * that at any time, and a generation counted as ready before it accepted.
+ * A master that waits for its workers has finished its start; a script that waits for a command before it starts the
+ * server has not. With WNOHANG it waits for nothing: a SIGCHLD handler does that at any time, and a generation counted
+ * as ready before it accepted.
  */
 static inline bool may_meet(pid_t pid, int options)
 {
 	if (unlikely(generation_is_settling) && pid <= 0 && !(options & WNOHANG))
-		arrive_waiting();
+		arrive_waiting(AWAITED_ITSELF);
 	return unlikely(atomic_load_explicit(&children_left, memory_order_relaxed) > 0) && pid <= 0;
+}
+
+/* What the call of a wait for any child has returned. */
+static inline pid_t met(pid_t got)
+{
+	if (unlikely(generation_is_settling))
+		arrive_waited();
+	return got;
 }
 
 CPR_EXPORT pid_t wait(int *status)
 {
-	return may_meet(-1, 0) ? wait_for_own(-1, status, 0, NULL) : next_wait(status);
+	return met(may_meet(-1, 0) ? wait_for_own(-1, status, 0, NULL) : next_wait(status));
 }
 
 CPR_EXPORT pid_t __wait(int *status)
 {
-	return may_meet(-1, 0) ? wait_for_own(-1, status, 0, NULL) : next___wait(status);
+	return met(may_meet(-1, 0) ? wait_for_own(-1, status, 0, NULL) : next___wait(status));
 }
 
 CPR_EXPORT pid_t waitpid(pid_t pid, int *status, int options)
 {
-	return may_meet(pid, options) ? wait_for_own(pid, status, options, NULL) : next_waitpid(pid, status, options);
+	return met(may_meet(pid, options) ? wait_for_own(pid, status, options, NULL)
+					  : next_waitpid(pid, status, options));
 }
 
 CPR_EXPORT pid_t __waitpid(pid_t pid, int *status, int options)
 {
-	return may_meet(pid, options) ? wait_for_own(pid, status, options, NULL) : next___waitpid(pid, status, options);
+	return met(may_meet(pid, options) ? wait_for_own(pid, status, options, NULL)
+					  : next___waitpid(pid, status, options));
 }
 
 CPR_EXPORT pid_t wait3(int *status, int options, struct rusage *usage)
 {
-	return may_meet(-1, options) ? wait_for_own(-1, status, options, usage) : next_wait3(status, options, usage);
+	return met(may_meet(-1, options) ? wait_for_own(-1, status, options, usage)
+					 : next_wait3(status, options, usage));
 }
 
 CPR_EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
 {
-	return may_meet(pid, options) ? wait_for_own(pid, status, options, usage)
-				      : next_wait4(pid, status, options, usage);
+	return met(may_meet(pid, options) ? wait_for_own(pid, status, options, usage)
+					  : next_wait4(pid, status, options, usage));
 }
 
 static bool child_has_ended(const siginfo_t *info)
@@ -112,6 +124,7 @@ static __attribute__((noinline)) int waitid_for_own(int kind, id_t id, siginfo_t
 
 CPR_EXPORT int waitid(idtype_t kind, id_t id, siginfo_t *info, int options)
 {
-	return (kind == P_ALL || kind == P_PGID) && may_meet(-1, options) ? waitid_for_own((int)kind, id, info, options)
-									  : next_waitid((int)kind, id, info, options);
+	return met((kind == P_ALL || kind == P_PGID) && may_meet(-1, options)
+			   ? waitid_for_own((int)kind, id, info, options)
+			   : next_waitid((int)kind, id, info, options));
 }

@@ -224,7 +224,7 @@ CPR_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 static const sigset_t *to_wait_for(const sigset_t *set, sigset_t *room)
 {
 	if (unlikely(generation_is_settling))
-		arrive_waiting();
+		arrive_waiting(AWAITED_WORK);
 	return cpr__spared(set, room);
 }
 

@@ -91,7 +91,7 @@ CPR_EXPORT unsigned sleep(unsigned seconds)
 CPR_EXPORT int pause(void)
 {
 	if (unlikely(generation_is_settling)) /* a master that leaves everything to its workers: it is ready */
-		arrive_waiting();
+		arrive_waiting(AWAITED_WORK);
 	return AGAIN(next_pause());
 }
 

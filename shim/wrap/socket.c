@@ -175,7 +175,7 @@ static __attribute__((noinline)) int accepted_amid_knocks(int listener, int *fd,
 			pending_resolve(fd); /* what is accepted on it may be carried to it */                         \
 		inherited_accepts();                                                                                   \
 		if (unlikely(generation_is_settling))                                                                  \
-			arrive_waiting();                                                                              \
+			arrive_waiting(AWAITED_WORK);                                                                  \
 		do {                                                                                                   \
 			int frozen_ = share_ends(fd) ? -EAGAIN : 0;                                                    \
 			if (likely(!frozen_))                                                                          \

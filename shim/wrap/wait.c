@@ -21,13 +21,10 @@
 #include <sys/select.h>
 #include <sys/syscall.h>
 
-static inline unsigned waiting(bool for_work)
+static inline void waiting(void)
 {
 	conn_waits++;
 	drain_exit(); /* a handler may have jumped out of a read */
-	if (unlikely(generation_is_settling) && for_work)
-		arrive_waiting();
-	return doorbell_rings;
 }
 
 /*
@@ -55,22 +52,32 @@ static void hold_signals(struct signals_held *held)
 	held->on = true;
 }
 
-static inline unsigned wait_begins(struct signals_held *held, bool for_work)
+static inline void wait_begins(struct signals_held *held)
 {
 	held->looks = held->on = false;
 	if (unlikely(generation_is_settling) || unlikely(drain_is_on()))
 		hold_signals(held);
-	return waiting(for_work);
+	waiting();
 }
 
-static unsigned wait_goes_on(struct signals_held *held, bool for_work)
+static void wait_goes_on(struct signals_held *held)
 {
 	hold_signals(held);
-	return waiting(for_work);
+	waiting();
 }
+
+/* `awaited`: an enum awaited, which is asked for only where it matters. */
+#define AWAITS(awaited)                                                                                                \
+	({                                                                                                             \
+		if (unlikely(generation_is_settling))                                                                  \
+			arrive_waiting(arrive_asks() ? (awaited) : AWAITED_WORK);                                      \
+		doorbell_rings;                                                                                        \
+	})
 
 static inline void wait_ends(const struct signals_held *held)
 {
+	if (unlikely(generation_is_settling))
+		arrive_waited();
 	if (unlikely(held->on))
 		guard_unblock(&held->before);
 }
@@ -103,14 +110,18 @@ static int ms_until(int64_t deadline)
  * `plain` is the call with the program's own arguments. `held` is the call that admits signals by a mask, with `left_`
  * as its timeout. The time is computed only after a ring.
  */
-#define WAIT_MS(for_work, timeout, plain, held)                                                                        \
+#define WAIT_MS(awaited, timeout, plain, held)                                                                         \
 	({                                                                                                             \
 		struct signals_held held_;                                                                             \
-		unsigned rings_ = wait_begins(&held_, for_work);                                                       \
+		unsigned rings_;                                                                                       \
 		int64_t deadline_ = (timeout) > 0 ? deadline_in(timeout) : (timeout);                                  \
-		int left_ = (timeout), r_ = likely(!held_.looks) ? (plain) : (held);                                   \
+		int left_ = (timeout), r_;                                                                             \
+		wait_begins(&held_);                                                                                   \
+		rings_ = AWAITS(awaited);                                                                              \
+		r_ = likely(!held_.looks) ? (plain) : (held);                                                          \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
-			rings_ = wait_goes_on(&held_, for_work);                                                       \
+			wait_goes_on(&held_);                                                                          \
+			rings_ = AWAITS(awaited);                                                                      \
 			left_ = (timeout) > 0 ? ms_until(deadline_) : (timeout);                                       \
 			r_ = (held);                                                                                   \
 		}                                                                                                      \
@@ -118,16 +129,20 @@ static int ms_until(int64_t deadline)
 		r_;                                                                                                    \
 	})
 
-#define WAIT_SPEC(for_work, timeout, plain, held)                                                                      \
+#define WAIT_SPEC(awaited, timeout, plain, held)                                                                       \
 	({                                                                                                             \
 		struct signals_held held_;                                                                             \
-		unsigned rings_ = wait_begins(&held_, for_work);                                                       \
+		unsigned rings_;                                                                                       \
 		int64_t began_ = cpr__began(timeout);                                                                  \
 		struct timespec room_;                                                                                 \
 		const struct timespec *left_ = (timeout);                                                              \
-		int r_ = likely(!held_.looks) ? (plain) : (held);                                                      \
+		int r_;                                                                                                \
+		wait_begins(&held_);                                                                                   \
+		rings_ = AWAITS(awaited);                                                                              \
+		r_ = likely(!held_.looks) ? (plain) : (held);                                                          \
 		while (doorbell_only_rang(r_, rings_)) {                                                               \
-			rings_ = wait_goes_on(&held_, for_work);                                                       \
+			wait_goes_on(&held_);                                                                          \
+			rings_ = AWAITS(awaited);                                                                      \
 			left_ = cpr__left(timeout, began_, &room_);                                                    \
 			r_ = (held);                                                                                   \
 		}                                                                                                      \
@@ -185,14 +200,13 @@ CPR_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	return r;
 }
 
-#define POLLS_WORK(fds, n) (likely(!generation_is_settling) || arrive_polls_work(fds, n))
-
 /* Again at each time: a ring may have begun the drain. */
 #define ON(epfd, call) (drain_is_on() ? drain_waits(epfd) : (void)0, (call))
 
 CPR_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return WAIT_MS(true, timeout, next_epoll_wait(epfd, events, max, timeout),
+	return WAIT_MS(awaited_by_epoll(epfd, timeout >= 0), timeout,
+		       next_epoll_wait(epfd, events, max, timeout),
 		       ON(epfd, held_.on ? next_epoll_pwait(epfd, events, max, left_, &held_.before)
 					 : next_epoll_wait(epfd, events, max, left_)));
 }
@@ -202,7 +216,8 @@ CPR_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int ti
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_MS(true, timeout, next_epoll_pwait(epfd, events, max, timeout, mask),
+	return WAIT_MS(awaited_by_epoll(epfd, timeout >= 0), timeout,
+		       next_epoll_pwait(epfd, events, max, timeout, mask),
 		       ON(epfd, next_epoll_pwait(epfd, events, max, left_, LETS_IN(mask))));
 }
 
@@ -212,7 +227,7 @@ CPR_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(true, timeout, next_epoll_pwait2(epfd, events, max, timeout, mask),
+	return WAIT_SPEC(awaited_by_epoll(epfd, timeout), timeout, next_epoll_pwait2(epfd, events, max, timeout, mask),
 			 ON(epfd, next_epoll_pwait2(epfd, events, max, left_, LETS_IN(mask))));
 }
 
@@ -233,6 +248,11 @@ static bool is_set(int n, const fd_set *set)
 static bool are_sets(int n, const fd_set *r, const fd_set *w, const fd_set *x)
 {
 	return n >= 0 && is_set(n, r) && is_set(n, w) && is_set(n, x);
+}
+
+static enum awaited selects(int n, const fd_set *r, const fd_set *w, const fd_set *x, bool limited)
+{
+	return are_sets(n, r, w, x) ? awaited_by_select(n, r, w, x, limited) : AWAITED_WORK;
 }
 
 static bool drains_sets(int n, const fd_set *r, const fd_set *w, const fd_set *x)
@@ -303,13 +323,13 @@ static int pselected(int n, fd_set *r, fd_set *w, fd_set *x, const struct timesp
 
 CPR_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(POLLS_WORK(fds, n), timeout, next_poll(fds, n, timeout),
+	return WAIT_MS(awaited_by_poll(fds, n, timeout >= 0), timeout, next_poll(fds, n, timeout),
 		       polled_ms(fds, n, left_, HELD_MASK));
 }
 
 CPR_EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	return WAIT_MS(POLLS_WORK(fds, n), timeout, next_poll(fds, n, timeout),
+	return WAIT_MS(awaited_by_poll(fds, n, timeout >= 0), timeout, next_poll(fds, n, timeout),
 		       polled_ms(fds, n, left_, HELD_MASK));
 }
 
@@ -321,7 +341,7 @@ static bool fits(nfds_t n, size_t size)
 
 CPR_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return WAIT_MS(POLLS_WORK(fds, n), timeout, next___poll_chk(fds, n, timeout, size),
+	return WAIT_MS(awaited_by_poll(fds, n, timeout >= 0), timeout, next___poll_chk(fds, n, timeout, size),
 		       fits(n, size) ? polled_ms(fds, n, left_, HELD_MASK)
 				     : next___poll_chk(fds, n, timeout, size));
 }
@@ -331,7 +351,7 @@ CPR_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeou
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(POLLS_WORK(fds, n), timeout, next_ppoll(fds, n, timeout, mask),
+	return WAIT_SPEC(awaited_by_poll(fds, n, timeout), timeout, next_ppoll(fds, n, timeout, mask),
 			 polled(fds, n, left_, LETS_IN(mask)));
 }
 
@@ -341,7 +361,7 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(POLLS_WORK(fds, n), timeout, next___ppoll_chk(fds, n, timeout, mask, size),
+	return WAIT_SPEC(awaited_by_poll(fds, n, timeout), timeout, next___ppoll_chk(fds, n, timeout, mask, size),
 			 fits(n, size) ? polled(fds, n, left_, LETS_IN(mask))
 				       : next___ppoll_chk(fds, n, timeout, mask, size));
 }
@@ -349,11 +369,15 @@ CPR_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *
 CPR_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
 	struct signals_held held_;
-	unsigned rings = wait_begins(&held_, true);
-	int done = likely(!held_.looks) ? next_select(n, r, w, x, timeout) : selected(n, r, w, x, timeout, HELD_MASK);
+	unsigned rings;
+	int done;
 
+	wait_begins(&held_);
+	rings = AWAITS(selects(n, r, w, x, timeout));
+	done = likely(!held_.looks) ? next_select(n, r, w, x, timeout) : selected(n, r, w, x, timeout, HELD_MASK);
 	while (doorbell_only_rang(done, rings)) {
-		rings = wait_goes_on(&held_, true);
+		wait_goes_on(&held_);
+		rings = AWAITS(selects(n, r, w, x, timeout));
 		done = selected(n, r, w, x, timeout, HELD_MASK);
 	}
 	wait_ends(&held_);
@@ -370,7 +394,7 @@ CPR_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct time
 	sigset_t room;
 
 	mask = cpr__spared(mask, &room);
-	return WAIT_SPEC(true, timeout, next_pselect(n, r, w, x, timeout, mask),
+	return WAIT_SPEC(selects(n, r, w, x, timeout), timeout, next_pselect(n, r, w, x, timeout, mask),
 			 pselected(n, r, w, x, left_, LETS_IN(mask)));
 }
 
@@ -415,10 +439,12 @@ long cpr__poll_by_number(const long *a)
 
 	if (a[4] == _NSIG / 8)
 		mask = cpr__spared(mask, &room);
-	rings = wait_begins(&held_, POLLS_WORK((struct pollfd *)a[0], (nfds_t)a[1]));
+	wait_begins(&held_);
+	rings = AWAITS(awaited_by_poll((struct pollfd *)a[0], (nfds_t)a[1], a[2]));
 	r = likely(!held_.looks) ? next_sys(SYS_ppoll, a[0], a[1], a[2], mask, a[4]) : poll_held(a, LETS_IN(mask));
 	while (doorbell_only_rang(r, rings)) {
-		rings = wait_goes_on(&held_, POLLS_WORK((struct pollfd *)a[0], (nfds_t)a[1]));
+		wait_goes_on(&held_);
+		rings = AWAITS(awaited_by_poll((struct pollfd *)a[0], (nfds_t)a[1], a[2]));
 		r = poll_held(a, LETS_IN(mask));
 	}
 	wait_ends(&held_);
@@ -455,11 +481,13 @@ long cpr__select_by_number(const long *a)
 		return next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], last); /* the kernel's to refuse */
 	if (last)
 		spared.mask = cpr__spared(last->mask, &room);
-	rings = wait_begins(&held_, true);
+	wait_begins(&held_);
+	rings = AWAITS(selects((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], a[4]));
 	r = likely(!held_.looks) ? next_sys(SYS_pselect6, a[0], a[1], a[2], a[3], a[4], &spared)
 			      : select_held(a, LETS_IN(spared.mask));
 	while (doorbell_only_rang(r, rings)) {
-		rings = wait_goes_on(&held_, true);
+		wait_goes_on(&held_);
+		rings = AWAITS(selects((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], a[4]));
 		r = select_held(a, LETS_IN(spared.mask));
 	}
 	wait_ends(&held_);

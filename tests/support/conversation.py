@@ -29,7 +29,7 @@ class Conversation:
         self.process, self.pid, self.cprctl = process, process.pid, cprctl
         self.until = time.monotonic() + SECONDS
         self.peers, self.restarts, self.rings, self.call, self.daemon = [], [], None, None, None
-        self.crowd = None
+        self.crowd = self.server = None
         self.begin_next = self.next = self.next_talk = self.passing = None
         self._buffer = b""
 
@@ -54,7 +54,7 @@ class Conversation:
         if self.crowd:
             self.crowd.kill()
             self.crowd.communicate()
-        for peer in self.peers:
+        for peer in [*self.peers, *([self.server] if self.server else [])]:
             peer.close()
         if self.passing:
             self.passing.close()
@@ -252,6 +252,25 @@ class Conversation:
         except OSError as error:
             return type(error).__name__
         return body.decode()
+
+    # --- a server
+
+    def do_server(self, path="", backlog=16):
+        """A server that the program may ask, on this path: its port, or 0."""
+        self.server = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+        self.server.bind(path or ("127.0.0.1", 0))
+        self.server.listen(backlog)
+        return "0" if path else str(self.server.getsockname()[1])
+
+    def do_server_of_one(self):
+        """Its queue has room for one connection."""
+        return self.do_server(backlog=0)
+
+    def do_accept(self):
+        """The next connection to it: its number."""
+        self.server.settimeout(5)
+        self.peers.append(self.server.accept()[0])
+        return str(len(self.peers) - 1)
 
     def do_children(self):
         """How many processes are this program's children."""
