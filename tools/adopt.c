@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A server whose supervisor was killed: its library tells how it was started, and gives what it holds. */
+/* --adopt: a server whose supervisor was killed. Its library tells how it was started, and gives what it holds. */
 #define _GNU_SOURCE
 #include "adopt.h"
 
@@ -106,8 +106,8 @@ static void take_heirlooms(struct adopt *a)
 }
 
 /*
- * By whose rights it was started is the server's own word, and so is the program: one that has dropped root, and was
- * taken over, would have root start a program of its choice.
+ * Only the server itself tells which user started it, and which program. So a server that has dropped root is checked:
+ * if it was taken over, it would make root start a program of its choice.
  */
 static bool is_believed(const struct adopt *a, struct text *why)
 {

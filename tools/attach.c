@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a running server was started, as far as that can be told from outside; and duplicates of its listeners. */
+/* How a running server was started, as far as that can be seen from outside; and duplicates of its listeners. */
 #define _GNU_SOURCE
 #include "attach.h"
 

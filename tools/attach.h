@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* --attach: a server that was started without cpr. How it was started is read from /proc, its listeners are taken. */
+/* --attach: a server that was started without cpr. /proc shows how it was started; its listeners are taken. */
 #ifndef CPR_ATTACH_H
 #define CPR_ATTACH_H
 
@@ -13,30 +13,36 @@ struct attach {
 	int pidfd;   /* from attach_take on */
 	char **argv; /* of its command */
 	char exe[PATH_MAX], directory[PATH_MAX];
-	char **environment; /* NULL: it has overwritten it, and ours is taken */
+	char **environment; /* NULL: it has overwritten its own, and ours is used */
 	uid_t uid;
 	gid_t gid;
 };
 
 /*
- * Reads how it was started; nothing is touched. `command`: given instead of what it says of itself; NULL: none.
- * 0; -errno, and `why` says what stands in the way.
+ * Reads how it was started, and changes nothing. `command` replaces what /proc shows; NULL: none. Returns 0; -errno,
+ * and `why` gets the reason.
  */
 int attach_read(struct attach *a, pid_t pid, char **command, struct text *why);
 
-/* This process goes on in its directory, with its environment (and our own CPR_ variables) and limits. 0, -errno. */
+/*
+ * Gives this process the server's directory, environment (with our own CPR_ variables) and limits. Returns 0, or
+ * -errno.
+ */
 int attach_follow(const struct attach *a, struct text *why);
 
-/* The listeners of it and of its descendants, as kept. How many, or -errno and `why`. */
+/*
+ * Takes the listeners of the server and its descendants into *h, as kept. Returns how many; or -errno, and `why` gets
+ * the reason.
+ */
 int attach_take(struct attach *a, struct holdings *h, struct text *why);
 
-/* Becomes its user, if this process is another's. 0, -errno. */
+/* Becomes the server's user, if it has another. Returns 0, or -errno. */
 int attach_become(const struct attach *a);
 
-/* It is told to leave. */
+/* Signals the server to leave. */
 void attach_dismiss(const struct attach *a, int signo);
 
-/* Shows what is read and what would be taken. */
+/* Shows what was read and what would be taken. */
 void attach_show(const struct attach *a, const char *path, const struct holdings *h);
 
 #endif

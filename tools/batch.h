@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Batches of descriptors over the line to a generation. */
+/* Batches of descriptors on the connection to a generation. */
 #ifndef CPR_BATCH_H
 #define CPR_BATCH_H
 
@@ -12,17 +12,19 @@ struct batch {
 	int fds[PROTOCOL_BATCH_MAX]; /* -1: none, or taken */
 };
 
-/* One of this kind, with nothing in it. */
+/* Returns an empty batch of this kind. */
 struct batch batch_empty(enum protocol_batch_kind kind);
 
-/* One batch that is there. 1; 0: the line has ended; -EAGAIN: none yet; -ENOMSG: words ("result="); -EBADMSG: something
- * else, or cut by our limit of descriptors; -errno. */
+/*
+ * Receives one batch without waiting. Returns 1; 0: the line has ended; -EAGAIN: none yet; -ENOMSG: text ("result=");
+ * -EBADMSG: anything else, or a batch cut by our limit of descriptors; -errno.
+ */
 int batch_receive(int line, struct batch *batch);
 
-/* The same, awaited until `until` (io_now): -ETIME. */
+/* The same, and waits until `until` (io_now): then -ETIME. */
 int batch_await(int line, struct batch *batch, int64_t until);
 
-/* Sends it with its descriptors, which stay open here. 0; -EAGAIN: the line is full; -errno. */
+/* Sends it with its descriptors, which stay open here. Returns 0; -EAGAIN: the line is full; -errno. */
 int batch_send(int line, const struct batch *batch);
 
 void batch_close(struct batch *batch);

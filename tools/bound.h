@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The sockets that a generation under a seccomp filter has bound, by what it asked for. */
+/* The sockets that a generation under a seccomp filter has bound, by the names that it asked for. */
 #ifndef CPR_BOUND_H
 #define CPR_BOUND_H
 
@@ -11,9 +11,9 @@
 struct bound {
 	uint64_t ino; /* the socket's */
 	char *name;   /* of its tag */
-	bool kept;    /* it is the supervisor's, and was put in the place of the program's own */
+	bool kept;    /* it is the supervisor's, and replaced the program's own */
 	bool listens;
-	pid_t pid; /* where it was seen last, and by which number */
+	pid_t pid; /* the process and number at which it was last seen */
 	int number;
 };
 
@@ -24,7 +24,7 @@ struct bounds {
 
 struct bound *bounds_find(const struct bounds *b, uint64_t ino);
 
-/* Adds one, or renames it. NULL without memory. */
+/* Adds one, or renames it. Returns NULL without memory. */
 struct bound *bounds_add(struct bounds *b, uint64_t ino, const char *name);
 void bounds_free(struct bounds *b);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * --canary: for a while the next generation takes a share of the new clients, and the old one the rest. They take turns
- * with the gates, so that at any moment one of them takes new work: what a client speaks does not matter. A turn ends
- * when so many clients were accepted as the share says. Turns of so much time each would share time, and not clients:
- * these come in bursts, and a benchmark is over before the second turn. Where clients cannot be counted (datagrams),
- * time it is.
+ * with the gates, so only one of them takes new work at any moment. It does not matter which protocol a client speaks.
+ * A turn ends after a number of accepted clients, according to the share. Turns of a fixed time would share time, and
+ * not clients: clients come in bursts, and a benchmark is over before the second turn. Where clients cannot be counted
+ * (datagrams), time is used.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
@@ -66,8 +66,8 @@ static int64_t period(const struct supervisor *s)
 }
 
 /*
- * The next one gets what brings its share to what was asked for by the end of the period, the old one what does so by
- * the end of its turn.
+ * The next generation gets the clients with which its share is right at the end of the period. The old one gets those
+ * with which it is right at the end of its turn.
  */
 static int64_t turn_length(const struct supervisor *s, bool of_next)
 {
@@ -126,8 +126,9 @@ static void note_turn(struct supervisor *s, int64_t gate_us)
 }
 
 /*
- * Its turn is over, but the check that it is to answer is not: it takes more than its turn, which the next turn of the
- * other makes up for. Else the check and all clients would wait for the second after which a turn has no end.
+ * The turn of the next generation is over, but its health check is not. So it takes more than its turn, and the old
+ * one's next turn makes up for that. Else the check and all clients would wait: after a turn, accept() takes nothing
+ * for up to a second (process/share.c).
  */
 static void widen_turn(struct supervisor *s)
 {

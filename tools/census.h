@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Every process under cpr on this machine, as far as one may see it, and what it says of itself. */
+/* Every process under cpr on this machine, as far as this user may see it, and its own status. */
 #ifndef CPR_CENSUS_H
 #define CPR_CENSUS_H
 
@@ -10,9 +10,9 @@
 
 struct row {
 	pid_t pid;
-	pid_t owner;      /* 0: it is an owner itself, or does not say */
+	pid_t owner;      /* 0: it is an owner itself, or does not tell */
 	pid_t supervisor; /* 0: it has none */
-	char phase[48];   /* what its supervisor says of it */
+	char phase[48];   /* from its supervisor */
 	uid_t uid;
 	bool silent; /* it did not answer */
 	struct answer answer;
@@ -24,13 +24,13 @@ struct census {
 };
 
 /*
- * Asks all, each for a second at most; `says`: a line on stderr for one that does not answer. Without memory this ends
- * the program.
+ * Asks all of them, a second at most each. `says`: prints a line on stderr for each that does not answer. Exits if
+ * there is no memory.
  */
 void census_take(struct census *rows, bool says);
 void census_free(struct census *rows);
 
-/* Below which one it stands; 0: none. A supervisor that has been killed is none. */
+/* Returns the process under which it is listed; 0: none. A supervisor that was killed is none. */
 pid_t census_parent(const struct census *rows, const struct row *row);
 
 bool census_is_supervisor(const struct row *row);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Can a command be served? Finds it as execvp(3) would, and says what stands in the way. */
+/* Can a command be served? Finds it like execvp(3), and gives the reason if not. */
 #ifndef CPR_CHECK_H
 #define CPR_CHECK_H
 
@@ -8,27 +8,26 @@
 #include <linux/limits.h>
 
 /*
- * The absolute path of a command: in PATH if it has no slash. 0; -ENOENT: there is none; -EACCES: it may not be
- * executed; -ENAMETOOLONG. On failure *path is untouched, and `why` says what is wrong.
+ * Finds the absolute path of a command: in PATH if it has no slash. Returns 0; -ENOENT; -EACCES: it may not be
+ * executed; -ENAMETOOLONG. On failure *path is untouched, and `why` gets the reason.
  */
 int check_find(const char *command, char path[PATH_MAX], struct text *why);
 
 /*
- * Can the library get into what stands at `path`, or into the interpreter of this script? The answer does not depend on
- * the caller. 0; -ENOTSUP, or -errno of reading it, and `why` says why not.
+ * Can the library be preloaded into the program at `path`, or into the interpreter of that script? The answer does not
+ * depend on the caller. Returns 0; -ENOTSUP, or -errno of reading it, and `why` gets the reason.
  */
 int check_served(const char *path, struct text *why);
 
 /*
- * Can a program that nothing can be preloaded into be served in handover mode, under a seccomp filter? For one of which
- * check_served has said -ENOTSUP. False: what that said is the last word, or `why` says more.
+ * Can a program be served in handover mode under a seccomp filter? For one with -ENOTSUP from check_served. If not,
+ * `why` may get a further reason.
  */
 bool check_filtered(const char *path, struct text *why);
 
 /*
- * Is it a shell that will stand between cpr and the server (`sh -c COMMAND`, a script)? Then what a restart would
- * restart is the shell. Not if the script says exec somewhere: whether it does so for the server is not to be seen
- * from here.
+ * Is it a shell that stays between cpr and the server (`sh -c COMMAND`, a script)? Then a restart would restart the
+ * shell. False if the script has an exec somewhere: the file does not show whether that execs the server.
  */
 bool check_shell_stays(const char *path, char *const argv[]);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Rings the doorbell of a process under cpr, and hears what it answers. */
+/* Rings the doorbell of a process under cpr, and receives its answers. */
 #define _GNU_SOURCE
 #include "client.h"
 
@@ -297,8 +297,8 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /*
- * A ring can be lost: a thread of the program's notes it, and the process execs in that moment; or its queue of signals
- * is full. So it is rung again until it has been asked. It knows the nonce of a caller that it has heard.
+ * A ring can be lost: a thread of the program takes it, and the process execs in that moment; or its queue of signals
+ * is full. So the process is rung again until the request is sent. It ignores a nonce that it has answered.
  */
 static int64_t next_ring(struct client *c, int64_t until)
 {
@@ -406,7 +406,7 @@ enum outcome client_hear(struct client *c, int64_t until, struct answer *answer,
 	}
 }
 
-/* Rings, and hears one answer, which must be "ok". */
+/* Rings, and receives one answer, which must be "ok". */
 static enum outcome call(struct client *client, const struct protocol_request *request, int64_t until,
 			 struct answer *answer, struct text *why)
 {

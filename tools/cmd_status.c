@@ -149,8 +149,10 @@ static bool is_stopped(void)
 	return !proc_read(server, &proc) && (proc.state == 'T' || proc.state == 't');
 }
 
-/* The signal that stops it may have been sent a moment ago, or long ago if it waits for a child in vfork(2): it stops
- * while it is waited for. */
+/*
+ * The process may stop while we wait for it: its signal to stop may have been sent a moment ago, or long ago if it
+ * waits for a child in vfork(2).
+ */
 static int poll_unless_stopped(struct pollfd *on, size_t count, int ms)
 {
 	int n;

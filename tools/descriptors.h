@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Every open descriptor of a process, and why the next generation gets it or not. */
+/* Every open descriptor of a process, and why the next generation gets it or does not. */
 #ifndef CPR_DESCRIPTORS_H
 #define CPR_DESCRIPTORS_H
 
@@ -12,7 +12,7 @@ struct descriptor {
 	int fd;
 	bool kept, cloexec;
 	const struct entry *entry; /* its tag; NULL: none */
-	char what[256];            /* what /proc says that it is */
+	char what[256];            /* as /proc shows it */
 	char why[256];
 };
 
@@ -21,7 +21,9 @@ struct descriptors {
 	size_t count;
 };
 
-/* `state`: the list that the process gave. False, and `why`: /proc does not tell. */
+/*
+ * Fills *all. `state`: the list from the process. Returns false, with the reason in `why`, if /proc does not show them.
+ */
 bool descriptors_of(pid_t pid, const struct state *state, struct descriptors *all, struct text *why);
 
 #endif

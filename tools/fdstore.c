@@ -19,7 +19,7 @@
 
 enum { FIRST_FD = 3, DRAIN_S = 10, BARRIER_MS = 5000 };
 
-/* ---- what the manager is told ---- */
+/* ---- messages to the manager ---- */
 
 static void put(struct supervisor *s, const char *name, int fd)
 {
@@ -205,7 +205,7 @@ static void store_waiting(struct supervisor *s)
 	s->has_pending = false;
 }
 
-/* It has no gate: it accepts until it is told to end, and clients wait in the queues from then on. */
+/* It has no gate: it accepts until it gets its signal to end, and clients wait in the queues from then on. */
 static void leave_gateless(struct supervisor *s)
 {
 	notices_settle(s);

@@ -22,7 +22,7 @@ struct figures {
 	uint64_t rollbacks; /* the old generation serves again */
 	uint64_t crashes;   /* the server ended by itself */
 	uint64_t carried;   /* connections, from one generation to the next */
-	uint64_t cut;       /* connections that ended with a generation that was told to leave */
+	uint64_t cut;       /* connections that ended with a generation at its end */
 	struct histogram took, gate;
 };
 
@@ -33,7 +33,7 @@ extern const uint64_t figures_gate_us[FIGURES_BUCKETS];
 /* A restart has succeeded: how long it took, and how long no generation accepted. */
 void figures_restarted(struct figures *f, int64_t took_us, int64_t gate_us);
 
-/* As lines of an answer, and back. False: the answer says nothing of them. */
+/* Adds them as lines of an answer; reads them from one. Returns false if the answer has none. */
 void figures_put(const struct figures *f, struct text *t);
 bool figures_get(const char *answer, struct figures *f);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Fitness: can the program of a service be served in handover mode, and how is it to be started for that? */
+/* Fitness: can a service's program be served in handover mode, and how must it be started? */
 #ifndef CPR_FITNESS_H
 #define CPR_FITNESS_H
 
@@ -8,8 +8,8 @@
 #include "unit.h"
 
 /*
- * True, what is to be known of it in `note`, and what it asks for in `way`, which names what lies in `starter`; or
- * false, and `why`.
+ * Returns true, with a remark for the user in `note`, and what the drop-in needs in `way`, which points into `starter`.
+ * Or returns false, with the reason in `why`.
  */
 bool fitness_look(const struct unit *u, struct unit_way *way, struct starter *starter, struct text *note,
 		  struct text *why);

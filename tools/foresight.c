@@ -23,7 +23,7 @@ struct foresight {
 	int64_t fates[FATES];
 	int64_t generation;  /* the next one's number */
 	int64_t drain_s;
-	int64_t ends;        /* an old generation that would be told to end; 0: none */
+	int64_t ends;        /* an old generation that a restart would end; 0: none */
 	bool tested;
 	struct state state;  /* what the server has by name */
 };

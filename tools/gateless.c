@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Generations that nothing can be preloaded into: they have no gate, no report and no door. From its listen on, a
- * generation accepts beside the old one, which is told to leave as soon as the new one is ready.
+ * Generations of programs that cannot be preloaded: they have no gate, no report and no door. From its listen on, a
+ * generation accepts beside the old one, which gets its signal to leave when the new one is ready.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
@@ -160,7 +160,7 @@ void gateless_follow_attached(struct supervisor *s)
 	free(old.members);
 }
 
-/* It has no gate that could be closed: it is told to leave, since both accept until it does. */
+/* It has no gate to close: it gets its signal to leave, since both accept until it has left. */
 void gateless_dismiss(struct supervisor *s, struct generation *old)
 {
 	int signo = graceful(s);

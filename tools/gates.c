@@ -62,7 +62,7 @@ static void find_out_of_reach(struct generation *g, struct workers *found)
 	}
 }
 
-/* They read the page: what the owner wants stands there a moment after it was asked. */
+/* They read the page: the owner's command is there a moment after the request. */
 static enum outcome hear_and_ring(struct client *client, const struct workers *workers, struct answer *answer,
 				  struct text *why)
 {
@@ -90,7 +90,7 @@ static enum outcome hear_and_ring(struct client *client, const struct workers *w
 	}
 }
 
-/* Says it, and hears that it is done; and how many clients were accepted until then, or -1. */
+/* Sends the request, and receives the answer, with the number of clients accepted so far, or -1. */
 static enum outcome swing(struct client *client, const struct workers *workers, int64_t *accepted, struct text *why)
 {
 	cleanup_answer struct answer answer = ANSWER_NONE;
@@ -171,7 +171,10 @@ static void apart_meet(const struct supervisor *s, struct generation *g, enum pr
 	}
 }
 
-/* All are asked, and then all are heard: together they take as long as the slowest, and half a second at the most. */
+/*
+ * Sends all requests first, and then receives the answers: together they take as long as the slowest, half a second at
+ * most.
+ */
 static void apart_swing(struct apart *a)
 {
 	int64_t until = io_now() + APART_MS * MS;
@@ -267,8 +270,8 @@ static int exchange(struct supervisor *s, struct side *old, struct side *next, i
 }
 
 /*
- * The old one closes its gate, then the next one, if there is one, opens its own: 0 and the time between, or `why`;
- * then the old one takes work as before.
+ * The old generation closes its gate, then the next one, if there is one, opens its own. Returns 0 and the time
+ * between; or the reason in `why`, and the old one takes work as before.
  */
 static int swap(struct supervisor *s, struct generation *old, struct generation *next, int64_t *gate_us,
 		struct text *why)
@@ -281,7 +284,7 @@ static int swap(struct supervisor *s, struct generation *old, struct generation 
 	return r;
 }
 
-/* What has begun comes to its end, whatever the supervisor is told meanwhile: a second or two. */
+/* An exchange that has begun is completed, even if the supervisor gets a signal to end: it takes a second or two. */
 int gates_swap(struct supervisor *s, struct generation *old, struct generation *next, int64_t *gate_us,
 	       struct text *why)
 {

@@ -59,7 +59,7 @@ static void set_environment(const struct recipe *recipe, int state, bool gated, 
 		setenv(SETTINGS_ROLLBACK, "1", 1);
 }
 
-/* In the child: the filter, whose descriptor goes to the supervisor. */
+/* In the child: installs the filter, and sends its descriptor to the supervisor. */
 static void put_filter(const struct recipe *recipe, int line)
 {
 	cleanup_fd int notices = recipe->filtered ? seccomp_filter_install() : -1;
@@ -93,10 +93,10 @@ bool generation_is_apart(void)
 }
 
 /*
- * Each generation has a process group of its own: one that ends its workers by kill(0, SIGTERM), as lighttpd's master
- * does, would end the supervisor and the next generation too. It leads the group, or not, as it would without a
- * supervisor: a process that leads one cannot call setsid(2). The group that no process is to lead is begun by one that
- * ends at once; the kernel keeps its number. That process, or 0.
+ * Each generation has a process group of its own. A master that ends its workers by kill(0, SIGTERM), as lighttpd's
+ * does, would also end the supervisor and the next generation. It leads the group exactly if it would without a
+ * supervisor: a group leader cannot call setsid(2). A group without a leader is begun by a process that ends at once;
+ * the kernel keeps its number. Returns that process, or 0.
  */
 static pid_t begin_group(void)
 {

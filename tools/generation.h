@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* One generation of a server under a supervisor: the process that was started, the one that serves, and what is left of
- * both. */
+/*
+ * One generation of a server under a supervisor: the process that was started, the one that serves, and their remains.
+ */
 #ifndef CPR_GENERATION_H
 #define CPR_GENERATION_H
 
@@ -11,7 +12,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-/* What every generation is started with, as the supervisor was given it. */
+/* What every generation is started with: the supervisor was given it. */
 struct recipe {
 	const char *path; /* absolute */
 	char **argv;
@@ -19,40 +20,40 @@ struct recipe {
 	sigset_t mask;
 	struct rlimit files;
 	uint64_t nonce;     /* of the supervisor's address */
-	bool comes_back;    /* --rollback: a generation may get its work back */
-	bool filtered;      /* nothing can be preloaded: a seccomp filter notifies us of its listeners */
+	bool comes_back;    /* --rollback: a generation may serve again later */
+	bool filtered;      /* cannot be preloaded: a seccomp filter notifies us of its listeners */
 	const char *notify; /* the supervisor's own NOTIFY_SOCKET for its server; NULL: none */
 };
 
 enum generation_phase {
-	GENERATION_GATED,    /* starts, or is tried, behind its gate */
+	GENERATION_GATED,    /* starts, or is checked, behind its gate */
 	GENERATION_SERVING,  /* takes new work; it may be starting still, when there was none before it */
 	GENERATION_KEPT,     /* complete behind its closed gate, for a rollback */
 	GENERATION_DRAINING, /* serves what it has, and takes nothing new */
-	GENERATION_RETIRING, /* was told to leave */
-	GENERATION_FAILED,   /* was ended before it ever served */
+	GENERATION_RETIRING, /* was signalled to leave */
+	GENERATION_FAILED,   /* was ended before it served */
 };
 
 /* A process of a generation that drains, which gives its connections. */
 struct line {
 	int fd;     /* -1: it has ended */
-	pid_t pid;  /* whose it is */
-	bool known; /* it has said how many are left */
+	pid_t pid;  /* of that process */
+	bool known; /* it has sent the number of those left */
 	uint32_t left;
 };
 
 /* All of them. */
 struct passing {
-	int listener;    /* where the others of the generation than its owner connect; -1: nothing is passed */
+	int listener;    /* to which the other processes of the generation connect; -1: nothing is passed */
 	size_t expected; /* processes */
 	struct line *lines;
 	size_t count;
-	bool all_asked;                /* those too that it has exec'ed */
-	bool swept;                    /* what was idle at first has been given */
+	bool all_asked;                /* also those that it has exec'ed */
+	bool swept;                    /* the connections that were idle at first are passed */
 	int64_t sweep_by;              /* … or it is not waited for any more */
-	int64_t look_at;               /* it is looked then whether those that are waited for live; 0: not */
-	int64_t swept_at, graceful_at; /* it is told to end the rest in its own way then; 0: not, or it was */
-	bool mute;                     /* one that it has exec'ed has not said how many are left */
+	int64_t look_at;               /* when to check that the processes that are awaited live; 0: not */
+	int64_t swept_at, graceful_at; /* when it gets the graceful signal for the others; 0: none, or it was sent */
+	bool mute;                     /* one that it has exec'ed has not sent the number of those left */
 };
 
 struct member {
@@ -65,32 +66,32 @@ struct generation {
 	int number;
 	enum generation_phase phase;
 	pid_t started; /* the process that was started; 0: it has ended */
-	pid_t owner;   /* the one that answers for all: the same, or a daemon that it became; 0: none that is known */
+	pid_t owner;   /* the one that answers for all: the same, or a daemon from it; 0: not known */
 	int64_t started_at;
 	bool ready;
-	bool reported; /* the library has seen it ready, and what it said stands in `report` */
+	bool reported; /* the library has seen it ready, and its message is in `report` */
 	char report[1024];
-	bool notified;        /* it has said READY=1 itself */
+	bool notified;        /* it has sent READY=1 itself */
 	bool pings;           /* … and WATCHDOG=1 */
 	bool ended;           /* its owner has ended */
-	int pidfd;            /* of an owner that is no child of ours; -1 */
-	bool signalled;       /* it was told to end by us, or through us */
+	int pidfd;            /* of an owner that is not our child; -1 */
+	bool signalled;       /* we have signalled it to end, or passed such a signal on */
 	int status;           /* how, as of waitpid */
-	int64_t search_until; /* the process that was started has ended well: a daemon of it is looked for */
+	int64_t search_until; /* the process that was started has exited with 0: its daemon is looked for until then */
 	int64_t leave_by;     /* it is killed then; 0: no limit yet */
-	bool graceful;        /* was told to end gracefully */
+	bool graceful;        /* got the graceful signal */
 	int take;             /* the line of PROTOCOL_TAKE, when it serves; -1 */
 	struct passing passing;
 	int notices;            /* of its seccomp filter; -1: it has none */
 	struct bounds bounds;   /* what it has bound under that */
-	int64_t listened_at;    /* it has last called listen() then; 0: never */
+	int64_t listened_at;    /* its last listen(); 0: never */
 	uint32_t carried;       /* connections that it gave */
 	uint32_t helpers;       /* programs that it has exec'ed, with a connection each */
-	int64_t helpers_at;     /* they are looked for again then; 0: not */
+	int64_t helpers_at;     /* when they are looked for again; 0: not */
 	struct tail tail;       /* of its stderr */
 	pid_t *apart;           /* processes that it has exec'ed, and which accept clients themselves */
 	size_t apart_count;
-	struct member *members; /* its processes, when it was told to leave */
+	struct member *members; /* its processes, when it was signalled to leave */
 	size_t member_count;
 };
 
@@ -108,8 +109,8 @@ void generation_free(struct generation *g);
 int generation_signal(const struct generation *g, int signo);
 
 /*
- * Are generations in process groups of their own? Not where we are what runs in the foreground of a terminal: there a
- * server of another group would be stopped as soon as it reads.
+ * Has each generation its own process group? Not if we run in the foreground of a terminal: a server of another group
+ * would be stopped when it reads.
  */
 bool generation_is_apart(void);
 

@@ -30,9 +30,9 @@ bool genuine_name(const char *tag, const char *kernel)
 }
 
 /*
- * A socket that was bound under a passing name, and then moved to where the tag says (haproxy's): the kernel's name is
- * still the passing one. Is the file that is there now this socket's? Only then do clients of that path reach it, and
- * only something that may write the directory can have put it there.
+ * A socket may be bound under a temporary name and then moved to the tag's path (haproxy's). The kernel still has the
+ * temporary name. So is the file at that path this socket's? Only then do clients of that path reach it, and only a
+ * process that may write the directory can have put it there.
  */
 static bool was_moved_to(const char *tag, int fd)
 {

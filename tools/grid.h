@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Output in columns that are as wide as what stands in them. */
+/* Output in columns, each as wide as its longest cell. */
 #ifndef CPR_GRID_H
 #define CPR_GRID_H
 
@@ -9,19 +9,19 @@
 
 struct grid_column {
 	const char *head;
-	bool right; /* numbers stand at the right */
+	bool right; /* right-aligned, for numbers */
 };
 
 struct grid;
 
-/* `columns` must stay. Without memory this ends the program, as does every call that adds. */
+/* `columns` must stay. Without memory this exits, and so do the calls that add. */
 struct grid *grid_new(const struct grid_column *columns, size_t count);
 void grid_free(struct grid **grid);
 
-/* The next cell, row by row. What does not print is shown as \xHH. */
+/* Adds the next cell, row by row. What does not print is shown as \xHH. */
 void grid_add(struct grid *grid, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Columns are parted by two blanks; the line of heads is left out when they are all NULL. */
+/* Prints two blanks between columns, and no line of heads if all are NULL. */
 void grid_print(const struct grid *grid, FILE *out);
 
 #define cleanup_grid __attribute__((cleanup(grid_free)))

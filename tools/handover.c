@@ -315,7 +315,10 @@ void handover_settled(struct supervisor *s)
 
 /* ---- the beginning ---- */
 
-/* One more than may drain at a time: the oldest is told to end. NULL: there is room. One that is kept will drain. */
+/*
+ * Returns the oldest generation if more drain than may; NULL: there is room. One that is kept for a rollback counts: it
+ * will drain.
+ */
 struct generation *handover_one_too_many(const struct supervisor *s)
 {
 	struct generation *oldest = NULL;

@@ -64,8 +64,8 @@ static bool speaks_for_itself(pid_t pid, const struct generation *g, const struc
 }
 
 /*
- * inetd, tcpserver and sshd become another program for each client, by exec: no library there tells of the connection,
- * and the generation looked as if it had none left.
+ * inetd, tcpserver and sshd exec another program for each client. No library there reports the connection, and the
+ * generation looked as if it had none left.
  */
 uint32_t helpers_count(const struct supervisor *s, struct generation *g)
 {

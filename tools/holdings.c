@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Duplicates of a generation's kept descriptors, each checked against the kernel before it is believed. */
+/* Duplicates of a generation's kept descriptors, each checked against the kernel before use. */
 #define _GNU_SOURCE
 #include "holdings.h"
 
@@ -93,8 +93,8 @@ static struct entry *held_already(struct table *held, const struct entry *e, boo
 }
 
 /*
- * A tag of our descriptor, beside those that it has. Workers count the ids of what they bound each for itself: of one
- * that has the tag of another's, the id is the next of that name.
+ * Adds a tag to our descriptor, beside those that it has. Each worker counts the ids of what it binds by itself. If the
+ * tag is another worker's already, it gets the next id of its name.
  */
 static int add_tag(struct table *into, const struct entry *e, int mine, bool worker)
 {

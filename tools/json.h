@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes JSON: commas, quoting and indentation are its business. */
+/* Writes JSON, with its commas, quotes and indentation. */
 #ifndef CPR_JSON_H
 #define CPR_JSON_H
 
@@ -11,20 +11,20 @@
 struct json {
 	FILE *out;
 	int depth;
-	bool filled; /* the container at hand has a member already */
+	bool filled; /* the current container has a member */
 };
 
 void json_object(struct json *j, const char *key);
 void json_array(struct json *j, const char *key);
 
-/* Ends the container opened last: `closer` is '}' or ']'. After the outermost comes a newline. */
+/* Ends the innermost container: `closer` is '}' or ']'. A newline follows the outermost. */
 void json_end(struct json *j, char closer);
 
-/* Bytes that are not UTF-8 become U+FFFD each: JSON has no other way. */
+/* Each byte that is not UTF-8 becomes U+FFFD: JSON cannot express it. */
 void json_string(struct json *j, const char *key, const char *value);
 void json_int(struct json *j, const char *key, int64_t value);
 void json_unsigned(struct json *j, const char *key, uint64_t value);
-/* what is not finite becomes null: JSON has no other way */
+/* a value that is not finite becomes null: JSON cannot express it */
 void json_double(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 

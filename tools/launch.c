@@ -62,8 +62,8 @@ int launch_directory(char *dir, size_t size)
 }
 
 /*
- * Absolute, by its soname, and not what that leads to: an upgrade replaces the file, and the next generation of a
- * server that restarts itself is to find the new one at the path that it was started with.
+ * Absolute, by its soname, and without resolving that link. An upgrade replaces the file, and the next generation must
+ * find the new one at the path of the first.
  */
 static bool library_in(const char *directory, char real[PATH_MAX])
 {
@@ -222,8 +222,8 @@ static struct {
 } held = {.fd = -1};
 
 /*
- * The process that the file names, if that is under cpr and was there before the file was last written (else its pid
- * was used again). 0: none.
+ * Returns the process that the file names, if it is under cpr and existed before the file was last written (else its
+ * pid was reused). 0: none.
  */
 static pid_t holder(const char *path)
 {
@@ -238,7 +238,7 @@ static pid_t holder(const char *path)
 	pid = atoi(digits);
 	if (pid <= 0 || pid == getpid() || proc_page(pid, &page) || proc_started(pid, &started))
 		return 0;
-	return started <= st.st_mtime + 2 ? pid : 0; /* both clocks are told in steps, and one of them is set */
+	return started <= st.st_mtime + 2 ? pid : 0; /* both clocks go in steps, and one of them can be set */
 }
 
 int launch_pidfile(const char *path, pid_t *other)

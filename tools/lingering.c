@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * While we hold a connection that the server has closed, its client hears nothing of that, and may send a request in
- * vain. So the first looks follow each other closely: a server closes what is idle within some milliseconds.
+ * While we hold a connection that the server has closed, its client does not see the end, and may send a request in
+ * vain. So the first checks follow each other closely: a server closes idle connections within some milliseconds.
  */
 #define _GNU_SOURCE
 #include "lingering.h"
@@ -332,7 +332,7 @@ static bool look(struct lingering *l, int64_t now)
 	bool closely;
 	size_t gone;
 
-	if (!l->closed_at && now - l->taken_at > TAKEN_MS * MS) /* it accepts until it hears that it is to leave */
+	if (!l->closed_at && now - l->taken_at > TAKEN_MS * MS) /* it accepts until it gets its signal to leave */
 		take(l);
 	gone = find_closed(l);
 	if (gone)

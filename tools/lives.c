@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of a server's generations: how one starts, how one is told to leave, and what its end means. */
+/* The life of a server's generations: how one starts, how it is ended, and what its end means. */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
@@ -191,7 +191,7 @@ void lives_end_all(struct supervisor *s, int signo)
 	s->serving->signalled = true;
 	generation_note_members(s->serving);
 	generation_signal(s->serving, signo);
-	generation_signal(s->serving, SIGCONT); /* one that is stopped would never hear of it */
+	generation_signal(s->serving, SIGCONT); /* a stopped server would never handle that signal */
 }
 
 /* Started again, with what it held; not at once, when it does so all the time. */
@@ -285,7 +285,7 @@ static void generation_ended(struct supervisor *s, struct generation *g)
 	}
 }
 
-/* How it ended, only its parent hears: a server that was not told to end has crashed. */
+/* Only its parent learns how it ended: a server that had no signal to end has crashed. */
 void lives_adopted_ended(struct supervisor *s, struct generation *g)
 {
 	io_close(&g->pidfd);
@@ -310,8 +310,10 @@ static enum daemon ask_daemon(struct generation *g, pid_t pid)
 		return DAEMON_SILENT;
 	if (!protocol_get_int(answer.text, "generation", &number) && number != g->number)
 		return DAEMON_NONE;
-	/* a parent of the daemon, which is about to leave in its turn; or the daemon, which does not know yet that that
-	 * has left, and takes itself for a worker */
+	/*
+	 * a parent of the daemon, which is about to end as well; or the daemon, which has not noticed that its parent
+	 * ended, and takes itself for a worker
+	 */
 	if (protocol_get_int(answer.text, "owner", &owner) || owner != pid)
 		return DAEMON_SILENT;
 	g->owner = pid;

@@ -6,9 +6,9 @@
 #include "base/text.h"
 
 /*
- * Runs systemctl with these words (the first is "systemctl"), or cprctl by its path. *out: what it said, the caller's
- * to free; NULL: not wanted. 0; -ENOENT: this machine has none; -ECANCELED: it failed; -errno. On failure `why` says
- * how.
+ * Runs systemctl with these words (the first is "systemctl"), or cprctl by its path. *out gets its output, which the
+ * caller frees; NULL: not wanted. Returns 0; -ENOENT: this machine has none; -ECANCELED: it failed; -errno. On failure
+ * `why` gets the reason.
  */
 int manager_ask(char *const argv[], char **out, struct text *why);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a supervisor does while it waits for a generation's answer, which may be stopped and never give one: it says how
- * things stand, notes its signals for later, and gives the answer up when it is told to end.
+ * What a supervisor does while it waits for a generation's answer: that may be stopped, and never answer. It reports
+ * its phase, notes signals for later, and stops waiting when it gets a signal to end.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
@@ -91,7 +91,7 @@ static int wait_meanwhile(struct pollfd *on, size_t count, int ms)
 
 	if (count > ON_MAX)
 		return poll(on, count, ms);
-	/* what has come is heard, also when the wait is called off: it is said once */
+	/* a message that has arrived is received, even if the wait is called off: it is sent once */
 	here_already = poll(on, count, 0);
 	if (here_already)
 		return here_already;

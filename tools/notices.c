@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a generation under a seccomp filter asks the kernel for, before the kernel hears of it. A call that is let go on
- * is looked at by the kernel once more, and its arguments may have changed meanwhile: so nothing is decided on what
- * they were, and what is held is judged by the socket itself.
+ * System calls of a generation under a seccomp filter, before the kernel makes them. The kernel reads the arguments of
+ * a continued call once more, and they may have changed meanwhile. So they decide nothing: what is held is judged by
+ * the socket itself.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
@@ -159,7 +159,7 @@ static bool is_same_kind(const struct notice *n, const struct entry *e)
 	       (n->object.domain != AF_INET6 || is_v6only(n->sock) == is_v6only(e->fd));
 }
 
-/* Has this generation got it, and not closed it since? Where that cannot be told, it has. */
+/* Has this generation got it, and not closed it since? True if that cannot be seen. */
 static bool is_taken(const struct generation *g, const struct entry *e)
 {
 	struct bound *b = bounds_find(&g->bounds, e->object.ino);
@@ -342,8 +342,8 @@ int notices_holds(const struct generation *g, uint64_t ino)
 }
 
 /*
- * A duplicate keeps a port in use, and a queue that no process accepts from: what the kernel did not let listen, and
- * what the serving generation has closed, is closed here too.
+ * A duplicate keeps a port in use, with a queue from which no process accepts. So if the kernel refused to listen, or
+ * the serving generation has closed the socket, it is closed here too.
  */
 void notices_settle(struct supervisor *s)
 {

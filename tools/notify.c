@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sd_notify(3): what generations say to their manager is heard here, and passed on to ours. */
+/* sd_notify(3): receives messages of generations for their manager, and passes them on to ours. */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"
 
@@ -38,7 +38,7 @@ static void note_addresses(struct supervisor *s)
 	s->notify.manager = getenv("NOTIFY_SOCKET") ? strdup(getenv("NOTIFY_SOCKET")) : NULL;
 }
 
-/* How often the manager wants to hear of us, in ns; 0: it does not ask for that. */
+/* Returns how often the manager expects WATCHDOG=1, in ns: twice as often as it has to be. 0: it does not. */
 static int64_t watchdog_interval(const struct supervisor *s)
 {
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
@@ -108,7 +108,7 @@ static void tell(const struct supervisor *s, const char *text, size_t n, int fd,
 	sendmsg(sock, &message, MSG_NOSIGNAL | flags);
 }
 
-/* The server's words: the supervisor does not wait for the manager to hear them. */
+/* The server's messages: the supervisor does not wait until the manager takes them. */
 static void pass_on(const struct supervisor *s, const char *text, size_t n)
 {
 	tell(s, text, n, -1, MSG_DONTWAIT);

@@ -36,7 +36,7 @@ static void add_line(struct generation *from, int fd, pid_t pid)
 	longer[p->count++] = (struct line){.fd = fd, .pid = pid};
 }
 
-/* Asks a generation, whose line stays in *client. False, and a line of ours, if it does not do so. */
+/* Sends a request to a generation; the connection stays in *client. If it refuses, prints a line and returns false. */
 static bool ask(struct client *client, pid_t pid, const struct protocol_request *request, struct answer *answer,
 		const char *what)
 {
@@ -87,11 +87,10 @@ static void swept(struct supervisor *s, struct generation *from)
 }
 
 /*
- * A server that is told to end gracefully ends its idle connections at once. So it is not, before what can be carried
- * has been: nothing has come for two seconds, or half a minute is over. What is left then are connections that cannot
- * be carried, TLS first of all. One that is ended as its client asks costs a request: with nginx it was one of each
- * client. So a signal that was not asked for, but is known of the server, waits for half of the time to drain; or until
- * the next restart would end this generation.
+ * At its graceful signal a server closes idle connections at once. So the signal waits until all that can be carried is
+ * carried: nothing has come for two seconds, or half a minute is over. The rest are connections that cannot be carried,
+ * above all TLS. If one is closed while its client sends, a request is lost: with nginx one of each client. So a
+ * default signal waits for half of --drain, or until the next restart would end this generation.
  */
 static void put_off(const struct supervisor *s, struct generation *from)
 {
@@ -164,7 +163,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 
 	generation_note_members(from);
 	if ((to && !open_take(s, to)) || !ask(&client, from->owner, &pass, &answer, "gives no connections")) {
-		swept(s, from); /* how many it has is not known: it is told to end them, or its time to drain ends */
+		swept(s, from); /* the number left is not known: it gets its graceful signal, or its drain ends */
 		return;
 	}
 	protocol_get_int(answer.text, "processes", &processes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a tool waits for another process's answer. A supervisor has signals and callers of its own to hear meanwhile. */
+/* How a tool waits for another process's answer. A supervisor has to handle signals and callers meanwhile. */
 #ifndef CPR_PATIENCE_H
 #define CPR_PATIENCE_H
 
@@ -7,13 +7,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* As poll(2). -1 and ECANCELED: it is not to be waited for any more. */
+/* Like poll(2). -1 with ECANCELED: stop waiting. */
 int patience_poll(struct pollfd *on, size_t count, int ms);
 
-/* Is there something to read, or an end, within so many ms? */
+/* Is there input or an end of file within ms milliseconds? */
 bool patience_await(int fd, int ms);
 
-/* What is used for poll(2) in this process. */
+/* Sets the function that this process uses instead of poll(2). */
 void patience_is(int (*poll)(struct pollfd *on, size_t count, int ms));
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The supervisor becomes its own new version: the file is asked first whether it can take over, in a child, and then
- * executed in this process with all that is known.
+ * The supervisor becomes its own new version. A child runs the file first, to find out whether it can take over. Then
+ * this process execs it, with all that it knows.
  */
 #define _GNU_SOURCE
 #include "supervisor_inside.h"

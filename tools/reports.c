@@ -102,7 +102,7 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 	int64_t number = 0;
 
 	protocol_get_int(said, "generation", &number);
-	if (!g) { /* a daemon whose parent has just ended, of which the signal has not been heard yet */
+	if (!g) { /* a daemon whose parent has just ended; that signal has not been handled yet */
 		lives_reap(s);
 		g = generation_find(s->generations, pid);
 	}

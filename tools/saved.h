@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a supervisor hands to the next image of itself: records with names, in a sealed memfd. A section begins a
- * struct, and the records behind it are its members. A reader skips what it does not know.
+ * What a supervisor leaves to its next image: named records in a sealed memfd. A section begins a struct, and the
+ * records after it are its members. A reader skips what it does not know.
  */
 #ifndef CPR_SAVED_H
 #define CPR_SAVED_H
@@ -17,7 +17,7 @@ enum saved_kind {
 	SAVED_NUMBER, /* an integer, an enum or a bool, of any size */
 	SAVED_BYTES,  /* a plain struct or an array */
 	SAVED_TEXT,   /* a pointer to a string; NULL is not saved */
-	SAVED_FD,     /* a descriptor, which goes along; -1 is not saved */
+	SAVED_FD,     /* a descriptor, which stays open; -1 is not saved */
 };
 
 /* A member of a struct. */
@@ -34,7 +34,7 @@ struct saved_field {
 struct saver {
 	char *bytes;
 	size_t used, room;
-	int *fds; /* that go along */
+	int *fds; /* that stay open */
 	size_t fd_count;
 	bool failed; /* no memory */
 };
@@ -42,10 +42,10 @@ struct saver {
 void saver_section(struct saver *saver, const char *name);
 void saver_fields(struct saver *saver, const void *of, const struct saved_field *fields, size_t count);
 
-/* The memfd, close-on-exec, or -errno. */
+/* Returns the memfd, close-on-exec, or -errno. */
 int saver_end(const struct saver *saver);
 
-/* The descriptors that go along: close-on-exec or not. */
+/* Makes the saved descriptors stay open over exec, or not. */
 void saver_keep_open(const struct saver *saver, bool open);
 void saver_free(struct saver *saver);
 
@@ -55,13 +55,13 @@ struct saved_section {
 	const char *name;
 	const struct saved_field *fields;
 	size_t count;
-	/* the struct that its members go into; NULL: no memory */
+	/* returns the struct for its members; NULL: no memory */
 	void *(*begin)(void *arg);
 };
 
 /*
- * Every section in its order. `dry`: descriptors are not there, and only their numbers are read. 0, or -EBADMSG and
- * `why`, or -ENOMEM.
+ * Reads all sections, in order. `dry`: the descriptors are not there, and only their numbers are read. Returns 0;
+ * -EBADMSG and `why`; -ENOMEM.
  */
 int saved_read(int fd, const struct saved_section *sections, size_t count, void *arg, bool dry, struct text *why);
 

@@ -39,9 +39,9 @@ bool seccomp_filter_exists(void)
 }
 
 /*
- * A signal that comes while a call waits for its answer would have the call made once more: Go sends itself signals
- * all the time. Kernels that know the flag let only a fatal one through. Before Linux 5.16 a filter switches
- * mitigations of speculation on, which slow the whole program down, unless it says that it does not want them.
+ * A signal during a notified call would make the call be repeated: Go sends itself signals all the time. With this
+ * flag, on kernels that have it, only a fatal signal interrupts the call. Before Linux 5.16 a filter switches on
+ * mitigations of speculation, which slow the whole program down; a flag prevents that.
  */
 static int install(const struct sock_fprog *program)
 {

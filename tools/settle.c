@@ -8,10 +8,10 @@
 enum { LOOK_MS = 5, LOOKS = 3, MOST_MS = 1000, APART_LOOKS = 20, APART_MOST_MS = 10000 };
 
 /*
- * A server is ready as soon as one of its threads waits for work, and may go on to start others. Apache takes a crowd
- * in that moment for overload, and ends the idle connections that it has been given. In 75 handovers on a loaded
- * machine it did so 19 times, and 11 times with this; nothing was accepted for 86 ms, and for 35. The old
- * generation serves meanwhile.
+ * A server counts as ready as soon as one of its threads waits for work, and may still start others. Apache takes a
+ * crowd in that moment for overload, and closes the idle connections that it has just been given. In 75 handovers on a
+ * loaded machine it did so 19 times, and 11 times with this wait. No client was accepted for 86 ms, and with the wait
+ * for 35 ms. The old generation serves meanwhile.
  */
 void settle_begin(struct supervisor *s)
 {

@@ -101,8 +101,10 @@ static void nothing(int signo)
 	(void)signo;
 }
 
-/* All signals are blocked from here on, and come by a descriptor. The doorbell has a handler, by which the tools see
- * that it is heard. */
+/*
+ * From here on all signals are blocked, and arrive by a descriptor. The doorbell has a handler, which shows the tools
+ * that the process answers.
+ */
 int signals_open(struct supervisor *s, sigset_t *before)
 {
 	struct sigaction heard = {.sa_handler = nothing};

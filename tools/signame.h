@@ -3,7 +3,7 @@
 #ifndef CPR_SIGNAME_H
 #define CPR_SIGNAME_H
 
-/* "TERM", "sigterm", "15", "RTMIN+3", "SIGRTMAX-2": the signal's number, or -EINVAL. */
+/* Parses "TERM", "sigterm", "15", "RTMIN+3" or "SIGRTMAX-2". Returns the signal's number, or -EINVAL. */
 int signame_parse(const char *name);
 
 #endif

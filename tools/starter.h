@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Starter: a script that starts its server by a command which a variable may name. Debian's apachectl does so, with
- * ${APACHE_HTTPD:-/usr/sbin/apache2}: it prepares directories and limits, and the variable has it exec cpr-exec then.
+ * ${APACHE_HTTPD:-/usr/sbin/apache2}. It prepares directories and limits, and with the variable it then execs cpr-exec.
  */
 #ifndef CPR_STARTER_H
 #define CPR_STARTER_H
@@ -11,10 +11,10 @@
 
 struct starter {
 	const char *variable;
-	char server[PATH_MAX]; /* what it starts by default */
+	char server[PATH_MAX]; /* the server that it starts by default */
 };
 
-/* False: what stands at `path` is none that is known. */
+/* Returns false if the file at `path` is no known starter. */
 bool starter_read(const char *path, struct starter *starter);
 
 #endif

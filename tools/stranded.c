@@ -131,11 +131,12 @@ static void call_off(struct supervisor *s, pid_t pid, const char *because)
 enum stranding { KNOWS_IT, WAS_TOLD, CANNOT_BE_TOLD, IS_ONE_OF_OURS };
 
 /*
- * Workers of the owner's own program are refused: of what is carried to several of them, some waited for good (4 of
- * 7,000 requests of uvicorn --workers, from the third restart on). What another program has exec'ed is told.
+ * Workers of the owner's own program are refused. Of the connections carried to several of them, some waited without
+ * end (4 of 7,000 requests of uvicorn --workers, from the third restart on). What another program has exec'ed gets the
+ * request.
  *
- * A worker that was forked shares its owner's page, and opens its own gate. One that was exec'ed has inherited the door
- * at the listener's number (uvicorn --workers, start_server): it is told what stands behind that.
+ * A forked worker shares its owner's page, and opens its own gate. An exec'ed one has inherited the door at the
+ * listener's number (uvicorn --workers, start_server): the request brings it the listener behind that.
  */
 static enum stranding tell_member(struct generation *g, pid_t pid, uint64_t owners_page, const char *doors,
 				  struct text *why)
@@ -173,8 +174,9 @@ static void look_again(struct supervisor *s, pid_t silent, const char *reason)
 }
 
 /*
- * False: one is refused, and the handover was called off; or some were told now, and are waited for; or one does not
- * answer, and is asked again as long as a start may take: it may be stopped, or be starting still.
+ * Returns false in three cases. One is refused, and the handover was called off. Or some just got their request, and
+ * the supervisor waits for them. Or one does not answer, and is asked again for as long as a start may take: it may be
+ * stopped, or still start.
  */
 bool stranded_tell(struct supervisor *s)
 {

@@ -88,7 +88,7 @@ struct handover {
 	int64_t check_at;  /* when the next health check begins; 0: none is due */
 	int64_t settle_at, settle_until; /* when the next one's threads are looked at again; for the last time */
 	int64_t polled_at; /* when to look for a lock that keeps the next one from saying READY=1 */
-	bool waits_for_end; /* there is such a lock, and the old one is told to end first */
+	bool waits_for_end; /* there is such a lock, and the old one must end first */
 	int looks;         /* how many looks in a row must find its threads asleep */
 	int rested;        /* how many in a row have found that */
 	int64_t locked_at; /* since when it waits for a lock of another process; 0: it does not wait */

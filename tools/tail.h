@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The standard error of a generation that proves itself: passed on by a process of its own, and its end remembered. */
+/*
+ * The standard error of a generation that is not ready yet: a process of its own relays it, and its last lines are
+ * kept.
+ */
 #ifndef CPR_TAIL_H
 #define CPR_TAIL_H
 
@@ -15,13 +18,16 @@ struct tail {
 };
 
 /*
- * Starts the relay; what it is to read goes into *writer, close-on-exec. It is no work of the supervisor's own: if that
- * is killed, the generation would get SIGPIPE at its next word. The relay goes on until the other end is closed
- * everywhere. 0, or -errno.
+ * Starts the relay. *writer is its input, close-on-exec. The supervisor does not relay itself: if it were killed, the
+ * generation would get SIGPIPE at its next line. The relay goes on until the other end is closed everywhere. Returns 0,
+ * or -errno.
  */
 int tail_open(struct tail *tail, int *writer);
 
-/* The last lines, each as "stderr=LINE"; of a generation that has ended, once the relay has read them all. */
+/*
+ * Adds the last lines, each as "stderr=LINE". For a generation that has ended it waits until the relay has read them
+ * all.
+ */
 void tail_put(const struct tail *tail, struct text *answer);
 
 void tail_close(struct tail *tail);

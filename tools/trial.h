@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs the command that must succeed before a restart, as the process that is to be restarted would. */
+/* Runs the command of --test before a restart, with the user and directory of the process. */
 #ifndef CPR_TRIAL_H
 #define CPR_TRIAL_H
 
@@ -8,9 +8,9 @@
 #include <sys/types.h>
 
 /*
- * `sh -c command` in `directory` ("" stays where we are), as user uid and group gid with the supplementary groups of
- * process `pid` if we are root. What it says goes to our stderr if it fails. 0; -ECANCELED: it did not succeed before
- * `until` (io_now), and `why` says how; -errno: it could not be run, `why` says why.
+ * Runs `sh -c command` in `directory` ("": the present one). If we are root: as user uid and group gid, with the
+ * supplementary groups of process `pid`. Its output goes to our stderr if it fails. Returns 0; -ECANCELED: it did not
+ * succeed before `until` (io_now); -errno: it could not be run. `why` gets the reason.
  */
 int trial_run(const char *command, const char *directory, pid_t pid, uid_t uid, gid_t gid, int64_t until,
 	      struct text *why);

@@ -18,7 +18,7 @@ static struct generation *leaving(const struct supervisor *s)
 	return NULL;
 }
 
-/* There is no way back to the old one: what can be known must be known before it is told to end. */
+/* There is no way back to the old generation: what can be checked is checked before it ends. */
 static int look_at_program(const struct supervisor *s, struct text *why)
 {
 	const char *path = s->handover.path ? s->handover.path : s->recipe.path;

@@ -368,8 +368,10 @@ void unit_write(const struct unit *u, const struct unit_way *way, struct text *o
 	/* if a server changes its user itself, a root without these capabilities may not signal or trace it */
 	if (is_true(u->capabilities) && !is_true(u->user))
 		text_add(out, "CapabilityBoundingSet=CAP_KILL CAP_SYS_PTRACE\n");
-	/* sandboxes: what the supervisor and the library ask of the kernel, beside what a server does; both settings
-	 * add to a list of what is allowed, and take from one of what is not */
+	/*
+	 * for sandboxes: what the supervisor and the library need beyond a server. Both settings add to a list of what
+	 * is allowed, and take from a list of what is denied
+	 */
 	if (is_true(u->families))
 		text_add(out, "RestrictAddressFamilies=AF_UNIX\n");
 	if (is_true(u->system_calls))

@@ -120,9 +120,8 @@ static void read_events(void)
 }
 
 /*
- * A file that is not there is no change: an editor, or a deployment, is about to put it back. Of a directory its own
- * time says that a name has come or gone; that a file in it was written anew, only by rename, as configurations should
- * be.
+ * A missing file is no change: an editor, or a deployment, is about to put it back. The time of a directory shows that
+ * a name has come or gone. It shows that a file was rewritten only after a rename, as is proper for configurations.
  */
 bool watch_changed(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A change of these files restarts the server. */
+/* Watches files whose change restarts the server. */
 #ifndef CPR_WATCH_H
 #define CPR_WATCH_H
 
@@ -7,19 +7,19 @@
 #include <stddef.h>
 
 /*
- * Watches each file, or what is in it if it is a directory: also through a symbolic link that is swapped, in any part
- * of the path's last step, as mounted configurations are. `files`: absolute; they stay the caller's. The descriptor to
- * be polled, or -errno.
+ * Watches each file; of a directory, the names in it. It also sees the change of a symbolic link that leads to the last
+ * part of the path, as in mounted configurations. `files` are absolute, and stay the caller's. Returns the descriptor
+ * to poll, or -errno.
  */
 int watch_open(char *const *files, size_t count);
 
 /*
- * The same with the descriptor of the last image of this process. *changed: something has happened meanwhile. 0, or
+ * The same with the descriptor of this process's last image. *changed: something changed meanwhile. Returns 0, or
  * -errno.
  */
 int watch_resume(int fd, char *const *files, size_t count, bool *changed);
 
-/* There is something to read: has one of them changed? */
+/* Call it when there is something to read: has one of them changed? */
 bool watch_changed(void);
 
 #endif
