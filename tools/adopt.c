@@ -146,7 +146,7 @@ bool adopt_take(struct adopt *a, pid_t pid, struct text *why)
 	a->generation = (int)generation;
 	a->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (a->pidfd < 0)
-		return refuse(why, "PID %d: the kernel gives no pidfd of it: %s", (int)pid, strerror(errno));
+		return refuse(why, "PID %d: pidfd_open(2) failed: %s", (int)pid, strerror(errno));
 	a->pidfd = io_move_up(a->pidfd, PROTOCOL_HIGH); /* low numbers are the server's */
 	if (holdings_take_with_start(&a->holdings, pid, PATIENCE_MS, &a->start, why) || !can_start(a, why) ||
 	    !is_believed(a, why))

@@ -70,7 +70,7 @@ static bool service_name(const char *word, char name[NAME_SIZE], struct text *wh
 	if (!dot || strcmp(dot, suffix))
 		text_add(&t, suffix);
 	if (t.cut || !*word || *word == '.' || *word == '-' || strpbrk(word, "/ \t\n*?["))
-		text_add(why, "this is no name of a unit");
+		text_add(why, "this is not the name of a unit: `systemctl list-units --type=service` shows them");
 	else if (dot && (!strcmp(dot, ".socket") || !strcmp(dot, ".target") || !strcmp(dot, ".timer")))
 		text_add(why, "only services can be put under cpr");
 	else if (at && (!at[1] || !strcmp(at + 1, suffix)))

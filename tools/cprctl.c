@@ -72,7 +72,7 @@ static enum outcome written(enum outcome outcome)
 	if (!ferror(stdout) && !fflush(stdout))
 		return outcome;
 	if (errno != EPIPE)
-		warn("writing the result");
+		warn("the result could not be written");
 	return outcome ? outcome : OUTCOME_FAILED;
 }
 

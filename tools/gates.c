@@ -114,7 +114,7 @@ static void open_again(struct client *client)
 	struct text why = TEXT_ON(reason);
 
 	if (client_call_again(client, PROTOCOL_OPEN, in_time(), &answer, &why))
-		supervisor_say("PID %d does not open its gate again: %s", (int)client->pid, reason);
+		supervisor_say("PID %d could not open its gate again: %s", (int)client->pid, reason);
 }
 
 /* It takes nothing more, and has no gate to close. */
@@ -196,7 +196,7 @@ static void apart_swing(struct apart *a)
 			answer_reason(answer.text, &why);
 		}
 		if (outcome && outcome != OUTCOME_ABSENT)
-			supervisor_say("the gate of PID %d does not move: %s", (int)a->all[i].pid, reason);
+			supervisor_say("the gate of PID %d could not be changed: %s", (int)a->all[i].pid, reason);
 	}
 }
 
@@ -244,7 +244,7 @@ static int exchange(struct supervisor *s, struct side *old, struct side *next, i
 	side_begin(s, next, PROTOCOL_OPEN);
 	side_begin(s, old, PROTOCOL_CLOSE);
 	if (next->apart.silent && old->g) { /* its gate stays closed, and it may be the one that accepts */
-		text_format(why, "PID %d does not come to its gate", (int)next->apart.silent);
+		text_format(why, "PID %d does not answer, so its gate cannot be opened", (int)next->apart.silent);
 		return -ESRCH;
 	}
 	if (side_meet(next, PROTOCOL_OPEN, why) || (side_meet(old, PROTOCOL_CLOSE, why) && !has_ended(old->g)))

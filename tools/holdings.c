@@ -175,7 +175,7 @@ static enum outcome take_batches(struct taking *t, int line, int64_t until, stru
 		int r = batch_await(line, &batch, until);
 
 		if (r < 0) {
-			text_format(why, "its descriptors did not come: %s", strerror(-r));
+			text_format(why, "it did not send its descriptors: %s", strerror(-r));
 			return r == -ETIME ? OUTCOME_SILENT : OUTCOME_FAILED;
 		}
 		if (!r)

@@ -97,7 +97,7 @@ int manager_ask(char *const argv[], char **out, struct text *why)
 		return -ECANCELED;
 	}
 	if (out && !(*out = read_whole(said))) {
-		text_add(why, "no memory");
+		text_add(why, "out of memory");
 		return -ENOMEM;
 	}
 	return 0;

@@ -258,7 +258,7 @@ static void ask_exec_worker(struct generation *from, pid_t pid, const struct pro
 	if (outcome == OUTCOME_ABSENT) /* it has ended meanwhile, with what it had */
 		return;
 	if (outcome) {
-		supervisor_say("PID %d gives no connections: %s", (int)pid, reason);
+		supervisor_say("the idle connections of PID %d are not carried: %s", (int)pid, reason);
 		from->passing.mute = true;
 	} else if (answer_is(answer.text, "ok")) {
 		from->passing.expected++;

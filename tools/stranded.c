@@ -76,7 +76,7 @@ static enum outcome tell(pid_t pid, pid_t owner, const struct behind *b, struct 
 	enum outcome outcome;
 
 	if (fd < 0) {
-		text_add(why, "its listener cannot be had");
+		text_add(why, "the supervisor could not get it");
 		return OUTCOME_FAILED;
 	}
 	outcome = client_open(&client, pid, true, why);

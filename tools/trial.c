@@ -28,7 +28,7 @@ static void become(pid_t pid, uid_t uid, gid_t gid)
 
 	if (count >= 0 && !setgroups((size_t)count, groups) && !setresgid(gid, gid, gid) && !setresuid(uid, uid, uid))
 		return;
-	fprintf(stderr, "cannot become the user of PID %d\n", (int)pid);
+	fprintf(stderr, "cannot become the user of PID %d: %s\n", (int)pid, strerror(count < 0 ? -count : errno));
 	_exit(NOT_STARTED);
 }
 

@@ -281,7 +281,7 @@ def enable_refuses_units_that_cannot_be_started_by_name():
         machine.refused("is a template: name an instance, UNIT@NAME", "app@.service")
         machine.refused("is a template", "app@")
         machine.refused("only services", "app.socket")
-        machine.refused("no name of a unit", "../app")
+        machine.refused("not the name of a unit", "../app")
 
 
 @test

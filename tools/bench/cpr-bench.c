@@ -148,7 +148,7 @@ static int run_all(struct bench *bench, char **names, size_t count)
 	report_end(bench->report);
 	outcome = !ran ? FAILED : report_unmet(bench->report) ? UNMET : MET;
 	if (ferror(stdout) || fflush(stdout)) {
-		warn("writing the report");
+		warn("the report could not be written");
 		return FAILED;
 	}
 	return outcome;
