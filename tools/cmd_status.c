@@ -150,7 +150,7 @@ static bool is_stopped(void)
 }
 
 /*
- * The process may stop while we wait for it: its signal to stop may have been sent a moment ago, or long ago if it
+ * The process may stop while we wait for it. Its signal to stop may have been sent a moment ago; or long ago, if it
  * waits for a child in vfork(2).
  */
 static int poll_unless_stopped(struct pollfd *on, size_t count, int ms)

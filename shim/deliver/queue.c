@@ -257,7 +257,7 @@ static void queue_hear(struct family *f, bool all)
 	if (!f->held.count || !roster_elect())
 		return;
 	e = table_find(cpr__table, f->name, 0);
-	if (e && !knock_is_deferred(e->fd)) { /* any more: the program wants them now */
+	if (e && !knock_is_deferred(e->fd)) { /* any more: the program expects them now */
 		f->door.deferred = false;
 		f->unknocked += deferred_hear(&f->held, &f->flight, DEFERRED_SILENT_TOO);
 		return;

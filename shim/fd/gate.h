@@ -73,8 +73,9 @@ bool gate_has_door(const struct entry *e);
 void gate_add_inherited(void);
 
 /*
- * For a process that was exec'ed behind the gate with the door of this inode: from now on it has the listener behind
- * it, and opens its gate with the others. Returns 0, and *listener is taken; -ENOENT if it has no such door; -errno.
+ * For a process that was exec'ed behind the gate with the door of this inode. From now on it has the listener behind
+ * the door, and opens its gate with the others. Returns 0, and *listener is taken; -ENOENT if it has no such door;
+ * -errno.
  */
 int gate_stand_before(uint64_t door, int *listener);
 

@@ -84,9 +84,9 @@ void table_free(struct table *t);
 void table_reserve(struct table *t, size_t count, size_t names);
 
 /*
- * Adds (name, id) -> fd. The name is copied. Returns 0 and sets *made, if `made` is not NULL; -EEXIST if the table has
- * the tag or the descriptor already; -EINVAL for a name that is empty or over TAG_NAME_MAX; -EBADF for a negative or
- * impossibly high fd; -ENOMEM.
+ * Adds (name, id) -> fd. The name is copied. Returns 0, and sets *made if `made` is not NULL. -EEXIST: the table has
+ * the tag or the descriptor already. -EINVAL: the name is empty or over TAG_NAME_MAX. -EBADF: fd is negative or
+ * impossibly high. -ENOMEM.
  */
 int table_add(struct table *t, const char *name, int id, int fd, struct entry **made);
 

@@ -32,8 +32,8 @@ void guard_begin(void);
 
 /*
  * Takes the lock, with every signal blocked: so no handler of the program meets a half-made change. Returns false if
- * this process must not touch the table: there is none yet, or it is a vfork child on its parent's memory, or it is in
- * a seccomp sandbox, or it was forked while another thread held the lock. Do not hold it over a call that can block,
+ * this process must not touch the table. Then there is no table yet; or it is a vfork child on its parent's memory, is
+ * in a seccomp sandbox, or was forked while another thread held the lock. Do not hold it over a call that can block,
  * nor over a cancellation point (base/raw.h): see guard_fill. A signal handler may call it. Keeps errno.
  */
 bool guard_lock(struct guard_hold *hold);

@@ -83,7 +83,7 @@ int page_fd_of(uint64_t *ino);
 bool page_inherit(int fd, uint64_t ino);
 
 /*
- * Tells the workers of the generation that a restart has ended: they read in its page that it is gone, and that
+ * Tells the workers of the generation that a restart has ended. They read in its page that it is gone, and that
  * connections which they passed on are not theirs any more. Closes fd.
  */
 void page_let_go(int fd, uint64_t ino);

@@ -43,7 +43,7 @@ static int64_t soon; /* until when it looks often: its owner waits, and clients 
 static struct passed *mine;
 static cpr_touched size_t mine_count;
 
-/* Of a process that was exec'ed; nonce 0: it is told nothing. */
+/* Of a process that was exec'ed; nonce 0: it has no request. */
 static cpr_touched struct {
 	uint64_t nonce;
 	int64_t deadline;
@@ -385,7 +385,7 @@ void drain_worker_init(void)
 	task_adds(drain_worker_look);
 }
 
-/* One that was told by an earlier generation, and takes its time to leave, has passed on what it was given. */
+/* A worker of an earlier generation that takes its time to leave has passed on what it had. */
 bool drain_worker_is_concerned(const struct protocol_request *request)
 {
 	drain_worker_look(); /* the last drain may be called off, and not looked at since */

@@ -297,7 +297,7 @@ struct adding {
 	size_t *children, most;
 };
 
-/* It was told by an earlier generation, and takes its time. */
+/* Has it the signal of an earlier generation, and takes its time? */
 static bool is_told(int pid, void *arg)
 {
 	const struct adding *to = arg;

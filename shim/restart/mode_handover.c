@@ -334,7 +334,7 @@ static void pass_of_exec_worker(int sock, const struct protocol_request *request
 		raw_close(sock);
 		return;
 	}
-	/* by an earlier line as well, whose supervisor was killed */
+	/* by an earlier connection as well, whose supervisor was killed */
 	closed_to_pass = closes || (passes_as_exec_worker && closed_to_pass);
 	if (closes && gate_close())
 		log_warn("this worker goes on to accept clients: its listeners could not be closed");

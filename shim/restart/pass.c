@@ -137,7 +137,7 @@ static int make_end(void)
 
 /*
  * Puts an ended socket at the number; each number has its own. The obvious code uses one for all. Then its registration
- * in an epoll set survives the program's close(), since the socket stays open at other numbers, and keeps reporting a
+ * in an epoll set survives the program's close(), since the socket stays open at other numbers. It keeps reporting a
  * connection that the program does not have any more. Returns false if no number was free, and the common one is there:
  * do not register that.
  *

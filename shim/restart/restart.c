@@ -116,9 +116,9 @@ static void restart_leave(size_t workers)
 /* ---- looking ---- */
 
 /*
- * How many workers are not done. They are not told to drain before everything that was given to them has arrived, and
- * what this process is still busy with, and may give them: a worker that has passed on what it holds would keep what
- * came then. That is waited for as requests are, until the end is near.
+ * Returns how many workers are not done. They get no request to drain while connections that were given to them are on
+ * their way, or while this process is still busy with connections that it may give them. A worker that has passed on
+ * its connections would keep those that come later. The drain waits for that as for requests, until the end is near.
  */
 static size_t hear_workers(size_t busy)
 {
@@ -200,7 +200,7 @@ int restart_begin(const struct leave_request *request, void (*over)(void *arg, i
 	}
 	tagging_resolve();
 	backlog_raise(true);
-	/* a number that no worker has heard before, also if an image before this one asked */
+	/* a number that no worker had before, even if an image before this one asked */
 	restart.survey = (uint64_t)request->asked_at;
 	await_slow();
 	atomic_store(&draining, true);

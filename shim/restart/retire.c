@@ -171,7 +171,7 @@ size_t retire_unfinished(struct worker *into, size_t most)
 	int64_t now = io_now();
 	size_t n = 0;
 
-	if (!told && tell_at) { /* the next restart came at once: under such ones, none would ever be told, or ended */
+	if (!told && tell_at) { /* the next restart came at once: without this none would be signalled, or ended */
 		retire_tell(now);
 		retire_is_over(now);
 	}

@@ -64,7 +64,7 @@ static void expect_back(void)
 }
 
 /*
- * If only one worker holds a listener, that worker takes what is carried to it: haproxy's master execs itself when its
+ * If only one worker holds a listener, that worker takes what is carried to it. haproxy's master execs itself when its
  * worker exists, and its next image shares no queue with the worker. With several workers any could accept a knock, and
  * only the one that knocks would know its connection.
  */

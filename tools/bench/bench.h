@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a benchmark gets, and what it gives: figures that were taken in pairs, told as ratios with their spread. */
+/* What a benchmark gets, and what it reports: figures taken in pairs, as ratios with their spread. */
 #ifndef CPR_BENCH_H
 #define CPR_BENCH_H
 
@@ -15,7 +15,7 @@ struct bench {
 	const char *exec;     /* cpr-exec */
 	const char *ctl;      /* cprctl */
 	const char *out;      /* directory for the plots, or NULL: no plots */
-	const char *self;     /* this program, to be started again as a child: see bench_child */
+	const char *self;     /* this program, which starts itself as a child: see bench_child */
 	struct report *report;
 };
 
@@ -27,7 +27,7 @@ struct figure {
 	size_t rounds;
 };
 
-/* Sorts `values`. None: all zero. */
+/* Sorts `values`, and returns their median and quartiles. All zero if there are none. */
 struct figure figure_of(double *values, size_t count);
 
 /* CLOCK_MONOTONIC in ns. */
@@ -45,9 +45,9 @@ void bench_shuffle(struct bench_random *r, uint32_t *values, size_t count);
 typedef double (*bench_way)(void *arg, size_t count);
 
 /*
- * Runs two ways by turns (the first of a pair changes from round to round), `rounds` times `count` operations each
- * after one that is not counted. *a and *b: ns per operation; *ratio: of each pair b to a, which is what noise does not
- * move. 0, or a negative errno of a way that failed.
+ * Runs two ways by turns; the first of a pair changes from round to round. Each of `rounds` has `count` operations of
+ * each, after one that does not count. *a and *b are ns per operation; *ratio is b to a in each pair, which noise does
+ * not move. Returns 0, or a negative errno of a way that failed.
  */
 int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_t rounds, size_t count,
 	       struct figure *a, struct figure *b, struct figure *ratio);
@@ -57,9 +57,12 @@ int bench_pair(bench_way way_a, void *arg_a, bench_way way_b, void *arg_b, size_
 enum bench_wanted { WANTED_NOTHING, WANTED_AT_MOST, WANTED_AT_LEAST };
 
 /*
- * One line of a benchmark's table. `what` ("open+close, 1 thread"), `ours` and `theirs` (names: "with cpr",
- * "GHashTable"), their figures in `unit` ("ns"; theirs may be NULL), the ratio (may be NULL), and what is wanted of the
- * ratio's median (or of ours when there is no ratio). All is copied.
+ * One line of a benchmark's table. All is copied.
+ * what                    "open+close, 1 thread"
+ * ours_name, theirs_name  "with cpr", "GHashTable"
+ * unit                    of both figures: "ns"; theirs may be NULL
+ * ratio                   may be NULL
+ * wanted, limit           the target of the ratio's median, or of ours without a ratio
  */
 struct bench_line {
 	const char *what;
@@ -72,13 +75,16 @@ struct bench_line {
 void report_section(struct report *report, const char *name, const char *method);
 void report_line(struct report *report, const struct bench_line *line);
 
-/* On the terminal only, on one line that is overwritten: "lookup: 7,530 descriptors, round 3 of 9". */
+/*
+ * Shows progress on stderr, as "lookup: 7,530 descriptors, round 3 of 9". On a terminal that is one line, which is
+ * overwritten; elsewhere a line every 5 seconds at most.
+ */
 void report_progress(struct report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* A sentence under the table, and in the JSON: what could not be measured, and why. */
 void report_note(struct report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- the benchmarks: 0, or a negative errno after saying on stderr what went wrong ---- */
+/* ---- the benchmarks: 0; or a negative errno, with the reason on stderr ---- */
 
 int bench_lookup(struct bench *bench);
 int bench_calls(struct bench *bench);
@@ -87,8 +93,8 @@ int bench_restart(struct bench *bench);
 int bench_throughput(struct bench *bench);
 
 /*
- * What `cpr-bench --child NAME ARG...` does: the halves of benchmarks that run in a process of their own, with the
- * library or without. The exit status.
+ * `cpr-bench --child NAME ARG...`: the halves of benchmarks that run in a process of their own, with the library or
+ * without. Returns the exit status.
  */
 int bench_lookup_child(int argc, char **argv);
 int bench_calls_child(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The calls that are measured: each as a batch that a child of the benchmark does when it is told to. */
+/* The measured calls: a child of the benchmark makes each in batches, on request. */
 #ifndef CPR_BENCH_CALLS_H
 #define CPR_BENCH_CALLS_H
 
@@ -17,11 +17,11 @@ struct work {
 
 struct call {
 	const char *name;
-	double limit; /* wanted: the ratio is at most this; 0: nothing is */
+	double limit; /* target: the ratio is at most this; 0: there is none */
 	int (*begin)(struct work *work);                     /* 0 or -errno; NULL: there is nothing to set up */
-	/* ns for `count` of them, what is around them not counted; or -errno */
+	/* returns the ns of `count` of them, without what is around them; or -errno */
 	int64_t (*batch)(struct work *work, size_t count);
-	size_t most;                                         /* of them in one batch; 0: as many as it takes */
+	size_t most;                                         /* of them in one batch; 0: no limit */
 };
 
 extern const struct call calls[];

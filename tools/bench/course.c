@@ -224,7 +224,7 @@ int course_end(struct course *course)
 	int r = 0;
 
 	service_close(&course->service);
-	course->service.server = server; /* to be told and drawn */
+	course->service.server = server; /* for messages and plots */
 	course->service.way = way;
 	if (course->runs)
 		r = take_figures(course);

@@ -16,16 +16,16 @@ enum course_metric {
 	COURSE_SILENCE, /* the longest time without any answer */
 	COURSE_READY,   /* from the request to restart until the next generation alone serves */
 	COURSE_START,   /* WAY_STOP: from its start to its first answer */
-	COURSE_CPRCTL,  /* WAY_CPR: as cprctl says */
-	COURSE_DRAIN,   /* of that, until all connections stood between two requests; exec mode */
+	COURSE_CPRCTL,  /* WAY_CPR: as cprctl prints it */
+	COURSE_DRAIN,   /* of that, until all connections were at a boundary; exec mode */
 	COURSE_GATE,    /* how long neither generation accepted; handover mode */
 	COURSE_METRICS,
 };
 
-/* Times are ns of the course's own: the time between its rounds, in which nothing is asked, is left out. */
+/* Times are ns of the course's own clock, which stops between its rounds. */
 struct course {
 	struct service service;
-	bool runs; /* false: it could not be run, or not to its end */
+	bool runs; /* false: it did not run, or not to its end */
 	struct load_record *records;
 	size_t count;
 	int64_t length; /* of all rounds together */
@@ -36,17 +36,23 @@ struct course {
 	double p999;                              /* latency of all of these together, ms */
 };
 
-/* Starts the server. 0, or a negative errno after saying why. course_free afterwards in either case. */
+/*
+ * Starts the server. Returns 0; or a negative errno, with the reason on stderr. course_free has to follow in either
+ * case.
+ */
 int course_begin(struct course *course, const struct bench *bench, const struct server *server, const struct way *way);
 
-/* Load, one restart, and load for a while; then the clients leave. 0, or a negative errno after saying why. */
+/*
+ * Load, one restart, and load for a while; then the clients leave. Returns 0; or a negative errno, with the reason on
+ * stderr.
+ */
 int course_round(struct course *course);
 
-/* Ends the server, and takes the figures of what was recorded. */
+/* Ends the server, and computes the figures of the records. */
 int course_end(struct course *course);
 void course_free(struct course *course);
 
-/* The rounds that there are to be. */
+/* Returns the number of rounds to run. */
 size_t course_rounds(const struct bench *bench);
 
 /* Requests that failed at their first attempt. */

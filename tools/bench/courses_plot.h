@@ -6,8 +6,8 @@
 #include "course.h"
 
 /*
- * NAME.svg in the directory of --out, NAME.gp and NAME.dat beside it, to draw it again: panels in rows of `columns`; a
- * course that did not take place leaves its panel empty.
+ * Draws NAME.svg in the directory of --out, with NAME.gp and NAME.dat beside it, to draw it again. The panels are in
+ * rows of `columns`. A course that did not run leaves its panel empty.
  */
 void plot_courses(const struct bench *bench, const char *name, const struct course *const *courses, size_t count,
 		  size_t columns);

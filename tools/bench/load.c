@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The load: one thread, one epoll set, open loop. A request is due when the plan says so, and its latency counts from
- * then: a server that stands still for a while cannot make its clients forget to ask.
+ * then. So a server that stops for a while cannot slow down its clients' requests.
  */
 #define _GNU_SOURCE
 #include "load.h"

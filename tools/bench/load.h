@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Clients that ask a server at a fixed rate, and write down what became of each request. */
+/* Clients that send requests at a fixed rate, and record the outcome of each. */
 #ifndef CPR_BENCH_LOAD_H
 #define CPR_BENCH_LOAD_H
 
@@ -29,15 +29,15 @@ enum load_outcome {
 	LOAD_REFUSED, /* there was no listener */
 	LOAD_CUT,     /* the connection ended before the whole answer was there */
 	LOAD_STALLED, /* no answer and no end within LOAD_PATIENCE_NS */
-	LOAD_GARBLED, /* something else was answered */
-	LOAD_CLOSED,  /* no request: a keep-alive connection was ended by the server between two requests */
+	LOAD_GARBLED, /* a wrong answer */
+	LOAD_CLOSED,  /* no request: the server closed a keep-alive connection between two requests */
 	LOAD_OUTCOMES,
 };
 
 #define LOAD_PATIENCE_NS INT64_C(10000000000)
 
 struct load_record {
-	int64_t due;               /* when the request was to be sent, whether or not the client was free to */
+	int64_t due;               /* when the request had to be sent, even if the client was busy */
 	int64_t latency;           /* ns from then to the end of its answer, through all its attempts */
 	enum load_outcome outcome; /* of its first attempt: one that fails is tried again until it is answered */
 	bool kept;                 /* on a keep-alive connection */
@@ -46,7 +46,7 @@ struct load_record {
 struct load_plan {
 	const struct load_protocol *protocol;
 	int port;           /* on 127.0.0.1 */
-	int cpu;            /* that the clients alone run on; -1: any */
+	int cpu;            /* for the clients alone; -1: any */
 	unsigned kept;      /* keep-alive clients */
 	unsigned kept_rate; /* requests a second by all of them */
 	unsigned new_rate;  /* requests a second on a connection of their own */
@@ -54,19 +54,19 @@ struct load_plan {
 
 struct load;
 
-/* Begins at once, in a thread of its own. 0, or a negative errno. */
+/* Starts at once, in a thread of its own. Returns 0, or a negative errno. */
 int load_start(const struct load_plan *plan, struct load **load);
 
 /*
- * Lets what is under way come to its end and returns the records, in the order in which they were finished; they are
- * the load's. 0, or a negative errno.
+ * Lets requests under way end. Returns 0 and the records, in the order in which they ended, which the load owns; or a
+ * negative errno.
  */
 int load_stop(struct load *load, const struct load_record **records, size_t *count);
 void load_free(struct load **load);
 
 /*
- * One request on a connection of its own, as a client that waits for the server tries it. True: it was answered in
- * full.
+ * Sends one request on a connection of its own, as a client that waits for the server does. Returns whether the whole
+ * answer came.
  */
 bool load_try(const struct load_protocol *protocol, int port);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * lookup: the table that started this, against QEMU's list and against GLib's hash table, each size in a process of its
- * own under the library.
+ * lookup: the table against QEMU's list and against GLib's hash table. Each size runs in a process of its own under the
+ * library.
  */
 #define _GNU_SOURCE
 #include "base/attr.h"

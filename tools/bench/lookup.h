@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the lookup benchmark's child tells its parent. */
+/* The results that the lookup benchmark's child sends to its parent. */
 #ifndef CPR_BENCH_LOOKUP_H
 #define CPR_BENCH_LOOKUP_H
 

@@ -7,24 +7,25 @@
 #include <sys/types.h>
 
 /*
- * Runs a command in a directory (NULL: here) and waits for its end; what it wrote to stdout goes to `out`, cut at size
- * - 1 bytes. Its exit status, or a negative errno.
+ * Runs a command in a directory (NULL: here), and waits for its end. `out` gets its stdout, cut at size - 1 bytes.
+ * Returns its exit status, or a negative errno.
  */
 int machine_run(char *const *argv, const char *directory, char *out, size_t size);
 
 /*
- * The same in two steps. The command's stdout is at *out until machine_finish, which closes it. 0, or a negative errno.
+ * The same in two steps. *out is the command's stdout until machine_finish, which closes it. Returns 0, or a negative
+ * errno.
  */
 int machine_start(char *const *argv, const char *directory, pid_t *pid, int *out);
 int machine_finish(pid_t pid, int from, char *out, size_t size);
 
 /*
- * This thread, and the processes that it starts, on one processor from now on; -1: on all that there were at the first
+ * Puts this thread, and processes that it starts, on one processor from now on; -1: on all that it had at the first
  * call.
  */
 void machine_pin(int cpu);
 
-/* The processors that the servers and their clients have, one each; -1 and -1 if there is only one. */
+/* Sets the processors for servers and clients, one each; -1 and -1 if there is only one. */
 void machine_processors(int *server, int *clients);
 
 #endif

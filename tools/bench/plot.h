@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-/* NAME and a suffix in the directory of --out, for writing; NULL after saying why. */
+/* Opens NAME and a suffix in the directory of --out for writing. Returns NULL, with the reason on stderr. */
 FILE *plot_open(const struct bench *bench, const char *name, const char *suffix);
 
 /* Runs NAME.gp, which draws NAME.svg, both in the directory of --out. */
@@ -19,8 +19,8 @@ struct plot_bar {
 };
 
 /*
- * NAME.svg: a bar for each ratio with its quartiles, and a line at what is wanted. From ratios above 20 on, the axis is
- * logarithmic.
+ * Draws NAME.svg: a bar for each ratio with its quartiles, and a line at the target. The axis is logarithmic for ratios
+ * above 20.
  */
 void plot_bars(const struct bench *bench, const char *name, const char *title, const struct plot_bar *bars,
 	       size_t count, double wanted);

@@ -5,22 +5,20 @@
 
 #include "bench.h"
 
-/*
- * `json`: nothing but JSON on stdout, at the end. Without memory this ends the program, as does every call that adds.
- */
+/* `json`: only JSON on stdout, at the end. Exits without memory, and so does every call that adds. */
 struct report *report_new(bool json, bool quick);
 
-/* What was added since the last report_section is told; with JSON, all of it is. */
+/* Prints what was added since the last report_section; with JSON, everything. */
 void report_end(struct report *report);
 void report_free(struct report **report);
 
-/* Lines whose wanted figure was not met. */
+/* Returns the number of lines whose target is not met. */
 size_t report_unmet(const struct report *report);
 
-/* How many sections there are. */
+/* Returns the number of sections. */
 size_t report_sections(const struct report *report);
 
-/* A benchmark failed that began when there were `before` sections: what it has reported so far stands, if anything. */
+/* A benchmark failed that began when there were `before` sections. What it has reported so far stays. */
 void report_failed(struct report *report, size_t before, const char *name, const char *reason);
 
 #endif

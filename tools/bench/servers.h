@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The servers that are measured, and the ways in which each can be restarted. */
+/* The measured servers, and the ways in which each can be restarted. */
 #ifndef CPR_BENCH_SERVERS_H
 #define CPR_BENCH_SERVERS_H
 
@@ -26,7 +26,7 @@ struct way {
 
 enum { SERVER_WAYS = 5, SERVER_ARGS = 24 };
 
-/* A server that runs, or is about to: see service.h. */
+/* A server: see service.h. */
 struct service {
 	const struct bench *bench;
 	const struct server *server;
@@ -41,10 +41,10 @@ struct service {
 struct server {
 	const char *name, *program, *about;
 	const struct load_protocol *protocol;
-	/* requests a second, that leave one processor idle for the better half of the time */
+	/* requests a second; they leave one processor idle for more than half of the time */
 	unsigned rate;
 	int (*prepare)(struct service *service); /* writes its files, and the rest of its command line */
-	struct way ways[SERVER_WAYS];            /* the first is cpr's, which the others are compared with */
+	struct way ways[SERVER_WAYS];            /* the first is cpr's, with which the others are compared */
 	bool optional;                           /* measured if it is there */
 };
 
@@ -53,10 +53,10 @@ extern const size_t server_count;
 
 const struct server *server_find(const char *name);
 
-/* The first of its ways of a kind, or NULL. */
+/* Returns its first way of a kind, or NULL. */
 const struct way *way_of(const struct server *server, enum way_kind kind);
 
-/* Looks in PATH, and where servers are. False: it is not installed. */
+/* Looks in PATH and in the usual directories of servers. Returns false if it is not installed. */
 bool program_find(const char *name, char path[PATH_MAX]);
 
 #endif

@@ -29,8 +29,8 @@
 
 enum {
 	/*
-	 * Below the ports that the kernel gives to clients: one of them could take the server's while it is down, and
-	 * even connect to itself.
+	 * Below the ports that the kernel gives to clients. A client could take the server's port while that is down,
+	 * and even connect to itself.
 	 */
 	FIRST_PORT = 20000,
 	LAST_PORT = 32000,

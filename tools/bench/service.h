@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A server as a process: starting it, restarting it in each of its ways, ending it. */
+/* A server as a process: starts it, restarts it in each of its ways, ends it. */
 #ifndef CPR_BENCH_SERVICE_H
 #define CPR_BENCH_SERVICE_H
 
@@ -7,35 +7,35 @@
 #include "machine.h"
 #include "servers.h"
 
-/* Around a benchmark with services: an interrupt ends it in order, and takes effect at service_end. */
+/* Call these around a benchmark with services: an interrupt then ends it in order, and takes effect at service_end. */
 void service_begin(void);
 void service_end(void);
 
-/* 0, or -EINTR at once when there was an interrupt. */
+/* Returns 0; or -EINTR at once after an interrupt. */
 int service_sleep_until(int64_t until);
 
-/* What one restart took, ns; negative: not known in this way. */
+/* The times of one restart, ns; negative: not known in this way. */
 struct service_times {
-	int64_t ready;  /* from the request until the next generation serves, and it alone */
+	int64_t ready;  /* from the request until only the next generation serves */
 	int64_t start;  /* WAY_STOP: of it, from the new process's start to its first answer */
-	int64_t cprctl; /* WAY_CPR: how long cprctl says that it took, */
-	int64_t drain;  /* of that, until all connections stood between two requests; in exec mode only */
+	int64_t cprctl; /* WAY_CPR: as cprctl prints it, */
+	int64_t drain;  /* of that, until all connections were at a boundary; only in exec mode */
 	int64_t gate;   /* how long neither generation accepted; in handover mode only */
 };
 
 /*
- * Makes its room and its files; with a way that is not cpr's there is no preload. 0, or a negative errno after saying
- * why; service_close is called in either case, and ends and removes all that there is.
+ * Makes its directory and files; only cpr's way has the preload. Returns 0; or a negative errno, with the reason on
+ * stderr. service_close has to follow in either case: it ends and removes everything.
  */
 int service_open(struct service *service, const struct bench *bench, const struct server *server,
 		 const struct way *way);
 void service_close(struct service *service);
 
-/* Returns when it has answered; *took: ns from its start. 0, or a negative errno after saying why. */
+/* Returns 0 when it has answered, and *took: ns from its start; or a negative errno, with the reason on stderr. */
 int service_start(struct service *service, int64_t *took);
 int service_restart(struct service *service, struct service_times *times);
 
-/* The processor time that its processes have taken so far. */
+/* Returns the processor time of its processes so far. */
 int64_t service_cpu_ns(const struct service *service);
 
 #endif

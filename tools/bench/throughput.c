@@ -18,8 +18,8 @@
 
 enum {
 	/*
-	 * Where a process's memory lies makes a per cent or two for as long as it lives: so every few pairs are of two
-	 * new processes.
+	 * The place of a process's memory makes a per cent or two for its whole life. So every few pairs get two new
+	 * processes.
 	 */
 	FRESH = 6,
 	PAIRS_OF_EACH = 3,
@@ -45,7 +45,7 @@ struct load_run {
 	pid_t pid;
 	int out;    /* where it writes to; -1: it has ended */
 	int port;
-	long asked; /* how many requests, for a program that must be told */
+	long asked; /* number of requests, for a program that needs it */
 	int64_t ns; /* of its turns so far */
 	double requests, rate;
 };
