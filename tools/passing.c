@@ -55,7 +55,7 @@ static bool ask_to_take(struct generation *to, pid_t pid, const struct protocol_
 	cleanup_client struct client client = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
 
-	if (!ask(&client, pid, request, &answer, "takes no connections"))
+	if (!ask(&client, pid, request, &answer, "takes no carried connections"))
 		return false;
 	if (protocol_get_int(answer.text, "pid", worker))
 		to->take = steal_fd(&client.line);
@@ -162,7 +162,7 @@ void passing_begin(struct supervisor *s, struct generation *from, struct generat
 	int64_t processes = 1;
 
 	generation_note_members(from);
-	if ((to && !open_take(s, to)) || !ask(&client, from->owner, &pass, &answer, "gives no connections")) {
+	if ((to && !open_take(s, to)) || !ask(&client, from->owner, &pass, &answer, "keeps its connections")) {
 		swept(s, from); /* the number left is not known: it gets its graceful signal, or its drain ends */
 		return;
 	}
