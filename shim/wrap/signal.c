@@ -93,12 +93,14 @@ const sigset_t *cpr__spared(const sigset_t *mask, sigset_t *room)
 
 static int pretend(int sig, const struct sigaction *act, struct sigaction *old)
 {
-	struct sigaction before = *pretended_for(sig);
+	struct sigaction before = *pretended_for(sig), wanted;
 
-	if (act)
-		pretend_from_now(sig, act);
+	if (act) { /* neither need be aligned, as with libc's */
+		memcpy(&wanted, act, sizeof(wanted));
+		pretend_from_now(sig, &wanted);
+	}
 	if (old)
-		*old = before;
+		memcpy(old, &before, sizeof(before));
 	return 0;
 }
 
@@ -118,24 +120,28 @@ static int signal_refuse(int error)
 
 long cpr__sigaction_by_number(const long *a)
 {
-	const struct kernel_action *act = (const struct kernel_action *)a[1];
-	struct kernel_action *old = (struct kernel_action *)a[2];
+	const void *act = (const void *)a[1];
+	void *old = (void *)a[2]; /* neither need be aligned: the kernel copies */
+	const int *first = (const int *)(a[2] & ~3L);
+	struct kernel_action theirs = {0};
 	struct sigaction wanted = {0}, before;
 
 	if (a[3] != _NSIG / 8)
 		return signal_refuse(EINVAL);
-	if ((act && !readable(act, sizeof(*act))) ||
-	    (old && (!readable(old, sizeof(*old)) || !writable_int((const int *)old))))
+	if ((act && !readable(act, sizeof(theirs))) ||
+	    (old && (!readable(old, sizeof(theirs)) || !writable_int(first))))
 		return signal_refuse(EFAULT);
 	if (act) {
-		wanted.sa_handler = act->handler;
-		wanted.sa_flags = (int)act->flags;
-		memcpy(&wanted.sa_mask, &act->mask, sizeof(act->mask));
+		memcpy(&theirs, act, sizeof(theirs));
+		wanted.sa_handler = theirs.handler;
+		wanted.sa_flags = (int)theirs.flags;
+		memcpy(&wanted.sa_mask, &theirs.mask, sizeof(theirs.mask));
 	}
 	pretend((int)a[0], act ? &wanted : NULL, &before);
 	if (old) {
-		*old = (struct kernel_action){before.sa_handler, (unsigned)before.sa_flags, NULL, 0};
-		memcpy(&old->mask, &before.sa_mask, sizeof(old->mask));
+		theirs = (struct kernel_action){before.sa_handler, (unsigned)before.sa_flags, NULL, 0};
+		memcpy(&theirs.mask, &before.sa_mask, sizeof(theirs.mask));
+		memcpy(old, &theirs, sizeof(theirs));
 	}
 	return 0;
 }

@@ -152,3 +152,26 @@ TEST(its_handler_may_jump, ONCE)
 	CHECK_INT(jumps, 3);
 	answers();
 }
+
+/* libc and the kernel copy what they are given: it may stand at an address at which a struct may not. */
+TEST(an_action_at_an_odd_address_is_taken, ONCE)
+{
+	struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		unsigned long mask;
+	} kernels = {.handler = SIG_IGN}, before;
+	struct sigaction libcs = {.sa_handler = SIG_IGN}, was;
+	char odd[sizeof(libcs) + 1], old[sizeof(libcs) + 1];
+
+	memcpy(odd + 1, &libcs, sizeof(libcs));
+	MUST(sigaction(BELL_SIGNAL, (void *)(odd + 1), (void *)(old + 1)));
+	memcpy(&was, old + 1, sizeof(was));
+	CHECK(was.sa_handler == SIG_DFL);
+	memcpy(odd + 1, &kernels, sizeof(kernels));
+	MUST(syscall(SYS_rt_sigaction, BELL_SIGNAL, odd + 1, old + 1, 8));
+	memcpy(&before, old + 1, sizeof(before));
+	CHECK(before.handler == SIG_IGN);
+	answers();
+}
