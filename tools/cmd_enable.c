@@ -10,6 +10,7 @@
 #include "launch.h"
 #include "manager.h"
 #include "own.h"
+#include "unit_name.h"
 
 #include <err.h>
 #include <errno.h>
@@ -41,7 +42,7 @@ static const char disable_usage[] = "Usage: cprctl disable [--now] [--json] UNIT
 				    "  --json         says what it did in JSON\n"
 				    "Exit status: 0 done, or it was not enabled; 1 failed; 2 usage.\n";
 
-enum { NAME_SIZE = 256, TEXT_SIZE = 16384, REASON_SIZE = 1024 };
+enum { TEXT_SIZE = 16384, REASON_SIZE = 1024 };
 
 struct ours {
 	char exec[PATH_MAX], ctl[PATH_MAX], library[PATH_MAX];
@@ -58,27 +59,6 @@ struct place {
 };
 
 /* ---- words and paths ---- */
-
-/* "nginx" is nginx.service. */
-static bool service_name(const char *word, char name[NAME_SIZE], struct text *why)
-{
-	static const char suffix[] = ".service";
-	struct text t = text_on(name, NAME_SIZE);
-	const char *dot = strrchr(word, '.'), *at = strchr(word, '@');
-
-	text_add(&t, word);
-	if (!dot || strcmp(dot, suffix))
-		text_add(&t, suffix);
-	if (t.cut || !*word || *word == '.' || *word == '-' || strpbrk(word, "/ \t\n*?["))
-		text_add(why, "this is not the name of a unit: `systemctl list-units --type=service` shows them");
-	else if (dot && (!strcmp(dot, ".socket") || !strcmp(dot, ".target") || !strcmp(dot, ".timer")))
-		text_add(why, "only services can be put under cpr");
-	else if (at && (!at[1] || !strcmp(at + 1, suffix)))
-		text_add(why, "it is a template: name an instance, UNIT@NAME");
-	else
-		return true;
-	return false;
-}
 
 static bool place_of(const char *id, struct place *place, struct text *why)
 {
@@ -148,8 +128,8 @@ static void forget(struct known *known)
 
 static bool ask_properties(const char *name, struct known *known, struct text *why)
 {
-	char *const argv[] = {"systemctl", "show",       "-p", "Id,LoadState,FragmentPath,DropInPaths,ActiveState",
-			      "--",        (char *)name, NULL};
+	static char keys[] = "Id,LoadState,FragmentPath,DropInPaths,ActiveState,MainPID";
+	char *const argv[] = {"systemctl", "show", "-p", keys, "--", (char *)name, NULL};
 
 	if (manager_ask(argv, &known->shown, why))
 		return false;
@@ -257,6 +237,44 @@ static bool restart_now(const char *id, struct text *why)
 
 /* ---- enable ---- */
 
+static bool runs(const struct unit *unit)
+{
+	return unit->active_state && strcmp(unit->active_state, "inactive") && strcmp(unit->active_state, "failed");
+}
+
+/* Is the main process of this service a supervisor? Of the tools that an upgrade has replaced, too. */
+static bool runs_under_cpr(const struct unit *unit)
+{
+	char path[64], exe[PATH_MAX];
+	struct text t = TEXT_ON(path);
+	const char *name;
+	ssize_t n;
+
+	if (!runs(unit) || !unit->main_pid)
+		return false;
+	text_format(&t, "/proc/%s/exe", unit->main_pid);
+	n = readlink(path, exe, sizeof(exe) - 1);
+	exe[n > 0 ? n : 0] = '\0';
+	name = strrchr(exe, '/');
+	return name && (!strcmp(name, "/cpr-exec") || !strcmp(name, "/cpr-exec (deleted)"));
+}
+
+/* What the user would not expect: until its next start the service runs without cpr, and has the reload of cpr. */
+static void tell_when(const struct wish *wish, const struct known *known)
+{
+	const char *id = known->unit.id;
+
+	if (wish->as_json || wish->dry_run || wish->now)
+		return;
+	fflush(stdout);
+	if (!runs(&known->unit))
+		warnx("%s: it does not run: its next start is under cpr", id);
+	else if (!runs_under_cpr(&known->unit))
+		warnx("%s: it runs without cpr until its next start, and cannot be reloaded until then: `systemctl "
+		      "restart %s`",
+		      id, id);
+}
+
 static void tell(struct wish *wish, const struct known *known, bool had, const char *text, const char *note)
 {
 	const char *state = had ? "already enabled" : wish->dry_run ? "not written" : "enabled";
@@ -298,8 +316,8 @@ static bool prove(const struct known *known, const char *ctl, bool had, struct t
 {
 	char *const reload[] = {(char *)ctl, "restart", "--", (char *)known->unit.id, NULL}; /* which says its reason */
 	char scratch[REASON_SIZE];
-	const char *id = known->unit.id, *state = known->unit.active_state;
-	bool ran = state && strcmp(state, "inactive") && strcmp(state, "failed");
+	const char *id = known->unit.id;
+	bool ran = runs(&known->unit);
 	struct text ignored = TEXT_ON(scratch);
 
 	if (restart_now(id, why) && (had || !manager_ask(reload, NULL, why)))
@@ -322,15 +340,16 @@ static bool prove(const struct known *known, const char *ctl, bool had, struct t
 
 static bool enable(const char *word, struct wish *wish, struct text *why)
 {
-	char name[NAME_SIZE], text[TEXT_SIZE], said[REASON_SIZE];
+	char name[UNIT_NAME_SIZE], text[TEXT_SIZE], said[REASON_SIZE];
 	struct text out = TEXT_ON(text), note = TEXT_ON(said);
 	__attribute__((cleanup(forget))) struct known known = {0};
 	struct unit_way way = {.exec = wish->ours.exec, .ctl = wish->ours.ctl, .library = wish->ours.library};
 	struct starter starter;
 	bool had;
 
-	if (!service_name(word, name, why) || !ask_properties(name, &known, why) || !ask_files(&known, why) ||
-	    !unit_may_enable(&known.unit, why) || !fitness_look(&known.unit, &way, &starter, &note, why))
+	if (!unit_name(word, name, sizeof(name), why) || !ask_properties(name, &known, why) ||
+	    !ask_files(&known, why) || !unit_may_enable(&known.unit, why) ||
+	    !fitness_look(&known.unit, &way, &starter, &note, why))
 		return false;
 	unit_write(&known.unit, &way, &out);
 	if (out.cut) {
@@ -349,6 +368,7 @@ static bool enable(const char *word, struct wish *wish, struct text *why)
 	tell(wish, &known, had, text, said);
 	if (*said && !wish->as_json)
 		warnx("%s: %s", known.unit.id, said);
+	tell_when(wish, &known);
 	return true;
 }
 
@@ -356,10 +376,11 @@ static bool enable(const char *word, struct wish *wish, struct text *why)
 
 static bool disable(const char *word, struct wish *wish, struct text *why)
 {
-	char name[NAME_SIZE];
+	char name[UNIT_NAME_SIZE];
 	__attribute__((cleanup(forget))) struct known known = {0};
 
-	if (!service_name(word, name, why) || !ask_properties(name, &known, why) || !is_ours(known.place.file, why))
+	if (!unit_name(word, name, sizeof(name), why) || !ask_properties(name, &known, why) ||
+	    !is_ours(known.place.file, why))
 		return false;
 	if (unlink(known.place.file)) {
 		if (errno == ENOENT) {

@@ -25,7 +25,8 @@ if words[0] == "show":
     state = "masked" if unit == "masked.service" else "loaded" if os.path.exists(fragment) else "not-found"
     pid = os.environ["FAKE"] + "/pid"
     print(f"Id={unit}\nLoadState={state}\nFragmentPath={fragment}\nDropInPaths={' '.join(drop_ins)}")
-    print("ActiveState=active")
+    idle = os.path.exists(os.environ["FAKE"] + "/idle")
+    print("ActiveState=" + ("inactive" if idle else "active"))
     print(f"MainPID={open(pid).read() if os.path.exists(pid) else 0}")
 elif words[0] == "cat":
     for file in [fragment, *drop_ins]:
@@ -280,7 +281,9 @@ def enable_refuses_units_that_cannot_be_started_by_name():
         machine.refused("it is masked: `systemctl unmask masked.service`", "masked")
         machine.refused("is a template: name an instance, UNIT@NAME", "app@.service")
         machine.refused("is a template", "app@")
-        machine.refused("only services", "app.socket")
+        for suffix in "socket", "path", "mount":
+            machine.refused("only services", f"app.{suffix}")
+        machine.refused("^cprctl: plain\\*: this is a pattern: name each unit$", "plain*")
         machine.refused("not the name of a unit", "../app")
 
 
@@ -350,6 +353,34 @@ def enable_refuses_a_server_that_is_known_to_lose_requests():
             shutil.copy(machine.bin / "systemctl", machine.bin / name)
             machine.unit(f"[Service]\nExecStart={machine.bin}/{name} -F\n")
             machine.refused(f"{name} .*{pattern}")
+
+
+@test
+def enable_says_from_when_on_a_service_is_under_cpr():
+    """A reload fails until then. Only who is told of that knows why the certificate was not renewed."""
+    without = ("^cprctl: plain.service: it runs without cpr until its next start, and cannot be reloaded until then: "
+               "`systemctl restart plain.service`$")
+    with Machine() as machine:
+        machine.unit(PLAIN)
+        assert not expect(machine.ctl("enable", "--dry-run", "plain"), 0).err
+        expect(machine.ctl("enable", "plain"), 0, without)
+        expect(machine.ctl("enable", "alias"), 0, without)   # enabled already, and not started since
+        with machine.running():
+            assert not expect(machine.ctl("enable", "plain", powers=True), 0).err
+        (machine.fake / "idle").touch()
+        expect(machine.ctl("enable", "plain"), 0, "^cprctl: plain.service: it does not run: its next start is under "
+               "cpr$")
+
+
+@test
+def enable_writes_for_an_alias_an_instance_and_several_units():
+    with Machine() as machine:
+        for name in "plain.service", "app@a.service", "app@b.service":
+            machine.unit(PLAIN, name)
+        expect(machine.ctl("enable", "alias.service", "app@a", "app@b.service"), 0)
+        assert sorted(os.listdir(machine.units)) == ["app@a.service.d", "app@b.service.d", "plain.service.d"]
+        expect(machine.ctl("disable", "app@a", "alias", "app@b"), 0)
+        assert not list(machine.units.iterdir())
 
 
 @test
