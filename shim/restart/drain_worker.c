@@ -14,6 +14,7 @@
 #include "deliver/queue.h"
 #include "drain/drain.h"
 #include "drain/freeze.h"
+#include "fd/conn.h"
 #include "fd/inherited.h"
 #include "process/guard.h"
 #include "base/io.h"
@@ -182,7 +183,7 @@ static void pass_on(void)
 	message.empty = !count.cut && drain_serves();
 	if (sock >= 0)
 		io_send(sock, &message, sizeof(message), -1);
-	else
+	else if (conn_next(0) >= 0) /* one without connections may come late */
 		log_warn("this worker could not pass its connections on: they end with it");
 	passed_on = true;
 }

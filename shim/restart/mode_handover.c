@@ -10,6 +10,7 @@
 #include "deliver/queue.h"
 #include "deliver/take.h"
 #include "drain/scm_recv.h"
+#include "fd/conn.h"
 #include "fd/gate.h"
 #include "fd/inherited.h"
 #include "process/birth.h"
@@ -82,7 +83,7 @@ static void pass_to(uint64_t line)
 
 	if (sock >= 0)
 		pass_begin(sock);
-	else
+	else if (conn_next(0) >= 0)
 		log_warn("this worker could not pass its connections on: they stay with it");
 }
 
