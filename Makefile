@@ -229,7 +229,8 @@ check-sanitize:
 	+$(MAKE) --no-print-directory SANITIZE=thread check-threads
 
 # The runtime installs its handlers before it is ready, by our sigaction(), which would report to it: without them, then. A race ends it with status 66.
-check-threads: export TSAN_OPTIONS = handle_segv=0 handle_abort=0 handle_sigbus=0 handle_sigill=0 handle_sigfpe=0
+check-threads: export TSAN_OPTIONS = handle_segv=0 handle_abort=0 handle_sigbus=0 handle_sigill=0 handle_sigfpe=0 \
+                                     suppressions=tests/programs/threads.supp
 # CPR_LOG: a program with a setting of its own does not start light, and its table is there before its threads.
 check-threads: all $(BUILD)/tests/programs/threads
 	env CPR_LOG=warn LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so):$(BUILD)/libcpr.so $(BUILD)/tests/programs/threads

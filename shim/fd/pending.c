@@ -83,22 +83,23 @@ bool pending_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	atomic_thread_fence(memory_order_release);
 	/* in6's port stands where in's does */
 	atomic_store_explicit(&n->fleeting, !((const struct sockaddr_in *)addr)->sin_port, memory_order_relaxed);
-	n->backlog = -1;
+	atomic_store_explicit(&n->backlog, -1, memory_order_relaxed);
 	n->len = len;
 	memcpy(n->addr, addr, len);
 	atomic_store_explicit(&n->bound, next_order(), memory_order_release);
 	return true;
 }
 
+/* Another thread may settle the note meanwhile: it looks again after that, or we see that the note is gone. */
 bool pending_listen(int fd, int backlog)
 {
 	struct noted *n = pending_at(fd);
 
 	if (!n || !n->bound)
 		return false;
-	n->backlog = backlog;
+	atomic_store(&n->backlog, backlog);
 	atomic_store_explicit(&listens, true, memory_order_relaxed);
-	return true;
+	return atomic_load(&n->bound);
 }
 
 /*
@@ -227,8 +228,9 @@ static __attribute__((noinline)) void settle_bound(int fd, struct noted *n)
 		unsigned char bytes[sizeof(n->addr)];
 	} addr;
 	uint64_t order = atomic_load_explicit(&n->bound, memory_order_acquire);
+	int backlog = atomic_load(&n->backlog);
 	struct object object;
-	struct entry *e;
+	struct entry *e = NULL;
 
 	if (!order)
 		return;
@@ -237,10 +239,13 @@ static __attribute__((noinline)) void settle_bound(int fd, struct noted *n)
 	    !tag_inet(&object, &addr.any, n->len, name, sizeof(name))) {
 		e = entry_add(name, fd, object.type == SOCK_DGRAM ? ENTRY_DATAGRAM : ENTRY_STREAM, &object);
 		if (e)
-			entry_look_at_socket(e, n->backlog);
+			entry_look_at_socket(e, backlog);
 	}
-	if (atomic_compare_exchange_strong(&n->bound, &order, 0))
-		atomic_store(&n->fleeting, false);
+	if (!atomic_compare_exchange_strong(&n->bound, &order, 0))
+		return;
+	atomic_store(&n->fleeting, false);
+	if (e && atomic_load(&n->backlog) != backlog) /* listen() came in between */
+		entry_look_at_socket(e, n->backlog);
 }
 
 /* Whichever of the paths names what the number is: the newer one if both do. */

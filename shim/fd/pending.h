@@ -34,7 +34,7 @@ struct noted {
 	 * bound to port 0: only the number tells it from another such socket, so the note must not outlive the number
 	 */
 	_Atomic bool fleeting;
-	int backlog;            /* -1: no listen() yet */
+	_Atomic int backlog;    /* -1: no listen() yet */
 	socklen_t len;
 	unsigned char addr[32];
 	struct pending_path paths[2];

@@ -97,10 +97,8 @@ void tagging_listening(int fd, int backlog)
 	struct guard_hold hold;
 	struct entry *e;
 
-	if (!tagging_knows(fd)) {
-		pending_listen(fd, backlog);
+	if (!tagging_knows(fd) && (pending_listen(fd, backlog) || !tagging_knows(fd)))
 		return;
-	}
 	if (!guard_lock(&hold))
 		return;
 	e = table_by_fd(cpr__table, fd);
