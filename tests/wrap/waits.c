@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
@@ -418,9 +419,18 @@ static void *be_called_off(void *over)
 	return NULL;
 }
 
+/* How often another thread has taken this one's processor. */
+static long preempted(void)
+{
+	struct rusage usage;
+
+	MUST(getrusage(RUSAGE_THREAD, &usage));
+	return usage.ru_nivcsw;
+}
+
 /*
- * Does an alarm in `us` end a poll()? One that comes before poll() is called ends none: a busy machine may be that
- * late.
+ * Does an alarm in `us` end a poll()? One that comes before poll() is called ends none: the processor may be taken from
+ * this thread in that moment for longer than the alarm takes, and then nothing is found out.
  * Many descriptors make the time between two sleeps of a drain's long.
  */
 static bool alarm_ends_poll(int fd, int us)
@@ -429,11 +439,13 @@ static bool alarm_ends_poll(int fd, int us)
 	struct itimerval once = {.it_value = {0, us}};
 	struct pollfd many[MANY];
 	int before = alarms;
+	long switches;
 
 	for (int i = 0; i < MANY; i++)
 		many[i] = (struct pollfd){fd, POLLIN, 0};
+	switches = preempted();
 	setitimer(ITIMER_REAL, &once, NULL);
-	return alarms != before || poll(many, MANY, 200) < 0;
+	return alarms != before || poll(many, MANY, 200) < 0 || preempted() != switches;
 }
 
 /* A drain's poll() sleeps 10 ms at a time. The alarms come about when it wakes. */
