@@ -32,9 +32,9 @@ enum {
 	TAKEN_MS = 2000,
 	FEWER_MS = 100,
 	/*
-	 * One that was given nothing and has bound nothing rests, if one of its waits is that long: a worker does that,
-	 * which is never asked. A start waits shorter, for the answers to its questions, or it is busy meanwhile: node
-	 * has a thread that waits from the first moment on, and reads the program in another.
+	 * One that was given nothing and has bound nothing rests, if one of its waits is that long and is for no
+	 * answer: a worker does that. A start is busy meanwhile: node has a thread that waits from the first moment on,
+	 * and reads the program in another.
 	 */
 	REST_MS = 500,
 	BUSY_MS = 50,
@@ -48,6 +48,7 @@ static struct {
 	uint32_t cut, carried, closed;
 	size_t handed; /* what was there to be claimed */
 	int64_t rests_since, rested_cpu;
+	bool asks; /* its last waits were for an answer: however late that comes, nothing is bound before it */
 	_Atomic bool reached;
 } ready;
 
@@ -222,14 +223,16 @@ static bool is_bare(void)
 }
 
 /* One wait for all that long, and next to no work. */
-static bool rests(bool still, int64_t now)
+static bool rests(unsigned awaited, bool still, int64_t now)
 {
 	struct timespec time = {0};
 	int64_t cpu;
 
+	if (awaited)
+		ready.asks = awaited & AWAITED_ANSWER;
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
 	cpu = time.tv_sec * 1000 * MS + time.tv_nsec;
-	if (!still || !ready.rests_since || cpu - ready.rested_cpu > BUSY_MS * MS) {
+	if (!still || ready.asks || !ready.rests_since || cpu - ready.rested_cpu > BUSY_MS * MS) {
 		ready.rests_since = now;
 		ready.rested_cpu = cpu;
 	}
@@ -262,7 +265,7 @@ void ready_look(unsigned awaited, bool still)
 	if (!left &&
 	    (waits || (ready.waited_at && roster_claims()))) /* a master waits before its workers have claimed */
 		become_ready(0, false);
-	else if (rests(still, now) && is_bare())
+	else if (rests(awaited, still, now) && is_bare())
 		become_ready(0, false);
 	else if (wants_fewer(left, now))
 		become_ready(0, false);
