@@ -39,16 +39,25 @@ static bool add(const char *answer, const struct question *q, int64_t *n)
 	return true;
 }
 
+/* It has the owner's page. What other servers have is not asked for, nor one that is stopped: it does not answer. */
+static bool is_worker_that_answers(pid_t pid, uint64_t owners_page)
+{
+	struct proc_page page;
+	struct proc proc;
+
+	return !proc_page(pid, &page) && page.ino == owners_page && !proc_read(pid, &proc) && proc.state != 'T' &&
+	       proc.state != 't';
+}
+
 static void add_worker(pid_t pid, pid_t owner, const struct question *q, int64_t *n)
 {
 	cleanup_client struct client client = CLIENT_NONE;
 	cleanup_answer struct answer answer = ANSWER_NONE;
 	char reason[PROTOCOL_ANSWER_MAX];
 	struct text why = TEXT_ON(reason);
-	struct proc_page page;
 	int64_t its_owner;
 
-	if (proc_page(pid, &page) || client_open(&client, pid, false, &why) ||
+	if (client_open(&client, pid, false, &why) ||
 	    client_ring(&client, &q->request, &why) ||
 	    client_hear(&client, io_now() + TIMEOUT_MS * INT64_C(1000000), &answer, &why))
 		return;
@@ -59,17 +68,18 @@ static void add_worker(pid_t pid, pid_t owner, const struct question *q, int64_t
 static bool count(pid_t pid, const char *answer, const struct question *q, int64_t *n)
 {
 	cleanup_free pid_t *pids = NULL;
+	struct proc_page page;
 	int64_t workers;
 	size_t all;
 
 	memset(n, 0, q->kinds * sizeof(*n));
 	if (!add(answer, q, n))
 		return false;
-	if (protocol_get_int(answer, "workers", &workers) || !workers)
+	if (protocol_get_int(answer, "workers", &workers) || !workers || proc_page(pid, &page))
 		return true;
 	pids = proc_pids(&all);
 	for (size_t i = 0; i < all; i++)
-		if (pids[i] != pid)
+		if (pids[i] != pid && is_worker_that_answers(pids[i], page.ino))
 			add_worker(pids[i], pid, q, n);
 	return true;
 }

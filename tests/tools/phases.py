@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Each phase of a handover, and what may befall the supervisor and either generation in it."""
+import json
 import os
 import pathlib
 import signal
@@ -8,7 +9,7 @@ import statistics
 import subprocess
 import time
 
-from common import CTL, PATIENCE, SERVER, alive, expect, run, test, until
+from common import CTL, PATIENCE, SERVER, Server, alive, expect, run, test, until
 import ring
 from supervise import HOLDING, Supervised
 
@@ -212,6 +213,15 @@ def status_is_answered_when_the_server_stops_while_it_is_asked():
         began = time.monotonic()
         assert run(CTL, "status", server.pid).status == 0
         assert 0.5 < time.monotonic() - began < 4, f"{time.monotonic() - began:.1f} s"
+
+
+@test
+def status_asks_no_process_of_another_server():
+    with Server() as other, Server(arguments=("2",)) as server:
+        os.kill(int(other.pid), signal.SIGSTOP)
+        began = time.monotonic()
+        assert json.loads(run(CTL, "status", server.pid, "--json").out)["workers"] == 2
+        assert time.monotonic() - began < 0.9, f"{time.monotonic() - began:.1f} s"
 
 
 @test
