@@ -14,10 +14,12 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- the rules ---- */
@@ -49,6 +51,13 @@ static void add_rule(struct text *t, const struct rules *rules, int which)
 
 /* ---- one descriptor ---- */
 
+struct walk {
+	pid_t pid;
+	const struct state *state;
+	const struct rules *rules;
+	struct descriptors *all;
+};
+
 static int flags_of(pid_t pid, int fd)
 {
 	char path[64], text[1024], *at;
@@ -60,8 +69,19 @@ static int flags_of(pid_t pid, int fd)
 	return at ? (int)strtol(at + strlen("flags:"), NULL, 8) : 0;
 }
 
-/* The entry at this number, or of the same object at another one (dup). */
-static const struct entry *entry_of(const struct table *table, int fd, const struct stat *st)
+/*
+ * A file that is opened twice has one inode, and so have both ends of a pipe: only the kernel tells whether two numbers
+ * are of one open file. Where it may not be asked, a socket's inode does.
+ */
+static bool is_dup(pid_t pid, int fd, int other, const struct stat *st)
+{
+	long r = syscall(SYS_kcmp, pid, pid, KCMP_FILE, fd, other);
+
+	return !r || (r < 0 && S_ISSOCK(st->st_mode));
+}
+
+/* The entry at this number, or of the same open file at another one (dup). */
+static const struct entry *entry_of(pid_t pid, const struct table *table, int fd, const struct stat *st)
 {
 	const struct entry *same = NULL;
 
@@ -70,7 +90,8 @@ static const struct entry *entry_of(const struct table *table, int fd, const str
 			continue;
 		if (e->fd == fd)
 			return e;
-		same = same ? same : e;
+		if (!same && is_dup(pid, fd, e->fd, st))
+			same = e;
 	}
 	return same;
 }
@@ -107,16 +128,16 @@ static void judge_entry(struct descriptor *d, const struct rules *rules, struct 
 		add_rule(t, rules, rules_which(rules, e));
 }
 
-static void judge(struct descriptor *d, const struct state *state, const struct rules *rules, const struct stat *st)
+static void judge(struct descriptor *d, const struct walk *walk, const struct stat *st)
 {
 	struct text t = TEXT_ON(d->why);
 
-	d->entry = entry_of(state->table, d->fd, st);
-	d->kept = is_heirloom(state, d->fd, st);
+	d->entry = entry_of(walk->pid, walk->state->table, d->fd, st);
+	d->kept = is_heirloom(walk->state, d->fd, st);
 	if (d->kept)
 		text_add(&t, "given at the start, as to every generation");
 	else if (d->entry)
-		judge_entry(d, rules, &t);
+		judge_entry(d, walk->rules, &t);
 	else if (is_ours(d))
 		text_add(&t, "cpr's own");
 	else if (S_ISSOCK(st->st_mode))
@@ -128,13 +149,6 @@ static void judge(struct descriptor *d, const struct state *state, const struct 
 }
 
 /* ---- all of them ---- */
-
-struct walk {
-	pid_t pid;
-	const struct state *state;
-	const struct rules *rules;
-	struct descriptors *all;
-};
 
 static void add(int fd, void *arg)
 {
@@ -155,7 +169,7 @@ static void add(int fd, void *arg)
 	if (n < 0 || stat(path, &st)) /* it was closed meanwhile */
 		return;
 	longer->what[n] = '\0';
-	judge(longer, walk->state, walk->rules, &st);
+	judge(longer, walk, &st);
 	all->count++;
 }
 

@@ -207,13 +207,14 @@ def top_refuses_an_interval_that_is_none():
 
 
 LISTED = """
-import os, socket, sys
+import ctypes, os, socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 quiet = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 quiet.bind(("127.0.0.1", 0))
 held = [open(name, "a") for name in ("kept.log", "dropped.log", "other.txt")]
 unnamed = os.dup(listener.fileno())
 pipe = os.pipe()
+assert ctypes.CDLL(None).cpr_save_fd(b"mine", 0, os.open("/dev/null", os.O_RDONLY)) == 0
 open("ready", "w").close()
 peers = []
 while True:
@@ -234,6 +235,8 @@ def check_listed(shown, port):
     assert first == (True, "the default") and second[0] and second[1].startswith("the same as "), why
     assert why["udp:127.0.0.1:0"] == [(True, "the default")], why
     assert why["/dev/null"][0] == (True, "given at the start, as to every generation"), why
+    (kept, _), = named["mine"]      # and not what was given at the start, which is another opening of the same file
+    assert kept, why
     connections = [found for name, found in why.items() if name.startswith("socket:")]
     assert [(False, "no name: a connection, which is carried or ends by itself")] in connections, why
     assert any(found[0] == (False, "no name") for name, found in why.items() if name.startswith("pipe:")), why
