@@ -7,34 +7,37 @@
 
 #include <stdio.h>
 
+/* False: the process has ended, perhaps after its file was opened. */
+__attribute__((unused)) static bool line_of(int pid, const char *name, char *line, int size)
+{
+	char path[64];
+	FILE *file;
+	bool there;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	there = fgets(line, size, file);
+	CHECK(there || errno == ESRCH);
+	fclose(file);
+	return there;
+}
+
 /* As ps shows it; 0: there is no such process. */
 __attribute__((unused)) static char state_of(int pid)
 {
-	char path[64], line[512] = "";
-	FILE *file;
+	char line[512];
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0; /* gone for good */
-	CHECK(fgets(line, sizeof(line), file));
-	fclose(file);
-	return strrchr(line, ')')[2];
+	return line_of(pid, "stat", line, sizeof(line)) ? strrchr(line, ')')[2] : 0;
 }
 
 /* Is it another program by now? */
 __attribute__((unused)) static bool is_sleep(int pid)
 {
-	char path[64], name[16] = "";
-	FILE *file;
+	char name[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	file = fopen(path, "re");
-	if (file) {
-		CHECK(fgets(name, sizeof(name), file));
-		fclose(file);
-	}
-	return !strcmp(name, "sleep\n");
+	return line_of(pid, "comm", name, sizeof(name)) && !strcmp(name, "sleep\n");
 }
 
 #endif
