@@ -339,11 +339,15 @@ size_t generation_without_line(struct generation *g)
 	size_t count = 0;
 
 	if (proc_page(g->owner, &owners))
-		return 0;
+		owners.ino = 0; /* it is gone, or may not be read: then all that live may be of its program */
 	generation_note_members(g);
-	for (size_t i = 0; i < g->member_count; i++)
-		count += !has_line(&g->passing, g->members[i].pid) && lives(&g->members[i]) &&
-			 !proc_page(g->members[i].pid, &page) && page.ino == owners.ino;
+	for (size_t i = 0; i < g->member_count; i++) {
+		int r = has_line(&g->passing, g->members[i].pid) || !lives(&g->members[i])
+				? -ESRCH
+				: proc_page(g->members[i].pid, &page);
+
+		count += r == -EACCES || r == -EPERM || (!r && (!owners.ino || page.ino == owners.ino));
+	}
 	return count;
 }
 
