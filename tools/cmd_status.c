@@ -141,14 +141,6 @@ static void print_human(const struct status *status)
 
 static pid_t server; /* that is asked */
 
-/* It does not answer then. */
-static bool is_stopped(void)
-{
-	struct proc proc;
-
-	return !proc_read(server, &proc) && (proc.state == 'T' || proc.state == 't');
-}
-
 /*
  * The process may stop while we wait for it. Its signal to stop may have been sent a moment ago; or long ago, if it
  * waits for a child in vfork(2).
@@ -162,7 +154,7 @@ static int poll_unless_stopped(struct pollfd *on, size_t count, int ms)
 
 		n = poll(on, count, step);
 		ms -= step;
-		if (!n && is_stopped())
+		if (!n && proc_is_stopped(server))
 			n = (errno = ECANCELED, -1);
 	} while (!n && ms > 0);
 	return n;
@@ -180,7 +172,7 @@ static bool count_connections(pid_t pid, const char *text, int64_t n[CONNECTIONS
 		return connections_count(pid, text, n);
 	server = (pid_t)number;
 	patience_is(poll_unless_stopped);
-	return server > 0 && !is_stopped() &&
+	return server > 0 && !proc_is_stopped(server) &&
 	       !client_ask(server, PROTOCOL_STATUS, TIMEOUT_MS, true, &answer, &why) &&
 	       connections_count(server, answer.text, n);
 }

@@ -43,10 +43,8 @@ static bool add(const char *answer, const struct question *q, int64_t *n)
 static bool is_worker_that_answers(pid_t pid, uint64_t owners_page)
 {
 	struct proc_page page;
-	struct proc proc;
 
-	return !proc_page(pid, &page) && page.ino == owners_page && !proc_read(pid, &proc) && proc.state != 'T' &&
-	       proc.state != 't';
+	return !proc_page(pid, &page) && page.ino == owners_page && !proc_is_stopped(pid);
 }
 
 static void add_worker(pid_t pid, pid_t owner, const struct question *q, int64_t *n)

@@ -21,8 +21,6 @@ enum {
 	HELPERS_MS = 500,
 };
 
-static void count(struct supervisor *s, struct generation *from, bool look);
-
 static void add_line(struct generation *from, int fd, pid_t pid)
 {
 	struct passing *p = &from->passing;
@@ -113,28 +111,6 @@ void passing_settled(struct supervisor *s, struct generation *from)
 	else if (s->options.graceful_signal && !from->graceful &&
 		 (!from->passing.graceful_at || s->options.graceful_is_known))
 		put_off(s, from);
-}
-
-void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
-{
-	if (from->passing.sweep_by && now >= from->passing.sweep_by && !from->passing.swept)
-		swept(s, from); /* one of its processes hangs */
-	if (from->passing.look_at && now >= from->passing.look_at) {
-		from->passing.look_at = 0;
-		count(s, from, true);
-	}
-	if (from->helpers_at && now >= from->helpers_at) {
-		from->helpers_at = 0;
-		passing_settled(s, from);
-	}
-	if (!from->passing.graceful_at || now < from->passing.graceful_at)
-		return;
-	from->passing.graceful_at = 0;
-	if (from->phase != GENERATION_DRAINING || from->ended)
-		return;
-	generation_note_members(from);
-	from->graceful = from->signalled = true;
-	generation_signal(from, s->options.graceful_signal);
 }
 
 /*
@@ -326,6 +302,28 @@ static void count(struct supervisor *s, struct generation *from, bool look)
 		swept(s, from);
 	else if (!p->swept && !p->look_at)
 		p->look_at = io_now() + LOOK_MS * MS;
+}
+
+void passing_tick(struct supervisor *s, struct generation *from, int64_t now)
+{
+	if (from->passing.sweep_by && now >= from->passing.sweep_by && !from->passing.swept)
+		swept(s, from); /* one of its processes hangs */
+	if (from->passing.look_at && now >= from->passing.look_at) {
+		from->passing.look_at = 0;
+		count(s, from, true);
+	}
+	if (from->helpers_at && now >= from->helpers_at) {
+		from->helpers_at = 0;
+		passing_settled(s, from);
+	}
+	if (!from->passing.graceful_at || now < from->passing.graceful_at)
+		return;
+	from->passing.graceful_at = 0;
+	if (from->phase != GENERATION_DRAINING || from->ended)
+		return;
+	generation_note_members(from);
+	from->graceful = from->signalled = true;
+	generation_signal(from, s->options.graceful_signal);
 }
 
 static void take_batch(struct supervisor *s, struct generation *from, struct line *line, struct batch *batch)

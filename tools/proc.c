@@ -209,6 +209,13 @@ static bool thread_sleeps(int tasks, const char *tid)
 	return !end || (strncmp(end, ") R", 3) && strncmp(end, ") D", 3));
 }
 
+bool proc_is_stopped(pid_t pid)
+{
+	struct proc proc;
+
+	return !proc_read(pid, &proc) && (proc.state == 'T' || proc.state == 't');
+}
+
 bool proc_rests(pid_t pid)
 {
 	char path[FILE_NAME_MAX];

@@ -44,6 +44,9 @@ int proc_groups(pid_t pid, gid_t *groups, int most);
 pid_t proc_parent(pid_t pid);
 uint64_t proc_start_ticks(pid_t pid);
 
+/* Is it stopped, by a signal or by a debugger? It answers nothing then. */
+bool proc_is_stopped(pid_t pid);
+
 /* Do all its threads sleep? Also true when it has ended, or is hidden. */
 bool proc_rests(pid_t pid);
 
