@@ -36,13 +36,16 @@ signal.signal(signal.SIGHUP, rebind)
 signal.signal(signal.SIGUSR1, close)
 open("ready", "w").close()
 while True:
+    was_closed = not listener           # what a wait reports that began before is true of the time before
     for number, _ in poll.poll():
         if number == wake.fileno():
             wake.recv(64)
             continue
         if not listener:
-            open("awoken", "w").close()
-            signal.pause()
+            if was_closed:
+                open("awoken", "w").close()
+                signal.pause()
+            continue
         connection = listener.accept()[0]
         connection.sendall(b"hello\\n")
         connection.close()
