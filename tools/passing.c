@@ -185,6 +185,24 @@ static bool is_sound(const struct batch *batch)
 	return true;
 }
 
+/*
+ * The process that took the last ones may have ended since, or may have executed itself: who takes them now is asked
+ * anew, once. An old generation passes connections on for hours.
+ */
+static int send_on(const struct supervisor *s, struct generation *to, const struct batch *batch)
+{
+	int r = -EPIPE;
+
+	for (int i = 0; i < 2 && open_take(s, to); i++) {
+		r = batch_send(to->take, batch);
+		if (!r || r == -EAGAIN || r == -ETOOMANYREFS)
+			return r;
+		io_close(&to->take);
+		to->take = -1;
+	}
+	return r;
+}
+
 void passing_flush(struct supervisor *s)
 {
 	struct generation *to = s->serving;
@@ -192,16 +210,12 @@ void passing_flush(struct supervisor *s)
 
 	if (!s->has_pending || (!s->ending && (!to || !to->ready))) /* it has crashed, and is started again */
 		return;
-	if (to && !to->ended && open_take(s, to))
-		r = batch_send(to->take, &s->pending);
+	if (to && !to->ended)
+		r = send_on(s, to, &s->pending);
 	if (r == -ETOOMANYREFS) /* a user has so many in messages as it may have: some are taken out at this moment */
 		nanosleep(&(struct timespec){0, MS}, NULL);
 	if (r == -EAGAIN || r == -ETOOMANYREFS)
 		return;
-	if (r && to) {
-		io_close(&to->take);
-		to->take = -1;
-	}
 	batch_close(&s->pending);
 	s->has_pending = false;
 	s->passed_at = io_now();
