@@ -113,7 +113,7 @@ void deliver_to(const char *name, int fd)
 		knock_forget_all();
 		pace_begin();
 	}
-	if (f && f->count && !f->unknocked)
+	if (f && f->count) /* beside what has come since, which is knocked for already */
 		flight_put(f);
 	if (f && (f->unknocked || f->held.count || f->count)) {
 		f->door = knock_door_of(fd);

@@ -1,36 +1,38 @@
 # SPDX-License-Identifier: MIT
 """Connections that an old generation passes on long after a restart, when the new one is not what it was."""
+import json
 import os
 import signal
 import socket
 
-from common import PATIENCE, test, until
+from common import CTL, PATIENCE, run, test, until
 from supervise import Supervised
 
-# It answers each line with its pid and the number of its start; after HUP it executes itself.
+# It answers each line with its pid and the number of its start; at HUP it executes itself. While there is a file hold.N,
+# the N-th start of it takes no clients; while there is wait.N, it has no listener yet.
 ANEW = """
-import os, select, signal, socket, sys
+import os, select, signal, socket, sys, time
+def stay(name):
+    while os.path.exists(f"{name}.{number}"):
+        open(f"{name}.{number}.seen", "w").close()
+        time.sleep(0.005)
 with open("starts", "a") as starts:
     starts.write("x")
 number = os.path.getsize("starts")
+stay("wait")
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(sys.argv[1])))
 listener.listen(50)
 events = select.epoll()
-wake, note = socket.socketpair()
-note.setblocking(False)
-signal.set_wakeup_fd(note.fileno())
-signal.signal(signal.SIGHUP, lambda *_: None)
 events.register(listener, select.EPOLLIN)
-events.register(wake, select.EPOLLIN)
+signal.signal(signal.SIGHUP, lambda *_: os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]]))
 clients, asked = {}, {}
 open("ready", "w").close()
 open(f"ready.{number}", "w").close()
 while True:
-    for fd, _ in events.poll():
-        if fd == wake.fileno():
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    stay("hold")
+    for fd, _ in events.poll(0.05):     # HUP may come just before the wait
         if fd == listener.fileno():
             client = listener.accept()[0]
             clients[client.fileno()], asked[client.fileno()] = client, b""
@@ -76,3 +78,37 @@ def what_comes_late_goes_to_a_server_that_has_executed_itself_meanwhile():
         until("it to have executed itself", lambda: server.has("ready.3"))
         assert ask(busy, b"and the rest\n") == (old, 1)
         until("the other to be carried", lambda: ask(busy) == (new, 3))
+
+
+def waiting(pid):
+    return json.loads(run(CTL, "status", str(pid), "--json").out)["connections_waiting"]
+
+
+@test
+def what_is_carried_and_not_accepted_goes_on_when_the_server_executes_itself():
+    """With what comes while its next image has no listener yet."""
+    with Anew() as server:
+        idle, *busy = [server.connect() for _ in range(10)]
+        for client in (idle, *busy):
+            ask(client)
+        for client in busy:
+            client.sendall(b"half of a question, ")
+        assert server.restart().status == 0
+        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+        new, _ = ask(idle)
+        server.touch("hold.2")
+        until("it to take no clients", lambda: server.has("hold.2.seen"))
+        for client in busy[:4]:
+            assert ask(client, b"and the rest\n")[1] == 1
+        until("them to wait", lambda: waiting(new) == 4)
+        server.touch("wait.3")
+        os.kill(new, signal.SIGHUP)
+        until("its next image", lambda: server.has("wait.3.seen"))
+        for client in busy[4:]:
+            assert ask(client, b"and the rest\n")[1] == 1
+        until("the others to wait", lambda: waiting(new) == 9)
+        os.unlink(os.path.join(server.directory, "wait.3"))
+        for client in busy:
+            assert ask(client) == (new, 3)
+            client.close()
+        idle.close()
