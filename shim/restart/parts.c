@@ -28,6 +28,7 @@
 #include "restart/pidfiles.h"
 #include "restart/ready.h"
 #include "restart/retire.h"
+#include "restart/take.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -162,6 +163,8 @@ static int collect_queue(struct crossing *c)
 {
 	struct state *state = &c->state;
 
+	if (is_own_exec(c))
+		take_rest();
 	state->passed = lists->passed;
 	state->passed_count = is_own_exec(c) ? deliver_hand_on(lists->passed, PARTS_PASSED_MAX)
 					     : deliver_take_back(lists->passed, PARTS_PASSED_MAX);

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "restart/take.h"
 
+#include "base/guarded.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/newfd.h"
@@ -231,17 +232,27 @@ static bool take_some(void)
 	bool any = false;
 
 	for (int i = 0; i < BATCHES; i++) {
-		bool room;
+		bool room, received;
 
-		if (!guard_lock(&hold))
+		if (!guard_lock(&hold)) /* with the batch in hand as well: a thread may exec meanwhile (take_rest) */
 			return any;
 		room = deliver_all();
+		received = room && line >= 0 && take_receive();
 		guard_unlock(&hold);
-		if (!room || line < 0 || !take_receive())
+		if (!received)
 			return any || !room;
 		any = true;
 	}
 	return any;
+}
+
+void take_rest(void)
+{
+	assert_guarded();
+	if (line >= 0)
+		next_shutdown(line, SHUT_RD);
+	while (deliver_all() && line >= 0 && take_receive())
+		;
 }
 
 int take_look(void)

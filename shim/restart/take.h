@@ -17,6 +17,12 @@ void take_asked(int sock, const struct protocol_request *request);
 /* Takes what has come, and knocks for it. Returns the ms until the next look; 0: nothing comes. */
 int take_look(void);
 
+/*
+ * The program executes itself: what has come goes into the queues, and no more comes on this line. The supervisor finds
+ * that it has ended, and asks the next image. Holding the guard.
+ */
+void take_rest(void);
+
 /* Has the supervisor's connection ended, and is everything that came on it accepted? True once. */
 bool take_is_done(void);
 

@@ -8,8 +8,8 @@ import socket
 from common import CTL, PATIENCE, run, test, until
 from supervise import Supervised
 
-# It answers each line with its pid and the number of its start; at HUP it executes itself. While there is a file hold.N,
-# the N-th start of it takes no clients; while there is wait.N, it has no listener yet.
+# It answers each line with its pid and the number of its start; at HUP it executes itself. While there is a file
+# hold.N, the N-th start of it takes no clients; while there is wait.N, it has no listener yet.
 ANEW = """
 import os, select, signal, socket, sys, time
 def stay(name):
@@ -110,5 +110,30 @@ def what_is_carried_and_not_accepted_goes_on_when_the_server_executes_itself():
         os.unlink(os.path.join(server.directory, "wait.3"))
         for client in busy:
             assert ask(client) == (new, 3)
+            client.close()
+        idle.close()
+
+
+@test
+def what_is_on_its_way_to_a_server_that_executes_itself_is_not_lost():
+    """It has come from the old generation, and the server's last image has not read it yet."""
+    with Anew() as server:
+        idle, *busy = [server.connect() for _ in range(20)]
+        for client in (idle, *busy):
+            ask(client)
+        for client in busy:
+            client.sendall(b"half of a question, ")
+        assert server.restart().status == 0
+        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+        new, _ = ask(idle)
+        server.touch("hold.2")
+        until("it to take no clients", lambda: server.has("hold.2.seen"))
+        for number, client in enumerate(busy):
+            assert ask(client, b"and the rest\n")[1] == 1
+            if number == len(busy) // 2:
+                os.kill(new, signal.SIGHUP)
+        until("its next image", lambda: server.has("ready.3"))
+        for client in busy:
+            assert ask(client)[1] in (1, 3)     # the last may be with the old one still
             client.close()
         idle.close()
