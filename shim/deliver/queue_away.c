@@ -9,6 +9,7 @@
 #include "base/guarded.h"
 #include "deliver/family.h"
 #include "deliver/linger.h"
+#include "fd/gate.h"
 #include "process/roster.h"
 #include "process/guard.h"
 #include "base/newfd.h"
@@ -212,14 +213,6 @@ struct share {
 	uint32_t queues;
 };
 
-static const struct entry *queue_listener_of(uint64_t ino)
-{
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
-			return e;
-	return NULL;
-}
-
 void deliver_share(int sock, uint64_t ino)
 {
 	const struct entry *e;
@@ -229,7 +222,7 @@ void deliver_share(int sock, uint64_t ino)
 
 	if (!guard_lock(&hold))
 		return;
-	e = queue_listener_of(ino);
+	e = gate_listener(ino);
 	f = e && knock_shared() >= 0 ? family_named(e->name) : NULL;
 	if (f && !f->joined)
 		share.queues = (uint32_t)f->flight.pair_count;
@@ -262,7 +255,7 @@ void deliver_join(int sock, uint64_t ino)
 	if (io_receive(sock, &share, sizeof(share), &knocks) != sizeof(share) || !share.queues ||
 	    share.queues > PASSED_QUEUES || !guard_lock(&hold))
 		return;
-	e = queue_listener_of(ino);
+	e = gate_listener(ino);
 	f = e && knock_join(knocks) ? family_for(e->name, 1) : NULL;
 	if (f && !f->joined) { /* else it has asked at the door already */
 		f->joined = true;

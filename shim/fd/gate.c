@@ -438,3 +438,11 @@ uint64_t gate_inode(const struct entry *e)
 	}
 	return e->object.ino;
 }
+
+const struct entry *gate_listener(uint64_t ino)
+{
+	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
+		if (e->kind == ENTRY_STREAM && !gate_hides(e) && gate_inode(e) == ino)
+			return e;
+	return NULL;
+}

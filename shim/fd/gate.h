@@ -97,6 +97,12 @@ bool gate_hides(const struct entry *e);
 /* Returns the inode of e's listener, even if another generation has it. */
 uint64_t gate_inode(const struct entry *e);
 
+/*
+ * Returns the program's listener that has this inode, or had it before a door took its place; or NULL. (A look through
+ * the table finds the descriptor behind the gate instead, under a name of ours.) Holding the guard.
+ */
+const struct entry *gate_listener(uint64_t ino);
+
 /* Is there a door at this number? Then setsockopt(2) is noted for the listener. */
 bool gate_stands_at(int fd);
 

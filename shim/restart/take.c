@@ -195,12 +195,9 @@ static const struct entry *take_listener_of(uint64_t ino)
 {
 	static const struct entry *last; /* most come for one */
 
-	if (last && table_by_fd(cpr__table, last->fd) == last && last->object.ino == ino)
+	if (last && table_by_fd(cpr__table, last->fd) == last && gate_inode(last) == ino && !gate_hides(last))
 		return last;
-	for (const struct entry *e = table_first(cpr__table); e; e = table_after(e))
-		if (e->kind == ENTRY_STREAM && e->object.ino == ino)
-			return last = e;
-	return last = NULL;
+	return last = gate_listener(ino);
 }
 
 /* A connection of a listener that this generation has given up: its end tells the client. */

@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import time
 
 from common import CTL, PATIENCE, run, test, until
 from supervise import Supervised
 
 # It answers each line with its pid and the number of its start; at HUP it executes itself. While there is a file
-# hold.N, the N-th start of it takes no clients; while there is wait.N, it has no listener yet.
+# hold.N, the N-th start of it takes no clients; while there is wait.N, it has no listener yet. FORKING does so in three
+# workers.
 ANEW = """
 import os, select, signal, socket, sys, time
 def stay(name):
@@ -24,17 +27,21 @@ listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(sys.argv[1])))
 listener.listen(50)
+listener.setblocking(False)
+open("ready", "w").close()
+open(f"ready.{number}", "w").close()
 events = select.epoll()
 events.register(listener, select.EPOLLIN)
 signal.signal(signal.SIGHUP, lambda *_: os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]]))
 clients, asked = {}, {}
-open("ready", "w").close()
-open(f"ready.{number}", "w").close()
 while True:
     stay("hold")
     for fd, _ in events.poll(0.05):     # HUP may come just before the wait
         if fd == listener.fileno():
-            client = listener.accept()[0]
+            try:
+                client = listener.accept()[0]
+            except BlockingIOError:     # another worker was first
+                continue
             clients[client.fileno()], asked[client.fileno()] = client, b""
             events.register(client, select.EPOLLIN)
             continue
@@ -49,9 +56,25 @@ while True:
 """
 
 
+FORKING = ANEW.replace("events = ", """
+def leave(*_):
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+    os._exit(0)
+workers = []
+while len(workers) < 3 and (worker := os.fork()):
+    workers.append(worker)
+if len(workers) == 3:
+    signal.signal(signal.SIGTERM, leave)
+    while True:
+        signal.pause()
+events = """, 1)
+
+
 class Anew(Supervised):
-    def __init__(self):
-        super().__init__("-c", "tcp:*", code=ANEW)
+    def __init__(self, *options, code=ANEW):
+        super().__init__("-c", "tcp:*", *options, code=code)
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
@@ -137,3 +160,25 @@ def what_is_on_its_way_to_a_server_that_executes_itself_is_not_lost():
             assert ask(client)[1] in (1, 3)     # the last may be with the old one still
             client.close()
         idle.close()
+
+
+@test
+def what_is_on_its_way_to_a_server_that_is_rolled_back_is_not_lost():
+    """Its gate is closed, and a door is where its listener was, when it finds what has come for that."""
+    for _ in range(10):     # by chance in one of eight
+        with Anew("--rollback=20", code=FORKING) as server:
+            idle, *busy = [server.connect() for _ in range(6)]
+            for client in (idle, *busy):
+                ask(client)
+            for client in busy:
+                client.sendall(b"half of a question, ")
+            assert server.restart().status == 0
+            until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+            time.sleep(0.2)     # the longer nothing comes, the rarer it looks: every 50 ms at least
+            rolled_back = subprocess.Popen([CTL, "rollback", server.pid], stdout=subprocess.DEVNULL)
+            for client in busy:
+                assert ask(client, b"and the rest\n")[1] == 1
+            assert rolled_back.wait(PATIENCE) == 0
+            for client in (idle, *busy):
+                assert ask(client)[1] in (1, 2)     # it may be on its way back still
+                client.close()
