@@ -224,6 +224,8 @@ __attribute__((hot)) bool roster_elect(void)
 		return false;
 	if (!birth_own_memory() || getppid() == birth_self->parent)
 		return false;
+	if (atomic_load(&page_shared->drain.nonce) == PAGE_GONE) /* what is left of its generation is to leave */
+		return false;
 	owner = roster_owner();
 	return procinfo_is_gone(owner) && take_over(owner, me);
 }

@@ -359,7 +359,7 @@ static int drain_worker_look_at(uint64_t nonce)
 		end_drain();
 	if (nonce && nonce != PAGE_GONE && !draining_for)
 		drain_worker_begin(nonce);
-	if (draining_for && is_abandoned(nonce)) {
+	if ((draining_for || nonce == PAGE_GONE) && is_abandoned(nonce)) {
 		if (nonce == PAGE_GONE) {
 			leave_too();
 			return SLOW_STEP_MS;
@@ -367,7 +367,11 @@ static int drain_worker_look_at(uint64_t nonce)
 		log_warn("the owner of this worker is gone in the middle of a restart: it serves on alone");
 		end_drain();
 	}
-	return draining_for ? drain_worker_go_on() : slow ? STEP_MS : 0;
+	if (draining_for)
+		return drain_worker_go_on();
+	if (nonce == PAGE_GONE) /* the drain has passed it by, and it is to leave all the same */
+		return SLOW_STEP_MS;
+	return slow ? STEP_MS : 0;
 }
 
 /* The errand. */

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Handover mode and workers that do not answer as others do: stopped, of another user, other programs."""
+"""Workers that do not answer as others do: stopped, of another user, other programs, without their owner."""
+import errno
 import os
 import signal
 import socket
 
-from common import SERVER, alive, expect, test, until
+from common import SERVER, Server, alive, expect, test, until
 from supervise import Supervised
 
 NOBODY = 65534
@@ -90,3 +91,19 @@ def children_that_are_born_all_the_time_do_not_stand_in_the_way():
         for _ in range(2):
             expect(server.restart(), 0)
             assert server.serves()
+
+
+@test
+def old_workers_end_with_a_server_that_ends_right_after_its_restart():
+    """Its next image would have told them to leave a moment later. None of them must become the owner of the rest."""
+    with Server(arguments=("3",)) as server:
+        old = server.workers()
+        assert len(old) == 3 and server.restart().status == 0
+        new = set(server.workers()) - set(old)
+        server.process.kill()
+        server.process.wait()
+        for pid in new:
+            os.kill(pid, signal.SIGKILL)    # it leaves them behind without cpr as well
+        until("them to end", lambda: not any(alive(pid) for pid in old))
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
