@@ -59,19 +59,24 @@ int drain_park(void)
  * Did this thread learn of the connection before the freeze, and reads only now? An event loop works through a batch of
  * events. Some loops take EAGAIN on a readable descriptor for the end of the stream (EventMachine closes it). In a
  * blocking read a thread would sleep here, with the rest of its batch undone. So the thread may read, answer, and then
- * the connection freezes again. A client that asks without a pause would repeat that without end, so each thread that
- * may block here does it once. A thread does not do it at all if it has answered this client and has not waited for an
- * event since: it serves no other client, and no event has reached it.
+ * the connection freezes again. A client that asks without a pause would repeat that without end, so a thread that may
+ * block here does it once in a row for each client. (Not once in each drain: an event loop of blocking sockets then
+ * slept at its second late client, and all others were cut.) A thread does not do it at all if it has answered this
+ * client and has not waited for an event since: it serves no other client, and no event has reached it.
  */
-static cpr_thread int let_in; /* the drain in which this thread has been, as parked_word counts them */
+static cpr_thread struct {
+	int drain; /* in which this thread has been let in, as parked_word counts them */
+	const struct conn *to; /* NULL: to a new client */
+} let_in;
 
-static bool first_time(void)
+static bool first_time(const struct conn *c)
 {
 	int drain = atomic_load(&parked_word) + 1;
 
-	if (let_in == drain)
+	if (let_in.drain == drain && (!c || let_in.to == c))
 		return false;
-	let_in = drain;
+	let_in.drain = drain;
+	let_in.to = c;
 	return true;
 }
 
@@ -79,7 +84,7 @@ static bool comes_late(int fd, struct conn *c, bool now)
 {
 	if (atomic_load(&drain_over_here) || c->flags & CONN_FIN_SENT || !conn_has_unread(fd))
 		return false;
-	if (!now && drain_blocks(fd) && (conn_answered_here(c) || !first_time()))
+	if (!now && drain_blocks(fd) && (conn_answered_here(c) || !first_time(c)))
 		return false;
 	freeze_undo(c);
 	return true;
@@ -89,16 +94,16 @@ static bool client_waits(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	return !atomic_load(&drain_over_here) && drain_blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time();
+	return !atomic_load(&drain_over_here) && drain_blocks(fd) && raw_poll(&p, 1, 0) > 0 && first_time(NULL);
 }
 
 /*
- * Its client has ended it: it is not passed on, and the program is to see that. Parked, its thread slept for as long as
- * this generation drained, which so never came to its end.
+ * Its client has ended it: it is not carried, and the program is to see that. Parked, its thread slept for as long as
+ * this generation drained; and if the program has no other thread, all its clients waited, and were cut.
  */
-static bool ended_while_passing(int fd, struct conn *c)
+static bool lets_end(int fd, struct conn *c)
 {
-	if (!atomic_load(&drain_passes) || !conn_peer_ended(fd))
+	if (!conn_peer_ended(fd))
 		return false;
 	if (c->flags & CONN_FROZEN)
 		freeze_undo(c);
@@ -122,7 +127,7 @@ int drain_hold_back(struct active_call *me, int fd, struct conn *c, bool now)
 		if (c && !(c->flags & CONN_FROZEN) && !conn_may_stop(c, fd, io_now()) &&
 		    !(!now && drain_blocks(fd) && conn_settle_unseen(c, fd)))
 			return 0;
-		if (c && ended_while_passing(fd, c))
+		if (c && lets_end(fd, c))
 			return 0;
 		if (c ? !freeze_conn(fd, c, CONN_IN_PROGRESS, me) || comes_late(fd, c, now) : client_waits(fd))
 			return 0;
