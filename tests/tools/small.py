@@ -51,7 +51,7 @@ def a_supervisor_that_is_pid_1_restarts_and_ends():
             until("the server", lambda: os.path.exists(os.path.join(directory, "ready")))
             first = pathlib.Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()[0]
             until("it to be known", lambda: run(CTL, "status", first).status == 0)
-            inside = ["nsenter", "-t", first, "--pid", "--mount", CTL]
+            inside = ["nsenter", "-t", first, "--pid", "--mount", "--root", CTL]
             until("it to be ready", lambda: '"arriving": false' in run(*inside, "status", "1", "--json").out)
             expect(run(*inside, "restart", "1"), 0, "^restarted 1: generation 2, 1 descriptor, ", where="out")
             expect(run(*inside, "reexec", "1"), 0, "^reexecuted 1: ", where="out")
