@@ -218,15 +218,31 @@ void generation_free(struct generation *g)
 
 /* ---- its processes ---- */
 
-int generation_signal(const struct generation *g, int signo)
+int generation_signal(struct generation *g, int signo)
 {
 	pid_t pid = g->owner > 0 ? g->owner : g->started;
 
+	if (g->search_until) {
+		g->owed |= UINT64_C(1) << (signo - 1);
+		return 0;
+	}
 	if (pid <= 0)
 		return -ESRCH;
 	if (g->pidfd >= 0) /* its pid may be another's by now */
 		return syscall(SYS_pidfd_send_signal, g->pidfd, signo, NULL, 0) ? -errno : 0;
 	return kill(pid, signo) ? -errno : 0;
+}
+
+void generation_found(struct generation *g, pid_t owner)
+{
+	uint64_t owed = g->owed;
+
+	g->owner = owner;
+	g->search_until = 0;
+	g->owed = 0;
+	for (int signo = 1; owed; signo++, owed >>= 1)
+		if (owed & 1)
+			generation_signal(g, signo);
 }
 
 struct kin {

@@ -78,6 +78,7 @@ struct generation {
 	bool signalled;       /* we have signalled it to end, or passed such a signal on */
 	int status;           /* how, as of waitpid */
 	int64_t search_until; /* the process that was started has exited with 0: its daemon is looked for until then */
+	uint64_t owed; /* signals that have come meanwhile: a bit for each number, from 1 on */
 	int64_t leave_by;     /* it is killed then; 0: no limit yet */
 	bool graceful;        /* got the graceful signal */
 	int take;             /* the line of PROTOCOL_TAKE, when it serves; -1 */
@@ -105,8 +106,14 @@ struct generation *generation_start(const struct recipe *recipe, const struct ho
 struct generation *generation_new(void);
 void generation_free(struct generation *g);
 
-/* Signals its owner, or the process that was started. 0, or -errno. */
-int generation_signal(const struct generation *g, int signo);
+/*
+ * Signals its owner, or the process that was started; while its daemon is looked for, that one gets the signal as soon
+ * as it is found. 0, or -errno.
+ */
+int generation_signal(struct generation *g, int signo);
+
+/* Its daemon is this process, which gets the signals that were meant for it. */
+void generation_found(struct generation *g, pid_t owner);
 
 /*
  * Has each generation its own process group? Not if we run in the foreground of a terminal: a server of another group

@@ -104,6 +104,7 @@ static const struct saved_field generation_fields[] = {
 	NUMBER(struct generation, signalled),
 	NUMBER(struct generation, status),
 	NUMBER(struct generation, search_until),
+	NUMBER(struct generation, owed),
 	NUMBER(struct generation, leave_by),
 	NUMBER(struct generation, graceful),
 	FD(struct generation, take),

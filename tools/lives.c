@@ -316,7 +316,7 @@ static enum daemon ask_daemon(struct generation *g, pid_t pid)
 	 */
 	if (protocol_get_int(answer.text, "owner", &owner) || owner != pid)
 		return DAEMON_SILENT;
-	g->owner = pid;
+	generation_found(g, pid);
 	return DAEMON_FOUND;
 }
 
@@ -346,9 +346,7 @@ void lives_search(struct supervisor *s, struct generation *g, int64_t now)
 
 	if (is == DAEMON_NONE) /* a parent that has ended during the look has left a child that was not listed before */
 		is = find_daemon(s, g);
-	if (is == DAEMON_FOUND)
-		g->search_until = 0;
-	else if (is == DAEMON_NONE || now >= g->search_until)
+	if (is == DAEMON_NONE || (is == DAEMON_SILENT && now >= g->search_until))
 		generation_ended(s, g);
 }
 

@@ -118,8 +118,7 @@ static void take_report(struct supervisor *s, pid_t pid, const char *said)
 		canary_turn_is_over(s, g);
 	if (!answer_is(said, "ready") || g->reported)
 		return;
-	g->owner = pid;
-	g->search_until = 0;
+	generation_found(g, pid);
 	reports_ready(s, g, said);
 }
 

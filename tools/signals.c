@@ -13,6 +13,7 @@ static const int forwarded[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUS
 /* The terminal's own go to the whole process group: a server that is in ours has got them already. */
 static void forward(struct supervisor *s, int signo, bool by_kernel)
 {
+	lives_reap(s); /* a daemon's parent that has ended could not take it, and SIGCHLD comes behind it */
 	if (signo == SIGTERM) {
 		notify_phase(s, "STOPPING");
 		if (!fdstore_leave(s))

@@ -23,14 +23,17 @@ class Supervised(Server):
         until("the supervisor to hold the listener", lambda: self.status()["descriptors"] > 0)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind=None, *_):
+        late = None
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                pass
+            except subprocess.TimeoutExpired as error:
+                late = error
         super().__exit__()
+        if late and not kind:
+            raise late
 
     def status(self):
         return json.loads(run(CTL, "status", self.pid, "--json").out)
