@@ -167,7 +167,7 @@ endif
 
 # --- tests ---------------------------------------------------------------------------------------
 
-.PHONY: check check-endurance check-endurance-short check-debug check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-faults check-fuzz check-servers check-recipes check-systemd check-packages check-neutral programs test-programs
+.PHONY: check check-chaos check-endurance check-endurance-short check-debug check-sanitize check-threads check-distro check-house check-compilers objects check-library check-unit check-wrap check-faults check-fuzz check-servers check-recipes check-systemd check-packages check-neutral programs test-programs
 PARTS := house compilers library unit tools wrap debug faults fuzz servers recipes endurance-short systemd
 
 check: all
@@ -214,6 +214,10 @@ check-endurance: all test-programs
 
 check-endurance-short: all test-programs
 	@tests/servers/setup && tests/endurance/run --short
+
+# Not in make check: what it finds, it finds by chance.
+check-chaos: all
+	@tests/chaos/run
 
 # The README's own.
 check-recipes: all

@@ -15,10 +15,14 @@ class Restless(threading.Thread):
 
     def __init__(self, server, seed):
         super().__init__()
-        self.server, self.random, self.over, self.failed = server, random.Random(seed), threading.Event(), []
+        self.server, self.random, self.over = server, random.Random(seed), threading.Event()
+        self.answers, self.failed = 0, []
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE)
+
+    def lost(self, error):
+        self.failed.append(repr(error))
 
     def run(self):
         client = self.connect()
@@ -28,11 +32,12 @@ class Restless(threading.Thread):
                     client.sendall(b"half of a question, ")
                     self.over.wait(self.random.random() * 0.3)
                 ask(client)
+                self.answers += 1
                 if self.random.random() < 0.1:
                     client.close()
                     client = self.connect()
             except (OSError, AssertionError) as error:
-                self.failed.append(repr(error))
+                self.lost(error)
                 client = self.connect()
         client.close()
 
