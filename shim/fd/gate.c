@@ -396,6 +396,13 @@ int gate_close(void)
 	return r;
 }
 
+static _Atomic bool given_up;
+
+bool gate_is_given_up(void)
+{
+	return atomic_load(&given_up);
+}
+
 void gate_forget(void)
 {
 	struct entry *e, *after;
@@ -411,6 +418,7 @@ void gate_forget(void)
 		table_remove(cpr__table, e);
 	}
 	atomic_store(&gate_is_closed, false);
+	atomic_store(&given_up, true);
 	guard_unlock(&hold);
 }
 

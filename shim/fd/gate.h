@@ -91,6 +91,9 @@ int gate_close(void);
 /* Gives up the listeners behind a closed gate: there is no way back. */
 void gate_forget(void);
 
+/* Has it done so? One without listeners of its own (its worker has them all) has no gate that is closed either. */
+bool gate_is_given_up(void);
+
 /* Is this a listener behind the gate? (No orphan for which the program has to ask.) */
 bool gate_hides(const struct entry *e);
 

@@ -289,7 +289,7 @@ static const char *handover_refusal(uint32_t verb)
 		return "this generation is behind its gate";
 	if ((verb == PROTOCOL_FORGET || verb == PROTOCOL_PASS) && !gate_has_left)
 		return "this generation has not closed its gate";
-	if (verb == PROTOCOL_OPEN && gate_has_left && !gate_is_closed)
+	if (verb == PROTOCOL_OPEN && gate_is_given_up())
 		return "this generation has given its listeners up";
 	return NULL;
 }

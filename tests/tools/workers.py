@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 
-from common import SERVER, Server, alive, expect, test, until
+from common import CTL, SERVER, Server, alive, expect, run, test, until
 from supervise import Supervised
 
 NOBODY = 65534
@@ -107,3 +107,25 @@ def old_workers_end_with_a_server_that_ends_right_after_its_restart():
         until("them to end", lambda: not any(alive(pid) for pid in old))
         with socket.socket() as client:
             assert client.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
+
+
+# Its worker alone has the listener, as with haproxy's master process.
+ALONE = SERVER.replace('open("ready", "w").close()\n', """open("ready", "w").close()
+if os.fork():
+    listener.close()
+    while True:
+        time.sleep(60)
+""")
+
+
+@test
+def an_owner_without_listeners_can_take_its_work_back():
+    """It has closed its gate, and has nothing behind it. Both generations refused, and nothing accepted any more."""
+    with Supervised("--rollback=20", code=ALONE) as server:
+        for number in (2, 3):
+            expect(server.restart(), 0, f"generation {number}, 1 descriptor, ", where="out")
+            assert server.serves()
+            expect(run(CTL, "rollback", server.pid), 0, "^rolled back ", where="out")
+            assert server.serves()
+        expect(server.restart(), 0, "generation 4, 1 descriptor, ", where="out")
+        assert server.serves()
