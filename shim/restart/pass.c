@@ -26,6 +26,8 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #define MS INT64_C(1000000)
 #define TOLD_NS (1000 * MS)
@@ -124,6 +126,9 @@ static bool pass_is_over(void)
 
 /* ---- an ended socket in its place: the program finds the end of its connection, and closes it ---- */
 
+/* A receive timeout by which it is known, whatever becomes of its number. It never waits: it has ended. */
+static const struct timeval end_mark = {.tv_sec = 0x637072};
+
 /* -1: no number is free for it. */
 static int make_end(void)
 {
@@ -132,7 +137,19 @@ static int make_end(void)
 	if (next_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		return -1;
 	raw_close(pair[1]);
+	next_setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &end_mark, sizeof(end_mark));
 	return pair[0];
+}
+
+bool pass_left_end(int fd)
+{
+	struct timeval mark = {0};
+	socklen_t len = sizeof(mark);
+	int saved_errno = errno;
+	bool is = !getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &mark, &len) && mark.tv_sec == end_mark.tv_sec;
+
+	errno = saved_errno;
+	return is;
 }
 
 /*

@@ -19,6 +19,12 @@ bool pass_under_way(void);
 /* Passes the connections that are at a boundary now. Returns the ms until the next look; 0: nothing is passed. */
 int pass_look(void);
 
+/*
+ * Does an ended socket stand at this number, in the place of a connection that was passed on? Keeps errno. A signal
+ * handler may call it.
+ */
+bool pass_left_end(int fd);
+
 /* For a forked child, which does not take part. */
 void pass_forget(void);
 

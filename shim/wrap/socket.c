@@ -4,6 +4,7 @@
 #include "process/guard.h"
 #include "restart/arrive.h"
 #include "restart/backlog.h"
+#include "restart/pass.h"
 #include "fd/claim.h"
 #include "deliver/accepted.h"
 #include "deliver/queue.h"
@@ -238,5 +239,8 @@ CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockle
 
 	if (!r && unlikely(tagging_orphans()))
 		replay_note_option(fd, level, name, value, len);
+	/* the connection may have been passed on in this moment; of one whose peer has closed, TCP takes it */
+	if (unlikely(r) && errno == EOPNOTSUPP && level != SOL_SOCKET && pass_left_end(fd))
+		r = 0;
 	return r;
 }

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from common import CTL, PATIENCE, run, test, until
+from common import CTL, PATIENCE, alive, run, test, until
 from supervise import Supervised
 
 # It answers each line with its pid and the number of its start; at HUP it executes itself. While there is a file
@@ -182,3 +182,23 @@ def what_is_on_its_way_to_a_server_that_is_rolled_back_is_not_lost():
             for client in (idle, *busy):
                 assert ask(client)[1] in (1, 2)     # it may be on its way back still
                 client.close()
+
+
+# At the end of a connection it sets an option of it, as nginx does behind an answer.
+SETTING = ANEW.replace("        if not more:\n", """        if not more:
+            try:
+                clients[fd].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                open("failed", "w").close()
+""")
+
+
+@test
+def options_of_a_connection_that_was_passed_on_can_be_set():
+    """What stands in its place is no TCP socket: nginx said "setsockopt(TCP_NODELAY) failed" in its log."""
+    with Anew(code=SETTING) as server, server.connect() as idle:
+        old, _ = ask(idle)
+        assert server.restart().status == 0
+        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+        until("the old one to end", lambda: not alive(old))
+        assert not server.has("failed")
