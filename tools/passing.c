@@ -186,8 +186,8 @@ static bool is_sound(const struct batch *batch)
 }
 
 /*
- * The process that took the last ones may have ended since, or may have executed itself: who takes them now is asked
- * anew, once. An old generation passes connections on for hours.
+ * An old generation passes connections on for hours. The process that took the last ones may have ended since, or may
+ * have executed itself. So the line is opened once more, to the process that takes them now.
  */
 static int send_on(const struct supervisor *s, struct generation *to, const struct batch *batch)
 {

@@ -235,12 +235,14 @@ CPR_EXPORT int getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 
 CPR_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
-	int r = next_setsockopt(fd, level, name, value, len);
+	int saved_errno = errno, r = next_setsockopt(fd, level, name, value, len);
 
 	if (!r && unlikely(tagging_orphans()))
 		replay_note_option(fd, level, name, value, len);
 	/* the connection may have been passed on in this moment; of one whose peer has closed, TCP takes it */
-	if (unlikely(r) && errno == EOPNOTSUPP && level != SOL_SOCKET && pass_left_end(fd))
+	if (unlikely(r) && errno == EOPNOTSUPP && level != SOL_SOCKET && pass_left_end(fd)) {
+		errno = saved_errno;
 		r = 0;
+	}
 	return r;
 }

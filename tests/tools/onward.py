@@ -79,6 +79,22 @@ class Anew(Supervised):
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
+    def hand_over(self, count):
+        """An idle client, which the second generation has, and `count` that the first one has: half of a question has
+        come from each."""
+        idle, *busy = [self.connect() for _ in range(count + 1)]
+        for client in (idle, *busy):
+            ask(client)
+        for client in busy:
+            client.sendall(b"half of a question, ")
+        assert self.restart().status == 0
+        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+        return idle, busy
+
+    def hold(self, number):
+        self.touch(f"hold.{number}")
+        until("it to take no clients", lambda: self.has(f"hold.{number}.seen"))
+
 
 def ask(client, words=b"?\n"):
     client.sendall(words)
@@ -90,17 +106,15 @@ def ask(client, words=b"?\n"):
 @test
 def what_comes_late_goes_to_a_server_that_has_executed_itself_meanwhile():
     """The line on which the first were passed has ended with the program that read it."""
-    with Anew() as server, server.connect() as idle, server.connect() as busy:
-        old, _ = ask(idle)
-        assert ask(busy) == (old, 1)
-        busy.sendall(b"half of a question, ")
-        assert server.restart().status == 0
-        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+    with Anew() as server:
+        idle, (busy,) = server.hand_over(1)
         new, _ = ask(idle)
         os.kill(new, signal.SIGHUP)
         until("it to have executed itself", lambda: server.has("ready.3"))
-        assert ask(busy, b"and the rest\n") == (old, 1)
+        assert ask(busy, b"and the rest\n")[1] == 1
         until("the other to be carried", lambda: ask(busy) == (new, 3))
+        idle.close()
+        busy.close()
 
 
 def waiting(pid):
@@ -111,16 +125,9 @@ def waiting(pid):
 def what_is_carried_and_not_accepted_goes_on_when_the_server_executes_itself():
     """With what comes while its next image has no listener yet."""
     with Anew() as server:
-        idle, *busy = [server.connect() for _ in range(10)]
-        for client in (idle, *busy):
-            ask(client)
-        for client in busy:
-            client.sendall(b"half of a question, ")
-        assert server.restart().status == 0
-        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+        idle, busy = server.hand_over(9)
         new, _ = ask(idle)
-        server.touch("hold.2")
-        until("it to take no clients", lambda: server.has("hold.2.seen"))
+        server.hold(2)
         for client in busy[:4]:
             assert ask(client, b"and the rest\n")[1] == 1
         until("them to wait", lambda: waiting(new) == 4)
@@ -141,16 +148,9 @@ def what_is_carried_and_not_accepted_goes_on_when_the_server_executes_itself():
 def what_is_on_its_way_to_a_server_that_executes_itself_is_not_lost():
     """It has come from the old generation, and the server's last image has not read it yet."""
     with Anew() as server:
-        idle, *busy = [server.connect() for _ in range(20)]
-        for client in (idle, *busy):
-            ask(client)
-        for client in busy:
-            client.sendall(b"half of a question, ")
-        assert server.restart().status == 0
-        until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+        idle, busy = server.hand_over(19)
         new, _ = ask(idle)
-        server.touch("hold.2")
-        until("it to take no clients", lambda: server.has("hold.2.seen"))
+        server.hold(2)
         for number, client in enumerate(busy):
             assert ask(client, b"and the rest\n")[1] == 1
             if number == len(busy) // 2:
@@ -167,13 +167,7 @@ def what_is_on_its_way_to_a_server_that_is_rolled_back_is_not_lost():
     """Its gate is closed, and a door is where its listener was, when it finds what has come for that."""
     for _ in range(10):     # by chance in one of eight
         with Anew("--rollback=20", code=FORKING) as server:
-            idle, *busy = [server.connect() for _ in range(6)]
-            for client in (idle, *busy):
-                ask(client)
-            for client in busy:
-                client.sendall(b"half of a question, ")
-            assert server.restart().status == 0
-            until("the idle connection to be carried", lambda: ask(idle)[1] == 2)
+            idle, busy = server.hand_over(5)
             time.sleep(0.2)     # the longer nothing comes, the rarer it looks: every 50 ms at least
             rolled_back = subprocess.Popen([CTL, "rollback", server.pid], stdout=subprocess.DEVNULL)
             for client in busy:

@@ -104,7 +104,11 @@ def old_workers_end_with_a_server_that_ends_right_after_its_restart():
         server.process.wait()
         for pid in new:
             os.kill(pid, signal.SIGKILL)    # it leaves them behind without cpr as well
-        until("them to end", lambda: not any(alive(pid) for pid in old))
+        try:
+            until("them to end", lambda: not any(alive(pid) for pid in old))
+        finally:
+            for pid in filter(alive, old):
+                os.kill(pid, signal.SIGKILL)
         with socket.socket() as client:
             assert client.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
 
